@@ -1,0 +1,1 @@
+//! The operations of a small transformer, forward and backward, over packed tokens.

@@ -1,0 +1,127 @@
+//! What a generator is: requests in, completions and label posteriors out as they finish.
+
+pub mod llama;
+pub mod sampler;
+pub mod scheduler;
+pub mod scripted;
+
+use serde::{Deserialize, Serialize};
+
+/// A prompt before the generator's own chat template is put around it.
+///
+/// What requests share comes first (`system`, then the beginning of `user`), what is unique comes last: the scheduler
+/// prefills a common prefix once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The system turn; `None` leaves it to the template's own default.
+    pub system: Option<String>,
+    /// The user turn.
+    pub user: String,
+    /// How the assistant's turn begins, for example an opening quotation mark; the completion goes on from here.
+    pub answer_start: String,
+}
+
+/// How a token is drawn from the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f32,
+    /// Nucleus: the smallest set of tokens whose probabilities sum to at least this, in (0, 1]; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps the k most likely tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Drops tokens less likely than this share of the most likely one, in [0, 1]; 0 keeps all.
+    pub min_p: f32,
+}
+
+impl Default for Sampling {
+    /// The paper's setting: T = 0.9 and nucleus sampling (arXiv 2310.13671, section 3.1), with the usual p = 0.95.
+    fn default() -> Self {
+        Sampling { temperature: 0.9, top_p: 0.95, top_k: 0, min_p: 0.0 }
+    }
+}
+
+/// One text to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompletionRequest {
+    /// The caller's name for it; comes back in [`Completion::id`].
+    pub id: u64,
+    pub prompt: Prompt,
+    pub sampling: Sampling,
+    /// Seeds this request's own random numbers: the same request gives the same draws in any slot and company.
+    pub seed: u64,
+    /// At most this many new tokens, at least 1.
+    pub max_tokens: u32,
+    /// The text ends before the first of these.
+    pub stop: Vec<String>,
+}
+
+/// Why a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// A stop string was met; it is not part of the text.
+    Stop,
+    /// `max_tokens` were written.
+    Length,
+}
+
+/// What the generator wrote for one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    pub id: u64,
+    /// The new text, without the prompt, `answer_start` or the stop string; always valid UTF-8.
+    pub text: String,
+    /// New tokens that were sampled.
+    pub tokens: u32,
+    pub finish: Finish,
+}
+
+/// One question whose answer is one of a few words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreRequest {
+    /// The caller's name for it; comes back in [`Score::id`].
+    pub id: u64,
+    pub prompt: Prompt,
+    /// The words that may follow the prompt; their first tokens must differ.
+    pub words: Vec<String>,
+}
+
+/// How likely each word is as the continuation of one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    pub id: u64,
+    /// ln p(first token of the word | prompt), in the order of [`ScoreRequest::words`].
+    pub log_probs: Vec<f32>,
+}
+
+/// What can go wrong while generating; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    #[error("{path}: {reason}")]
+    Load { path: String, reason: String },
+    #[error("the chat template of the model cannot be rendered: {0}")]
+    Template(String),
+    #[error("request {id}: {reason}")]
+    Request { id: u64, reason: String },
+    #[error("the generator failed while decoding: {0}")]
+    Decode(String),
+    /// The consumer of the results failed; generation stops at once.
+    #[error(transparent)]
+    Consumer(#[from] anyhow::Error),
+}
+
+/// Receives results in the order in which they finish; an error stops the generator.
+pub type Sink<'a, T> = &'a mut dyn FnMut(T) -> anyhow::Result<()>;
+
+/// A language model that writes and judges. Two exist: [`llama::Llama`] and [`scripted::Scripted`].
+pub trait Generate {
+    /// Writes one completion for every request.
+    fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError>;
+
+    /// Reads off the log-probabilities of the given words after every prompt.
+    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError>;
+}

@@ -1,0 +1,3 @@
+//! lacuna writes training data for small classifiers: a language model writes, a small model is trained and errs, the language model fills the gap.
+
+pub mod generator;
