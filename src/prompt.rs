@@ -1,0 +1,146 @@
+//! From a task's templates to prompts, and from a completion to a text: pure.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+use crate::generator::{CompletionRequest, Prompt};
+use crate::task::{JudgePrompt, Task, WritingPrompt};
+
+/// The templates of a task, compiled and tried once.
+pub struct Prompts<'t> {
+    task: &'t Task,
+    environment: Environment<'static>,
+    /// How prompts say each label.
+    says: Vec<String>,
+}
+
+impl<'t> Prompts<'t> {
+    /// # Errors
+    /// A template that does not parse or names an unknown variable: which one, and where in it.
+    pub fn compile(task: &'t Task) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
+        let prompts = Prompts { task, environment, says: task.label_words() };
+        prompts.try_all()?;
+        Ok(prompts)
+    }
+
+    fn try_all(&self) -> Result<(), String> {
+        let named = |name: &str, error: String| format!("prompts.{name}: {error}");
+        if self.task.prompts.rationale.is_some() {
+            self.rationale(0).map_err(|e| named("rationale", e))?;
+        }
+        self.seed(0, &["a reason"]).and_then(|_| self.seed(0, &[])).map_err(|e| named("seed", e))?;
+        self.extrapolate(0, "a text", 1).map_err(|e| named("extrapolate", e))?;
+        for judge in &self.task.prompts.judge {
+            self.judge(judge, "a text").map_err(|e| named("judge", e))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for one reason why a text has the label.
+    pub fn rationale(&self, label: usize) -> Result<Prompt, String> {
+        let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
+        self.writing(template, context! { label => &self.says[label], labels => &self.says })
+    }
+
+    /// Asks for one example of the label, built on the rationales; without any, ZeroGen's prompt.
+    pub fn seed(&self, label: usize, rationales: &[&str]) -> Result<Prompt, String> {
+        self.writing(&self.task.prompts.seed, context! { label => &self.says[label], labels => &self.says, rationales => Value::from_iter(rationales.iter().map(|r| r.to_string())) })
+    }
+
+    /// Asks for one example like `text`, which has `label` and was taken for `predicted`.
+    pub fn extrapolate(&self, label: usize, text: &str, predicted: usize) -> Result<Prompt, String> {
+        let values = context! { label => &self.says[label], labels => &self.says, text => text, predicted => &self.says[predicted] };
+        self.writing(&self.task.prompts.extrapolate, values)
+    }
+
+    /// Asks which label `text` has.
+    pub fn judge(&self, template: &JudgePrompt, text: &str) -> Result<Prompt, String> {
+        let values = context! { text => text, labels => &self.says };
+        self.prompt(&template.system, &template.user, &template.answer_start, values)
+    }
+
+    fn writing(&self, template: &WritingPrompt, values: Value) -> Result<Prompt, String> {
+        self.prompt(&template.system, &template.user, &template.answer_start, values)
+    }
+
+    fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Value) -> Result<Prompt, String> {
+        let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e));
+        let system = system.as_deref().map(render).transpose()?;
+        Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
+    }
+
+    /// A request to write, with the template's own stop strings and length where it has them.
+    pub fn request(&self, id: u64, template: &WritingPrompt, prompt: Prompt, seed: u64) -> CompletionRequest {
+        let keys = &self.task.sampling;
+        CompletionRequest {
+            id,
+            prompt,
+            seed,
+            sampling: keys.sampling(),
+            max_tokens: template.max_tokens.unwrap_or(keys.max_tokens),
+            stop: template.stop.clone().unwrap_or_else(|| keys.stop.clone()),
+        }
+    }
+}
+
+fn explain(error: &minijinja::Error) -> String {
+    let place = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
+    format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
+}
+
+/// The text of a completion: white space folded, a pair of quotation marks around all of it taken off.
+pub fn clean(completion: &str) -> String {
+    let text = completion.split_whitespace().collect::<Vec<_>>().join(" ");
+    let pairs = [('"', '"'), ('“', '”'), ('\'', '\'')];
+    let inner = pairs.iter().find_map(|&(open, close)| text.strip_prefix(open)?.strip_suffix(close));
+    inner.unwrap_or(&text).trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn task(change: impl FnOnce(&mut Task)) -> Task {
+        let mut task = Task::parse(include_str!("../tasks/movie-sentiment.toml"), Path::new("task.toml")).unwrap();
+        change(&mut task);
+        task
+    }
+
+    #[test]
+    fn rationales_stand_in_the_prompt_and_their_absence_leaves_no_trace() {
+        let task = task(|t| {
+            t.prompts.seed.user =
+                "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
+        });
+        let prompts = Prompts::compile(&task).unwrap();
+        assert_eq!(prompts.seed(1, &["a", "b"]).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
+        assert_eq!(prompts.seed(0, &[]).unwrap().user, "Write a negative one.");
+    }
+
+    #[test]
+    fn a_text_with_template_signs_is_left_alone() {
+        let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
+        let prompts = Prompts::compile(&task).unwrap();
+        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>", 1).unwrap().user, "Like this: {{ label }} {% x %} <b>");
+    }
+
+    #[test]
+    fn a_bad_template_is_named_with_its_line() {
+        let unknown = task(|t| t.prompts.seed.user = "Write\n{{ lable }}".into());
+        assert!(Prompts::compile(&unknown).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
+        let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
+        assert!(Prompts::compile(&broken).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+    }
+
+    #[test]
+    fn cleaning_folds_white_space_and_takes_off_quotation_marks() {
+        assert_eq!(clean(" A\tfine\n film. "), "A fine film.");
+        assert_eq!(clean("\"A fine film.\""), "A fine film.");
+        assert_eq!(clean("A \"fine\" film"), "A \"fine\" film");
+        assert_eq!(clean("\""), "\"");
+    }
+}
