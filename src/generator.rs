@@ -1,9 +1,12 @@
 //! What a generator is: requests in, completions and label posteriors out as they finish.
 
 pub mod llama;
+pub mod prefix;
+pub mod queue;
 pub mod sampler;
 pub mod scheduler;
 pub mod scripted;
+pub mod stop;
 
 use serde::{Deserialize, Serialize};
 
