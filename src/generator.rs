@@ -1,5 +1,6 @@
 //! What a generator is: requests in, completions and label posteriors out as they finish.
 
+pub mod chat_template;
 pub mod llama;
 pub mod prefix;
 pub mod queue;

@@ -185,7 +185,7 @@ fn exp_nonpositive(x: f32) -> f32 {
     let rounded = t + ROUND;
     let n = rounded.to_bits() as i32 - ROUND.to_bits() as i32;
     let f = t - (rounded - ROUND);
-    let p = 1.0 + f * (0.693_147_2 + f * (0.240_226_5 + f * (0.055_504_11 + f * (0.009_618_13 + f * 0.001_333_36))));
+    let p = 1.0 + f * (std::f32::consts::LN_2 + f * (0.240_226_5 + f * (0.055_504_11 + f * (0.009_618_13 + f * 0.001_333_36))));
     let power = f32::from_bits(((n + 127) << 23) as u32);
     if x < -87.0 { 0.0 } else { power * p }
 }

@@ -307,9 +307,8 @@ fn prefill(fill: &mut Fill, prompt: &[Token], seq: SeqId, logits_at_end: bool, n
         return false;
     }
     let end = fill.goal.min(fill.at + n_batch - step.batch.len());
-    for pos in fill.at..end {
-        step.batch.push(Input { token: prompt[pos], pos, seq, logits: logits_at_end && pos + 1 == fill.goal });
-    }
+    let tokens = (fill.at..end).zip(&prompt[fill.at..end]);
+    step.batch.extend(tokens.map(|(pos, &token)| Input { token, pos, seq, logits: logits_at_end && pos + 1 == fill.goal }));
     fill.at = end;
     end == fill.goal
 }
