@@ -1,9 +1,13 @@
 //! What a generator is: requests in, completions and label posteriors out as they finish.
 
+pub mod chat_template;
 pub mod llama;
+pub mod prefix;
+pub mod queue;
 pub mod sampler;
 pub mod scheduler;
 pub mod scripted;
+pub mod stop;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,1 +1,400 @@
-//! To come.
+//! A GGUF language model through llama.cpp. Only this module and its children know llama-cpp-2.
+
+mod gguf;
+mod memory;
+mod tokenise;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+use super::chat_template::ChatTemplate;
+use super::prefix::{PrefixTree, Token};
+use super::sampler::{self, BadLogits, Sampler};
+use super::scheduler::{Job, Limits};
+use super::stop::GrowingText;
+use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
+use llama_cpp_2::LogOptions;
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use workers::{Counters, Next, Reader, Work};
+
+/// The most tokens in one `llama_decode`, logical and physical.
+const N_BATCH: usize = 512;
+/// Fewer shared tokens are not worth a sequence of their own.
+const LEAST_SHARED: usize = 16;
+/// Slots and holders together must stay within llama.cpp's 256 sequences.
+const MOST_SLOTS: usize = 128;
+
+/// How to load and run a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LlamaConfig {
+    /// The GGUF file; of a split model its first part.
+    pub path: PathBuf,
+    /// Threads; 0 takes every core. On a CPU each is a worker with its own context.
+    pub threads: usize,
+    /// Layers to put on a GPU; above 0 there is one worker. Needs a build with `cuda`, `metal` or `vulkan`.
+    pub gpu_layers: u32,
+    /// Requests that a worker decodes together, 1 to 128; 16 to 32 are fastest on a CPU.
+    pub slots: usize,
+    /// The most tokens of one request, prompt and new ones together; 0 takes the model's training context.
+    pub n_ctx: usize,
+}
+
+impl LlamaConfig {
+    /// All cores, no GPU, 32 slots, the training context.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        LlamaConfig { path: path.into(), threads: 0, gpu_layers: 0, slots: 32, n_ctx: 0 }
+    }
+}
+
+/// What a model is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    pub path: PathBuf,
+    /// The model's own name, empty if the file does not say.
+    pub name: String,
+    pub architecture: String,
+    /// Bytes of the weights.
+    pub bytes: u64,
+    pub n_params: u64,
+    /// The format of most weights, for example `Q4_0`.
+    pub quantisation: String,
+    /// Tokens of context in training.
+    pub n_ctx_train: usize,
+    /// Whether it has a chat template; a base model has none.
+    pub chat: bool,
+}
+
+/// What a model has done since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Requests, both kinds.
+    pub requests: u64,
+    /// Tokens of all prompts.
+    pub prompt_tokens: u64,
+    /// Prompt tokens that were computed; the others were shared.
+    pub prefilled_tokens: u64,
+    /// New tokens that were decoded.
+    pub decoded_tokens: u64,
+    /// Wall-clock time spent in `complete` and `score`.
+    pub seconds: f64,
+}
+
+/// A loaded model.
+pub struct Llama {
+    backend: &'static LlamaBackend,
+    model: LlamaModel,
+    template: ChatTemplate,
+    config: LlamaConfig,
+    description: Description,
+    counters: Counters,
+}
+
+impl Llama {
+    /// Maps the weights and compiles the chat template.
+    pub fn load(config: LlamaConfig) -> Result<Self, GenerateError> {
+        let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
+        let backend = backend().map_err(fail)?;
+        check_config(&config, backend).map_err(fail)?;
+        gguf::check_file(&config.path).map_err(fail)?;
+        let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
+        let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
+            fail(
+                "llama.cpp cannot load it: it is cut off or damaged, its architecture is unknown to this build, or memory is short. \
+                  Compare its sha256 with the publisher's or fetch it again; RUST_LOG=llama-cpp-2=info shows llama.cpp's own words"
+                    .into(),
+            )
+        })?;
+        let description = describe(&model, &config);
+        check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
+        let template = chat_template(&model)?;
+        let config = with_context(config, description.n_ctx_train);
+        Ok(Llama { backend, model, template, config, description, counters: Counters::default() })
+    }
+
+    /// What was loaded.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            requests: read(&self.counters.requests),
+            prompt_tokens: read(&self.counters.prompt_tokens),
+            prefilled_tokens: read(&self.counters.prefilled),
+            decoded_tokens: read(&self.counters.decoded),
+            seconds: read(&self.counters.microseconds) as f64 * 1e-6,
+        }
+    }
+
+    /// Sorts the jobs by prompt and serves them all; `start` makes the reader of a job.
+    fn run<R: Reader, J: Sync>(
+        &self,
+        mut jobs: Vec<(Job, J)>,
+        start: impl Fn(&J) -> R + Sync,
+        sink: Sink<R::Answer>,
+    ) -> Result<(), GenerateError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        jobs.sort_by(|a, b| a.0.input_ids.cmp(&b.0.input_ids));
+        let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
+        let tree = PrefixTree::new(&jobs, LEAST_SHARED);
+        let (contexts, limits) = self.contexts(&jobs, &tree)?;
+        let work = Work { jobs: &jobs, tree: &tree, limits, start: |job| start(&details[job]), counters: &self.counters };
+        let outcome = workers::run(contexts, &work, sink);
+        let prompt_tokens = jobs.iter().map(|job| job.input_ids.len() as u64).sum();
+        self.counters.requests.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        self.counters.prompt_tokens.fetch_add(prompt_tokens, Ordering::Relaxed);
+        self.counters.microseconds.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        outcome
+    }
+
+    /// One context a worker, as large as the jobs need or memory allows. Made one after the other: llama.cpp may write to the
+    /// model meanwhile.
+    fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
+        let workers = if self.config.gpu_layers > 0 { 1 } else { self.config.threads.min(jobs.len()) };
+        let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
+        let slots = self.config.slots.min(jobs.len());
+        let n_cells = self.affordable_cells(cells_wanted(jobs, tree, slots), jobs, workers)?;
+        let limits = Limits { slots, holders: slots, n_batch: N_BATCH, n_cells };
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(n_cells as u32))
+            .with_n_batch(N_BATCH as u32)
+            .with_n_ubatch(N_BATCH as u32)
+            .with_n_seq_max((limits.slots + limits.holders) as u32)
+            .with_kv_unified(true)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_no_perf(true);
+        let contexts = (0..workers).map(|_| {
+            self.model.new_context(self.backend, params.clone()).map_err(|_| {
+                GenerateError::Decode(format!("llama.cpp cannot make a context of {n_cells} tokens; use fewer slots or threads"))
+            })
+        });
+        Ok((contexts.collect::<Result<_, _>>()?, limits))
+    }
+
+    /// Cells of each worker's KV cache, a multiple of 256: what is wanted, less if memory is short; an error if not even the
+    /// longest request would fit.
+    fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize) -> Result<usize, GenerateError> {
+        let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1).next_multiple_of(256);
+        let wanted = wanted.next_multiple_of(256).max(longest);
+        let per_cell = memory::bytes_per_cell(&self.model, &self.description.architecture).max(1);
+        // Logits and activations of one batch; the rest of the system keeps a tenth.
+        let scratch = (N_BATCH * self.model.n_vocab().max(0) as usize * 4) as u64;
+        let Some(available) = memory::available() else { return Ok(wanted) };
+        let each = (available / 10 * 9 / workers as u64).saturating_sub(scratch);
+        let affordable = usize::try_from(each / per_cell / 256 * 256).unwrap_or(usize::MAX);
+        if affordable < longest {
+            let (need, have) = (((per_cell * longest as u64 + scratch) * workers as u64) >> 20, available >> 20);
+            return Err(GenerateError::Decode(format!(
+                "the KV caches of {workers} workers need {need} MiB for requests of {longest} tokens and {have} MiB are free; \
+                 use fewer threads, shorter prompts or a smaller model"
+            )));
+        }
+        Ok(wanted.min(affordable))
+    }
+
+    /// Refuses a request that is longer than the context.
+    fn check_length(&self, id: u64, prompt: usize, max_tokens: usize) -> Result<(), GenerateError> {
+        let n_ctx = self.config.n_ctx;
+        if prompt + max_tokens <= n_ctx {
+            return Ok(());
+        }
+        let reason = format!(
+            "a prompt of {prompt} tokens and max_tokens = {max_tokens} do not fit a context of {n_ctx} tokens; \
+             shorten the prompt, lower max_tokens or raise n_ctx"
+        );
+        Err(GenerateError::Request { id, reason })
+    }
+
+    fn completion_job(&self, request: &CompletionRequest) -> Result<Job, GenerateError> {
+        let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
+        sampler::check(&request.sampling).map_err(refuse)?;
+        if request.max_tokens == 0 {
+            return Err(refuse("max_tokens is 0; at least one token must be written".into()));
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return Err(refuse("a stop string is empty; it would end every text at once".into()));
+        }
+        let input_ids = tokenise::input_ids(&self.model.vocab(), &self.template, &request.prompt)?;
+        let max_tokens = request.max_tokens as usize;
+        self.check_length(request.id, input_ids.len(), max_tokens)?;
+        Ok(Job { input_ids, max_tokens })
+    }
+}
+
+impl Generate for Llama {
+    fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| Ok((self.completion_job(request)?, request)));
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, |request| Writing::new(&self.model, request), sink)
+    }
+
+    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| {
+            let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
+            self.check_length(request.id, input_ids.len(), 0)?;
+            Ok((Job { input_ids, max_tokens: 0 }, Judging { id: request.id, words }))
+        });
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, Judging::clone, sink)
+    }
+}
+
+/// A completion that is being written.
+struct Writing<'m> {
+    model: &'m LlamaModel,
+    id: u64,
+    sampler: Sampler,
+    text: GrowingText,
+    tokens: u32,
+    max_tokens: u32,
+}
+
+impl<'m> Writing<'m> {
+    fn new(model: &'m LlamaModel, request: &CompletionRequest) -> Self {
+        let CompletionRequest { id, sampling, seed, max_tokens, .. } = *request;
+        Writing { model, id, sampler: Sampler::new(sampling, seed), text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
+    }
+
+    /// Appends a token and says whether the text is complete.
+    fn push(&mut self, token: LlamaToken) -> Option<Finish> {
+        let vocab = self.model.vocab();
+        self.tokens += 1;
+        if vocab.is_eog(token) {
+            Some(Finish::EndOfTurn)
+        } else if self.text.push(&vocab.token_to_piece(token, false, None)) {
+            Some(Finish::Stop)
+        } else {
+            (self.tokens == self.max_tokens).then_some(Finish::Length)
+        }
+    }
+}
+
+impl Reader for Writing<'_> {
+    type Answer = Completion;
+
+    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Completion>, GenerateError> {
+        let token = self.sampler.draw(logits, candidates).map_err(|error| bad_logits(self.id, error))?;
+        let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
+        let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
+        Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))
+    }
+}
+
+/// A question whose prompt is being read.
+#[derive(Clone)]
+struct Judging {
+    id: u64,
+    /// The first token of each word.
+    words: Vec<Token>,
+}
+
+impl Reader for Judging {
+    type Answer = Score;
+
+    fn read(&mut self, logits: &[f32], _: &mut Vec<(f32, Token)>) -> Result<Next<Score>, GenerateError> {
+        let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
+        Ok(Next::Done(Score { id: self.id, log_probs }))
+    }
+}
+
+fn bad_logits(id: u64, error: BadLogits) -> GenerateError {
+    GenerateError::Decode(format!("at request {id} {error}"))
+}
+
+/// llama.cpp is initialised once a process; its log goes to `tracing`, target `llama-cpp-2`.
+fn backend() -> Result<&'static LlamaBackend, String> {
+    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
+    let init = || {
+        llama_cpp_2::send_logs_to_tracing(LogOptions::default());
+        LlamaBackend::init().map_err(|error| format!("llama.cpp cannot start: {error}"))
+    };
+    BACKEND.get_or_init(init).as_ref().map_err(Clone::clone)
+}
+
+fn check_config(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {
+    if !(1..=MOST_SLOTS).contains(&config.slots) {
+        return Err(format!("slots is {}; it must be from 1 to {MOST_SLOTS}", config.slots));
+    }
+    if config.gpu_layers > 0 && !backend.supports_gpu_offload() {
+        return Err(
+            "gpu_layers is above 0 and no GPU can be used; build with the feature `cuda`, `metal` or `vulkan`, or set it to 0".into()
+        );
+    }
+    Ok(())
+}
+
+/// Fills in what 0 stands for.
+fn with_context(mut config: LlamaConfig, n_ctx_train: usize) -> LlamaConfig {
+    if config.threads == 0 {
+        config.threads = std::thread::available_parallelism().map_or(1, usize::from);
+    }
+    if config.n_ctx == 0 {
+        config.n_ctx = n_ctx_train;
+    }
+    if config.n_ctx > n_ctx_train {
+        tracing::warn!(
+            "n_ctx = {} is more than the {n_ctx_train} tokens the model was trained on; long texts may be nonsense",
+            config.n_ctx
+        );
+    }
+    config
+}
+
+fn describe(model: &LlamaModel, config: &LlamaConfig) -> Description {
+    let meta = |key: &str| model.meta_val_str(key).unwrap_or_default();
+    Description {
+        path: config.path.clone(),
+        name: meta("general.name"),
+        architecture: meta("general.architecture"),
+        bytes: model.size(),
+        n_params: model.n_params(),
+        quantisation: gguf::quantisation_name(&meta("general.file_type")),
+        n_ctx_train: model.n_ctx_train() as usize,
+        chat: model.meta_val_str("tokenizer.chat_template").is_ok(),
+    }
+}
+
+/// Encoders and embedding models load, but have no next token.
+fn check_is_causal_decoder(model: &LlamaModel, architecture: &str) -> Result<(), String> {
+    let causal = model.meta_val_str(&format!("{architecture}.attention.causal")).map_or(true, |value| value != "false");
+    let encoder = ["bert", "t5", "clip", "embedding", "wavtokenizer"].iter().any(|name| architecture.contains(name));
+    if encoder || !causal {
+        return Err(format!("is a model of the kind {architecture:?}, which does not write text; give a causal language model"));
+    }
+    if model.n_vocab() == 0 || model.n_head() == 0 {
+        return Err("has no vocabulary or no attention heads; give a causal language model with its tokenizer".into());
+    }
+    Ok(())
+}
+
+fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, GenerateError> {
+    let vocab = model.vocab();
+    let source = model.meta_val_str("tokenizer.chat_template").ok();
+    ChatTemplate::new(source, tokenise::token_text(&vocab, vocab.bos()), tokenise::token_text(&vocab, vocab.eos()))
+}
+
+/// Cells with which no slot ever waits: the most that `slots` requests take for themselves, and the prefixes below them.
+fn cells_wanted(jobs: &[Job], tree: &PrefixTree, slots: usize) -> usize {
+    let shared = |job: usize| tree.leaf[job].map_or(0, |node| tree.nodes[node].end);
+    let own = (0..jobs.len()).map(|job| jobs[job].n_cells() - shared(job)).max().unwrap_or(0);
+    let all_prefixes: usize = tree.nodes.iter().map(|node| node.n_tokens()).sum();
+    let longest_prefix = (0..jobs.len()).map(shared).max().unwrap_or(0);
+    slots * own + all_prefixes.min(slots * longest_prefix)
+}

@@ -1,1 +1,477 @@
-//! To come.
+//! Decides what one worker decodes next: which request sits in which slot, which prefix is shared, which tokens go into the batch.
+//!
+//! Nothing here knows a model. A [`Step`] is plain data: edits of the KV cache, then one batch. A prefix of the tree is
+//! prefilled once in a sequence of its own (a holder); its cells are then copied, which in a unified KV cache only adds a
+//! sequence id to them, to the holders and slots below it. A slot that finishes is refilled before the next step.
+
+use super::prefix::{Node, PrefixTree, Token};
+
+/// A sequence of the KV cache: slots come first, holders of prefixes after them.
+pub type SeqId = usize;
+
+/// What the context offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that are decoded together; sequences `0..slots`.
+    pub slots: usize,
+    /// Shared prefixes that are kept at once; sequences `slots..slots + holders`.
+    pub holders: usize,
+    /// The most tokens in one batch, at least `slots`.
+    pub n_batch: usize,
+    /// Cells of the KV cache; a token takes one, however many sequences share it.
+    pub n_cells: usize,
+}
+
+/// One request as the scheduler sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The prompt, not empty.
+    pub input_ids: Vec<Token>,
+    /// At most this many new tokens; 0 only reads the logits after the prompt.
+    pub max_tokens: usize,
+}
+
+impl Job {
+    /// Cells that it takes when nothing is shared.
+    pub fn n_cells(&self) -> usize {
+        self.input_ids.len() + self.max_tokens
+    }
+}
+
+impl AsRef<[Token]> for Job {
+    fn as_ref(&self) -> &[Token] {
+        &self.input_ids
+    }
+}
+
+/// An edit of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheEdit {
+    /// Forgets the sequence.
+    Clear { seq: SeqId },
+    /// Lets an empty sequence share all cells of another.
+    Copy { from: SeqId, to: SeqId },
+}
+
+/// A token of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    pub token: Token,
+    /// Position in its sequence.
+    pub pos: usize,
+    pub seq: SeqId,
+    /// Whether the logits at this token are wanted.
+    pub logits: bool,
+}
+
+/// Where the logits of a slot are to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Index into [`Step::batch`].
+    pub row: usize,
+    pub slot: SeqId,
+}
+
+/// What to do next: the edits in order, then the batch. Every output must be answered with [`Scheduler::extend`] or
+/// [`Scheduler::finish`] before the next step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    pub edits: Vec<CacheEdit>,
+    pub batch: Vec<Input>,
+    pub outputs: Vec<Output>,
+    /// How many tokens of the batch are prompt tokens.
+    pub prefill: usize,
+}
+
+/// Tokens on their way into the cache.
+#[derive(Clone, Copy, Debug)]
+struct Fill {
+    /// The prefix to copy first.
+    from: Option<usize>,
+    /// Tokens in the cache.
+    at: usize,
+    /// The prompt tokens that belong there.
+    goal: usize,
+}
+
+/// A prefix in the cache, or on its way there.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    seq: SeqId,
+    fill: Fill,
+    /// A job that has this prefix.
+    job: usize,
+    /// Slots and holders that build on it.
+    users: usize,
+}
+
+/// A request in the cache.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    job: usize,
+    /// The prefix that it builds on.
+    base: Option<usize>,
+    fill: Fill,
+    /// Cells that are set aside for it alone.
+    cells: usize,
+    /// The token that was sampled last and is not in the cache yet.
+    sampled: Option<Token>,
+}
+
+/// The state of one worker.
+pub struct Scheduler<'a> {
+    limits: Limits,
+    jobs: &'a [Job],
+    tree: &'a PrefixTree,
+    slots: Vec<Option<Slot>>,
+    /// By node of the tree.
+    holders: Vec<Option<Holder>>,
+    /// Nodes with a holder, parents before children.
+    resident: Vec<usize>,
+    free_seqs: Vec<SeqId>,
+    used_cells: usize,
+    edits: Vec<CacheEdit>,
+}
+
+impl<'a> Scheduler<'a> {
+    /// An idle worker. `tree` was built over `jobs`, every job fits `limits.n_cells`, and `limits.n_batch >= limits.slots >= 1`.
+    pub fn new(limits: Limits, jobs: &'a [Job], tree: &'a PrefixTree) -> Self {
+        assert!(1 <= limits.slots && limits.slots <= limits.n_batch, "a batch must hold one token of every slot: {limits:?}");
+        Scheduler {
+            limits,
+            jobs,
+            tree,
+            slots: vec![None; limits.slots],
+            holders: vec![None; tree.nodes.len()],
+            resident: Vec::new(),
+            free_seqs: (limits.slots..limits.slots + limits.holders).rev().collect(),
+            used_cells: 0,
+            edits: Vec::new(),
+        }
+    }
+
+    /// Whether another request may be admitted as far as slots go.
+    pub fn has_free_slot(&self) -> bool {
+        self.slots.iter().any(Option::is_none)
+    }
+
+    /// Gives a job a slot, the lowest that is free, and returns it; `None` when there is no slot or there are too few cells
+    /// until another finishes. An idle worker admits every job that fits the cache.
+    pub fn admit(&mut self, job: usize) -> Option<SeqId> {
+        let slot = self.slots.iter().position(Option::is_none)?;
+        let path = self.tree.path(job);
+        self.release_idle(&path);
+        let missing: usize = path.iter().filter(|&&node| self.holders[node].is_none()).map(|&node| self.tree.nodes[node].n_tokens()).sum();
+        let shared = path.last().map_or(0, |&node| self.tree.nodes[node].end);
+        if self.used_cells + missing + self.jobs[job].n_cells() - shared > self.limits.n_cells {
+            return None;
+        }
+        let base = self.hold(&path, job);
+        let at = base.map_or(0, |node| self.tree.nodes[node].end);
+        let cells = self.jobs[job].n_cells() - at;
+        self.used_cells += cells;
+        let fill = Fill { from: base, at: 0, goal: self.jobs[job].input_ids.len() };
+        self.slots[slot] = Some(Slot { job, base, fill, cells, sampled: None });
+        Some(slot)
+    }
+
+    /// The job that sits in a slot.
+    pub fn job_in(&self, slot: SeqId) -> Option<usize> {
+        self.slots[slot].map(|slot| slot.job)
+    }
+
+    /// What to decode next; `None` when no slot is taken.
+    pub fn step(&mut self) -> Option<Step> {
+        self.slots.iter().any(Option::is_some).then_some(())?;
+        self.copy_finished_prefixes();
+        let mut step = Step { edits: std::mem::take(&mut self.edits), ..Step::default() };
+        self.decode_sampled(&mut step);
+        let decoded = step.batch.len();
+        self.prefill_holders(&mut step);
+        self.prefill_slots(&mut step);
+        step.prefill = step.batch.len() - decoded;
+        Some(step)
+    }
+
+    /// A token was sampled for the slot; it goes into the next batch.
+    pub fn extend(&mut self, slot: SeqId, token: Token) {
+        if let Some(slot) = &mut self.slots[slot] {
+            slot.sampled = Some(token);
+        }
+    }
+
+    /// The request of the slot is done; the slot and its cells are free.
+    pub fn finish(&mut self, slot: SeqId) {
+        if let Some(done) = self.slots[slot].take() {
+            self.edits.push(CacheEdit::Clear { seq: slot });
+            self.used_cells -= done.cells;
+            self.leave(done.base);
+        }
+    }
+
+    /// Sees to it that the prefixes of a path have holders, as far as sequence ids go; returns the deepest that has one.
+    fn hold(&mut self, path: &[usize], job: usize) -> Option<usize> {
+        let mut base = None;
+        for &node in path {
+            if self.holders[node].is_none() {
+                let Some(seq) = self.free_seqs.pop() else { break };
+                let Node { end, .. } = self.tree.nodes[node];
+                self.holders[node] = Some(Holder { seq, fill: Fill { from: base, at: 0, goal: end }, job, users: 0 });
+                self.join(base);
+                self.resident.push(node);
+                self.used_cells += self.tree.nodes[node].n_tokens();
+            }
+            base = Some(node);
+        }
+        self.join(base);
+        base
+    }
+
+    /// Forgets prefixes that nobody builds on and that are not on the path of the next job: jobs come sorted, they won't return.
+    fn release_idle(&mut self, path: &[usize]) {
+        for i in (0..self.resident.len()).rev() {
+            let node = self.resident[i];
+            if path.contains(&node) {
+                continue;
+            }
+            if let Some(holder) = self.holders[node].take_if(|holder| holder.users == 0) {
+                self.resident.remove(i);
+                self.edits.push(CacheEdit::Clear { seq: holder.seq });
+                self.free_seqs.push(holder.seq);
+                self.used_cells -= self.tree.nodes[node].n_tokens();
+                self.leave(self.tree.nodes[node].parent);
+            }
+        }
+    }
+
+    fn join(&mut self, node: Option<usize>) {
+        if let Some(holder) = node.and_then(|node| self.holders[node].as_mut()) {
+            holder.users += 1;
+        }
+    }
+
+    fn leave(&mut self, node: Option<usize>) {
+        if let Some(holder) = node.and_then(|node| self.holders[node].as_mut()) {
+            holder.users -= 1;
+        }
+    }
+
+    /// Copies every prefix that is complete to the holders and slots that wait for it.
+    fn copy_finished_prefixes(&mut self) {
+        let complete = |holder: &Holder| (holder.fill.from.is_none() && holder.fill.at == holder.fill.goal).then_some(holder.seq);
+        let ready: Vec<Option<SeqId>> = self.holders.iter().map(|holder| holder.as_ref().and_then(complete)).collect();
+        let holders = self.holders.iter_mut().flatten().map(|holder| (holder.seq, &mut holder.fill));
+        let slots = self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, &mut slot.as_mut()?.fill)));
+        for (to, fill) in holders.chain(slots) {
+            let Some(node) = fill.from else { continue };
+            let Some(from) = ready[node] else { continue };
+            self.edits.push(CacheEdit::Copy { from, to });
+            fill.from = None;
+            fill.at = self.tree.nodes[node].end;
+        }
+    }
+
+    /// One token for every slot that is past its prompt.
+    fn decode_sampled(&mut self, step: &mut Step) {
+        for (seq, slot) in self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, slot.as_mut()?))) {
+            if let Some(token) = slot.sampled.take() {
+                step.outputs.push(Output { row: step.batch.len(), slot: seq });
+                step.batch.push(Input { token, pos: slot.fill.at, seq, logits: true });
+                slot.fill.at += 1;
+            }
+        }
+    }
+
+    fn prefill_holders(&mut self, step: &mut Step) {
+        for &node in &self.resident {
+            if let Some(holder) = &mut self.holders[node] {
+                let prompt = &self.jobs[holder.job].input_ids;
+                prefill(&mut holder.fill, prompt, holder.seq, false, self.limits.n_batch, step);
+            }
+        }
+    }
+
+    fn prefill_slots(&mut self, step: &mut Step) {
+        for (seq, slot) in self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, slot.as_mut()?))) {
+            let prompt = &self.jobs[slot.job].input_ids;
+            if prefill(&mut slot.fill, prompt, seq, true, self.limits.n_batch, step) {
+                step.outputs.push(Output { row: step.batch.len() - 1, slot: seq });
+            }
+        }
+    }
+}
+
+/// Puts as much of the prompt into the batch as it has room for; true when that was the prompt's last token.
+fn prefill(fill: &mut Fill, prompt: &[Token], seq: SeqId, logits_at_end: bool, n_batch: usize, step: &mut Step) -> bool {
+    if fill.from.is_some() || fill.at >= fill.goal {
+        return false;
+    }
+    let end = fill.goal.min(fill.at + n_batch - step.batch.len());
+    let tokens = (fill.at..end).zip(&prompt[fill.at..end]);
+    step.batch.extend(tokens.map(|(pos, &token)| Input { token, pos, seq, logits: logits_at_end && pos + 1 == fill.goal }));
+    fill.at = end;
+    end == fill.goal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A cell of the fake cache: a token, its position, and the sequences that see it.
+    struct Cell {
+        token: Token,
+        pos: usize,
+        seqs: BTreeSet<SeqId>,
+    }
+
+    /// A unified KV cache that checks what llama.cpp would abort on.
+    struct FakeCache {
+        cells: Vec<Cell>,
+        limits: Limits,
+    }
+
+    impl FakeCache {
+        fn sequence(&self, seq: SeqId) -> Vec<Token> {
+            let mut cells: Vec<_> = self.cells.iter().filter(|cell| cell.seqs.contains(&seq)).collect();
+            cells.sort_by_key(|cell| cell.pos);
+            assert!(cells.iter().enumerate().all(|(i, cell)| cell.pos == i), "positions of sequence {seq} have a hole or a double");
+            cells.iter().map(|cell| cell.token).collect()
+        }
+
+        fn apply(&mut self, step: &Step) {
+            for &edit in &step.edits {
+                match edit {
+                    CacheEdit::Clear { seq } => self.cells.iter_mut().for_each(|cell| cell.seqs.retain(|&other| other != seq)),
+                    CacheEdit::Copy { from, to } => {
+                        assert!(self.sequence(to).is_empty(), "copied onto the sequence {to}, which is in use");
+                        assert!(!self.sequence(from).is_empty(), "copied the empty sequence {from}");
+                        for cell in self.cells.iter_mut().filter(|cell| cell.seqs.contains(&from)) {
+                            cell.seqs.insert(to);
+                        }
+                    }
+                }
+                self.cells.retain(|cell| !cell.seqs.is_empty());
+            }
+            assert!(!step.batch.is_empty() && step.batch.len() <= self.limits.n_batch, "{} tokens", step.batch.len());
+            for input in &step.batch {
+                assert!(input.seq < self.limits.slots + self.limits.holders);
+                assert_eq!(input.pos, self.sequence(input.seq).len(), "sequence {} must go on without a hole", input.seq);
+                self.cells.push(Cell { token: input.token, pos: input.pos, seqs: [input.seq].into() });
+                assert!(self.cells.len() <= self.limits.n_cells, "more cells than there are");
+            }
+        }
+    }
+
+    /// How the fake model goes on after a sequence.
+    fn next_token(sequence: &[Token]) -> Token {
+        1000 + sequence.iter().fold(0, |hash, &token| (hash * 31 + token) % 997)
+    }
+
+    /// Runs all jobs on one worker; returns how many prompt tokens were prefilled and how many steps were taken.
+    fn run(limits: Limits, jobs: &[Job], lengths: &[usize]) -> (usize, usize) {
+        let tree = PrefixTree::new(jobs, 2);
+        let mut scheduler = Scheduler::new(limits, jobs, &tree);
+        let mut cache = FakeCache { cells: Vec::new(), limits };
+        let mut written: Vec<Vec<Token>> = vec![Vec::new(); jobs.len()];
+        let mut finished = vec![0; jobs.len()];
+        let mut waiting = (0..jobs.len()).peekable();
+        let (mut prefilled, mut steps) = (0, 0);
+        loop {
+            while waiting.next_if(|&job| scheduler.admit(job).is_some()).is_some() {}
+            let Some(step) = scheduler.step() else { break };
+            cache.apply(&step);
+            prefilled += step.prefill;
+            steps += 1;
+            assert_eq!(step.outputs.len(), step.batch.iter().filter(|input| input.logits).count());
+            for output in &step.outputs {
+                let job = scheduler.job_in(output.slot).expect("outputs are of slots in use");
+                assert!(step.batch[output.row].logits && step.batch[output.row].seq == output.slot);
+                let sequence = cache.sequence(output.slot);
+                assert_eq!(sequence, [jobs[job].input_ids.clone(), written[job].clone()].concat());
+                if written[job].len() == lengths[job].min(jobs[job].max_tokens) {
+                    finished[job] += 1;
+                    scheduler.finish(output.slot);
+                } else {
+                    let token = next_token(&sequence);
+                    written[job].push(token);
+                    scheduler.extend(output.slot, token);
+                }
+            }
+        }
+        assert_eq!(waiting.next(), None, "a job was left over");
+        assert!(finished.iter().all(|&times| times == 1), "every job finishes once: {finished:?}");
+        (prefilled, steps)
+    }
+
+    #[test]
+    fn a_shared_prefix_is_prefilled_once() {
+        let jobs = vec![Job { input_ids: vec![1, 2, 3, 4, 5, 6], max_tokens: 3 }; 10];
+        let limits = Limits { slots: 4, holders: 2, n_batch: 8, n_cells: 5 + 4 * 4 };
+        assert_eq!(run(limits, &jobs, &[3; 10]).0, 5 + 10);
+    }
+
+    #[test]
+    fn a_finished_slot_is_refilled_before_the_next_step() {
+        let jobs = vec![Job { input_ids: vec![7], max_tokens: 4 }; 6];
+        let limits = Limits { slots: 2, holders: 0, n_batch: 2, n_cells: 64 };
+        // The first job takes five steps; meanwhile the other slot serves five jobs of one step each.
+        assert_eq!(run(limits, &jobs, &[4, 0, 0, 0, 0, 0]).1, 5);
+    }
+
+    #[test]
+    fn a_job_waits_until_there_are_cells() {
+        let job = |token| Job { input_ids: vec![token; 5], max_tokens: 3 };
+        let jobs = [job(1), job(2)];
+        let tree = PrefixTree::new(&jobs, 2);
+        let mut scheduler = Scheduler::new(Limits { slots: 2, holders: 1, n_batch: 8, n_cells: 15 }, &jobs, &tree);
+        assert_eq!(scheduler.admit(0), Some(0));
+        assert_eq!(scheduler.admit(1), None);
+        scheduler.finish(0);
+        assert_eq!(scheduler.admit(1), Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_is_lost_and_every_sequence_is_its_prompt_and_its_tokens(
+            mut prompts in prop::collection::vec((prop::collection::vec(0..2i32, 1..14), 0..6usize, 0..6usize), 0..30),
+            slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize,
+        ) {
+            prompts.sort();
+            let jobs: Vec<Job> = prompts.iter().map(|(ids, max, _)| Job { input_ids: ids.clone(), max_tokens: *max }).collect();
+            let lengths: Vec<usize> = prompts.iter().map(|&(_, _, length)| length).collect();
+            let largest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
+            let limits = Limits { slots, holders, n_batch: slots + extra_batch, n_cells: largest + extra_cells };
+            let (prefilled, _) = run(limits, &jobs, &lengths);
+            prop_assert!(prefilled <= jobs.iter().map(|job| job.input_ids.len()).sum());
+        }
+
+        #[test]
+        fn jobs_in_any_order_are_still_served(
+            order in Just((0..20usize).collect::<Vec<_>>()).prop_shuffle(), holders in 0..4usize,
+        ) {
+            // After stealing, a worker may meet a prefix again that it has forgotten.
+            let jobs: Vec<Job> = (0..20).map(|i| Job { input_ids: vec![i / 5, i / 5, i % 5, 9], max_tokens: 2 }).collect();
+            let tree = PrefixTree::new(&jobs, 2);
+            let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20 };
+            let mut scheduler = Scheduler::new(limits, &jobs, &tree);
+            let mut cache = FakeCache { cells: Vec::new(), limits };
+            let mut order = order.into_iter().peekable();
+            let mut done = Vec::new();
+            loop {
+                while order.next_if(|&job| scheduler.admit(job).is_some()).is_some() {}
+                let Some(step) = scheduler.step() else { break };
+                cache.apply(&step);
+                for output in &step.outputs {
+                    let job = scheduler.job_in(output.slot).unwrap();
+                    prop_assert_eq!(cache.sequence(output.slot), jobs[job].input_ids.clone());
+                    done.push(job);
+                    scheduler.finish(output.slot);
+                }
+            }
+            done.sort_unstable();
+            prop_assert_eq!(done, (0..20).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,1 +1,116 @@
-//! To come.
+//! A generator that answers by script: the loop is tested with it, without a model.
+
+use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Answers every request by a function of it.
+pub struct Scripted<C, S> {
+    complete: C,
+    score: S,
+    shuffle: Option<u64>,
+    fail_after: Option<usize>,
+    answered: usize,
+}
+
+impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Scripted<C, S> {
+    /// `complete` writes a text, `score` gives a log-probability for each word.
+    pub fn new(complete: C, score: S) -> Self {
+        Scripted { complete, score, shuffle: None, fail_after: None, answered: 0 }
+    }
+
+    /// Answers arrive in an order drawn from the seed, as from workers that finish at different times.
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.shuffle = Some(seed);
+        self
+    }
+
+    /// Fails with [`GenerateError::Decode`] once this many answers were given, over all calls.
+    pub fn failing_after(mut self, answers: usize) -> Self {
+        self.fail_after = Some(answers);
+        self
+    }
+
+    /// Answers given so far, over all calls.
+    pub fn answered(&self) -> usize {
+        self.answered
+    }
+
+    fn answer<R, T>(&mut self, requests: &[R], reply: impl Fn(&Self, &R) -> T, sink: Sink<T>) -> Result<(), GenerateError> {
+        let mut order: Vec<&R> = requests.iter().collect();
+        if let Some(seed) = self.shuffle {
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        }
+        for request in order {
+            if self.fail_after.is_some_and(|limit| self.answered >= limit) {
+                return Err(GenerateError::Decode(format!("the script fails after {} answers", self.answered)));
+            }
+            let answer = reply(self, request);
+            self.answered += 1;
+            sink(answer)?;
+        }
+        Ok(())
+    }
+}
+
+impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Generate for Scripted<C, S> {
+    fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
+        let reply = |script: &Self, request: &CompletionRequest| {
+            let text = (script.complete)(request);
+            let tokens = text.split_whitespace().count() as u32;
+            Completion { id: request.id, text, tokens, finish: Finish::Stop }
+        };
+        self.answer(requests, reply, sink)
+    }
+
+    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
+        self.answer(requests, |script, request| Score { id: request.id, log_probs: (script.score)(request) }, sink)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::{Prompt, Sampling};
+
+    fn requests(n: u64) -> Vec<CompletionRequest> {
+        let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };
+        let request =
+            |id| CompletionRequest { id, prompt: prompt(id), sampling: Sampling::default(), seed: id, max_tokens: 9, stop: vec![] };
+        (0..n).map(request).collect()
+    }
+
+    fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+        Scripted::new(|request| request.prompt.user.to_uppercase(), |request| vec![-1.0; request.words.len()])
+    }
+
+    fn ids(generator: &mut dyn Generate, n: u64) -> (Vec<u64>, Result<(), GenerateError>) {
+        let mut ids = Vec::new();
+        let outcome = generator.complete(&requests(n), &mut |completion| {
+            assert_eq!(completion.text, format!("TEXT {}", completion.id));
+            ids.push(completion.id);
+            Ok(())
+        });
+        (ids, outcome)
+    }
+
+    #[test]
+    fn every_request_is_answered_in_order_or_shuffled() {
+        assert_eq!(ids(&mut scripted(), 5).0, [0, 1, 2, 3, 4]);
+        let (mut shuffled, _) = ids(&mut scripted().shuffled(1), 30);
+        assert!(!shuffled.is_sorted());
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, (0..30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn it_fails_when_told_and_stops_with_its_consumer() {
+        let (answered, outcome) = ids(&mut scripted().failing_after(3), 5);
+        assert_eq!((answered.len(), matches!(outcome, Err(GenerateError::Decode(_)))), (3, true));
+        let mut generator = scripted();
+        let outcome = generator.complete(&requests(5), &mut |_| anyhow::bail!("disk full"));
+        assert!(matches!(outcome, Err(GenerateError::Consumer(_))));
+        assert_eq!(generator.answered(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! Turns prompts into input_ids, such that nothing a caller writes can become a control token.
+
+use crate::generator::chat_template::ChatTemplate;
+use crate::generator::prefix::Token;
+use crate::generator::{GenerateError, Prompt, ScoreRequest};
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::vocab::LlamaVocab;
+
+/// llama.cpp counts the bytes of a text in an i32; far below that a prompt fits no context.
+const LONGEST_TEXT: usize = 1 << 28;
+
+/// The rendered prompt as tokens, with one BOS if the model wants one.
+///
+/// The prompt is tokenised as a whole, as other tools do, unless that gives more control tokens than the template wrote: then
+/// template and contents are tokenised apart, the contents as plain text.
+pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Prompt) -> Result<Vec<Token>, GenerateError> {
+    let text = template.render(prompt)?;
+    if text.len() > LONGEST_TEXT {
+        return Err(GenerateError::Template(format!("a prompt of {} bytes is too long for any model", text.len())));
+    }
+    let pieces = template.pieces(prompt)?;
+    let controls = |tokens: &[LlamaToken]| tokens.iter().filter(|&&token| vocab.is_control(token)).count();
+    let tokenise = |text: &str, parse_special: bool| vocab.tokenize(text.as_bytes(), false, parse_special);
+    let whole = tokenise(&text, true);
+    let written = pieces.iter().filter(|piece| piece.from_template).map(|piece| controls(&tokenise(&piece.text, true))).sum::<usize>();
+    let tokens = if controls(&whole) == written {
+        whole
+    } else {
+        pieces.iter().flat_map(|piece| tokenise(&piece.text, piece.from_template)).collect()
+    };
+    Ok(with_one_bos(vocab, tokens.into_iter().map(|token| token.0).collect()))
+}
+
+/// The prompt of a score request and the first token of each word after it.
+pub(super) fn question(
+    vocab: &LlamaVocab,
+    template: &ChatTemplate,
+    request: &ScoreRequest,
+) -> Result<(Vec<Token>, Vec<Token>), GenerateError> {
+    let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
+    let prompt_ids = input_ids(vocab, template, &request.prompt)?;
+    let mut firsts = Vec::with_capacity(request.words.len());
+    for word in &request.words {
+        let answer_start = format!("{}{word}", request.prompt.answer_start);
+        let answered = input_ids(vocab, template, &Prompt { answer_start, ..request.prompt.clone() })?;
+        let first = answered.strip_prefix(&prompt_ids[..]).and_then(|rest| rest.first()).ok_or_else(|| {
+            refuse(format!(
+                "the word {word:?} has no token of its own after the prompt; end answer_start without a space and begin the word with it"
+            ))
+        })?;
+        if let Some(same) = firsts.iter().position(|other| other == first) {
+            let other = &request.words[same];
+            return Err(refuse(format!("the words {other:?} and {word:?} begin with the same token; choose words that differ at once")));
+        }
+        firsts.push(*first);
+    }
+    Ok((prompt_ids, firsts))
+}
+
+/// The text of a token, empty if the model has no such token (its id is -1, which llama.cpp must not be asked about).
+pub(super) fn token_text(vocab: &LlamaVocab, token: LlamaToken) -> String {
+    if !(0..vocab.n_tokens()).contains(&token.0) {
+        return String::new();
+    }
+    vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Templates may write BOS and tokenizers may add it: exactly one stays.
+fn with_one_bos(vocab: &LlamaVocab, mut input_ids: Vec<Token>) -> Vec<Token> {
+    let bos = vocab.bos().0;
+    let written = input_ids.iter().take_while(|&&token| token == bos).count();
+    if written > 1 {
+        input_ids.drain(1..written);
+    }
+    if written == 0 && bos >= 0 && (vocab.should_add_bos() || input_ids.is_empty()) {
+        input_ids.insert(0, bos);
+    }
+    input_ids
+}

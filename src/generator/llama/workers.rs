@@ -1,0 +1,195 @@
+//! The decode loop: every worker steps its own context through the shared queue until all requests are served.
+
+use crate::generator::prefix::{PrefixTree, Token};
+use crate::generator::queue::Queue;
+use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step};
+use crate::generator::{GenerateError, Sink};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+
+/// What a request does after it has seen logits.
+pub(super) enum Next<T> {
+    /// It goes on with this token.
+    Token(Token),
+    /// It is served.
+    Done(T),
+}
+
+/// A request in a slot.
+pub(super) trait Reader {
+    type Answer: Send;
+
+    /// Reads the logits `(n_vocab)` after all tokens so far; `candidates` is room to work in.
+    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Self::Answer>, GenerateError>;
+}
+
+/// What a model has done so far.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) requests: AtomicU64,
+    /// Tokens of all prompts.
+    pub(super) prompt_tokens: AtomicU64,
+    /// Prompt tokens that went through `llama_decode`.
+    pub(super) prefilled: AtomicU64,
+    /// New tokens that went through `llama_decode`.
+    pub(super) decoded: AtomicU64,
+    pub(super) microseconds: AtomicU64,
+}
+
+/// What the workers share. Jobs are sorted by prompt.
+pub(super) struct Work<'a, S> {
+    pub(super) jobs: &'a [Job],
+    pub(super) tree: &'a PrefixTree,
+    pub(super) limits: Limits,
+    /// Makes the reader of a job when it gets a slot.
+    pub(super) start: S,
+    pub(super) counters: &'a Counters,
+}
+
+/// Serves all jobs, one worker a context; answers go to the sink on this thread. The first error stops every worker before its
+/// next step.
+pub(super) fn run<R: Reader, S: Fn(usize) -> R + Sync>(
+    contexts: Vec<LlamaContext<'_>>,
+    work: &Work<'_, S>,
+    sink: Sink<R::Answer>,
+) -> Result<(), GenerateError> {
+    let queue = &Queue::new(work.jobs.len(), contexts.len());
+    let cancelled = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (answers, received) = mpsc::channel();
+        for (me, context) in contexts.into_iter().enumerate() {
+            let answers = answers.clone();
+            let serve = move || {
+                let worker = || Worker::new(context, work).serve(|| queue.claim(me), cancelled, &answers);
+                let outcome = catch_unwind(AssertUnwindSafe(worker)).unwrap_or_else(|panic| Err(describe_panic(&*panic)));
+                if let Err(error) = outcome {
+                    // When nobody receives any more, another error has been returned already.
+                    let _ = answers.send(Err(error));
+                }
+            };
+            let spawned = std::thread::Builder::new().name(format!("decode-{me}")).spawn_scoped(scope, serve);
+            if let Err(error) = spawned {
+                cancelled.store(true, Ordering::Relaxed);
+                return Err(GenerateError::Decode(format!("cannot start a thread: {error}")));
+            }
+        }
+        drop(answers);
+        deliver(received, cancelled, sink)
+    })
+}
+
+/// Hands answers on until the workers are done; after the first error it only waits for them.
+fn deliver<T>(received: Receiver<Result<T, GenerateError>>, cancelled: &AtomicBool, sink: Sink<T>) -> Result<(), GenerateError> {
+    let mut outcome = Ok(());
+    for answer in received {
+        if outcome.is_ok() {
+            outcome = answer.and_then(|answer| sink(answer).map_err(GenerateError::Consumer));
+            cancelled.store(outcome.is_err(), Ordering::Relaxed);
+        }
+    }
+    outcome
+}
+
+fn describe_panic(panic: &(dyn std::any::Any + Send)) -> GenerateError {
+    let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    GenerateError::Decode(format!("a worker stopped unexpectedly: {}", message.unwrap_or("no message")))
+}
+
+struct Worker<'a, R, S> {
+    context: LlamaContext<'a>,
+    batch: LlamaBatch<'static>,
+    scheduler: Scheduler<'a>,
+    work: &'a Work<'a, S>,
+    /// By slot.
+    readers: Vec<Option<R>>,
+    candidates: Vec<(f32, Token)>,
+}
+
+impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
+    fn new(context: LlamaContext<'a>, work: &'a Work<'a, S>) -> Self {
+        Worker {
+            context,
+            batch: LlamaBatch::new(work.limits.n_batch, 1),
+            scheduler: Scheduler::new(work.limits, work.jobs, work.tree),
+            work,
+            readers: (0..work.limits.slots).map(|_| None).collect(),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Steps until the queue and all slots are empty, or somebody has failed.
+    fn serve(
+        mut self,
+        claim: impl Fn() -> Option<usize>,
+        cancelled: &AtomicBool,
+        answers: &Sender<Result<R::Answer, GenerateError>>,
+    ) -> Result<(), GenerateError> {
+        let mut waiting = None;
+        while !cancelled.load(Ordering::Relaxed) {
+            self.refill(&claim, &mut waiting);
+            let Some(step) = self.scheduler.step() else { break };
+            self.decode(&step)?;
+            for output in &step.outputs {
+                if let Some(answer) = self.read(output.row, output.slot)?
+                    && answers.send(Ok(answer)).is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills free slots from the queue; a job that finds no room waits in `waiting`.
+    fn refill(&mut self, claim: impl Fn() -> Option<usize>, waiting: &mut Option<usize>) {
+        while self.scheduler.has_free_slot() {
+            let Some(job) = waiting.take().or_else(&claim) else { break };
+            let Some(slot) = self.scheduler.admit(job) else {
+                *waiting = Some(job);
+                break;
+            };
+            self.readers[slot] = Some((self.work.start)(job));
+        }
+    }
+
+    /// Edits the cache and decodes the batch. The scheduler keeps to the limits beyond which llama.cpp aborts.
+    fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
+        let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
+        for &edit in &step.edits {
+            let edited = match edit {
+                CacheEdit::Clear { seq } => self.context.kv_cache_seq_rm(seq as i32, None, None),
+                CacheEdit::Copy { from, to } => self.context.kv_cache_seq_cp(from as i32, to as i32, None, None),
+            };
+            edited.map_err(|error| fail("the KV cache cannot be edited", &error))?;
+        }
+        self.batch.clear();
+        for input in &step.batch {
+            let added = self.batch.add(LlamaToken(input.token), input.pos as i32, &[input.seq as i32], input.logits);
+            added.map_err(|error| fail("the batch is full", &error))?;
+        }
+        self.context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
+        self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill) as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lets the request in a slot read its logits; its answer if it is served.
+    fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
+        let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
+        match reader.read(self.context.get_logits_ith(row as i32), &mut self.candidates)? {
+            Next::Token(token) => {
+                self.scheduler.extend(slot, token);
+                Ok(None)
+            }
+            Next::Done(answer) => {
+                self.scheduler.finish(slot);
+                self.readers[slot] = None;
+                Ok(Some(answer))
+            }
+        }
+    }
+}
