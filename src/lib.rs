@@ -2,8 +2,10 @@
 
 pub mod dataset;
 pub mod error;
+pub mod fetch;
 pub mod generator;
 pub mod prompt;
+pub mod registry;
 pub mod run_dir;
 pub mod seed;
 pub mod soft_targets;

