@@ -1,1 +1,25 @@
 //! The operations of a small transformer, forward and backward, over packed tokens.
+//!
+//! One file an operation. Every function works on flat `f32` slices, checks their lengths (a wrong length is a bug of the caller
+//! and panics), runs on the calling thread and allocates nothing that grows with the batch unless it says so. Sequences of different
+//! lengths lie one after the other without padding: `cu_seqlens` holds their `rows + 1` boundaries, in tokens.
+//!
+//! The inner loops are plain Rust in a form that vectorises; they are compiled for the machine by `target-cpu=native` and stay
+//! correct without it.
+
+pub mod adamw;
+pub mod approx;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod gelu;
+pub mod layer_norm;
+pub mod linear;
+pub mod matmul;
+pub mod relu;
+pub mod sum;
+pub mod tanh;
+
+#[cfg(test)]
+mod testing;

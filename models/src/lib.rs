@@ -1,1 +1,42 @@
-//! BERT and DistilBERT over packed tokens.
+//! BERT and DistilBERT sequence classifiers, fine-tuned over packed tokens.
+//!
+//! ```no_run
+//! use lacuna_models::{Classifier, PackedBatch, TextEncoder, TrainConfig, Trainer};
+//! # fn main() -> Result<(), lacuna_models::ModelError> {
+//! let folder = std::path::Path::new("all-MiniLM-L6-v2");
+//! let labels = ["negative".to_string(), "positive".to_string()];
+//! let encoder = TextEncoder::load(folder)?;
+//! let mut model = Classifier::load(folder, &labels, 1)?;
+//! let rows = [encoder.encode("a delight", None, 128)?, encoder.encode("a bore", None, 128)?];
+//! let batch = PackedBatch::from_rows(&[&rows[0], &rows[1]]);
+//! let mut trainer = Trainer::new(&model, TrainConfig { total_steps: 10, ..TrainConfig::default() });
+//! for _ in 0..10 {
+//!     trainer.step(&mut model, &batch, &[0.0, 1.0, 1.0, 0.0], &[1.0, 1.0])?;
+//! }
+//! let logits = model.logits(&batch, 1)?;
+//! model.save(std::path::Path::new("classifier"), &encoder)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod bert;
+mod checkpoint;
+mod classifier;
+mod config;
+mod distilbert;
+mod encoder;
+mod error;
+mod head;
+mod layout;
+mod parallel;
+mod save;
+mod tokenize;
+mod trainer;
+
+pub use batch::PackedBatch;
+pub use classifier::Classifier;
+pub use config::{Architecture, Config};
+pub use error::ModelError;
+pub use tokenize::{Encoded, TextEncoder};
+pub use trainer::{StepOutcome, TrainConfig, Trainer};

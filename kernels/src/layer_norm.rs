@@ -1,0 +1,91 @@
+//! Residual sum and LayerNorm (Ba et al., arXiv 1607.06450) in one pass; biased variance like PyTorch's.
+
+use crate::sum::{sum, sum2};
+
+/// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
+///
+/// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens). `x` holds x̂ afterwards: with `rstd`
+/// it is all that [`backward`] needs.
+pub fn forward(x: &mut [f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+    let n = weight.len();
+    assert!(bias.len() == n && x.len() == rstd.len() * n && y.len() == x.len(), "shapes of a LayerNorm");
+    if let Some(residual) = residual {
+        assert_eq!(residual.len(), x.len());
+        x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
+    }
+    for ((x, y), rstd) in x.chunks_exact_mut(n).zip(y.chunks_exact_mut(n)).zip(rstd) {
+        let mean = sum(x, |v| v) / n as f32;
+        let variance = sum(x, |v| (v - mean) * (v - mean)) / n as f32;
+        *rstd = 1.0 / (variance + eps).sqrt();
+        for (((x, y), weight), bias) in x.iter_mut().zip(y).zip(weight).zip(bias) {
+            *x = (*x - mean) * *rstd;
+            *y = *x * weight + bias;
+        }
+    }
+}
+
+/// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and `dbias`.
+pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32]) {
+    let n = weight.len();
+    assert!(dweight.len() == n && dbias.len() == n && dy.len() == rstd.len() * n && x_hat.len() == dy.len(), "shapes of a LayerNorm");
+    for ((dy, x_hat), rstd) in dy.chunks_exact_mut(n).zip(x_hat.chunks_exact(n)).zip(rstd) {
+        for i in 0..n {
+            dweight[i] += dy[i] * x_hat[i];
+            dbias[i] += dy[i];
+            dy[i] *= weight[i];
+        }
+        let mean = sum(dy, |d| d) / n as f32;
+        let along = sum2(dy, x_hat, |d, x| d * x) / n as f32;
+        for (dy, x_hat) in dy.iter_mut().zip(x_hat) {
+            *dy = rstd * (*dy - mean - x_hat * along);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, dot, gradient, random, wide};
+
+    const EPS: f32 = 1e-5;
+
+    fn reference(x: &[f64], residual: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let n = weight.len();
+        let total: Vec<f64> = x.iter().zip(residual).map(|(x, r)| x + r).collect();
+        total
+            .chunks(n)
+            .flat_map(|row| {
+                let mean = row.iter().sum::<f64>() / n as f64;
+                let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
+                let normed = row.iter().map(move |v| (v - mean) / (variance + EPS as f64).sqrt());
+                normed.zip(weight).zip(bias).map(|((x, w), b)| x * w + b).collect::<Vec<f64>>()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn forward_and_backward() {
+        for (tokens, n) in [(1, 2), (3, 5), (4, 33), (2, 96)] {
+            let (x, residual) = (random(tokens * n, 1), random(tokens * n, 2));
+            let (weight, bias, dy) = (random(n, 3), random(n, 4), random(tokens * n, 5));
+            let (x64, r64, w64, b64) = (wide(&x), wide(&residual), wide(&weight), wide(&bias));
+            let (mut x_hat, mut y, mut rstd) = (x.clone(), vec![0.0; x.len()], vec![0.0; tokens]);
+            forward(&mut x_hat, Some(&residual), &weight, &bias, EPS, &mut y, &mut rstd);
+            assert_close(&y, &reference(&x64, &r64, &w64, &b64), 1e-5);
+
+            let (mut dx, mut dweight, mut dbias) = (dy.clone(), vec![0.0; n], vec![0.0; n]);
+            backward(&mut dx, &x_hat, &rstd, &weight, &mut dweight, &mut dbias);
+            assert_close(&dx, &gradient(&x, |x| dot(&reference(x, &r64, &w64, &b64), &dy)), 1e-4);
+            assert_close(&dx, &gradient(&residual, |r| dot(&reference(&x64, r, &w64, &b64), &dy)), 1e-4);
+            assert_close(&dweight, &gradient(&weight, |w| dot(&reference(&x64, &r64, w, &b64), &dy)), 1e-4);
+            assert_close(&dbias, &gradient(&bias, |b| dot(&reference(&x64, &r64, &w64, b), &dy)), 1e-4);
+        }
+    }
+
+    #[test]
+    fn nan_spoils_its_row_only() {
+        let (mut x, mut y, mut rstd) = (vec![0.0, f32::NAN, 1.0, 2.0], vec![0.0; 4], vec![0.0; 2]);
+        forward(&mut x, None, &[1.0, 1.0], &[0.0, 0.0], EPS, &mut y, &mut rstd);
+        assert!(y[0].is_nan() && y[1].is_nan() && y[2].is_finite() && y[3].is_finite());
+    }
+}

@@ -1,0 +1,66 @@
+//! BERT (Devlin et al., arXiv 1810.04805): its names in config.json and in checkpoints.
+
+use crate::config::{Architecture, Config, Fields};
+use crate::{ModelError, layout::Names};
+use serde_json::{Map, Value, json};
+
+/// The parameters of `BertForSequenceClassification`.
+pub const NAMES: Names = Names {
+    prefix: "bert.",
+    layer: "encoder.layer",
+    query: "attention.self.query",
+    key: "attention.self.key",
+    value: "attention.self.value",
+    attention_output: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    intermediate: "intermediate.dense",
+    output: "output.dense",
+    output_norm: "output.LayerNorm",
+    head: "bert.pooler.dense",
+};
+
+/// Reads the fields of a BERT config.json.
+pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
+    fields.must_be("hidden_act", "gelu")?;
+    fields.must_be("position_embedding_type", "absolute")?;
+    fields.must_be("is_decoder", false)?;
+    let hidden_dropout = fields.rate("hidden_dropout_prob", 0.1)?;
+    Ok(Config {
+        architecture: Architecture::Bert,
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size: fields.size("hidden_size")?,
+        num_hidden_layers: fields.size("num_hidden_layers")?,
+        num_attention_heads: fields.size("num_attention_heads")?,
+        intermediate_size: fields.size("intermediate_size")?,
+        max_position_embeddings: fields.size("max_position_embeddings")?,
+        type_vocab_size: fields.size("type_vocab_size")?,
+        layer_norm_eps: fields.number("layer_norm_eps", 1e-12)?,
+        hidden_dropout,
+        attention_dropout: fields.rate("attention_probs_dropout_prob", 0.1)?,
+        classifier_dropout: fields.rate("classifier_dropout", hidden_dropout)?,
+        pad_token_id: fields.number("pad_token_id", 0.0)? as u32,
+    })
+}
+
+/// The fields of config.json that belong to BERT.
+pub fn write_config(config: &Config) -> Map<String, Value> {
+    let fields = json!({
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": config.hidden_dropout as f64,
+        "attention_probs_dropout_prob": config.attention_dropout as f64,
+        "classifier_dropout": config.classifier_dropout as f64,
+        "max_position_embeddings": config.max_position_embeddings,
+        "type_vocab_size": config.type_vocab_size,
+        "layer_norm_eps": config.layer_norm_eps,
+        "initializer_range": 0.02,
+        "position_embedding_type": "absolute",
+    });
+    serde_json::from_value(fields).unwrap_or_default()
+}

@@ -1,0 +1,163 @@
+//! Reads and writes model.safetensors.
+
+use crate::config::Architecture;
+use crate::layout::Tensor;
+use crate::{Config, ModelError};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The bytes of a weight file.
+pub struct File {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// The tensors of a weight file by their names without prefix.
+pub struct Checkpoint<'a> {
+    path: &'a Path,
+    tensors: HashMap<String, TensorView<'a>>,
+}
+
+impl File {
+    /// Reads `folder`/model.safetensors.
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("model.safetensors");
+        if !path.exists() && folder.join("pytorch_model.bin").exists() {
+            let reason = "is missing, and pytorch_model.bin is not read; save the model again with safe_serialization=True";
+            return Err(ModelError::checkpoint(&path, reason));
+        }
+        let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
+        Ok(File { path, bytes })
+    }
+
+    /// Opens the tensors.
+    pub fn open(&self) -> Result<Checkpoint<'_>, ModelError> {
+        let damaged = |e| ModelError::checkpoint(&self.path, format!("not a whole safetensors file: {e}; fetch it again"));
+        let file = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
+        let tensors = file.iter().map(|(name, view)| (plain_name(name), view)).collect();
+        Ok(Checkpoint { path: &self.path, tensors })
+    }
+}
+
+/// The name without the prefix of the model, and LayerNorm's `gamma` and `beta` of old checkpoints as `weight` and `bias`.
+fn plain_name(name: &str) -> String {
+    let name = name.strip_prefix("bert.").or_else(|| name.strip_prefix("distilbert.")).unwrap_or(name);
+    match (name.strip_suffix(".gamma"), name.strip_suffix(".beta")) {
+        (Some(norm), _) => format!("{norm}.weight"),
+        (_, Some(norm)) => format!("{norm}.bias"),
+        _ => name.into(),
+    }
+}
+
+impl Checkpoint<'_> {
+    /// The dimensions that the tensors show; see [`Config::infer`].
+    pub fn infer_config(&self) -> Result<Config, ModelError> {
+        let shapes = self.tensors.iter().map(|(name, view)| (name.clone(), view.shape().to_vec())).collect();
+        Config::infer(self.path, &shapes)
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(&plain_name(name)).map(|view| view.shape())
+    }
+
+    /// Checks that a tensor is there in the shape and in a type that can be read.
+    pub fn check(&self, tensor: &Tensor, architecture: Architecture) -> Result<(), ModelError> {
+        let path = || self.path.to_path_buf();
+        let Some(view) = self.tensors.get(&plain_name(&tensor.name)) else {
+            return Err(ModelError::MissingTensor { path: path(), tensor: tensor.name.clone(), model: architecture.name() });
+        };
+        if view.shape() != tensor.shape {
+            let (found, expected) = (view.shape().to_vec(), tensor.shape.clone());
+            return Err(ModelError::TensorShape { path: path(), tensor: tensor.name.clone(), found, expected });
+        }
+        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let reason = format!("tensor `{}` has type {:?}; F32, F16 and BF16 are read", tensor.name, view.dtype());
+            return Err(ModelError::checkpoint(self.path, reason));
+        }
+        Ok(())
+    }
+
+    /// Copies a checked tensor into `out`, as f32.
+    pub fn copy(&self, name: &str, out: &mut [f32]) {
+        let Some(view) = self.tensors.get(&plain_name(name)) else { return };
+        let data = view.data();
+        let halves = data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        match view.dtype() {
+            Dtype::F16 => out.iter_mut().zip(halves).for_each(|(o, bits)| *o = f16_to_f32(bits)),
+            Dtype::BF16 => out.iter_mut().zip(halves).for_each(|(o, bits)| *o = f32::from_bits((bits as u32) << 16)),
+            _ => {
+                let words = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                out.iter_mut().zip(words).for_each(|(o, x)| *o = x);
+            }
+        }
+    }
+}
+
+/// IEEE 754 binary16 to f32, exactly.
+fn f16_to_f32(bits: u16) -> f32 {
+    let sign = if bits & 0x8000 != 0 { -1.0 } else { 1.0 };
+    let (exponent, fraction) = ((bits >> 10) & 0x1f, (bits & 0x3ff) as f32);
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent as i32 - 15),
+    }
+}
+
+/// A parameter on its way into a file.
+struct Parameter<'a> {
+    shape: &'a [usize],
+    data: &'a [f32],
+}
+
+impl View for Parameter<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.len() * 4
+    }
+}
+
+/// A safetensors file of the parameters, f32, with the metadata that transformers asks for.
+pub fn to_bytes(tensors: &[Tensor], params: &[f32]) -> Result<Vec<u8>, ModelError> {
+    let views = tensors.iter().map(|t| (t.name.as_str(), Parameter { shape: &t.shape, data: &params[t.range.clone()] }));
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize(views, Some(metadata)).map_err(|e| ModelError::checkpoint(Path::new("model.safetensors"), e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(plain_name("bert.embeddings.LayerNorm.gamma"), "embeddings.LayerNorm.weight");
+        assert_eq!(plain_name("distilbert.transformer.layer.0.sa_layer_norm.beta"), "transformer.layer.0.sa_layer_norm.bias");
+        assert_eq!(plain_name("pre_classifier.bias"), "pre_classifier.bias");
+    }
+
+    #[test]
+    fn half_precision() {
+        for (bits, x) in
+            [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x3555, 0.333_251_95), (0x8000, -0.0)]
+        {
+            assert_eq!(f16_to_f32(bits).to_bits(), f32::to_bits(x), "{bits:#x}");
+        }
+        assert_eq!(f16_to_f32(0xfc00), f32::NEG_INFINITY);
+        assert!(f16_to_f32(0x7e00).is_nan());
+    }
+}

@@ -1,0 +1,362 @@
+//! The post-LN transformer of BERT and DistilBERT, forward and backward, over the rows of one shard.
+//!
+//! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
+//! computed for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
+
+use crate::batch::Shard;
+use crate::config::Config;
+use crate::layout::{Affine, Layer, Layout};
+use lacuna_kernels::attention::{self, Attention, Queries};
+use lacuna_kernels::dropout::Dropout;
+use lacuna_kernels::embedding::{self, Lookup};
+use lacuna_kernels::matmul::{Mat, MatMut};
+use lacuna_kernels::{gelu, layer_norm, linear};
+
+/// Dropout of one training step.
+#[derive(Clone, Copy)]
+pub struct Masks {
+    pub seed: u64,
+    pub step: u64,
+    pub hidden: f32,
+    pub attention: f32,
+    pub classifier: f32,
+}
+
+/// The places of dropout in the network.
+#[derive(Clone, Copy)]
+pub enum Site {
+    Embeddings,
+    Probabilities(usize),
+    AttentionOutput(usize),
+    Output(usize),
+    Classifier,
+}
+
+impl Masks {
+    pub fn at(&self, site: Site, first_row: usize) -> Dropout {
+        let (number, rate) = match site {
+            Site::Embeddings => (0, self.hidden),
+            Site::Classifier => (1, self.classifier),
+            Site::Probabilities(layer) => (2 + 3 * layer, self.attention),
+            Site::AttentionOutput(layer) => (3 + 3 * layer, self.hidden),
+            Site::Output(layer) => (4 + 3 * layer, self.hidden),
+        };
+        Dropout::new(self.seed, self.step, number as u64, first_row, rate)
+    }
+}
+
+/// An encoder's parameters and the rows it works on.
+#[derive(Clone, Copy)]
+pub struct Encoder<'a> {
+    pub config: &'a Config,
+    pub layout: &'a Layout,
+    /// The flat buffer.
+    pub params: &'a [f32],
+    pub shard: &'a Shard<'a>,
+    /// None for inference.
+    pub masks: Option<Masks>,
+}
+
+/// What a LayerNorm keeps for its backward.
+#[derive(Default)]
+struct Norm {
+    x_hat: Vec<f32>,
+    rstd: Vec<f32>,
+}
+
+/// What a layer keeps for its backward. *Queries* are all tokens, or one a row in the last layer.
+#[derive(Default)]
+struct LayerActivations {
+    /// (tokens, hidden)
+    input: Vec<f32>,
+    /// (rows, hidden): the first tokens of the input, in the last layer.
+    first: Vec<f32>,
+    /// (tokens, 3 * hidden)
+    qkv: Vec<f32>,
+    probs: Vec<f32>,
+    /// (queries, hidden)
+    context: Vec<f32>,
+    attention_norm: Norm,
+    /// (queries, hidden)
+    attended: Vec<f32>,
+    /// (queries, intermediate): the slope of GELU, and its output.
+    slope: Vec<f32>,
+    activated: Vec<f32>,
+    output_norm: Norm,
+}
+
+/// Buffers of a backward, reused by every layer.
+#[derive(Default)]
+struct Scratch {
+    /// (queries, hidden): the gradient on its way down.
+    d: Vec<f32>,
+    /// (queries, hidden): its part through a dropout.
+    branch: Vec<f32>,
+    /// (queries, intermediate)
+    dintermediate: Vec<f32>,
+    /// (queries, hidden)
+    dcontext: Vec<f32>,
+    /// (tokens, 3 * hidden)
+    dqkv: Vec<f32>,
+    /// (rows, hidden): query gradients of the first tokens.
+    dquery: Vec<f32>,
+    attention: [Vec<f32>; 2],
+}
+
+/// All that an encoder works in; kept between steps so that no step allocates.
+#[derive(Default)]
+pub struct Work {
+    embedding_norm: Norm,
+    layers: Vec<LayerActivations>,
+    /// (rows, hidden): the last hidden state of [CLS], the output of [`Encoder::forward`].
+    pub cls: Vec<f32>,
+    /// (tokens, hidden): the gradient of the embedding sums, the output of [`Encoder::backward`].
+    pub dembeddings: Vec<f32>,
+    scratch: Scratch,
+}
+
+fn resize(v: &mut Vec<f32>, n: usize) {
+    v.resize(n, 0.0);
+}
+
+impl Encoder<'_> {
+    fn dense(&self) -> &[f32] {
+        &self.params[self.layout.words..]
+    }
+
+    fn queries(&self, layer: usize) -> Queries {
+        if layer + 1 == self.layout.layers.len() { Queries::First } else { Queries::All }
+    }
+
+    /// The boundaries of the rows among the queries.
+    fn cu_queries(&self, queries: Queries) -> Vec<usize> {
+        match queries {
+            Queries::All => self.shard.cu_seqlens.clone(),
+            Queries::First => (0..=self.shard.rows()).collect(),
+        }
+    }
+
+    fn attention(&self, layer: usize) -> Attention<'_> {
+        Attention {
+            heads: self.config.num_attention_heads,
+            head_size: self.config.head_size(),
+            cu_seqlens: &self.shard.cu_seqlens,
+            queries: self.queries(layer),
+            dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
+        }
+    }
+
+    fn drop(&self, site: Site, queries: Queries, x: &mut [f32]) {
+        if let Some(masks) = self.masks {
+            masks.at(site, self.shard.first_row).apply(x, &self.cu_queries(queries));
+        }
+    }
+
+    /// Leaves the last hidden state of each row's first token in `work.cls`. With masks, keeps what [`Encoder::backward`] needs;
+    /// without, keeps the activations of one layer only.
+    pub fn forward(&self, work: &mut Work) {
+        let training = self.masks.is_some();
+        let layers = self.layout.layers.len();
+        work.layers.resize_with(if training { layers } else { 1 }, Default::default);
+        self.embed(work);
+        for i in 0..layers {
+            let (here, above) = work.layers.split_at_mut(if training { i + 1 } else { 1 });
+            let activations = here.last_mut().expect("at least one layer");
+            // The output is the input of the layer above; the last one is the output of all.
+            let mut output = std::mem::take(match above.first_mut() {
+                Some(above) if i + 1 < layers => &mut above.input,
+                _ => &mut work.cls,
+            });
+            self.layer_forward(i, activations, &mut output);
+            match above.first_mut() {
+                Some(above) if i + 1 < layers => above.input = output,
+                _ if i + 1 < layers => {
+                    work.cls = std::mem::replace(&mut activations.input, output);
+                }
+                _ => work.cls = output,
+            }
+        }
+    }
+
+    fn lookups(&self) -> Vec<Lookup<'_>> {
+        let dense = self.dense();
+        let mut lookups = vec![
+            Lookup { table: &self.params[..self.layout.words], ids: self.shard.input_ids },
+            Lookup { table: &dense[self.layout.positions.clone()], ids: &self.shard.position_ids },
+        ];
+        if let Some(types) = &self.layout.token_types {
+            lookups.push(Lookup { table: &dense[types.clone()], ids: self.shard.token_type_ids });
+        }
+        lookups
+    }
+
+    fn embed(&self, work: &mut Work) {
+        let hidden = self.config.hidden_size;
+        let Work { embedding_norm, layers, .. } = work;
+        resize(&mut embedding_norm.x_hat, self.shard.tokens() * hidden);
+        embedding::forward(&self.lookups(), hidden, &mut embedding_norm.x_hat);
+        self.norm(&self.layout.embedding_norm, embedding_norm, None, &mut layers[0].input);
+        self.drop(Site::Embeddings, Queries::All, &mut layers[0].input);
+    }
+
+    fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
+        resize(output, norm.x_hat.len());
+        resize(&mut norm.rstd, norm.x_hat.len() / self.config.hidden_size);
+        let (weight, bias) = (affine.weight(self.dense()), affine.bias(self.dense()));
+        layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.config.layer_norm_eps as f32, output, &mut norm.rstd);
+    }
+
+    fn linear(&self, affine: &Affine, x: &[f32], y: &mut Vec<f32>) {
+        let out = affine.bias(self.dense()).len();
+        let x = Mat::new(x, affine.weight(self.dense()).len() / out);
+        resize(y, x.rows() * out);
+        linear::forward(x, affine.weight(self.dense()), affine.bias(self.dense()), MatMut::new(y, out));
+    }
+
+    /// `output` (queries, hidden) from `a.input` (tokens, hidden).
+    fn layer_forward(&self, i: usize, a: &mut LayerActivations, output: &mut Vec<f32>) {
+        let (layer, queries) = (&self.layout.layers[i], self.queries(i));
+        self.project(layer, queries, a);
+        let attention = self.attention(i);
+        resize(&mut a.probs, attention.probs_len());
+        resize(&mut a.context, attention.query_tokens() * self.config.hidden_size);
+        // The gradient buffers are idle in a forward; attention borrows none of them for its one masked copy.
+        attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut a.slope);
+
+        self.linear(&layer.attention_output, &a.context, &mut a.attention_norm.x_hat);
+        self.drop(Site::AttentionOutput(i), queries, &mut a.attention_norm.x_hat);
+        let residual = if queries == Queries::All { &a.input } else { &a.first };
+        self.norm(&layer.attention_norm, &mut a.attention_norm, Some(residual), &mut a.attended);
+
+        self.linear(&layer.intermediate, &a.attended, &mut a.activated);
+        if self.masks.is_some() {
+            resize(&mut a.slope, a.activated.len());
+            gelu::forward_with_slope(&mut a.activated, &mut a.slope);
+        } else {
+            gelu::forward(&mut a.activated);
+        }
+        self.linear(&layer.output, &a.activated, &mut a.output_norm.x_hat);
+        self.drop(Site::Output(i), queries, &mut a.output_norm.x_hat);
+        self.norm(&layer.output_norm, &mut a.output_norm, Some(&a.attended), output);
+    }
+
+    /// Query, key and value of the input into `a.qkv`; of the queries, only those that are asked.
+    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations) {
+        let hidden = self.config.hidden_size;
+        let (weight, bias) = (layer.qkv.weight(self.dense()), layer.qkv.bias(self.dense()));
+        let (tokens, input) = (self.shard.tokens(), Mat::new(&a.input, hidden));
+        resize(&mut a.qkv, tokens * 3 * hidden);
+        if queries == Queries::All {
+            return linear::forward(input, weight, bias, MatMut::new(&mut a.qkv, 3 * hidden));
+        }
+        let (query_weight, key_value_weight) = weight.split_at(hidden * hidden);
+        let (query_bias, key_value_bias) = bias.split_at(hidden);
+        let key_value = MatMut::strided(&mut a.qkv[hidden..], tokens, 2 * hidden, 3 * hidden);
+        linear::forward(input, key_value_weight, key_value_bias, key_value);
+        a.first.clear();
+        for &token in &self.shard.cu_seqlens[..self.shard.rows()] {
+            a.first.extend_from_slice(&a.input[token * hidden..][..hidden]);
+        }
+        // A row of one: the query goes to its token's place in qkv.
+        for (row, &token) in self.shard.cu_seqlens[..self.shard.rows()].iter().enumerate() {
+            let query = MatMut::new(&mut a.qkv[token * 3 * hidden..][..hidden], hidden);
+            linear::forward(Mat::new(&a.first[row * hidden..][..hidden], hidden), query_weight, query_bias, query);
+        }
+    }
+
+    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of [`Work::cls`]; leaves that of the embedding sums
+    /// in `work.dembeddings`.
+    pub fn backward(&self, dcls: &[f32], work: &mut Work, grads: &mut [f32]) {
+        work.scratch.d.clear();
+        work.scratch.d.extend_from_slice(dcls);
+        for i in (0..self.layout.layers.len()).rev() {
+            self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
+            self.attention_backward(i, &work.layers[i], &mut work.scratch, grads);
+        }
+        let d = &mut work.scratch.d;
+        self.drop(Site::Embeddings, Queries::All, d);
+        self.norm_backward(&self.layout.embedding_norm, &work.embedding_norm, d, grads);
+        let hidden = self.config.hidden_size;
+        embedding::backward(&self.shard.position_ids, d, hidden, &mut grads[self.layout.positions.clone()]);
+        if let Some(types) = &self.layout.token_types {
+            embedding::backward(self.shard.token_type_ids, d, hidden, &mut grads[types.clone()]);
+        }
+        std::mem::swap(d, &mut work.dembeddings);
+    }
+
+    fn norm_backward(&self, affine: &Affine, norm: &Norm, d: &mut [f32], grads: &mut [f32]) {
+        let (dweight, dbias) = affine.parts_mut(grads);
+        layer_norm::backward(d, &norm.x_hat, &norm.rstd, affine.weight(self.dense()), dweight, dbias);
+    }
+
+    /// `dx` = or += the gradient of the input `x` of a linear layer.
+    fn linear_backward(&self, affine: &Affine, x: &[f32], dy: &[f32], dx: &mut Vec<f32>, accumulate: bool, grads: &mut [f32]) {
+        let out = affine.bias(self.dense()).len();
+        let inputs = affine.weight(self.dense()).len() / out;
+        let (dweight, dbias) = affine.parts_mut(grads);
+        linear::backward_parameters(Mat::new(x, inputs), Mat::new(dy, out), dweight, dbias);
+        resize(dx, x.len());
+        linear::backward_input(affine.weight(self.dense()), Mat::new(dy, out), MatMut::new(dx, inputs), accumulate);
+    }
+
+    /// `s.d` from the gradient of the layer's output to that of `attended`.
+    fn feed_forward_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
+        let layer = &self.layout.layers[i];
+        self.norm_backward(&layer.output_norm, &a.output_norm, &mut s.d, grads);
+        let branch = self.branch(Site::Output(i), self.queries(i), &s.d, &mut s.branch);
+        self.linear_backward(&layer.output, &a.activated, branch, &mut s.dintermediate, false, grads);
+        gelu::backward(&mut s.dintermediate, &a.slope);
+        self.linear_backward(&layer.intermediate, &a.attended, &s.dintermediate, &mut s.d, true, grads);
+    }
+
+    /// `s.d` from the gradient of `attended` to that of the layer's input.
+    fn attention_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
+        let (layer, queries) = (&self.layout.layers[i], self.queries(i));
+        self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
+        let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
+        self.linear_backward(&layer.attention_output, &a.context, branch, &mut s.dcontext, false, grads);
+        resize(&mut s.dqkv, a.qkv.len());
+        attention::backward(&self.attention(i), &a.qkv, &a.probs, &s.dcontext, &mut s.dqkv, &mut s.attention);
+        match queries {
+            Queries::All => self.linear_backward(&layer.qkv, &a.input, &s.dqkv, &mut s.d, true, grads),
+            Queries::First => self.project_first_backward(layer, a, s, grads),
+        }
+    }
+
+    /// The gradient through a dropout: `d` itself where there is none.
+    fn branch<'a>(&self, site: Site, queries: Queries, d: &'a [f32], branch: &'a mut Vec<f32>) -> &'a [f32] {
+        if self.masks.is_none_or(|m| m.at(site, 0).is_off()) {
+            return d;
+        }
+        branch.clear();
+        branch.extend_from_slice(d);
+        self.drop(site, queries, branch);
+        branch
+    }
+
+    /// The backward of `project` where only first tokens ask: `s.d` from (rows, hidden) to (tokens, hidden).
+    fn project_first_backward(&self, layer: &Layer, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
+        let hidden = self.config.hidden_size;
+        let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
+        let (query_weight, key_value_weight) = layer.qkv.weight(self.dense()).split_at(hidden * hidden);
+        let (dweight, dbias) = layer.qkv.parts_mut(grads);
+        let (dquery_weight, dkey_value_weight) = dweight.split_at_mut(hidden * hidden);
+        let (dquery_bias, dkey_value_bias) = dbias.split_at_mut(hidden);
+
+        s.dquery.clear();
+        firsts.iter().for_each(|token| s.dquery.extend_from_slice(&s.dqkv[token * 3 * hidden..][..hidden]));
+        let dquery = Mat::new(&s.dquery, hidden);
+        linear::backward_parameters(Mat::new(&a.first, hidden), dquery, dquery_weight, dquery_bias);
+        linear::backward_input(query_weight, dquery, MatMut::new(&mut s.d, hidden), true);
+
+        let dkey_value = Mat::strided(&s.dqkv[hidden..], self.shard.tokens(), 2 * hidden, 3 * hidden);
+        linear::backward_parameters(Mat::new(&a.input, hidden), dkey_value, dkey_value_weight, dkey_value_bias);
+        let dinput = &mut s.branch;
+        resize(dinput, a.input.len());
+        linear::backward_input(key_value_weight, dkey_value, MatMut::new(dinput, hidden), false);
+        for (&token, d) in firsts.iter().zip(s.d.chunks_exact(hidden)) {
+            dinput[token * hidden..][..hidden].iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
+        }
+        std::mem::swap(&mut s.d, dinput);
+    }
+}

@@ -1,0 +1,58 @@
+//! What can be wrong with a model folder, a batch or a training run, said to the person who can mend it.
+
+use std::path::{Path, PathBuf};
+
+/// An error of this crate: what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    /// config.json cannot be used.
+    #[error("{path}: {reason}")]
+    Config { path: PathBuf, reason: String },
+    /// A weight file is damaged or holds something else than the model needs.
+    #[error("{path}: {reason}")]
+    Checkpoint { path: PathBuf, reason: String },
+    /// A tensor that the model needs is not in the file.
+    #[error("{path}: tensor `{tensor}` is missing; is this a {model} checkpoint?")]
+    MissingTensor { path: PathBuf, tensor: String, model: &'static str },
+    /// A tensor has another shape than the configuration says.
+    #[error("{path}: tensor `{tensor}` has shape {found:?}, but the configuration asks for {expected:?}")]
+    TensorShape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
+    /// The tokenizer cannot be used.
+    #[error("{path}: {reason}")]
+    Tokenizer { path: PathBuf, reason: String },
+    /// The labels of a classifier are none, or not distinct.
+    #[error("labels: {0}")]
+    Labels(String),
+    /// A batch that the model cannot take.
+    #[error("batch: {0}")]
+    Batch(String),
+    /// A training configuration out of range.
+    #[error("training: {0}")]
+    Train(String),
+    /// The loss or a gradient is not a finite number; the parameters are as they were before the step.
+    #[error("step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged; lower the learning rate or clip the gradients")]
+    NotFinite { step: usize, loss: f32, grad_norm: f32 },
+}
+
+impl ModelError {
+    pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| ModelError::File { path, source }
+    }
+
+    pub(crate) fn config(path: &Path, reason: impl Into<String>) -> Self {
+        ModelError::Config { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    pub(crate) fn checkpoint(path: &Path, reason: impl Into<String>) -> Self {
+        ModelError::Checkpoint { path: path.to_path_buf(), reason: reason.into() }
+    }
+
+    pub(crate) fn tokenizer(path: &Path, reason: impl ToString) -> Self {
+        ModelError::Tokenizer { path: path.to_path_buf(), reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,153 @@
+//! Where each parameter lies in the one flat buffer that holds them all.
+//!
+//! The word embeddings come first, then everything else, the *dense* part. Gradients of the word rows are sparse; those of the dense
+//! part are not. Query, key and value lie side by side and so are one (3 * hidden, hidden) matrix.
+
+use crate::Config;
+use std::ops::Range;
+
+/// How an architecture calls its parameters.
+pub struct Names {
+    /// Before every name of the encoder.
+    pub prefix: &'static str,
+    /// Before the number of a layer.
+    pub layer: &'static str,
+    pub query: &'static str,
+    pub key: &'static str,
+    pub value: &'static str,
+    pub attention_output: &'static str,
+    pub attention_norm: &'static str,
+    pub intermediate: &'static str,
+    pub output: &'static str,
+    pub output_norm: &'static str,
+    /// The dense layer between [CLS] and the classifier, with its prefix.
+    pub head: &'static str,
+}
+
+/// A parameter as a checkpoint knows it.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub name: String,
+    /// Its place in the flat buffer.
+    pub range: Range<usize>,
+    pub shape: Vec<usize>,
+}
+
+/// A weight and the bias that follows it, in the dense part.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    start: usize,
+    weight: usize,
+    bias: usize,
+}
+
+impl Affine {
+    pub fn weight<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
+        &dense[self.start..][..self.weight]
+    }
+
+    pub fn bias<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
+        &dense[self.start + self.weight..][..self.bias]
+    }
+
+    /// Both, to be written.
+    pub fn parts_mut<'a>(&self, dense: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
+        dense[self.start..][..self.weight + self.bias].split_at_mut(self.weight)
+    }
+}
+
+/// The parameters of one transformer layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// (3 * hidden, hidden)
+    pub qkv: Affine,
+    pub attention_output: Affine,
+    pub attention_norm: Affine,
+    pub intermediate: Affine,
+    pub output: Affine,
+    pub output_norm: Affine,
+}
+
+/// The plan of the flat buffer.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// In the order of the buffer, without gaps.
+    pub tensors: Vec<Tensor>,
+    /// Length of the word embeddings; the dense part begins there.
+    pub words: usize,
+    /// In the dense part, like all that follow.
+    pub positions: Range<usize>,
+    pub token_types: Option<Range<usize>>,
+    pub embedding_norm: Affine,
+    pub layers: Vec<Layer>,
+    pub head: Affine,
+    pub classifier: Affine,
+}
+
+struct Builder<'a> {
+    names: &'a Names,
+    tensors: Vec<Tensor>,
+    /// Length of the word embeddings.
+    words: usize,
+    end: usize,
+}
+
+impl Builder<'_> {
+    fn tensor(&mut self, name: String, shape: &[usize]) -> Range<usize> {
+        let range = self.end..self.end + shape.iter().product::<usize>();
+        self.end = range.end;
+        self.tensors.push(Tensor { name, range: range.clone(), shape: shape.to_vec() });
+        range
+    }
+
+    fn table(&mut self, name: &str, rows: usize, columns: usize) -> Range<usize> {
+        let range = self.tensor(format!("{}embeddings.{name}.weight", self.names.prefix), &[rows, columns]);
+        range.start - self.words..range.end - self.words
+    }
+
+    /// The weights of `names`, one after the other, then their biases.
+    fn affine(&mut self, names: &[String], shape: &[usize]) -> Affine {
+        let start = self.end;
+        names.iter().for_each(|name| drop(self.tensor(format!("{name}.weight"), shape)));
+        let weight = self.end - start;
+        names.iter().for_each(|name| drop(self.tensor(format!("{name}.bias"), &shape[..1])));
+        Affine { start: start - self.words, weight, bias: self.end - start - weight }
+    }
+
+    fn layer(&mut self, config: &Config, i: usize) -> Layer {
+        let names = self.names;
+        let name = |part: &str| format!("{}{}.{i}.{part}", names.prefix, names.layer);
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        Layer {
+            qkv: self.affine(&[name(names.query), name(names.key), name(names.value)], &[hidden, hidden]),
+            attention_output: self.affine(&[name(names.attention_output)], &[hidden, hidden]),
+            attention_norm: self.affine(&[name(names.attention_norm)], &[hidden]),
+            intermediate: self.affine(&[name(names.intermediate)], &[intermediate, hidden]),
+            output: self.affine(&[name(names.output)], &[hidden, intermediate]),
+            output_norm: self.affine(&[name(names.output_norm)], &[hidden]),
+        }
+    }
+}
+
+impl Layout {
+    /// The plan for a classifier with `labels` labels.
+    pub fn new(config: &Config, labels: usize) -> Self {
+        let names = config.architecture.names();
+        let hidden = config.hidden_size;
+        let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0 };
+        b.table("word_embeddings", config.vocab_size, hidden);
+        b.words = b.end;
+        let positions = b.table("position_embeddings", config.max_position_embeddings, hidden);
+        let token_types = (config.type_vocab_size > 0).then(|| b.table("token_type_embeddings", config.type_vocab_size, hidden));
+        let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[hidden]);
+        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i)).collect();
+        let head = b.affine(&[names.head.into()], &[hidden, hidden]);
+        let classifier = b.affine(&["classifier".into()], &[labels, hidden]);
+        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head, classifier }
+    }
+
+    /// Length of the flat buffer.
+    pub fn len(&self) -> usize {
+        self.tensors.last().map_or(0, |t| t.range.end)
+    }
+}

@@ -1,0 +1,45 @@
+//! Saves a classifier as a folder that transformers opens.
+
+use crate::{Classifier, ModelError, TextEncoder};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+impl Classifier {
+    /// Writes model.safetensors, config.json and the tokenizer's files into `folder`, which is made if it is not there.
+    ///
+    /// Each file appears whole or not at all: it is written beside its place, synced and renamed.
+    pub fn save(&self, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
+        fs::create_dir_all(folder).map_err(ModelError::file(folder))?;
+        write(&folder.join("model.safetensors"), &self.to_safetensors()?)?;
+        write(&folder.join("config.json"), self.config_json().as_bytes())?;
+        for (name, bytes) in encoder.files() {
+            write(&folder.join(name), bytes)?;
+        }
+        sync_folder(folder)
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let beside = Path::new(&beside);
+    let written = fs::File::create(beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| fs::rename(beside, path));
+    renamed.map_err(|e| {
+        // The half-written file is of no use; that it may be gone already is no news.
+        let _ = fs::remove_file(beside);
+        ModelError::file(path)(e)
+    })
+}
+
+/// Makes the renames last. Only Unix lets a folder be opened for it.
+fn sync_folder(folder: &Path) -> Result<(), ModelError> {
+    if cfg!(unix) {
+        fs::File::open(folder).and_then(|f| f.sync_all()).map_err(ModelError::file(folder))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! Texts to token ids, by the tokenizer.json of the model.
+
+use crate::ModelError;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{Encoding, Tokenizer};
+
+/// A text, or a pair of texts, as the model reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// [CLS] text [SEP], or [CLS] text [SEP] pair [SEP]
+    pub input_ids: Vec<u32>,
+    /// 0 up to the first [SEP], 1 after it
+    pub token_type_ids: Vec<u32>,
+}
+
+/// A tokenizer and the files it is saved as.
+#[derive(Clone)]
+pub struct TextEncoder {
+    path: PathBuf,
+    tokenizer: Tokenizer,
+    cls: u32,
+    sep: u32,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl TextEncoder {
+    /// Loads `folder`/tokenizer.json; its padding and truncation are not used.
+    ///
+    /// # Errors
+    /// A missing or damaged tokenizer.json, or one without [CLS] and [SEP].
+    pub fn load(folder: &Path) -> Result<Self, ModelError> {
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| ModelError::tokenizer(&path, format!("not a tokenizer: {e}")))?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| ModelError::tokenizer(&path, e))?;
+        let id = |token: &str| {
+            let missing = || ModelError::tokenizer(&path, format!("it has no {token} token; is it the tokenizer of a BERT model?"));
+            tokenizer.token_to_id(token).ok_or_else(missing)
+        };
+        let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
+        let files = files(folder, &path, &tokenizer)?;
+        Ok(TextEncoder { path, tokenizer, cls, sep, files })
+    }
+
+    /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is cut first.
+    ///
+    /// # Errors
+    /// `max_tokens` leaves no room for a token of each text beside [CLS] and [SEP].
+    pub fn encode(&self, text: &str, text_pair: Option<&str>, max_tokens: usize) -> Result<Encoded, ModelError> {
+        let (special, texts) = if text_pair.is_some() { (3, 2) } else { (2, 1) };
+        if max_tokens < special + texts {
+            let reason = format!("{max_tokens} tokens cannot hold {special} special tokens and {texts} text(s)");
+            return Err(ModelError::tokenizer(&self.path, reason));
+        }
+        let plain = |text: &str| self.tokenizer.encode_fast(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
+        let (text, pair) = (plain(text)?, text_pair.map(plain).transpose()?);
+        let strategy = TruncationStrategy::LongestFirst;
+        let limit = TruncationParams { max_length: max_tokens - special, strategy, stride: 0, ..TruncationParams::default() };
+        let cut = truncate_encodings(text, pair, &limit).map_err(|e| ModelError::tokenizer(&self.path, e))?;
+        Ok(self.join(cut))
+    }
+
+    fn join(&self, (text, pair): (Encoding, Option<Encoding>)) -> Encoded {
+        let mut input_ids = vec![self.cls];
+        input_ids.extend_from_slice(text.get_ids());
+        input_ids.push(self.sep);
+        let mut token_type_ids = vec![0; input_ids.len()];
+        if let Some(pair) = pair {
+            input_ids.extend_from_slice(pair.get_ids());
+            input_ids.push(self.sep);
+            token_type_ids.resize(input_ids.len(), 1);
+        }
+        Encoded { input_ids, token_type_ids }
+    }
+
+    /// Name and content of every file that a saved folder needs beside the weights.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
+}
+
+/// The files as they are in the folder, or made from the tokenizer where they are not.
+fn files(folder: &Path, path: &Path, tokenizer: &Tokenizer) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
+    let json = tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(path, e))?;
+    let or_made = |name: &'static str, made: fn(&Tokenizer) -> String| match std::fs::read(folder.join(name)) {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((name, made(tokenizer).into_bytes())),
+        Err(e) => Err(ModelError::file(&folder.join(name))(e)),
+    };
+    Ok(vec![
+        ("tokenizer.json", json.into_bytes()),
+        or_made("tokenizer_config.json", tokenizer_config)?,
+        or_made("special_tokens_map.json", |_| format!("{:#}\n", special_tokens()))?,
+        or_made("vocab.txt", vocabulary)?,
+    ])
+}
+
+fn special_tokens() -> serde_json::Value {
+    json!({"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"})
+}
+
+fn tokenizer_config(tokenizer: &Tokenizer) -> String {
+    let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap_or_default();
+    let mut config = special_tokens();
+    config["tokenizer_class"] = json!("BertTokenizer");
+    config["do_lower_case"] = json!(normalizer["lowercase"].as_bool().unwrap_or(true));
+    config["strip_accents"] = normalizer["strip_accents"].clone();
+    config["tokenize_chinese_chars"] = json!(normalizer["handle_chinese_chars"].as_bool().unwrap_or(true));
+    config["model_max_length"] = json!(512);
+    format!("{config:#}\n")
+}
+
+fn vocabulary(tokenizer: &Tokenizer) -> String {
+    let mut tokens: Vec<(u32, String)> = tokenizer.get_vocab(true).into_iter().map(|(token, id)| (id, token)).collect();
+    tokens.sort_unstable();
+    tokens.into_iter().map(|(_, token)| token + "\n").collect()
+}

@@ -1,0 +1,139 @@
+//! Logits, loss, every gradient and three training steps against PyTorch and transformers (see golden/make_golden.py).
+
+use lacuna_models::{Classifier, PackedBatch, TrainConfig, Trainer};
+use safetensors::SafeTensors;
+use std::path::PathBuf;
+
+struct Golden {
+    folder: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    fn open(architecture: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(architecture);
+        let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+        Golden { folder, bytes }
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.tensor(name).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    fn integers(&self, name: &str) -> Vec<u32> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.tensor(name).unwrap().data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
+    }
+
+    fn model(&self) -> Classifier {
+        let labels: Vec<String> = (0..3).map(|i| format!("LABEL_{i}")).collect();
+        Classifier::load(&self.folder, &labels, 1).unwrap()
+    }
+
+    fn batch(&self) -> PackedBatch {
+        let [input_ids, token_type_ids, cu_seqlens] = ["input_ids", "token_type_ids", "cu_seqlens"].map(|name| self.integers(name));
+        PackedBatch { input_ids, token_type_ids, cu_seqlens }
+    }
+}
+
+fn config(threads: usize) -> TrainConfig {
+    TrainConfig {
+        lr: 1e-2,
+        weight_decay: 0.1,
+        warmup_ratio: 0.2,
+        max_grad_norm: Some(0.5),
+        hidden_dropout: 0.0,
+        attention_dropout: 0.0,
+        classifier_dropout: 0.0,
+        total_steps: 5,
+        threads,
+        ..TrainConfig::default()
+    }
+}
+
+/// The largest difference, relative to the largest expected number.
+fn distance(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    actual.iter().zip(expected).fold(0.0, |m: f32, (a, e)| if (a - e).abs() > m || a.is_nan() { (a - e).abs() } else { m }) / largest
+}
+
+/// Adding a number to all keys moves every score of a query alike: the true gradient of a key bias is 0, and all that is there is
+/// rounding.
+fn is_key_bias(name: &str) -> bool {
+    name.ends_with("key.bias") || name.ends_with("k_lin.bias")
+}
+
+fn gradients_agree(architecture: &str) {
+    let golden = Golden::open(architecture);
+    let (model, batch) = (golden.model(), golden.batch());
+    for threads in [1, 2, 3, 9] {
+        let logits = model.logits(&batch, threads).unwrap();
+        assert!(distance(&logits, &golden.floats("logits")) < 1e-5, "logits {logits:?} with {threads} threads");
+        let mut trainer = Trainer::new(&model, config(threads));
+        let (targets, weights) = (golden.floats("targets"), golden.floats("weights"));
+        // Twice: the second time, buffers and gradients are those of a step before.
+        for _ in 0..2 {
+            let (loss, gradients) = trainer.gradients(&model, &batch, &targets, &weights).unwrap();
+            let expected = golden.floats("loss")[0];
+            assert!((loss - expected).abs() < 1e-5 * expected, "loss {loss}, expected {expected}");
+            for (name, range, _) in model.parameters() {
+                let (found, expected) = (&gradients[range], golden.floats(&format!("gradient.{name}")));
+                if is_key_bias(&name) {
+                    assert!(found.iter().all(|g| g.abs() < 1e-5), "{name}");
+                    continue;
+                }
+                let difference = distance(found, &expected);
+                assert!(difference < 1e-4, "{name}: {difference} with {threads} threads");
+                assert!(found.iter().any(|&g| g.abs() > 1e-4), "{name} has no gradient");
+            }
+        }
+    }
+}
+
+fn steps_agree(architecture: &str) {
+    let golden = Golden::open(architecture);
+    let (mut model, batch) = (golden.model(), golden.batch());
+    let (targets, weights) = (golden.floats("targets"), golden.floats("weights"));
+    let mut trainer = Trainer::new(&model, config(2));
+    let (losses, norms) = (golden.floats("step.losses"), golden.floats("step.norms"));
+    for step in 0..3 {
+        let outcome = trainer.step(&mut model, &batch, &targets, &weights).unwrap();
+        assert!((outcome.loss - losses[step]).abs() < 1e-4 * losses[step], "{outcome:?}, expected {losses:?}");
+        assert!((outcome.grad_norm - norms[step]).abs() < 1e-4 * norms[step], "{outcome:?}, expected {norms:?}");
+    }
+    let logits = model.logits(&batch, 1).unwrap();
+    assert!(distance(&logits, &golden.floats("step.logits")) < 1e-3, "{logits:?}, expected {:?}", golden.floats("step.logits"));
+    let mut compared = 0;
+    for (name, range, _) in model.parameters().filter(|(name, ..)| golden.has(&format!("after.{name}")) && !is_key_bias(name)) {
+        let difference = distance(&model.flat()[range], &golden.floats(&format!("after.{name}")));
+        assert!(difference < 1e-3, "{name}: {difference}");
+        compared += 1;
+    }
+    assert!(compared > 10);
+}
+
+#[test]
+fn bert_gradients() {
+    gradients_agree("bert");
+}
+
+#[test]
+fn distilbert_gradients() {
+    gradients_agree("distilbert");
+}
+
+#[test]
+fn bert_steps() {
+    steps_agree("bert");
+}
+
+#[test]
+fn distilbert_steps() {
+    steps_agree("distilbert");
+}

@@ -1,0 +1,111 @@
+"""Makes the golden values of models/tests/golden.rs with PyTorch and transformers.
+
+    python make_golden.py
+
+writes, for a tiny random BERT and DistilBERT, a checkpoint folder (model.safetensors, config.json) and golden.safetensors:
+packed inputs, logits, loss with soft targets and row weights, the gradient of every parameter, and some parameters after three
+AdamW steps with linear warm-up and decay. Dropout is off. Needs torch, transformers and safetensors.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    get_linear_schedule_with_warmup,
+)
+
+VOCAB, LENGTHS, LABELS = 60, [5, 1, 9, 3], 3
+LR, WEIGHT_DECAY, TOTAL_STEPS, WARMUP_STEPS, MAX_GRAD_NORM = 1e-2, 0.1, 5, 1, 0.5
+# A few parameters of each kind after the steps; the logits then show the others.
+AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "LayerNorm", "layer_norm", "classifier"]
+HERE = Path(__file__).parent
+
+
+def make_model(kind):
+    labels = dict(num_labels=LABELS)
+    if kind == "bert":
+        config = BertConfig(
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
+        )
+        return BertForSequenceClassification(config)
+    config = DistilBertConfig(
+        vocab_size=VOCAB, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=12,
+        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, **labels,
+    )
+    return DistilBertForSequenceClassification(config)
+
+
+def randomise(model, dtype):
+    """Larger weights than the initialisation's, so that every gradient is well above rounding; exact in `dtype`."""
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, 0.25)
+    for name, parameter in model.named_parameters():
+        if "orm.weight" in name:
+            parameter.data.add_(1.0)
+        parameter.data = parameter.data.to(dtype).float()
+
+
+def pad(rows):
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def main(kind, dtype):
+    torch.manual_seed(1)
+    model = make_model(kind)
+    randomise(model, dtype)
+    model.train()
+    folder = HERE / kind
+    copy.deepcopy(model).to(dtype).save_pretrained(folder)
+
+    input_ids = [torch.randint(1, VOCAB, (n,)) for n in LENGTHS]
+    token_type_ids = [(torch.arange(n) > n // 2).long() for n in LENGTHS]
+    targets = torch.rand(len(LENGTHS), LABELS)
+    targets /= targets.sum(1, keepdim=True)
+    weights = torch.tensor([1.0, 0.5, 2.0, 1.5])
+    inputs = dict(input_ids=pad(input_ids), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
+    if kind == "bert":
+        inputs["token_type_ids"] = pad(token_type_ids)
+
+    def loss_of():
+        logits = model(**inputs).logits
+        return logits, (weights * torch.nn.functional.cross_entropy(logits, targets, reduction="none")).mean()
+
+    logits, loss = loss_of()
+    loss.backward()
+    golden = dict(
+        input_ids=torch.cat(input_ids), token_type_ids=torch.cat(token_type_ids), targets=targets, weights=weights,
+        cu_seqlens=torch.tensor([0] + LENGTHS).cumsum(0), logits=logits.detach(), loss=loss.detach(),
+    )
+    for name, parameter in model.named_parameters():
+        golden["gradient." + name] = parameter.grad.clone()
+
+    decays = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() == 1]
+    groups = [dict(params=decays, weight_decay=WEIGHT_DECAY), dict(params=others, weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=LR)
+    schedule = get_linear_schedule_with_warmup(optimizer, WARMUP_STEPS, TOTAL_STEPS)
+    norms, losses = [], []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = loss_of()[1]
+        loss.backward()
+        losses.append(loss.detach())
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM))
+        optimizer.step()
+        schedule.step()
+    golden |= {"step.losses": torch.stack(losses), "step.norms": torch.stack(norms), "step.logits": loss_of()[0].detach()}
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in AFTER):
+            golden["after." + name] = parameter.data.clone()
+    save_file({k: v.contiguous() for k, v in golden.items()}, folder / "golden.safetensors")
+
+
+main("bert", torch.float16)
+main("distilbert", torch.bfloat16)
