@@ -43,8 +43,13 @@ have_libclang() {
     exists /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*-linux-gnu*/libclang*.so* /usr/lib64/libclang.so* /usr/lib/libclang.so* &&
         exists /usr/lib/llvm*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h /usr/lib64/clang/*/include/stddef.h
 }
+# Starting Python is the only slow look: the interpreter that was found to have pip is remembered.
 have_pip() {
-    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)' >/dev/null 2>&1
+    local here
+    here=$(command -v "$python") || return 1
+    if [ "$(cat .tools/python-with-pip 2>/dev/null)" = "$here" ]; then return; fi
+    "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("pip") is None)' >/dev/null 2>&1 || return
+    echo "$here" >.tools/python-with-pip
 }
 from_wheels() { [ "${LACUNA_BOOTSTRAP:-}" = wheels ]; }
 
@@ -104,7 +109,7 @@ install_wheels() {
     if exists "$wheels"/cmake/data/bin/cmake && exists "$wheels"/clang/native/libclang*; then return; fi
     have_pip || die "cmake and libclang are missing, and so is pip, which could bring them. $by_hand"
     say "pip install --target .tools/wheels cmake libclang"
-    "$python" -m pip install --quiet --disable-pip-version-check --upgrade --only-binary :all: --target "$wheels" cmake libclang >&2
+    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --upgrade --only-binary :all: --target "$wheels" cmake libclang >&2
 }
 
 # The headers of a compiler itself (stddef.h), which the libclang wheel lacks.
@@ -143,6 +148,7 @@ by_hand="Install by hand: a C++ compiler, make, cmake, libclang with its headers
 cargo_bin=${CARGO_HOME:-${HOME:-}/.cargo}/bin
 have cargo || [ -x "$cargo_bin/cargo" ] || die "Rust is missing: install it from https://rustup.rs, then run this again"
 
+mkdir -p .tools
 missing=$(missing_tools)
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of words
@@ -155,7 +161,6 @@ have make || die "there is no make. $by_hand"
 have_pip || say "$python has no pip: 'lacuna fetch' will not reach the Python package index. $by_hand"
 if from_wheels || ! have cmake || ! have_libclang; then install_wheels; fi
 
-mkdir -p .tools
 new_environment=$(environment)
 if [ ! -f .tools/env ] || [ "$new_environment" != "$(cat .tools/env)" ]; then
     echo "$new_environment" >.tools/env
