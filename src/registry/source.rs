@@ -123,7 +123,20 @@ mod tests {
 
     #[test]
     fn what_is_no_source_is_refused() {
-        for text in ["", "x", "hf:o/r/f", "hf:r@a/f", "hf:o/r@a/", "pypi:p/f", "pypi:p==/f", "pypi:p==1", "pypi:-p==1/f", "pypi:p q==1/f", "file:", "file:/a!"] {
+        for text in [
+            "",
+            "x",
+            "hf:o/r/f",
+            "hf:r@a/f",
+            "hf:o/r@a/",
+            "pypi:p/f",
+            "pypi:p==/f",
+            "pypi:p==1",
+            "pypi:-p==1/f",
+            "pypi:p q==1/f",
+            "file:",
+            "file:/a!",
+        ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("is no source: expected"), "{text}: {error}");
         }

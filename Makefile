@@ -1,0 +1,51 @@
+# Two commands: `make demo` shows what lacuna does, `make test` shows that it does it.
+
+.PHONY: help demo test bench check interop build clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LACUNA := $(TARGET)/release/lacuna
+# The environment that scripts/bootstrap.sh found to be needed.
+ENV := . ./.tools/env &&
+
+help:
+	@echo "make demo      build, fetch a small model and gold data, write training data, show the report"
+	@echo "make test      build, fetch, run every test, those with real models too"
+	@echo "make build     the release binary, $(LACUNA)"
+	@echo "make bench     the benchmarks"
+	@echo "make check     formatting and lints"
+	@echo "make interop   open a trained model with Hugging Face transformers, compare its logits (MODEL=folder)"
+	@echo "make clean     remove what was built; models, data and runs stay"
+
+build:
+	@scripts/bootstrap.sh
+	@$(ENV) cargo build --release --locked
+
+demo: build
+	@$(LACUNA) fetch
+	@$(LACUNA) demo
+
+test:
+	@scripts/bootstrap.sh --test
+	$(ENV) cargo build --release --locked
+	$(LACUNA) fetch
+	$(ENV) export LACUNA_TEST_GGUF="$$($(LACUNA) fetch --where smollm2-135m-instruct)" \
+	        LACUNA_TEST_ENCODER="$$($(LACUNA) fetch --where all-minilm-l6-v2)" \
+	        LACUNA_TEST_GOLD="$$($(LACUNA) fetch --where movie-snippets)" && \
+	    cargo test --doc --release --locked --workspace && \
+	    cargo nextest run --release --locked --workspace
+
+bench:
+	@scripts/bootstrap.sh
+	$(ENV) cargo bench --locked --workspace
+
+check:
+	@scripts/bootstrap.sh
+	$(ENV) cargo fmt --all --check
+	$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+interop: build
+	@LACUNA="$(LACUNA)" scripts/interop.sh $(MODEL)
+
+clean:
+	cargo clean
+	rm -rf .tools
