@@ -1,0 +1,115 @@
+//! The commands, as a person types them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::compare;
+use crate::error::{Error, Result};
+use crate::fetch::FetchArgs;
+use crate::report;
+use crate::setup::{Machine, Options, Setup};
+use crate::synthesis::Method;
+
+/// Writes training data for small classifiers, offline: a language model writes, a small model errs, the language model fills the gap.
+///
+/// Exit codes: 0 done, 1 failed on the way, 2 command line, 3 task file or data, 4 model, 5 run folder, 6 reading or writing.
+#[derive(Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The loop: from a task file to a dataset, a trained model and a table; goes on where an earlier call stopped
+    Run {
+        /// The task file
+        task: PathBuf,
+        /// The run's folder [default: runs/<task's name>]
+        #[arg(long, env = "LACUNA_RUN")]
+        run: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The loop on the task that ships: movie reviews, with 100 gold rows
+    Demo {
+        /// The run's folder
+        #[arg(long, env = "LACUNA_RUN", default_value = "runs/demo")]
+        run: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// S3 against gold only, ZeroGen and seed only, at equal synthetic rows, over several seeds; resumes
+    Compare {
+        /// The task file
+        task: PathBuf,
+        /// How many seeds, counted from --seed
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+        /// Gold rows to give; several, separated by commas, make a table each
+        #[arg(long = "gold", value_delimiter = ',', default_values_t = [100])]
+        gold: Vec<usize>,
+        /// Where its runs and tables go [default: runs/compare-<task file's name>]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// A trained model on lines from standard input; a JSON line for each
+    Predict {
+        /// A run's model folder
+        model: PathBuf,
+        /// Also the text and the logits
+        #[arg(long)]
+        logits: bool,
+        #[command(flatten)]
+        machine: Machine,
+    },
+    /// Models and data by name, into the cache, checked; the only command that uses a network
+    Fetch(FetchArgs),
+}
+
+/// The task that `demo` runs.
+const DEMO: &str = include_str!("../tasks/movie-sentiment.toml");
+
+/// Does what the command line says; the result goes to standard output.
+///
+/// # Errors
+/// Whatever the command runs into; [`Error::exit_code`] is the process's.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run { task, run, options } => {
+            let setup = Setup::new(&task, &options)?;
+            let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));
+            run_task(&setup, &folder)
+        }
+        Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
+        Command::Compare { task, seeds, gold, out, options } => {
+            let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let folder = out.unwrap_or_else(|| Path::new("runs").join(format!("compare-{stem}")));
+            let table = compare::compare(&task, &options, seeds, &gold, &folder)?;
+            print(&table)
+        }
+        Command::Predict { model, logits, machine } => {
+            crate::predict::predict(&model, machine.threads(), logits, std::io::stdin().lock(), std::io::stdout().lock())
+        }
+        Command::Fetch(args) => crate::fetch::run(&args).map_err(|e| Error::Model(format!("{e:#}"))),
+    }
+}
+
+fn run_task(setup: &Setup, folder: &Path) -> Result<()> {
+    let methods = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+    let delivery = setup.run(folder, &methods, &mut None)?;
+    print(&report::of_run(&delivery, folder))
+}
+
+/// To standard output; nobody reading any more is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::io("write to", Path::new("standard output"))),
+    }
+}

@@ -1,0 +1,80 @@
+//! What a person sees while it works: bars with rate and time left on a terminal, a line a stage elsewhere. All on standard error.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where progress goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A bar that redraws itself.
+    Bars,
+    /// One plain line when a stage ends, and one for each round.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+impl Progress {
+    /// Bars on a terminal, lines elsewhere, nothing when `quiet`.
+    pub fn detect(quiet: bool) -> Self {
+        match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Progress::Silent,
+            (_, true) => Progress::Bars,
+            _ => Progress::Lines,
+        }
+    }
+
+    /// Says a sentence.
+    pub fn say(self, sentence: impl AsRef<str>) {
+        if self != Progress::Silent {
+            eprintln!("{}", sentence.as_ref());
+        }
+    }
+
+    /// Starts a stage of `total` steps, `done` of which were made by an earlier process.
+    pub fn stage(self, name: impl Into<String>, unit: &'static str, total: usize, done: usize) -> StageBar {
+        let name = name.into();
+        let bar = match self {
+            Progress::Bars => ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)),
+            _ => ProgressBar::hidden(),
+        };
+        let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{per_sec}}  {{eta}} left");
+        bar.set_style(ProgressStyle::with_template(&style).expect("the template is ours").progress_chars("━╸─"));
+        bar.set_prefix(name.clone());
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        StageBar { progress: self, bar, name, unit, total, before: done, count: done, started: Instant::now() }
+    }
+}
+
+/// The progress of one stage.
+pub struct StageBar {
+    progress: Progress,
+    bar: ProgressBar,
+    name: String,
+    unit: &'static str,
+    total: usize,
+    before: usize,
+    count: usize,
+    started: Instant,
+}
+
+impl StageBar {
+    pub fn step(&mut self, steps: usize) {
+        self.count += steps;
+        self.bar.set_position(self.count as u64);
+    }
+
+    /// Ends the stage with a line that stays; `outcome` says what came of it.
+    pub fn finish(self, outcome: &str) {
+        self.bar.finish_and_clear();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let here = self.count - self.before;
+        let rate = if here > 0 { format!(", {:.1} {}/s", here as f64 / seconds.max(1e-3), self.unit) } else { String::new() };
+        let outcome = if outcome.is_empty() { String::new() } else { format!("  {outcome}") };
+        self.progress.say(format!("{:<34} {:>5}/{} {} in {:.0} s{rate}{outcome}", self.name, self.count, self.total, self.unit, seconds));
+    }
+}

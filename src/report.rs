@@ -1,0 +1,87 @@
+//! The table at the end: what each method's model does on the test rows.
+
+use std::path::Path;
+
+use crate::metrics::Interval;
+use crate::synthesis::Delivery;
+
+/// A table of a finished run, and where everything lies.
+pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
+    let rows: Vec<Vec<String>> = delivery
+        .results
+        .iter()
+        .map(|result| {
+            let delivered = if result.method == delivery.delivered { "  ← model/" } else { "" };
+            vec![
+                result.method.name().to_string(),
+                result.synthetic_rows.to_string(),
+                result.gold_rows.to_string(),
+                result.steps.to_string(),
+                format!("{}{delivered}", percent(&result.accuracy())),
+            ]
+        })
+        .collect();
+    let mut text = String::new();
+    if let Some(first) = delivery.results.first() {
+        let accuracy = format!("accuracy on {} test rows [95 %]", first.correct.len());
+        text += &table(&["trained on", "synthetic", "gold", "steps", &accuracy], &rows);
+        text.push('\n');
+    }
+    let folder = folder.display();
+    text += &format!("best round   {}\n", delivery.best_round);
+    text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
+    text += &format!("model        {folder}/model ({})\n", delivery.delivered.name());
+    text += &format!("rationales   {folder}/rationales.json\nmanifest     {folder}/manifest.json\n");
+    text
+}
+
+/// `74.1 % [72.5, 75.6]`
+pub fn percent(interval: &Interval) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
+}
+
+/// A Markdown table whose columns line up when read as text: the first to the left, numbers to the right, the last to the left.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let left = |column: usize| column == 0 || column + 1 == header.len();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().enumerate().map(|(i, cell)| {
+            let space = " ".repeat(widths[i] - cell.chars().count());
+            if left(i) { format!("{cell}{space}") } else { format!("{space}{cell}") }
+        });
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let rule = widths.iter().enumerate().map(|(i, &w)| if left(i) { "-".repeat(w) } else { format!("{}:", "-".repeat(w - 1)) });
+    let mut text = line(header.to_vec());
+    text += &format!("| {} |\n", rule.collect::<Vec<_>>().join(" | "));
+    rows.iter().for_each(|row| text += &line(row.iter().map(String::as_str).collect()));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthesis::{Method, MethodResult};
+
+    #[test]
+    fn a_run_in_a_table() {
+        let result = |method, synthetic_rows, gold_rows, right: usize| MethodResult {
+            method,
+            synthetic_rows,
+            gold_rows,
+            steps: 150,
+            correct: (0..1000).map(|i| i < right).collect(),
+        };
+        let delivery = Delivery {
+            best_round: 1,
+            dataset_rows: 900,
+            delivered: Method::S3Gold,
+            results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
+        };
+        insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
+    }
+}

@@ -1,0 +1,239 @@
+//! From a task file and a person's options to everything that a run works with; all that can be checked is checked here, before anything runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::dataset::{GoldRow, read_gold, refuse_overlap};
+use crate::error::{Error, Result};
+use crate::generator::Generate;
+use crate::generator::llama::{Llama, LlamaConfig};
+use crate::manifest::{Manifest, Splits, flatten};
+use crate::progress::Progress;
+use crate::prompt::Prompts;
+use crate::registry;
+use crate::run_dir::{RunDir, sha256_file};
+use crate::split::{Split, divide, sample};
+use crate::synthesis::{Delivery, Inputs, Limits, Method, Stage, Synthesis};
+use crate::task::{TargetKind, Task};
+use crate::train::SmallModel;
+
+/// What a person may say on the command line in place of, or beside, the task file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Seed of everything drawn at random
+    #[arg(long, env = "LACUNA_SEED", default_value_t = 0)]
+    pub seed: u64,
+    /// Gold rows to draw from the gold data
+    #[arg(long, env = "LACUNA_GOLD_ROWS", value_name = "N")]
+    pub gold_rows: Option<usize>,
+    /// What the small model learns from a synthetic row
+    #[arg(long, env = "LACUNA_TARGETS", value_name = "KIND")]
+    pub targets: Option<TargetKind>,
+    /// The generator: a GGUF file or a fetched name
+    #[arg(long, env = "LACUNA_GENERATOR", value_name = "GGUF")]
+    pub generator: Option<String>,
+    /// The small model: a folder with a BERT or DistilBERT, or a fetched name
+    #[arg(long, env = "LACUNA_SMALL_MODEL", value_name = "FOLDER")]
+    pub small_model: Option<String>,
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// How much of the machine to use; no effect on what is asked of the models.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Machine {
+    /// CPU threads; 0 for all cores
+    #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Layers of the generator to put on a GPU (needs a build with cuda, metal or vulkan)
+    #[arg(long, env = "LACUNA_GPU_LAYERS", default_value_t = 0, value_name = "N")]
+    pub gpu_layers: u32,
+    /// No progress, only results
+    #[arg(long, short, env = "LACUNA_QUIET")]
+    pub quiet: bool,
+}
+
+impl Machine {
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.threads == 0 { cores() } else { self.threads }
+    }
+
+    pub fn progress(&self) -> Progress {
+        Progress::detect(self.quiet)
+    }
+}
+
+/// A task with its data and models found and checked.
+pub struct Setup {
+    pub task: Task,
+    pub seed: u64,
+    pub machine: Machine,
+    gold_path: PathBuf,
+    gold: Vec<GoldRow>,
+    test: Option<(PathBuf, Vec<GoldRow>)>,
+    generator_path: PathBuf,
+    /// SHA-256 of data and models, by what they are.
+    sums: BTreeMap<String, Value>,
+    small: SmallModel,
+}
+
+impl Setup {
+    /// Reads the task file, applies the options, reads and checks the data, loads the small model.
+    pub fn new(task_path: &Path, options: &Options) -> Result<Setup> {
+        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        Setup::of_text(&text, task_path, options)
+    }
+
+    /// As [`Setup::new`], for the text of a task file that would lie at `task_path`.
+    pub fn of_text(text: &str, task_path: &Path, options: &Options) -> Result<Setup> {
+        let mut task = Task::parse(text, task_path)?;
+        apply(options, &mut task);
+        let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
+        Prompts::compile(&task).map_err(task_error)?;
+        let progress = options.machine.progress();
+        let labels = task.label_names();
+        let (gold_path, test_path) = find_data(&task, task_path)?;
+        let gold = read(&gold_path, &labels, progress)?;
+        let test = test_path.map(|path| Ok::<_, Error>((read(&path, &labels, progress)?, path))).transpose()?;
+        let test = test.map(|(rows, path)| (path, rows));
+        if let Some((path, rows)) = &test {
+            refuse_overlap(&gold, &gold_path, rows, path)?;
+        }
+        let generator_path = find_model(&task.models.generator, task_path)?;
+        let small_path = find_model(&task.models.small, task_path)?;
+        let small = SmallModel::load(&small_path, &labels, options.seed, options.machine.threads())?;
+        let mut sums = BTreeMap::new();
+        let mut sum = |name: &str, path: &Path| Ok::<_, Error>(drop(sums.insert(format!("sha256.{name}"), json!(sha256_file(path)?))));
+        sum("gold", &gold_path)?;
+        sum("generator", &generator_path)?;
+        sum("small model", &small_path.join("model.safetensors"))?;
+        sum("small model's tokenizer", &small_path.join("tokenizer.json"))?;
+        if let Some((path, _)) = &test {
+            sum("test", path)?;
+        }
+        Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), gold_path, gold, test, generator_path, sums, small })
+    }
+
+    fn load_generator(&self) -> Result<Box<dyn Generate>> {
+        let (threads, gpu_layers) = (self.machine.threads(), self.machine.gpu_layers);
+        Ok(Box::new(Llama::load(LlamaConfig { threads, gpu_layers, ..LlamaConfig::new(&self.generator_path) })?))
+    }
+
+    /// The splits for this task and seed.
+    pub fn split(&self) -> Result<Split> {
+        let labels = self.task.label_names();
+        let data_error = |message: String| Error::Data { path: self.gold_path.clone(), line: None, message };
+        let rows = self.task.data.gold_rows.unwrap_or(self.gold.len());
+        let drawn = sample(&self.gold, rows, &labels, self.seed).map_err(data_error)?;
+        divide(&drawn, self.task.data.select_share, &labels, self.seed).map_err(data_error)
+    }
+
+    /// Runs, or goes on with, the task in `folder`. Without a `generator` the task's own is loaded, if there is something
+    /// left to do, and put there for the next run.
+    pub fn run(&self, folder: &Path, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
+        let run = RunDir::open(folder)?;
+        let split = self.split()?;
+        let inputs = self.fingerprint(methods);
+        let manifest = match Manifest::resume(&run, &inputs)? {
+            Some(manifest) => manifest,
+            None => self.begin(&run, inputs, &split)?,
+        };
+        let prompts = Prompts::compile(&self.task).map_err(Error::Failed)?;
+        let inputs = Inputs {
+            task: &self.task,
+            prompts: &prompts,
+            split: &split,
+            test: self.test.as_ref().map(|(_, rows)| rows.as_slice()),
+            small: &self.small,
+            methods,
+            seed: self.seed,
+            progress: self.machine.progress(),
+        };
+        if manifest.stage == Stage::Done {
+            return Delivery::read(&run);
+        }
+        if generator.is_none() {
+            *generator = Some(self.load_generator()?);
+        }
+        let generator = generator.as_mut().expect("loaded above");
+        Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
+    }
+
+    fn begin(&self, run: &RunDir, inputs: BTreeMap<String, Value>, split: &Split) -> Result<Manifest> {
+        let test = self.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
+        let manifest = Manifest {
+            lacuna: env!("CARGO_PKG_VERSION").to_string(),
+            stage: Limits::of(&self.task).first(),
+            inputs,
+            splits: Splits::new(split, &self.gold_path, test),
+            calibration: None,
+            rounds: Vec::new(),
+            best_round: None,
+        };
+        manifest.write(run)?;
+        Ok(manifest)
+    }
+
+    /// Everything that decides what a run writes. Where files lie does not; what is in them does.
+    fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
+        let mut inputs = self.sums.clone();
+        flatten("task", &json!(self.task), &mut inputs);
+        for place in ["task.data.gold", "task.data.test", "task.models.generator", "task.models.small"] {
+            inputs.remove(place);
+        }
+        inputs.insert("seed".to_string(), json!(self.seed));
+        flatten("methods", &json!(methods), &mut inputs);
+        inputs
+    }
+}
+
+fn apply(options: &Options, task: &mut Task) {
+    if let Some(rows) = options.gold_rows {
+        task.data.gold_rows = Some(rows);
+    }
+    if let Some(kind) = options.targets {
+        task.targets.kind = kind;
+    }
+    if let Some(generator) = &options.generator {
+        task.models.generator = absolute(generator);
+    }
+    if let Some(small) = &options.small_model {
+        task.models.small = absolute(small);
+    }
+}
+
+/// A path on the command line is relative to where the person stands, not to the task file.
+fn absolute(named: &str) -> String {
+    let path = Path::new(named);
+    if path.exists() { std::path::absolute(path).unwrap_or(path.to_path_buf()).display().to_string() } else { named.to_string() }
+}
+
+fn read(path: &Path, labels: &[String], progress: Progress) -> Result<Vec<GoldRow>> {
+    let (rows, repeated) = read_gold(path, labels)?;
+    if repeated > 0 {
+        progress.say(format!("{}: {repeated} rows repeat an earlier text and are left out", path.display()));
+    }
+    Ok(rows)
+}
+
+/// The gold file, and the test file if there is one.
+fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+    let gold = Task::beside(task_path, &task.data.gold);
+    let test = task.data.test.as_ref().map(|named| Task::beside(task_path, named));
+    if gold.exists() || registry::Registry::built_in().entry(&task.data.gold).is_err() {
+        return Ok((gold, test));
+    }
+    let folder = registry::locate(&task.data.gold).map_err(|e| Error::Model(e.to_string()))?;
+    Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
+}
+
+fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {
+    let beside = Task::beside(task_path, named);
+    if beside.exists() {
+        return Ok(beside);
+    }
+    registry::locate(named).map_err(|e| Error::Model(e.to_string()))
+}

@@ -1,0 +1,112 @@
+//! The stage in which the small model learns the union and errs.
+
+use serde::{Deserialize, Serialize};
+
+use super::Synthesis;
+use crate::dataset::GoldRow;
+use crate::error::{Error, Result};
+use crate::manifest::RoundRecord;
+use crate::run_dir::{replace_folder, write_json, write_json_lines};
+use crate::seed;
+use crate::train::{Fitted, Predictions, Select, Stage, epochs};
+
+/// A *mine* row that the round's model got wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misclassified {
+    /// In the gold file.
+    pub line: usize,
+    pub text: String,
+    pub label: usize,
+    pub predicted: usize,
+}
+
+/// Epochs without a better score on *select* before a fit stops.
+const EPOCH_PATIENCE: usize = 2;
+
+impl Synthesis<'_> {
+    /// Reinitialises the small model, trains it on the union, and records its errors; done already, it does nothing.
+    pub(super) fn train(&mut self, round: usize) -> Result<()> {
+        if self.manifest.rounds.len() > round {
+            return Ok(());
+        }
+        let (inputs, split) = (&self.inputs, self.inputs.split);
+        let union = self.union(round);
+        let keys = &inputs.task.train;
+        let texts: Vec<&str> = split.select.iter().map(|row| row.text.as_str()).collect();
+        let labels: Vec<usize> = split.select.iter().map(|row| row.label).collect();
+        let select = Select { texts: &texts, labels: &labels, patience: EPOCH_PATIENCE };
+        let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
+        let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
+        let fitted = inputs.small.fit(&union, Some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
+        let mine: Vec<&str> = split.mine.iter().map(|row| row.text.as_str()).collect();
+        let on_mine = inputs.small.predict(&fitted.model, &mine, keys.max_tokens)?;
+        let on_select = inputs.small.predict(&fitted.model, &texts, keys.max_tokens)?;
+        let record = self.record(round, union.len(), &fitted, &on_mine, &on_select);
+        self.save_round(&record, &fitted, &on_mine, &on_select)?;
+        inputs.progress.say(line_of(&record));
+        self.manifest.rounds.push(record);
+        self.manifest.write(self.run)
+    }
+
+    fn record(&self, round: usize, rows: usize, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> RoundRecord {
+        let tally = &self.tallies[round];
+        let split = self.inputs.split;
+        let gold: Vec<usize> = split.select.iter().map(|row| row.label).collect();
+        RoundRecord {
+            round,
+            written: tally.written,
+            accepted: self.rows_of(round).count(),
+            rejected: tally.rejected.clone(),
+            tokens: tally.tokens,
+            rows,
+            epoch: fitted.epoch,
+            steps: fitted.steps,
+            errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
+            errors_after: errors(&split.mine, on_mine).count(),
+            select: on_select.score(&gold),
+        }
+    }
+
+    fn save_round(&self, record: &RoundRecord, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<()> {
+        let folder = self.run.join(format!("rounds/{}", record.round));
+        let split = self.inputs.split;
+        write_json_lines(&folder.join("misclassified.jsonl"), errors(&split.mine, on_mine))?;
+        let rows = split.mine.iter().zip(&on_mine.logits).map(|pair| ("mine", pair));
+        let rows = rows.chain(split.select.iter().zip(&on_select.logits).map(|pair| ("select", pair)));
+        let names = self.inputs.task.label_names();
+        let prediction = |(split, (row, logits)): (&str, (&GoldRow, &Vec<f32>))| {
+            let predicted = crate::soft_targets::argmax(logits);
+            serde_json::json!({"split": split, "line": row.line, "label": names[row.label], "predicted": names[predicted], "logits": logits})
+        };
+        write_json_lines(&folder.join("predictions.jsonl"), rows.map(prediction))?;
+        write_json(&folder.join("metrics.json"), &serde_json::json!({"round": record, "select_by_epoch": fitted.history}))?;
+        let save_error = |e: lacuna_models::ModelError| Error::Failed(e.to_string());
+        replace_folder(&folder.join("model"), |new| fitted.model.save(new, &self.inputs.small.encoder).map_err(save_error))
+    }
+
+    /// The errors of a finished round.
+    pub(super) fn misclassified(&self, round: usize) -> Result<Vec<Misclassified>> {
+        let path = self.run.join(format!("rounds/{round}/misclassified.jsonl"));
+        let content = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let parse = |(i, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|e| Error::Run(format!("{}:{}: damaged ({e})", path.display(), i + 1)))
+        };
+        content.lines().enumerate().map(parse).collect()
+    }
+}
+
+fn errors<'r>(mine: &'r [GoldRow], predictions: &Predictions) -> impl Iterator<Item = Misclassified> + use<'r> {
+    let predicted = predictions.labels();
+    let wrong = mine.iter().zip(predicted).filter(|(row, predicted)| row.label != *predicted);
+    wrong.map(|(row, predicted)| Misclassified { line: row.line, text: row.text.clone(), label: row.label, predicted })
+}
+
+/// A round in a line.
+fn line_of(record: &RoundRecord) -> String {
+    let RoundRecord { round, written, accepted, rows, errors_after, select, .. } = record;
+    let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
+    format!(
+        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}, select accuracy {:.3} (log loss {:.3})",
+        select.accuracy, select.log_loss
+    )
+}

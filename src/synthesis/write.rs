@@ -1,0 +1,220 @@
+//! Stages in which the generator writes: rationales, the seed, extrapolations.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
+use crate::dataset::fingerprint;
+use crate::error::{Error, Result};
+use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
+use crate::prompt::clean;
+use crate::run_dir::write_json;
+use crate::seed;
+use crate::task::WritingPrompt;
+use crate::train::TrainRow;
+use crate::verify::{Rejection, Verifier};
+
+/// A request and where it comes from, before it is written.
+struct Planned<'t> {
+    name: &'static str,
+    template: &'t WritingPrompt,
+    prompt: Prompt,
+    label: usize,
+    parent: Option<usize>,
+    rationales: Vec<usize>,
+}
+
+/// A generator that keeps writing what is rejected is stopped after this many times what was wanted.
+const ATTEMPTS: usize = 4;
+
+/// What a round cost.
+pub(super) struct Tally {
+    /// Completions asked for.
+    pub written: usize,
+    pub rejected: BTreeMap<Rejection, usize>,
+    /// New tokens sampled.
+    pub tokens: u64,
+}
+
+/// A stage to write: its journal, and what a person reads beside its bar.
+struct Writing<'s> {
+    journal: &'s str,
+    title: &'s str,
+    unit: &'static str,
+}
+
+impl<'a> Synthesis<'a> {
+    /// Algorithm 1, first part: `seed.rationales` distinct reasons for each label.
+    pub(super) fn write_rationales(&mut self) -> Result<()> {
+        let (task, prompts, labels) = (self.inputs.task, self.inputs.prompts, self.labels());
+        let wanted = task.seed.rationales;
+        let template = task.prompts.rationale.as_ref().ok_or_else(|| prompt_error("prompts.rationale is missing".into()))?;
+        let plan = |id: u64| {
+            let label = id as usize % labels;
+            let prompt = prompts.rationale(label).map_err(prompt_error)?;
+            Ok(Planned { name: "rationale", template, prompt, label, parent: None, rationales: vec![] })
+        };
+        let accept = |written: &[Written]| accept_rationales(written, template, labels, wanted);
+        let count = |written: &[Written]| accept(written).iter().map(Vec::len).sum();
+        let stage = Writing { journal: "rationales", title: "rationales", unit: "reasons" };
+        let written = self.write(stage, wanted * labels, &plan, &count)?;
+        self.rationales = accept(&written);
+        if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
+            let label = &task.labels[label].name;
+            let advice = "look at journal/rationales.jsonl and change prompts.rationale";
+            return Err(Error::Failed(format!("the generator wrote no usable rationale for label {label:?}; {advice}")));
+        }
+        let reasons = task.labels.iter().zip(&self.rationales).map(|(label, reasons)| (label.name.clone(), reasons.clone().into()));
+        write_json(&self.run.join("rationales.json"), &reasons.collect::<serde_json::Map<String, serde_json::Value>>())
+    }
+
+    /// Algorithm 1, second part: `seed.rows` examples, each for a label and on a few of its rationales drawn at random.
+    ///
+    /// The labels take turns, which is the paper's uniform draw without its variance.
+    pub(super) fn write_seed(&mut self) -> Result<()> {
+        let (task, prompts, labels, root) = (self.inputs.task, self.inputs.prompts, self.labels(), self.inputs.seed);
+        let rationales = self.rationales.clone();
+        let plan = |id: u64| {
+            let label = id as usize % labels;
+            let drawn = draw_rationales(rationales.get(label).map_or(0, Vec::len), task.seed.rationales_per_example, root, id);
+            let reasons: Vec<&str> = drawn.iter().map(|&i| rationales[label][i].as_str()).collect();
+            let prompt = prompts.seed(label, &reasons).map_err(prompt_error)?;
+            Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, label, parent: None, rationales: drawn })
+        };
+        self.write_round(0, task.seed.rows, &plan)
+    }
+
+    /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels.
+    pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
+        let (task, prompts) = (self.inputs.task, self.inputs.prompts);
+        let mut errors = self.misclassified(round - 1)?;
+        errors.shuffle(&mut seed::rng(self.inputs.seed, "order of errors", round as u64));
+        let plan = |id: u64| {
+            let Misclassified { line, ref text, label, predicted } = errors[id as usize % errors.len()];
+            let prompt = prompts.extrapolate(label, text, predicted).map_err(prompt_error)?;
+            Ok(Planned { name: "extrapolate", template: &task.prompts.extrapolate, prompt, label, parent: Some(line), rationales: vec![] })
+        };
+        self.write_round(round, task.extrapolate.rows.unwrap_or(errors.len()), &plan)
+    }
+
+    /// Writes until `wanted` rows of `round` are accepted, and keeps them.
+    fn write_round(&mut self, round: usize, wanted: usize, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<()> {
+        let (split, labels) = (self.inputs.split, self.labels());
+        let (earlier, rationales) = (self.rows.clone(), self.rationales.clone());
+        let verify = |written: &[Written]| {
+            let mut verifier = Verifier::new(split.mine.iter().chain(&split.select).map(|row| row.text.as_str()));
+            verifier.remember(earlier.iter().map(|row| row.text.as_str()));
+            written.iter().map(|row| verify_row(&mut verifier, row, round, &rationales, labels)).collect::<Vec<_>>()
+        };
+        let count = |written: &[Written]| verify(written).iter().filter(|row| row.is_ok()).count();
+        let journal = format!("round-{round}");
+        let title = if round == 0 { "seed · writing".to_string() } else { format!("round {round} · extrapolating errors") };
+        let written = self.write(Writing { journal: &journal, title: &title, unit: "texts" }, wanted, plan, &count)?;
+
+        let mut tally =
+            Tally { written: written.len(), rejected: BTreeMap::new(), tokens: written.iter().map(|row| u64::from(row.tokens)).sum() };
+        let mut accepted = Vec::new();
+        for row in verify(&written) {
+            match row {
+                Ok(row) => accepted.push(row),
+                Err(reason) => *tally.rejected.entry(reason).or_default() += 1,
+            }
+        }
+        accepted.truncate(wanted);
+        if accepted.is_empty() {
+            let advice = format!("look at journal/{journal}.jsonl and at the prompts");
+            return Err(Error::Failed(format!("nothing that the generator wrote was accepted; {advice}")));
+        }
+        self.rows.extend(accepted);
+        self.tallies.push(tally);
+        Ok(())
+    }
+
+    /// Has requests `0, 1, 2 …` of a stage written until `count` of them reaches `wanted`; returns all, in order of id.
+    ///
+    /// Each request is a pure function of its id and the stages before, so what the journal already holds is not asked again.
+    fn write(
+        &mut self,
+        stage: Writing,
+        wanted: usize,
+        plan: &dyn Fn(u64) -> Result<Planned<'a>>,
+        count: &dyn Fn(&[Written]) -> usize,
+    ) -> Result<Vec<Written>> {
+        let (mut journal, mut written) = self.run.journal::<Written>(stage.journal)?;
+        written.sort_by_key(|row| row.id);
+        let mut bar = self.inputs.progress.stage(stage.title, stage.unit, wanted, written.len().min(wanted));
+        let (mut planned, mut accepted) = (wanted, 0);
+        while accepted < wanted && planned <= wanted * ATTEMPTS + 16 {
+            let done: HashSet<u64> = written.iter().map(|row| row.id).collect();
+            let missing: Vec<u64> = (0..planned as u64).filter(|id| !done.contains(id)).collect();
+            let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, plan)).collect::<Result<Vec<_>>>()?;
+            let (requests, mut rows): (Vec<_>, HashMap<_, _>) = rows.into_iter().map(|(request, row)| (request, (row.id, row))).unzip();
+            self.generator.complete(&requests, &mut |Completion { id, text, tokens, finish }| {
+                let row = rows.remove(&id).ok_or_else(|| Error::Failed(format!("the generator answered request {id} twice")))?;
+                let row = Written { text, tokens, finish, ..row };
+                journal.append(&row)?;
+                written.push(row);
+                bar.step(1);
+                Ok(())
+            })?;
+            journal.sync()?;
+            written.sort_by_key(|row| row.id);
+            accepted = count(&written).min(wanted);
+            planned += (wanted - accepted).max(8);
+        }
+        bar.finish(&format!("{accepted} accepted"));
+        Ok(written)
+    }
+
+    /// A request, and its journal row as far as it is known before it is written.
+    fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<(CompletionRequest, Written)> {
+        let Planned { name, template, prompt, label, parent, rationales } = plan(id)?;
+        let seed = seed::derive(self.inputs.seed, journal, id);
+        let (text, tokens, finish) = (String::new(), 0, Finish::Length);
+        let row = Written { id, prompt: name.to_string(), label, seed, parent, rationales, text, tokens, finish };
+        Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
+    }
+
+    /// What the rows of all rounds up to `round` teach.
+    pub(super) fn union(&self, round: usize) -> Vec<TrainRow> {
+        let rows = self.rows.iter().filter(|row| row.round <= round);
+        rows.map(|row| TrainRow { text: row.text.clone(), target: row.target.clone() }).collect()
+    }
+}
+
+/// `k` of `n` rationales without replacement, a draw of its own for each example.
+fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
+    let all: Vec<usize> = (0..n).collect();
+    all.sample(&mut seed::rng(root, "rationales of an example", id), k.min(n)).copied().collect()
+}
+
+/// The first `wanted` distinct, finished rationales of each label, each as it reads with the answer's start.
+fn accept_rationales(written: &[Written], template: &WritingPrompt, labels: usize, wanted: usize) -> Vec<Vec<String>> {
+    let mut accepted = vec![Vec::new(); labels];
+    let mut seen = HashSet::new();
+    for row in written {
+        let text = clean(&format!("{} {}", template.answer_start, clean(&row.text)));
+        let long_enough = clean(&row.text).split_whitespace().count() >= 3;
+        let new = seen.insert((row.label, fingerprint(&text)));
+        if new && long_enough && row.finish != Finish::Length && accepted[row.label].len() < wanted {
+            accepted[row.label].push(text);
+        }
+    }
+    accepted
+}
+
+/// Verifies one row; an accepted one has the hard target of its label until it is judged.
+fn verify_row(
+    verifier: &mut Verifier,
+    row: &Written,
+    round: usize,
+    rationales: &[Vec<String>],
+    labels: usize,
+) -> Result<SyntheticRow, Rejection> {
+    let text = clean(&row.text);
+    let reasons: Vec<&str> = row.rationales.iter().map(|&i| rationales[row.label][i].as_str()).collect();
+    verifier.accept(&text, row.finish, &reasons)?;
+    let target = TrainRow::hard(&text, row.label, labels).target;
+    Ok(SyntheticRow { round, text, written: row.clone(), log_probs: Vec::new(), target })
+}

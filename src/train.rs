@@ -1,0 +1,211 @@
+//! Fine-tune the small model from its pretrained weights, and keep the epoch that *select* likes best.
+
+use std::path::Path;
+
+use lacuna_models::{Classifier, Encoded, PackedBatch, TextEncoder, TrainConfig, Trainer};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::metrics;
+use crate::progress::Progress;
+use crate::seed;
+use crate::soft_targets::{argmax, softmax};
+use crate::task::Train;
+
+/// The pretrained small model that every round starts from, and its tokenizer.
+pub struct SmallModel {
+    pub base: Classifier,
+    pub encoder: TextEncoder,
+    pub threads: usize,
+}
+
+/// One row to learn from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainRow {
+    pub text: String,
+    /// Probabilities of the labels, summing to 1.
+    pub target: Vec<f32>,
+}
+
+impl TrainRow {
+    /// A row whose label is certain.
+    pub fn hard(text: &str, label: usize, labels: usize) -> Self {
+        TrainRow { text: text.to_string(), target: (0..labels).map(|l| f32::from(u8::from(l == label))).collect() }
+    }
+}
+
+/// What a classifier says of some texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    /// `(rows, labels)`
+    pub logits: Vec<Vec<f32>>,
+}
+
+impl Predictions {
+    pub fn labels(&self) -> Vec<usize> {
+        self.logits.iter().map(|row| argmax(row)).collect()
+    }
+
+    /// `(rows, labels)`, each row summing to 1.
+    pub fn probabilities(&self) -> Vec<Vec<f64>> {
+        self.logits.iter().map(|row| softmax(&row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())).collect()
+    }
+
+    pub fn score(&self, gold: &[usize]) -> Score {
+        Score { accuracy: metrics::accuracy(&self.labels(), gold), log_loss: metrics::log_loss(&self.probabilities(), gold) }
+    }
+}
+
+/// How good a model is on labelled rows.
+///
+/// Epochs and rounds are chosen by the log loss: on 50 rows the accuracy moves in steps of two points, and chance picks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    pub accuracy: f64,
+    pub log_loss: f64,
+}
+
+impl Score {
+    pub fn better_than(&self, other: &Score) -> bool {
+        self.log_loss < other.log_loss
+    }
+}
+
+/// A fine-tuned model and how it came about.
+pub struct Fitted {
+    pub model: Classifier,
+    /// The epoch that was kept, from 1.
+    pub epoch: usize,
+    pub steps: usize,
+    /// Score on *select* after each epoch; empty without *select*.
+    pub history: Vec<Score>,
+}
+
+/// Labelled texts that choose the epoch.
+pub struct Select<'a> {
+    pub texts: &'a [&'a str],
+    pub labels: &'a [usize],
+    /// Epochs without a better score before it stops.
+    pub patience: usize,
+}
+
+/// Texts in one forward pass while predicting.
+const PREDICT_BATCH: usize = 32;
+
+impl SmallModel {
+    /// Loads a folder with a BERT or DistilBERT.
+    ///
+    /// # Errors
+    /// Missing or damaged files, another architecture.
+    pub fn load(folder: &Path, labels: &[String], seed: u64, threads: usize) -> Result<Self> {
+        let model_error = |e: lacuna_models::ModelError| Error::Model(e.to_string());
+        let base = Classifier::load(folder, labels, seed::derive(seed, "classifier head", 0)).map_err(model_error)?;
+        let encoder = TextEncoder::load(folder).map_err(model_error)?;
+        Ok(SmallModel { base, encoder, threads })
+    }
+
+    /// Loads a model that a run saved, with its own labels.
+    pub fn load_trained(folder: &Path, threads: usize) -> Result<Self> {
+        let path = folder.join("config.json");
+        let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let config: serde_json::Value =
+            serde_json::from_slice(&content).map_err(|e| Error::Model(format!("{}: not JSON: {e}", path.display())))?;
+        let labels = config["id2label"].as_object().map(|map| {
+            let name = |i: usize| map.get(&i.to_string()).and_then(|name| name.as_str()).map(str::to_string);
+            (0..map.len()).map_while(name).collect::<Vec<_>>()
+        });
+        match labels {
+            Some(labels) if labels.len() >= 2 => SmallModel::load(folder, &labels, 0, threads),
+            _ => Err(Error::Model(format!("{}: no id2label with two labels or more; name the model folder of a run", path.display()))),
+        }
+    }
+
+    fn encode(&self, text: &str, max_tokens: usize) -> Result<Encoded> {
+        let max_tokens = max_tokens.min(self.base.config().max_position_embeddings);
+        self.encoder.encode(text, None, max_tokens).map_err(|e| Error::Failed(e.to_string()))
+    }
+
+    /// Runs `model` on `texts`, neighbours in length together.
+    pub fn predict(&self, model: &Classifier, texts: &[&str], max_tokens: usize) -> Result<Predictions> {
+        let encoded = texts.iter().map(|text| self.encode(text, max_tokens)).collect::<Result<Vec<_>>>()?;
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| encoded[i].input_ids.len());
+        let mut logits = vec![Vec::new(); texts.len()];
+        let labels = model.labels().len();
+        for chunk in order.chunks(PREDICT_BATCH) {
+            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+            let out = model.logits(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
+            for (&i, row) in chunk.iter().zip(out.chunks_exact(labels)) {
+                logits[i] = row.to_vec();
+            }
+        }
+        Ok(Predictions { logits })
+    }
+
+    /// Fine-tunes a copy of the pretrained model on `rows`; with `select`, returns its best epoch, otherwise the last.
+    ///
+    /// Sequences are packed without padding, so a batch costs what its tokens cost and needs no length buckets.
+    ///
+    /// # Errors
+    /// A loss that is not finite.
+    pub fn fit(&self, rows: &[TrainRow], select: Option<Select>, keys: &Train, epochs: usize, seed: u64, stage: Stage) -> Result<Fitted> {
+        let failed = |e: lacuna_models::ModelError| Error::Failed(format!("training: {e}"));
+        let encoded = rows.iter().map(|row| self.encode(&row.text, keys.max_tokens)).collect::<Result<Vec<_>>>()?;
+        let steps_per_epoch = rows.len().div_ceil(keys.batch);
+        let mut model = self.base.clone();
+        let config = train_config(keys, epochs * steps_per_epoch, self.threads, seed);
+        let mut trainer = Trainer::new(&model, config);
+        let mut best: Option<(Score, usize, Classifier)> = None;
+        let mut history = Vec::new();
+        let mut bar = stage.progress.stage(stage.name, "steps", epochs * steps_per_epoch, 0);
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        for epoch in 1..=epochs {
+            order.shuffle(&mut seed::rng(seed, "order of rows", epoch as u64));
+            for chunk in order.chunks(keys.batch) {
+                let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+                let targets: Vec<f32> = chunk.iter().flat_map(|&i| rows[i].target.iter().copied()).collect();
+                trainer.step(&mut model, &batch, &targets, &vec![1.0; chunk.len()]).map_err(failed)?;
+                bar.step(1);
+            }
+            let Some(select) = &select else { continue };
+            let score = self.predict(&model, select.texts, keys.max_tokens)?.score(select.labels);
+            history.push(score);
+            if best.as_ref().is_none_or(|(so_far, ..)| score.better_than(so_far)) {
+                best = Some((score, epoch, model.clone()));
+            }
+            if best.as_ref().is_some_and(|(_, kept, _)| epoch - kept >= select.patience) {
+                break;
+            }
+        }
+        let steps = history.len().max(epochs * usize::from(history.is_empty())) * steps_per_epoch;
+        let outcome = best.as_ref().map(|(score, epoch, _)| format!("epoch {epoch}, select accuracy {:.3}", score.accuracy));
+        bar.finish(&outcome.unwrap_or_default());
+        let (model, epoch) = best.map_or((model, epochs), |(_, epoch, kept)| (kept, epoch));
+        Ok(Fitted { model, epoch, steps, history })
+    }
+}
+
+/// How a fit is shown.
+pub struct Stage {
+    pub name: String,
+    pub progress: Progress,
+}
+
+/// Epochs over `rows` rows: those of the task, or more where a small set would see fewer than `min_steps` steps.
+pub fn epochs(keys: &Train, rows: usize) -> usize {
+    let steps_per_epoch = rows.div_ceil(keys.batch).max(1);
+    keys.epochs.max(keys.min_steps.div_ceil(steps_per_epoch))
+}
+
+fn train_config(keys: &Train, total_steps: usize, threads: usize, seed: u64) -> TrainConfig {
+    TrainConfig {
+        lr: keys.learning_rate as f32,
+        weight_decay: keys.weight_decay as f32,
+        warmup_ratio: keys.warmup_share as f32,
+        total_steps,
+        threads,
+        seed: seed::derive(seed, "dropout", 0),
+        ..TrainConfig::default()
+    }
+}
