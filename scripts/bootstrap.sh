@@ -52,12 +52,13 @@ have_pip() {
     echo "$here" >.tools/python-with-pip
 }
 from_wheels() { [ "${LACUNA_BOOTSTRAP:-}" = wheels ]; }
+have_wheels() { exists "$wheels"/cmake/data/bin/cmake && exists "$wheels"/clang/native/libclang*; }
 
 missing_tools() {
     have_compiler || echo compiler
     have make || echo make
-    from_wheels || have cmake || echo cmake
-    from_wheels || have_libclang || echo libclang
+    from_wheels || have_wheels || have cmake || echo cmake
+    from_wheels || have_wheels || have_libclang || echo libclang
     have_pip || echo pip
 }
 
@@ -106,7 +107,7 @@ install_from_system() {
 # --- From the Python package index ------------------------------------------------------------------------------------
 
 install_wheels() {
-    if exists "$wheels"/cmake/data/bin/cmake && exists "$wheels"/clang/native/libclang*; then return; fi
+    if have_wheels; then return; fi
     have_pip || die "cmake and libclang are missing, and so is pip, which could bring them. $by_hand"
     say "pip install --target .tools/wheels cmake libclang"
     PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --upgrade --only-binary :all: --target "$wheels" cmake libclang >&2

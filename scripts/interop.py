@@ -16,14 +16,19 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
+def fail(reason):
+    print(f"FAIL  {reason}")
+    sys.exit(1)
+
+
 def read_predictions(path):
     with open(path, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file if line.strip()]
     if not rows:
-        sys.exit(f"{path}: no predictions")
+        fail(f"{path}: no predictions")
     for number, row in enumerate(rows, 1):
         if "text" not in row or not isinstance(row.get("logits"), list):
-            sys.exit(f"{path}: row {number} has no text or no list of logits")
+            fail(f"{path}: row {number} has no text or no list of logits")
     return rows
 
 
@@ -47,14 +52,14 @@ def main():
     # A missing tensor would be drawn at random, and a head that lacuna did not name right would go unseen.
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if loading[problem]:
-            sys.exit(f"FAIL  {given.model}: {problem}: {sorted(map(str, loading[problem]))}")
+            fail(f"{given.model}: {problem}: {sorted(map(str, loading[problem]))}")
 
     max_length = given.max_length or model.config.max_position_embeddings
     rows, differences = read_predictions(given.predictions), []
     for number, row in enumerate(rows, 1):
         ours, theirs = torch.tensor(row["logits"]), reference_logits(tokenizer, model, row, max_length)
         if ours.shape != theirs.shape:
-            sys.exit(f"FAIL  row {number}: {len(ours)} logits, transformers has {len(theirs)}")
+            fail(f"row {number}: {len(ours)} logits, transformers has {len(theirs)}")
         differences.append((ours - theirs).abs().max())
     # The maximum of a tensor is NaN if anything in it is, and NaN does not pass.
     largest = torch.stack(differences).max().item()
