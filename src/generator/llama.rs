@@ -16,7 +16,7 @@ use super::stop::GrowingText;
 use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
@@ -98,6 +98,8 @@ pub struct Llama {
     config: LlamaConfig,
     description: Description,
     counters: Counters,
+    /// Attention in F32 throughout, several times slower: for tests that compare.
+    exact_attention: bool,
 }
 
 impl Llama {
@@ -119,7 +121,7 @@ impl Llama {
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
         let config = with_context(config, description.n_ctx_train);
-        Ok(Llama { backend, model, template, config, description, counters: Counters::default() })
+        Ok(Llama { backend, model, template, config, description, counters: Counters::default(), exact_attention: false })
     }
 
     /// What was loaded.
@@ -171,21 +173,30 @@ impl Llama {
         let slots = self.config.slots.min(jobs.len());
         let n_cells = self.affordable_cells(cells_wanted(jobs, tree, slots), jobs, workers)?;
         let limits = Limits { slots, holders: slots, n_batch: N_BATCH, n_cells };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(n_cells as u32))
-            .with_n_batch(N_BATCH as u32)
-            .with_n_ubatch(N_BATCH as u32)
-            .with_n_seq_max((limits.slots + limits.holders) as u32)
-            .with_kv_unified(true)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads)
-            .with_no_perf(true);
+        let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
             self.model.new_context(self.backend, params.clone()).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot make a context of {n_cells} tokens; use fewer slots or threads"))
             })
         });
         Ok((contexts.collect::<Result<_, _>>()?, limits))
+    }
+
+    fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(limits.n_cells as u32))
+            .with_n_batch(limits.n_batch as u32)
+            .with_n_ubatch(limits.n_batch as u32)
+            .with_n_seq_max((limits.slots + limits.holders) as u32)
+            .with_kv_unified(true)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_no_perf(true);
+        if !self.exact_attention {
+            return params;
+        }
+        // Flash attention would round keys and values to F16 again.
+        params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
     }
 
     /// Cells of each worker's KV cache, a multiple of 256: what is wanted, less if memory is short; an error if not even the
