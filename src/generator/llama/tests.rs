@@ -1,8 +1,11 @@
 //! Tests with a real model: `LACUNA_TEST_GGUF` names a small instruct GGUF, without it they skip and say so.
 
 use super::*;
-use crate::generator::{Prompt, Sampling};
+use crate::generator::prefix::Token;
+use crate::generator::{Finish, Prompt, Sampling};
+use llama_cpp_2::token::LlamaToken;
 use std::collections::BTreeMap;
+use workers::Next;
 
 /// The model to test with.
 fn config() -> Option<LlamaConfig> {
@@ -233,6 +236,40 @@ fn the_description_is_read_from_the_file() {
     assert!(!description.architecture.is_empty() && !description.quantisation.starts_with("file type"), "{description:?}");
     assert!(memory::bytes_per_cell(&llama.model, &description.architecture) > 0);
     assert_eq!(llama.stats(), Stats::default());
+}
+
+#[test]
+fn a_panicking_worker_is_an_error() {
+    struct Panics;
+    impl Reader for Panics {
+        type Answer = ();
+        fn read(&mut self, logits: &[f32], _: &mut Vec<(f32, Token)>) -> Result<Next<()>, GenerateError> {
+            panic!("at {} logits", logits.len())
+        }
+    }
+    let Some(llama) = load() else { return };
+    let jobs = (0..20).map(|_| (Job { input_ids: vec![5, 6, 7], max_tokens: 1 }, ())).collect();
+    let error = llama.run(jobs, |_| Panics, &mut |()| Ok(())).unwrap_err();
+    assert!(error.to_string().contains(&format!("at {} logits", llama.model.n_vocab())), "{error}");
+}
+
+#[test]
+fn a_cache_that_memory_cannot_hold_is_refused() {
+    let Some(llama) = load() else { return };
+    let jobs = [Job { input_ids: vec![5], max_tokens: 1 << 33 }];
+    if memory::available().is_some() {
+        let error = llama.affordable_cells(1, &jobs, 2).unwrap_err().to_string();
+        assert!(error.contains("MiB") && error.contains("fewer threads"), "{error}");
+    }
+    let jobs = [Job { input_ids: vec![5], max_tokens: 99 }];
+    assert_eq!(llama.affordable_cells(257, &jobs, 2).unwrap(), 512);
+}
+
+#[test]
+fn encoders_do_not_write() {
+    assert!(writes_text("llama", None) && writes_text("qwen3", Some("true")));
+    assert!(["bert", "nomic-bert", "t5encoder", "gemma-embedding"].iter().all(|name| !writes_text(name, None)));
+    assert!(!writes_text("llama", Some("false")));
 }
 
 /// Seconds of CPU time that this process has used; on a busy machine they tell more than the clock. 0 where there is no /proc.
