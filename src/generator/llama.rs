@@ -30,8 +30,8 @@ use workers::{Counters, Reader, Work};
 
 /// The most tokens in one `llama_decode`, logical and physical.
 const N_BATCH: usize = 512;
-/// Fewer shared tokens are not worth a sequence of their own.
-const LEAST_SHARED: usize = 16;
+/// A shared prefix that saves fewer tokens of prefill is not worth a sequence of its own.
+const LEAST_SAVED: usize = 32;
 /// Slots and holders together must stay within llama.cpp's 256 sequences.
 const MOST_SLOTS: usize = 128;
 
@@ -154,7 +154,7 @@ impl Llama {
         let begun = Instant::now();
         jobs.sort_by(|a, b| a.0.input_ids.cmp(&b.0.input_ids));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
-        let tree = PrefixTree::new(&jobs, LEAST_SHARED);
+        let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree)?;
         let work = Work { jobs: &jobs, tree: &tree, limits, start: |job| start(&details[job]), counters: &self.counters };
         let outcome = workers::run(contexts, &work, sink);
