@@ -2,6 +2,7 @@
 
 mod gguf;
 mod memory;
+mod readers;
 mod tokenise;
 mod workers;
 
@@ -9,29 +10,28 @@ mod workers;
 mod tests;
 
 use super::chat_template::ChatTemplate;
-use super::prefix::{PrefixTree, Token};
-use super::sampler::{self, BadLogits, Sampler};
+use super::prefix::PrefixTree;
+use super::sampler;
 use super::scheduler::{Job, Limits};
-use super::stop::GrowingText;
-use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
+use super::{Completion, CompletionRequest, Generate, GenerateError, Score, ScoreRequest, Sink};
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
-use llama_cpp_2::token::LlamaToken;
+use readers::{Judging, Writing};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use workers::{Counters, Next, Reader, Work};
+use workers::{Counters, Reader, Work};
 
 /// The most tokens in one `llama_decode`, logical and physical.
 const N_BATCH: usize = 512;
-/// Fewer shared tokens are not worth a sequence of their own.
-const LEAST_SHARED: usize = 16;
+/// A shared prefix that saves fewer tokens of prefill is not worth a sequence of its own.
+const LEAST_SAVED: usize = 32;
 /// Slots and holders together must stay within llama.cpp's 256 sequences.
 const MOST_SLOTS: usize = 128;
 
@@ -98,6 +98,8 @@ pub struct Llama {
     config: LlamaConfig,
     description: Description,
     counters: Counters,
+    /// Attention in F32 throughout, several times slower: for tests that compare.
+    exact_attention: bool,
 }
 
 impl Llama {
@@ -119,7 +121,7 @@ impl Llama {
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
         let config = with_context(config, description.n_ctx_train);
-        Ok(Llama { backend, model, template, config, description, counters: Counters::default() })
+        Ok(Llama { backend, model, template, config, description, counters: Counters::default(), exact_attention: false })
     }
 
     /// What was loaded.
@@ -152,7 +154,7 @@ impl Llama {
         let begun = Instant::now();
         jobs.sort_by(|a, b| a.0.input_ids.cmp(&b.0.input_ids));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
-        let tree = PrefixTree::new(&jobs, LEAST_SHARED);
+        let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree)?;
         let work = Work { jobs: &jobs, tree: &tree, limits, start: |job| start(&details[job]), counters: &self.counters };
         let outcome = workers::run(contexts, &work, sink);
@@ -171,21 +173,30 @@ impl Llama {
         let slots = self.config.slots.min(jobs.len());
         let n_cells = self.affordable_cells(cells_wanted(jobs, tree, slots), jobs, workers)?;
         let limits = Limits { slots, holders: slots, n_batch: N_BATCH, n_cells };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(n_cells as u32))
-            .with_n_batch(N_BATCH as u32)
-            .with_n_ubatch(N_BATCH as u32)
-            .with_n_seq_max((limits.slots + limits.holders) as u32)
-            .with_kv_unified(true)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads)
-            .with_no_perf(true);
+        let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
             self.model.new_context(self.backend, params.clone()).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot make a context of {n_cells} tokens; use fewer slots or threads"))
             })
         });
         Ok((contexts.collect::<Result<_, _>>()?, limits))
+    }
+
+    fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(limits.n_cells as u32))
+            .with_n_batch(limits.n_batch as u32)
+            .with_n_ubatch(limits.n_batch as u32)
+            .with_n_seq_max((limits.slots + limits.holders) as u32)
+            .with_kv_unified(true)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_no_perf(true);
+        if !self.exact_attention {
+            return params;
+        }
+        // Flash attention would round keys and values to F16 again.
+        params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
     }
 
     /// Cells of each worker's KV cache, a multiple of 256: what is wanted, less if memory is short; an error if not even the
@@ -256,68 +267,6 @@ impl Generate for Llama {
     }
 }
 
-/// A completion that is being written.
-struct Writing<'m> {
-    model: &'m LlamaModel,
-    id: u64,
-    sampler: Sampler,
-    text: GrowingText,
-    tokens: u32,
-    max_tokens: u32,
-}
-
-impl<'m> Writing<'m> {
-    fn new(model: &'m LlamaModel, request: &CompletionRequest) -> Self {
-        let CompletionRequest { id, sampling, seed, max_tokens, .. } = *request;
-        Writing { model, id, sampler: Sampler::new(sampling, seed), text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
-    }
-
-    /// Appends a token and says whether the text is complete.
-    fn push(&mut self, token: LlamaToken) -> Option<Finish> {
-        let vocab = self.model.vocab();
-        self.tokens += 1;
-        if vocab.is_eog(token) {
-            Some(Finish::EndOfTurn)
-        } else if self.text.push(&vocab.token_to_piece(token, false, None)) {
-            Some(Finish::Stop)
-        } else {
-            (self.tokens == self.max_tokens).then_some(Finish::Length)
-        }
-    }
-}
-
-impl Reader for Writing<'_> {
-    type Answer = Completion;
-
-    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Completion>, GenerateError> {
-        let token = self.sampler.draw(logits, candidates).map_err(|error| bad_logits(self.id, error))?;
-        let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
-        let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
-        Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))
-    }
-}
-
-/// A question whose prompt is being read.
-#[derive(Clone)]
-struct Judging {
-    id: u64,
-    /// The first token of each word.
-    words: Vec<Token>,
-}
-
-impl Reader for Judging {
-    type Answer = Score;
-
-    fn read(&mut self, logits: &[f32], _: &mut Vec<(f32, Token)>) -> Result<Next<Score>, GenerateError> {
-        let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
-        Ok(Next::Done(Score { id: self.id, log_probs }))
-    }
-}
-
-fn bad_logits(id: u64, error: BadLogits) -> GenerateError {
-    GenerateError::Decode(format!("at request {id} {error}"))
-}
-
 /// llama.cpp is initialised once a process; its log goes to `tracing`, target `llama-cpp-2`.
 fn backend() -> Result<&'static LlamaBackend, String> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
@@ -371,17 +320,22 @@ fn describe(model: &LlamaModel, config: &LlamaConfig) -> Description {
     }
 }
 
-/// Encoders and embedding models load, but have no next token.
 fn check_is_causal_decoder(model: &LlamaModel, architecture: &str) -> Result<(), String> {
-    let causal = model.meta_val_str(&format!("{architecture}.attention.causal")).map_or(true, |value| value != "false");
-    let encoder = ["bert", "t5", "clip", "embedding", "wavtokenizer"].iter().any(|name| architecture.contains(name));
-    if encoder || !causal {
+    let causal = model.meta_val_str(&format!("{architecture}.attention.causal")).ok();
+    if !writes_text(architecture, causal.as_deref()) {
         return Err(format!("is a model of the kind {architecture:?}, which does not write text; give a causal language model"));
     }
     if model.n_vocab() == 0 || model.n_head() == 0 {
         return Err("has no vocabulary or no attention heads; give a causal language model with its tokenizer".into());
     }
     Ok(())
+}
+
+/// Whether an architecture has a next token, which encoders, embedding and diffusion models have not. `causal` is the file's
+/// own word on it.
+fn writes_text(architecture: &str, causal: Option<&str>) -> bool {
+    let encoders = ["bert", "t5", "clip", "embedding", "wavtokenizer"];
+    causal != Some("false") && !encoders.iter().any(|name| architecture.contains(name))
 }
 
 fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, GenerateError> {

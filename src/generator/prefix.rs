@@ -28,9 +28,10 @@ pub struct PrefixTree {
 }
 
 impl PrefixTree {
-    /// Finds what neighbours share. `sorted` is in lexicographic order; a node holds at least `least` tokens and has at least two
-    /// prompts below it. The last token of a prompt is never shared: its logits belong to one request.
-    pub fn new<P: AsRef<[Token]>>(sorted: &[P], least: usize) -> Self {
+    /// Finds what neighbours share. `sorted` is in lexicographic order; a node has at least two prompts below it and saves at
+    /// least `saved` tokens over prefilling its own tokens in each. The last token of a prompt is never shared: its logits belong
+    /// to one request.
+    pub fn new<P: AsRef<[Token]>>(sorted: &[P], saved: usize) -> Self {
         let mut tree = PrefixTree { nodes: Vec::new(), leaf: Vec::with_capacity(sorted.len()) };
         let mut intervals = shared_intervals(sorted).into_iter().peekable();
         let mut open: Vec<(usize, usize)> = Vec::new(); // (node, its first prompt that is not below it)
@@ -39,7 +40,7 @@ impl PrefixTree {
             while let Some(interval) = intervals.next_if(|interval| interval.first == prompt) {
                 let parent = open.last().map(|&(node, _)| node);
                 let start = parent.map_or(0, |node| tree.nodes[node].end);
-                if interval.shared >= start + least.max(1) {
+                if (interval.shared - start) * (interval.end - interval.first - 1) >= saved.max(1) {
                     open.push((tree.nodes.len(), interval.end));
                     tree.nodes.push(Node { parent, start, end: interval.shared });
                 }
@@ -108,18 +109,22 @@ mod tests {
     #[test]
     fn short_overlaps_are_not_worth_a_node() {
         let prompts = [vec![1, 2, 3, 4, 9], vec![1, 2, 3, 5, 9], vec![1, 4, 4, 4, 4]];
+        let root = Node { parent: None, start: 0, end: 1 };
+        let tree = PrefixTree::new(&prompts, 2);
+        assert_eq!(tree.nodes, vec![root, Node { parent: Some(0), start: 1, end: 3 }]);
+        assert_eq!(tree.leaf, vec![Some(1), Some(1), Some(0)]);
         let tree = PrefixTree::new(&prompts, 3);
-        assert_eq!(tree.nodes, vec![Node { parent: None, start: 0, end: 3 }]);
+        assert_eq!(tree.nodes, vec![Node { parent: None, start: 0, end: 3 }], "the root saves 2, without it the other saves 3");
         assert_eq!(tree.leaf, vec![Some(0), Some(0), None]);
     }
 
     proptest! {
         #[test]
         fn every_prompt_below_a_node_has_its_tokens(
-            mut prompts in prop::collection::vec(prop::collection::vec(0..3i32, 1..12), 0..40), least in 1..4usize,
+            mut prompts in prop::collection::vec(prop::collection::vec(0..3i32, 1..12), 0..40), saved in 1..9usize,
         ) {
             prompts.sort();
-            let tree = PrefixTree::new(&prompts, least);
+            let tree = PrefixTree::new(&prompts, saved);
             prop_assert_eq!(tree.leaf.len(), prompts.len());
             let mut first_below: Vec<Option<usize>> = vec![None; tree.nodes.len()];
             let mut below = vec![0; tree.nodes.len()];
@@ -128,14 +133,16 @@ mod tests {
                 for node in tree.path(i) {
                     let Node { start, end, .. } = tree.nodes[node];
                     prop_assert_eq!(start, at);
-                    prop_assert!(end >= start + least && end < prompt.len());
+                    prop_assert!(end > start && end < prompt.len());
                     let first = *first_below[node].get_or_insert(i);
                     prop_assert_eq!(&prompts[first][..end], &prompt[..end]);
                     below[node] += 1;
                     at = end;
                 }
             }
-            prop_assert!(below.iter().all(|&n| n >= 2));
+            for (node, &below) in tree.nodes.iter().zip(&below) {
+                prop_assert!(below >= 2 && node.n_tokens() * (below - 1) >= saved);
+            }
         }
 
         #[test]

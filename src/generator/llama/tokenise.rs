@@ -28,7 +28,7 @@ pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Pr
     } else {
         pieces.iter().flat_map(|piece| tokenise(&piece.text, piece.from_template)).collect()
     };
-    Ok(with_one_bos(vocab, tokens.into_iter().map(|token| token.0).collect()))
+    Ok(with_one_bos(vocab.bos().0, vocab.should_add_bos(), tokens.into_iter().map(|token| token.0).collect()))
 }
 
 /// The prompt of a score request and the first token of each word after it.
@@ -65,15 +65,29 @@ pub(super) fn token_text(vocab: &LlamaVocab, token: LlamaToken) -> String {
     vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Templates may write BOS and tokenizers may add it: exactly one stays.
-fn with_one_bos(vocab: &LlamaVocab, mut input_ids: Vec<Token>) -> Vec<Token> {
-    let bos = vocab.bos().0;
+/// Templates may write BOS and tokenizers may add it: exactly one stays. `adds` says that the model's tokenizer adds one.
+fn with_one_bos(bos: Token, adds: bool, mut input_ids: Vec<Token>) -> Vec<Token> {
     let written = input_ids.iter().take_while(|&&token| token == bos).count();
     if written > 1 {
         input_ids.drain(1..written);
     }
-    if written == 0 && bos >= 0 && (vocab.should_add_bos() || input_ids.is_empty()) {
+    if written == 0 && bos >= 0 && (adds || input_ids.is_empty()) {
         input_ids.insert(0, bos);
     }
     input_ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bos_stands_once_at_the_start() {
+        assert_eq!(with_one_bos(1, true, vec![5, 6]), [1, 5, 6]);
+        assert_eq!(with_one_bos(1, true, vec![1, 5, 6]), [1, 5, 6]);
+        assert_eq!(with_one_bos(1, true, vec![1, 1, 5, 6]), [1, 5, 6]);
+        assert_eq!(with_one_bos(1, false, vec![5, 1]), [5, 1]);
+        assert_eq!(with_one_bos(-1, true, vec![5]), [5], "a model without BOS");
+        assert_eq!(with_one_bos(1, false, vec![]), [1], "nothing at all cannot be decoded");
+    }
 }

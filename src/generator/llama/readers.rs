@@ -1,0 +1,71 @@
+//! What requests do with logits: a completion draws its next token, a question reads off its words.
+
+use super::workers::{Next, Reader};
+use crate::generator::prefix::Token;
+use crate::generator::sampler::{self, BadLogits, Sampler};
+use crate::generator::stop::GrowingText;
+use crate::generator::{Completion, CompletionRequest, Finish, GenerateError, Score};
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::token::LlamaToken;
+
+/// A completion that is being written.
+pub(super) struct Writing<'m> {
+    model: &'m LlamaModel,
+    id: u64,
+    sampler: Sampler,
+    text: GrowingText,
+    tokens: u32,
+    max_tokens: u32,
+}
+
+impl<'m> Writing<'m> {
+    pub(super) fn new(model: &'m LlamaModel, request: &CompletionRequest) -> Self {
+        let CompletionRequest { id, sampling, seed, max_tokens, .. } = *request;
+        Writing { model, id, sampler: Sampler::new(sampling, seed), text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
+    }
+
+    /// Appends a token and says whether the text is complete.
+    fn push(&mut self, token: LlamaToken) -> Option<Finish> {
+        let vocab = self.model.vocab();
+        self.tokens += 1;
+        if vocab.is_eog(token) {
+            Some(Finish::EndOfTurn)
+        } else if self.text.push(&vocab.token_to_piece(token, false, None)) {
+            Some(Finish::Stop)
+        } else {
+            (self.tokens == self.max_tokens).then_some(Finish::Length)
+        }
+    }
+}
+
+impl Reader for Writing<'_> {
+    type Answer = Completion;
+
+    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Completion>, GenerateError> {
+        let token = self.sampler.draw(logits, candidates).map_err(|error| bad_logits(self.id, error))?;
+        let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
+        let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
+        Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))
+    }
+}
+
+/// A question whose prompt is being read.
+#[derive(Clone)]
+pub(super) struct Judging {
+    pub(super) id: u64,
+    /// The first token of each word.
+    pub(super) words: Vec<Token>,
+}
+
+impl Reader for Judging {
+    type Answer = Score;
+
+    fn read(&mut self, logits: &[f32], _: &mut Vec<(f32, Token)>) -> Result<Next<Score>, GenerateError> {
+        let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
+        Ok(Next::Done(Score { id: self.id, log_probs }))
+    }
+}
+
+fn bad_logits(id: u64, error: BadLogits) -> GenerateError {
+    GenerateError::Decode(format!("at request {id} {error}"))
+}
