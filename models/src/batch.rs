@@ -121,3 +121,31 @@ impl Shard<'_> {
         self.input_ids.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Shards hold every row once, in order, and none is empty; none has more than its share and one row.
+        #[test]
+        fn shards_cover_the_batch(lengths in prop::collection::vec(1usize..50, 1..20), n in 0usize..25) {
+            let rows: Vec<Encoded> = lengths.iter().map(|&n| Encoded { input_ids: vec![n as u32; n], token_type_ids: vec![0; n] }).collect();
+            let batch = PackedBatch::from_rows(&rows.iter().collect::<Vec<_>>());
+            let shards = batch.shards(n);
+            prop_assert!(shards.len() == n.clamp(1, lengths.len()) && shards.iter().all(|s| s.rows() > 0));
+            prop_assert_eq!(shards.iter().flat_map(|s| s.input_ids.to_vec()).collect::<Vec<_>>(), batch.input_ids.clone());
+            let found: Vec<usize> = shards.iter().flat_map(|s| s.cu_seqlens.windows(2).map(|e| e[1] - e[0]).collect::<Vec<_>>()).collect();
+            prop_assert_eq!(&found, &lengths);
+            let mut next = 0;
+            for shard in &shards {
+                prop_assert_eq!(shard.first_row, next);
+                next += shard.rows();
+                prop_assert!(shard.tokens() <= batch.tokens() / shards.len() + 50 * shards.len().min(2));
+                let positions: Vec<u32> = shard.cu_seqlens.windows(2).flat_map(|e| 0..(e[1] - e[0]) as u32).collect();
+                prop_assert_eq!(&shard.position_ids, &positions);
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! BERT (Devlin et al., arXiv 1810.04805): its names in config.json and in checkpoints.
 
-use crate::config::{Architecture, Config, Fields};
+use crate::config::{Architecture, Config, Fields, decimal};
 use crate::{ModelError, layout::Names};
 use serde_json::{Map, Value, json};
 
@@ -53,9 +53,9 @@ pub fn write_config(config: &Config) -> Map<String, Value> {
         "num_attention_heads": config.num_attention_heads,
         "intermediate_size": config.intermediate_size,
         "hidden_act": "gelu",
-        "hidden_dropout_prob": config.hidden_dropout as f64,
-        "attention_probs_dropout_prob": config.attention_dropout as f64,
-        "classifier_dropout": config.classifier_dropout as f64,
+        "hidden_dropout_prob": decimal(config.hidden_dropout),
+        "attention_probs_dropout_prob": decimal(config.attention_dropout),
+        "classifier_dropout": decimal(config.classifier_dropout),
         "max_position_embeddings": config.max_position_embeddings,
         "type_vocab_size": config.type_vocab_size,
         "layer_norm_eps": config.layer_norm_eps,

@@ -58,9 +58,9 @@ impl Checkpoint<'_> {
         Config::infer(self.path, &shapes)
     }
 
-    /// The shape of a tensor, if it is there.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(&plain_name(name)).map(|view| view.shape())
+    /// Whether a tensor is there in this shape.
+    pub fn has(&self, tensor: &Tensor) -> bool {
+        self.tensors.get(&plain_name(&tensor.name)).is_some_and(|view| view.shape() == tensor.shape)
     }
 
     /// Checks that a tensor is there in the shape and in a type that can be read.

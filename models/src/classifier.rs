@@ -45,8 +45,11 @@ impl Classifier {
         let mut params = vec![0.0; layout.len()];
         encoder.iter().for_each(|tensor| checkpoint.copy(&tensor.name, &mut params[tensor.range.clone()]));
         load_head(&checkpoint, &config, head, init_seed, &mut params)?;
+        let trained = head[2..].iter().all(|tensor| checkpoint.has(tensor));
         let mut model = Classifier { config, labels: labels.to_vec(), layout, params };
-        model.reorder_labels(&read.labels);
+        if trained {
+            model.reorder_labels(&read.labels);
+        }
         Ok(model)
     }
 
@@ -71,7 +74,7 @@ impl Classifier {
             let encoder = Encoder { config, layout, params, shard: &shard, masks: None };
             let (mut work, mut head_work) = (encoder::Work::default(), head::Work::default());
             encoder.forward(&mut work);
-            head::forward(&encoder, &work.cls, &mut head_work);
+            head::forward(&encoder, &work.hidden_states, &mut head_work);
             head_work.logits
         });
         Ok(logits.concat())
@@ -133,7 +136,7 @@ fn check_labels(labels: &[String]) -> Result<(), ModelError> {
 /// Fills each layer of the head from the file, or draws it anew if the file has not both its tensors in its shape.
 fn load_head(checkpoint: &Checkpoint, config: &Config, head: &[Tensor], seed: u64, params: &mut [f32]) -> Result<(), ModelError> {
     for (stream, pair) in head.chunks(2).enumerate() {
-        if pair.iter().all(|tensor| checkpoint.shape(&tensor.name) == Some(&tensor.shape)) {
+        if pair.iter().all(|tensor| checkpoint.has(tensor)) {
             for tensor in pair {
                 checkpoint.check(tensor, config.architecture)?;
                 checkpoint.copy(&tensor.name, &mut params[tensor.range.clone()]);

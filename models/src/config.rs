@@ -207,6 +207,11 @@ impl Config {
     }
 }
 
+/// A rate as the decimal number that people write: 0.1, not the f32 next to it.
+pub(crate) fn decimal(rate: f32) -> Value {
+    rate.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
 /// The labels in the order of `id2label`; none if there are gaps.
 fn labels(map: &Map<String, Value>) -> Vec<String> {
     let Some(id2label) = map.get("id2label").and_then(Value::as_object) else { return Vec::new() };

@@ -1,6 +1,6 @@
 //! DistilBERT (Sanh et al., arXiv 1910.01108): its names in config.json and in checkpoints.
 
-use crate::config::{Architecture, Config, Fields};
+use crate::config::{Architecture, Config, Fields, decimal};
 use crate::{ModelError, layout::Names};
 use serde_json::{Map, Value, json};
 
@@ -53,9 +53,9 @@ pub fn write_config(config: &Config) -> Map<String, Value> {
         "n_heads": config.num_attention_heads,
         "hidden_dim": config.intermediate_size,
         "activation": "gelu",
-        "dropout": config.hidden_dropout as f64,
-        "attention_dropout": config.attention_dropout as f64,
-        "seq_classif_dropout": config.classifier_dropout as f64,
+        "dropout": decimal(config.hidden_dropout),
+        "attention_dropout": decimal(config.attention_dropout),
+        "seq_classif_dropout": decimal(config.classifier_dropout),
         "max_position_embeddings": config.max_position_embeddings,
         "initializer_range": 0.02,
         "sinusoidal_pos_embds": false,

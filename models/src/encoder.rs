@@ -3,9 +3,10 @@
 //! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
 //! computed for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
 
+use crate::affine::Affine;
 use crate::batch::Shard;
 use crate::config::Config;
-use crate::layout::{Affine, Layer, Layout};
+use crate::layout::{Layer, Layout};
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::dropout::Dropout;
 use lacuna_kernels::embedding::{self, Lookup};
@@ -85,7 +86,7 @@ struct LayerActivations {
     output_norm: Norm,
 }
 
-/// Buffers of a backward, reused by every layer.
+/// Buffers that every layer uses anew, most of them in the backward.
 #[derive(Default)]
 struct Scratch {
     /// (queries, hidden): the gradient on its way down.
@@ -98,8 +99,8 @@ struct Scratch {
     dcontext: Vec<f32>,
     /// (tokens, 3 * hidden)
     dqkv: Vec<f32>,
-    /// (rows, hidden): query gradients of the first tokens.
-    dquery: Vec<f32>,
+    /// (rows, hidden): queries of the first tokens, or their gradients.
+    query: Vec<f32>,
     attention: [Vec<f32>; 2],
 }
 
@@ -108,8 +109,8 @@ struct Scratch {
 pub struct Work {
     embedding_norm: Norm,
     layers: Vec<LayerActivations>,
-    /// (rows, hidden): the last hidden state of [CLS], the output of [`Encoder::forward`].
-    pub cls: Vec<f32>,
+    /// What goes from layer to layer; after [`Encoder::forward`] the last hidden state of [CLS], (rows, hidden).
+    pub hidden_states: Vec<f32>,
     /// (tokens, hidden): the gradient of the embedding sums, the output of [`Encoder::backward`].
     pub dembeddings: Vec<f32>,
     scratch: Scratch,
@@ -152,29 +153,17 @@ impl Encoder<'_> {
         }
     }
 
-    /// Leaves the last hidden state of each row's first token in `work.cls`. With masks, keeps what [`Encoder::backward`] needs;
-    /// without, keeps the activations of one layer only.
+    /// Leaves the last hidden state of each row's first token in `work.hidden_states`. With masks, keeps what [`Encoder::backward`]
+    /// needs; without, all layers work in the buffers of one.
     pub fn forward(&self, work: &mut Work) {
-        let training = self.masks.is_some();
         let layers = self.layout.layers.len();
-        work.layers.resize_with(if training { layers } else { 1 }, Default::default);
-        self.embed(work);
+        let kept = if self.masks.is_some() { layers } else { 1 };
+        work.layers.resize_with(kept, Default::default);
+        self.embed(&mut work.embedding_norm, &mut work.hidden_states);
         for i in 0..layers {
-            let (here, above) = work.layers.split_at_mut(if training { i + 1 } else { 1 });
-            let activations = here.last_mut().expect("at least one layer");
-            // The output is the input of the layer above; the last one is the output of all.
-            let mut output = std::mem::take(match above.first_mut() {
-                Some(above) if i + 1 < layers => &mut above.input,
-                _ => &mut work.cls,
-            });
-            self.layer_forward(i, activations, &mut output);
-            match above.first_mut() {
-                Some(above) if i + 1 < layers => above.input = output,
-                _ if i + 1 < layers => {
-                    work.cls = std::mem::replace(&mut activations.input, output);
-                }
-                _ => work.cls = output,
-            }
+            let activations = &mut work.layers[i.min(kept - 1)];
+            std::mem::swap(&mut activations.input, &mut work.hidden_states);
+            self.layer_forward(i, activations, &mut work.scratch, &mut work.hidden_states);
         }
     }
 
@@ -190,13 +179,12 @@ impl Encoder<'_> {
         lookups
     }
 
-    fn embed(&self, work: &mut Work) {
+    fn embed(&self, norm: &mut Norm, hidden_states: &mut Vec<f32>) {
         let hidden = self.config.hidden_size;
-        let Work { embedding_norm, layers, .. } = work;
-        resize(&mut embedding_norm.x_hat, self.shard.tokens() * hidden);
-        embedding::forward(&self.lookups(), hidden, &mut embedding_norm.x_hat);
-        self.norm(&self.layout.embedding_norm, embedding_norm, None, &mut layers[0].input);
-        self.drop(Site::Embeddings, Queries::All, &mut layers[0].input);
+        resize(&mut norm.x_hat, self.shard.tokens() * hidden);
+        embedding::forward(&self.lookups(), hidden, &mut norm.x_hat);
+        self.norm(&self.layout.embedding_norm, norm, None, hidden_states);
+        self.drop(Site::Embeddings, Queries::All, hidden_states);
     }
 
     fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
@@ -206,42 +194,34 @@ impl Encoder<'_> {
         layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.config.layer_norm_eps as f32, output, &mut norm.rstd);
     }
 
-    fn linear(&self, affine: &Affine, x: &[f32], y: &mut Vec<f32>) {
-        let out = affine.bias(self.dense()).len();
-        let x = Mat::new(x, affine.weight(self.dense()).len() / out);
-        resize(y, x.rows() * out);
-        linear::forward(x, affine.weight(self.dense()), affine.bias(self.dense()), MatMut::new(y, out));
-    }
-
     /// `output` (queries, hidden) from `a.input` (tokens, hidden).
-    fn layer_forward(&self, i: usize, a: &mut LayerActivations, output: &mut Vec<f32>) {
-        let (layer, queries) = (&self.layout.layers[i], self.queries(i));
-        self.project(layer, queries, a);
+    fn layer_forward(&self, i: usize, a: &mut LayerActivations, s: &mut Scratch, output: &mut Vec<f32>) {
+        let (layer, queries, dense) = (&self.layout.layers[i], self.queries(i), self.dense());
+        self.project(layer, queries, a, &mut s.query);
         let attention = self.attention(i);
         resize(&mut a.probs, attention.probs_len());
         resize(&mut a.context, attention.query_tokens() * self.config.hidden_size);
-        // The gradient buffers are idle in a forward; attention borrows none of them for its one masked copy.
-        attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut a.slope);
+        attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention[0]);
 
-        self.linear(&layer.attention_output, &a.context, &mut a.attention_norm.x_hat);
+        layer.attention_output.forward(dense, &a.context, &mut a.attention_norm.x_hat);
         self.drop(Site::AttentionOutput(i), queries, &mut a.attention_norm.x_hat);
         let residual = if queries == Queries::All { &a.input } else { &a.first };
         self.norm(&layer.attention_norm, &mut a.attention_norm, Some(residual), &mut a.attended);
 
-        self.linear(&layer.intermediate, &a.attended, &mut a.activated);
+        layer.intermediate.forward(dense, &a.attended, &mut a.activated);
         if self.masks.is_some() {
             resize(&mut a.slope, a.activated.len());
             gelu::forward_with_slope(&mut a.activated, &mut a.slope);
         } else {
             gelu::forward(&mut a.activated);
         }
-        self.linear(&layer.output, &a.activated, &mut a.output_norm.x_hat);
+        layer.output.forward(dense, &a.activated, &mut a.output_norm.x_hat);
         self.drop(Site::Output(i), queries, &mut a.output_norm.x_hat);
         self.norm(&layer.output_norm, &mut a.output_norm, Some(&a.attended), output);
     }
 
     /// Query, key and value of the input into `a.qkv`; of the queries, only those that are asked.
-    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations) {
+    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, query: &mut Vec<f32>) {
         let hidden = self.config.hidden_size;
         let (weight, bias) = (layer.qkv.weight(self.dense()), layer.qkv.bias(self.dense()));
         let (tokens, input) = (self.shard.tokens(), Mat::new(&a.input, hidden));
@@ -253,18 +233,17 @@ impl Encoder<'_> {
         let (query_bias, key_value_bias) = bias.split_at(hidden);
         let key_value = MatMut::strided(&mut a.qkv[hidden..], tokens, 2 * hidden, 3 * hidden);
         linear::forward(input, key_value_weight, key_value_bias, key_value);
+        let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
         a.first.clear();
-        for &token in &self.shard.cu_seqlens[..self.shard.rows()] {
-            a.first.extend_from_slice(&a.input[token * hidden..][..hidden]);
-        }
-        // A row of one: the query goes to its token's place in qkv.
-        for (row, &token) in self.shard.cu_seqlens[..self.shard.rows()].iter().enumerate() {
-            let query = MatMut::new(&mut a.qkv[token * 3 * hidden..][..hidden], hidden);
-            linear::forward(Mat::new(&a.first[row * hidden..][..hidden], hidden), query_weight, query_bias, query);
+        firsts.iter().for_each(|token| a.first.extend_from_slice(&a.input[token * hidden..][..hidden]));
+        resize(query, a.first.len());
+        linear::forward(Mat::new(&a.first, hidden), query_weight, query_bias, MatMut::new(query, hidden));
+        for (token, query) in firsts.iter().zip(query.chunks_exact(hidden)) {
+            a.qkv[token * 3 * hidden..][..hidden].copy_from_slice(query);
         }
     }
 
-    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of [`Work::cls`]; leaves that of the embedding sums
+    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of the last hidden state of [CLS]; leaves that of the embedding sums
     /// in `work.dembeddings`.
     pub fn backward(&self, dcls: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
@@ -289,24 +268,14 @@ impl Encoder<'_> {
         layer_norm::backward(d, &norm.x_hat, &norm.rstd, affine.weight(self.dense()), dweight, dbias);
     }
 
-    /// `dx` = or += the gradient of the input `x` of a linear layer.
-    fn linear_backward(&self, affine: &Affine, x: &[f32], dy: &[f32], dx: &mut Vec<f32>, accumulate: bool, grads: &mut [f32]) {
-        let out = affine.bias(self.dense()).len();
-        let inputs = affine.weight(self.dense()).len() / out;
-        let (dweight, dbias) = affine.parts_mut(grads);
-        linear::backward_parameters(Mat::new(x, inputs), Mat::new(dy, out), dweight, dbias);
-        resize(dx, x.len());
-        linear::backward_input(affine.weight(self.dense()), Mat::new(dy, out), MatMut::new(dx, inputs), accumulate);
-    }
-
     /// `s.d` from the gradient of the layer's output to that of `attended`.
     fn feed_forward_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
         let layer = &self.layout.layers[i];
         self.norm_backward(&layer.output_norm, &a.output_norm, &mut s.d, grads);
         let branch = self.branch(Site::Output(i), self.queries(i), &s.d, &mut s.branch);
-        self.linear_backward(&layer.output, &a.activated, branch, &mut s.dintermediate, false, grads);
+        layer.output.backward(self.dense(), &a.activated, branch, &mut s.dintermediate, false, grads);
         gelu::backward(&mut s.dintermediate, &a.slope);
-        self.linear_backward(&layer.intermediate, &a.attended, &s.dintermediate, &mut s.d, true, grads);
+        layer.intermediate.backward(self.dense(), &a.attended, &s.dintermediate, &mut s.d, true, grads);
     }
 
     /// `s.d` from the gradient of `attended` to that of the layer's input.
@@ -314,11 +283,11 @@ impl Encoder<'_> {
         let (layer, queries) = (&self.layout.layers[i], self.queries(i));
         self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
         let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
-        self.linear_backward(&layer.attention_output, &a.context, branch, &mut s.dcontext, false, grads);
+        layer.attention_output.backward(self.dense(), &a.context, branch, &mut s.dcontext, false, grads);
         resize(&mut s.dqkv, a.qkv.len());
         attention::backward(&self.attention(i), &a.qkv, &a.probs, &s.dcontext, &mut s.dqkv, &mut s.attention);
         match queries {
-            Queries::All => self.linear_backward(&layer.qkv, &a.input, &s.dqkv, &mut s.d, true, grads),
+            Queries::All => layer.qkv.backward(self.dense(), &a.input, &s.dqkv, &mut s.d, true, grads),
             Queries::First => self.project_first_backward(layer, a, s, grads),
         }
     }
@@ -343,9 +312,9 @@ impl Encoder<'_> {
         let (dquery_weight, dkey_value_weight) = dweight.split_at_mut(hidden * hidden);
         let (dquery_bias, dkey_value_bias) = dbias.split_at_mut(hidden);
 
-        s.dquery.clear();
-        firsts.iter().for_each(|token| s.dquery.extend_from_slice(&s.dqkv[token * 3 * hidden..][..hidden]));
-        let dquery = Mat::new(&s.dquery, hidden);
+        s.query.clear();
+        firsts.iter().for_each(|token| s.query.extend_from_slice(&s.dqkv[token * 3 * hidden..][..hidden]));
+        let dquery = Mat::new(&s.query, hidden);
         linear::backward_parameters(Mat::new(&a.first, hidden), dquery, dquery_weight, dquery_bias);
         linear::backward_input(query_weight, dquery, MatMut::new(&mut s.d, hidden), true);
 

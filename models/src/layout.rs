@@ -4,6 +4,7 @@
 //! part are not. Query, key and value lie side by side and so are one (3 * hidden, hidden) matrix.
 
 use crate::Config;
+use crate::affine::Affine;
 use std::ops::Range;
 
 /// How an architecture calls its parameters.
@@ -31,29 +32,6 @@ pub struct Tensor {
     /// Its place in the flat buffer.
     pub range: Range<usize>,
     pub shape: Vec<usize>,
-}
-
-/// A weight and the bias that follows it, in the dense part.
-#[derive(Clone, Debug)]
-pub struct Affine {
-    start: usize,
-    weight: usize,
-    bias: usize,
-}
-
-impl Affine {
-    pub fn weight<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
-        &dense[self.start..][..self.weight]
-    }
-
-    pub fn bias<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
-        &dense[self.start + self.weight..][..self.bias]
-    }
-
-    /// Both, to be written.
-    pub fn parts_mut<'a>(&self, dense: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
-        dense[self.start..][..self.weight + self.bias].split_at_mut(self.weight)
-    }
 }
 
 /// The parameters of one transformer layer.
@@ -108,9 +86,13 @@ impl Builder<'_> {
     /// The weights of `names`, one after the other, then their biases.
     fn affine(&mut self, names: &[String], shape: &[usize]) -> Affine {
         let start = self.end;
-        names.iter().for_each(|name| drop(self.tensor(format!("{name}.weight"), shape)));
+        for name in names {
+            self.tensor(format!("{name}.weight"), shape);
+        }
         let weight = self.end - start;
-        names.iter().for_each(|name| drop(self.tensor(format!("{name}.bias"), &shape[..1])));
+        for name in names {
+            self.tensor(format!("{name}.bias"), &shape[..1]);
+        }
         Affine { start: start - self.words, weight, bias: self.end - start - weight }
     }
 

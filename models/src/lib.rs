@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod affine;
 mod batch;
 mod bert;
 mod checkpoint;
@@ -29,9 +30,11 @@ mod encoder;
 mod error;
 mod head;
 mod layout;
+mod optimizer;
 mod parallel;
 mod save;
 mod tokenize;
+mod train_config;
 mod trainer;
 
 pub use batch::PackedBatch;
@@ -39,4 +42,5 @@ pub use classifier::Classifier;
 pub use config::{Architecture, Config};
 pub use error::ModelError;
 pub use tokenize::{Encoded, TextEncoder};
-pub use trainer::{StepOutcome, TrainConfig, Trainer};
+pub use train_config::TrainConfig;
+pub use trainer::{StepOutcome, Trainer};

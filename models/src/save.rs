@@ -13,8 +13,8 @@ impl Classifier {
         fs::create_dir_all(folder).map_err(ModelError::file(folder))?;
         write(&folder.join("model.safetensors"), &self.to_safetensors()?)?;
         write(&folder.join("config.json"), self.config_json().as_bytes())?;
-        for (name, bytes) in encoder.files() {
-            write(&folder.join(name), bytes)?;
+        for (name, bytes) in encoder.files(&self.config)? {
+            write(&folder.join(name), &bytes)?;
         }
         sync_folder(folder)
     }

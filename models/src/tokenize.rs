@@ -1,6 +1,6 @@
 //! Texts to token ids, by the tokenizer.json of the model.
 
-use crate::ModelError;
+use crate::{Architecture, Config, ModelError};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
@@ -22,8 +22,12 @@ pub struct TextEncoder {
     tokenizer: Tokenizer,
     cls: u32,
     sep: u32,
-    files: Vec<(&'static str, Vec<u8>)>,
+    /// Files of the folder that are copied as they are.
+    copies: Vec<(&'static str, Vec<u8>)>,
 }
+
+/// What may lie beside tokenizer.json; made from it where it does not.
+const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
 
 impl TextEncoder {
     /// Loads `folder`/tokenizer.json; its padding and truncation are not used.
@@ -41,8 +45,8 @@ impl TextEncoder {
             tokenizer.token_to_id(token).ok_or_else(missing)
         };
         let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
-        let files = files(folder, &path, &tokenizer)?;
-        Ok(TextEncoder { path, tokenizer, cls, sep, files })
+        let copies = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
+        Ok(TextEncoder { path, tokenizer, cls, sep, copies })
     }
 
     /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is cut first.
@@ -76,40 +80,51 @@ impl TextEncoder {
         Encoded { input_ids, token_type_ids }
     }
 
-    /// Name and content of every file that a saved folder needs beside the weights.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        self.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
+    /// Name and content of the tokenizer files of a saved folder for a model of this configuration: copied, or made where the folder
+    /// had none. tokenizer.json is written without padding and truncation.
+    pub fn files(&self, config: &Config) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
+        let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
+        let mut files = vec![("tokenizer.json", json.into_bytes())];
+        for name in BESIDE {
+            let copy = self.copies.iter().find(|(copied, _)| *copied == name).map(|(_, bytes)| bytes.clone());
+            files.push((name, copy.unwrap_or_else(|| self.make(name, config).into_bytes())));
+        }
+        Ok(files)
+    }
+
+    fn make(&self, name: &str, config: &Config) -> String {
+        match name {
+            "vocab.txt" => vocabulary(&self.tokenizer),
+            "tokenizer_config.json" => tokenizer_config(&self.tokenizer, config),
+            _ => format!("{:#}\n", special_tokens()),
+        }
     }
 }
 
-/// The files as they are in the folder, or made from the tokenizer where they are not.
-fn files(folder: &Path, path: &Path, tokenizer: &Tokenizer) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
-    let json = tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(path, e))?;
-    let or_made = |name: &'static str, made: fn(&Tokenizer) -> String| match std::fs::read(folder.join(name)) {
-        Ok(bytes) => Ok((name, bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((name, made(tokenizer).into_bytes())),
+fn read_if_there(folder: &Path, name: &'static str) -> Result<Option<(&'static str, Vec<u8>)>, ModelError> {
+    match std::fs::read(folder.join(name)) {
+        Ok(bytes) => Ok(Some((name, bytes))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(ModelError::file(&folder.join(name))(e)),
-    };
-    Ok(vec![
-        ("tokenizer.json", json.into_bytes()),
-        or_made("tokenizer_config.json", tokenizer_config)?,
-        or_made("special_tokens_map.json", |_| format!("{:#}\n", special_tokens()))?,
-        or_made("vocab.txt", vocabulary)?,
-    ])
+    }
 }
 
 fn special_tokens() -> serde_json::Value {
     json!({"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"})
 }
 
-fn tokenizer_config(tokenizer: &Tokenizer) -> String {
+fn tokenizer_config(tokenizer: &Tokenizer, model: &Config) -> String {
     let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap_or_default();
     let mut config = special_tokens();
-    config["tokenizer_class"] = json!("BertTokenizer");
+    let bert = model.architecture == Architecture::Bert;
+    config["tokenizer_class"] = json!(if bert { "BertTokenizer" } else { "DistilBertTokenizer" });
+    // DistilBERT refuses token types.
+    let inputs = ["input_ids", "token_type_ids", "attention_mask"];
+    config["model_input_names"] = inputs.into_iter().filter(|&name| bert || name != "token_type_ids").collect();
     config["do_lower_case"] = json!(normalizer["lowercase"].as_bool().unwrap_or(true));
     config["strip_accents"] = normalizer["strip_accents"].clone();
     config["tokenize_chinese_chars"] = json!(normalizer["handle_chinese_chars"].as_bool().unwrap_or(true));
-    config["model_max_length"] = json!(512);
+    config["model_max_length"] = json!(model.max_position_embeddings);
     format!("{config:#}\n")
 }
 

@@ -20,7 +20,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-VOCAB, LENGTHS, LABELS = 60, [5, 1, 9, 3], 3
+VOCAB, LENGTHS, LABELS = 40, [5, 1, 9, 3], 3
 LR, WEIGHT_DECAY, TOTAL_STEPS, WARMUP_STEPS, MAX_GRAD_NORM = 1e-2, 0.1, 5, 1, 0.5
 # A few parameters of each kind after the steps; the logits then show the others.
 AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "LayerNorm", "layer_norm", "classifier"]

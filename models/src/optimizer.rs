@@ -1,0 +1,85 @@
+//! AdamW over the flat buffer, spread over threads.
+
+use crate::layout::Layout;
+use crate::{Classifier, parallel};
+use lacuna_kernels::adamw::{self, AdamW};
+
+/// The moments of every parameter.
+pub struct Optimizer {
+    m: Vec<f32>,
+    v: Vec<f32>,
+    /// Whether a word row ever had a gradient; until then its moments are zero.
+    seen: Vec<bool>,
+}
+
+/// A part of the parameters that one update handles alike.
+struct Piece<'a> {
+    params: &'a mut [f32],
+    grads: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    weight_decay: f32,
+    /// Without gradient and moments.
+    idle: bool,
+}
+
+/// Where a piece of the buffer ends, and what it is.
+struct Cut {
+    len: usize,
+    decays: bool,
+    idle: bool,
+}
+
+/// Numbers in a piece: small enough to spread evenly over threads.
+const PIECE: usize = 1 << 16;
+
+impl Optimizer {
+    /// Zero moments for a model of this shape.
+    pub fn new(model: &Classifier) -> Self {
+        let zeros = || vec![0.0; model.layout.len()];
+        Optimizer { m: zeros(), v: zeros(), seen: vec![false; model.config.vocab_size] }
+    }
+
+    /// One step. `touched` are the word rows that have a gradient; biases and LayerNorms do not decay.
+    pub fn update(&mut self, model: &mut Classifier, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
+        touched.iter().for_each(|&id| self.seen[id as usize] = true);
+        let cuts = cuts(&model.layout, &self.seen, model.config.hidden_size);
+        let (mut params, mut grads, mut m, mut v) = (&mut model.params[..], grads, &mut self.m[..], &mut self.v[..]);
+        let mut jobs: Vec<Vec<Piece>> = Vec::new();
+        jobs.resize_with(threads.max(1), Vec::new);
+        for (i, Cut { len, decays, idle }) in cuts.into_iter().enumerate() {
+            let job = i % jobs.len();
+            jobs[job].push(Piece {
+                params: params.split_off_mut(..len).unwrap_or_default(),
+                grads: grads.split_off(..len).unwrap_or_default(),
+                m: m.split_off_mut(..len).unwrap_or_default(),
+                v: v.split_off_mut(..len).unwrap_or_default(),
+                weight_decay: if decays { weight_decay } else { 0.0 },
+                idle,
+            });
+        }
+        parallel::run(jobs, |pieces| pieces.into_iter().for_each(|piece| piece.update(adamw)));
+    }
+}
+
+impl Piece<'_> {
+    fn update(self, adamw: &AdamW) {
+        if self.idle {
+            // With zero gradient and moments only the decay is left of the update.
+            let keep = 1.0 - adamw.lr * self.weight_decay;
+            self.params.iter_mut().for_each(|p| *p *= keep);
+        } else {
+            adamw::update(adamw, self.weight_decay, self.params, self.grads, self.m, self.v);
+        }
+    }
+}
+
+/// The whole buffer in pieces, in its order: runs of word rows alike, then the other tensors.
+fn cuts(layout: &Layout, seen: &[bool], hidden: usize) -> Vec<Cut> {
+    let rows = seen.chunk_by(|a, b| a == b).map(|run| (run.len() * hidden, true, !run[0]));
+    let others = layout.tensors[1..].iter().map(|t| (t.range.len(), t.shape.len() > 1, false));
+    let split = |(len, decays, idle): (usize, bool, bool)| {
+        (0..len).step_by(PIECE).map(move |start| Cut { len: PIECE.min(len - start), decays, idle })
+    };
+    rows.chain(others).flat_map(split).collect()
+}

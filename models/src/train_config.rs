@@ -1,0 +1,90 @@
+//! The numbers of a fine-tuning run, their ranges and the schedule of the learning rate.
+
+use crate::ModelError;
+use crate::encoder::Masks;
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainConfig {
+    /// The highest learning rate.
+    pub lr: f32,
+    /// Decoupled weight decay; not for biases and LayerNorms.
+    pub weight_decay: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    /// Part of the steps in which the learning rate rises from 0, rounded up to whole steps.
+    pub warmup_ratio: f32,
+    /// Gradients of a larger L2 norm are scaled down to it.
+    pub max_grad_norm: Option<f32>,
+    /// Dropout after the embeddings, the attention output and the feed-forward.
+    pub hidden_dropout: f32,
+    /// Dropout of attention probabilities.
+    pub attention_dropout: f32,
+    /// Dropout before the classifier.
+    pub classifier_dropout: f32,
+    /// The learning rate falls to 0 at this step.
+    pub total_steps: usize,
+    pub threads: usize,
+    /// Seed of the dropout masks.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    /// Usual numbers for fine-tuning BERT, on one thread.
+    fn default() -> Self {
+        TrainConfig {
+            lr: 5e-5,
+            weight_decay: 0.01,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            warmup_ratio: 0.06,
+            max_grad_norm: Some(1.0),
+            hidden_dropout: 0.1,
+            attention_dropout: 0.1,
+            classifier_dropout: 0.1,
+            total_steps: 100,
+            threads: 1,
+            seed: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate of step `step`, counted from 0: linear from 0 over the warm-up, then linear to 0 at `total_steps`, as
+    /// transformers' `get_linear_schedule_with_warmup`.
+    pub fn lr_at(&self, step: usize) -> f32 {
+        let total = self.total_steps as f64;
+        // A ratio like 0.2 is a little more than a fifth in f32; that must not make a step.
+        let warmup = (total * self.warmup_ratio as f64 - 1e-4).ceil().max(0.0);
+        let step = step as f64;
+        let factor = if step < warmup { step / warmup } else { ((total - step) / (total - warmup).max(1.0)).max(0.0) };
+        (self.lr as f64 * factor) as f32
+    }
+
+    /// The dropout of step `step`.
+    pub(crate) fn masks(&self, step: usize) -> Masks {
+        let (hidden, attention, classifier) = (self.hidden_dropout, self.attention_dropout, self.classifier_dropout);
+        Masks { seed: self.seed, step: step as u64, hidden, attention, classifier }
+    }
+
+    /// Whether every number is in its range; an error names the first that is not.
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let rate = |x: f32| (0.0..1.0).contains(&x);
+        let from_zero = |x: f32| x >= 0.0 && x.is_finite();
+        let checks = [
+            ("lr is a finite number from 0", from_zero(self.lr)),
+            ("weight_decay is a finite number from 0", from_zero(self.weight_decay)),
+            ("beta1 and beta2 are in [0, 1)", rate(self.beta1) && rate(self.beta2)),
+            ("eps is above 0", self.eps > 0.0 && self.eps.is_finite()),
+            ("warmup_ratio is in [0, 1]", (0.0..=1.0).contains(&self.warmup_ratio)),
+            ("max_grad_norm is above 0", self.max_grad_norm.is_none_or(|norm| norm > 0.0)),
+            ("dropout rates are in [0, 1)", rate(self.hidden_dropout) && rate(self.attention_dropout) && rate(self.classifier_dropout)),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((rule, _)) => Err(ModelError::Train(format!("{rule}; the configuration is {self:?}"))),
+            None => Ok(()),
+        }
+    }
+}

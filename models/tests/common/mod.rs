@@ -1,0 +1,100 @@
+//! Tiny models in temporary folders, for the tests.
+#![allow(dead_code)] // each test file uses its part
+
+use lacuna_models::{Classifier, PackedBatch};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The committed checkpoint of an architecture: hidden 32, 2 layers, 4 heads, vocabulary 40, 12 positions.
+pub fn golden(architecture: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(architecture)
+}
+
+pub fn labels(names: &[&str]) -> Vec<String> {
+    names.iter().map(|s| s.to_string()).collect()
+}
+
+pub fn load(folder: &Path) -> Classifier {
+    Classifier::load(folder, &labels(&["a", "b", "c"]), 1).unwrap()
+}
+
+/// The error of loading a folder, as a person reads it.
+#[track_caller]
+pub fn load_error(folder: &Path) -> String {
+    match Classifier::load(folder, &labels(&["a", "b", "c"]), 1) {
+        Ok(_) => panic!("{} loaded", folder.display()),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// A copy of a committed checkpoint, with a tokenizer, in a folder of its own.
+pub fn copy(architecture: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(golden(architecture).join(name), folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("tokenizer.json"), tokenizer_json()).unwrap();
+    folder
+}
+
+/// A word-piece tokenizer of 40 tokens that pads and truncates, as files from the hub do.
+pub fn tokenizer_json() -> String {
+    let mut tokens = labels(&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "good", "bad", "film"]);
+    tokens.extend((tokens.len()..40).map(|i| format!("word{i}")));
+    let vocab: serde_json::Map<String, serde_json::Value> = tokens.iter().enumerate().map(|(i, t)| (t.clone(), i.into())).collect();
+    let special = |i: usize| serde_json::json!({"id": i, "content": tokens[i], "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
+    serde_json::json!({
+        "version": "1.0",
+        "truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+        "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "added_tokens": (0..5).map(special).collect::<Vec<_>>(),
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": null,
+        "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab},
+    })
+    .to_string()
+}
+
+/// Rows of these lengths with token ids that differ.
+pub fn batch(lengths: &[u32]) -> PackedBatch {
+    let tokens: u32 = lengths.iter().sum();
+    let mut cu_seqlens = vec![0];
+    lengths.iter().for_each(|n| cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + n));
+    PackedBatch { input_ids: (0..tokens).map(|i| (i * 7 + 5) % 40).collect(), token_type_ids: vec![0; tokens as usize], cu_seqlens }
+}
+
+/// Rewrites every tensor of a folder's weight file: name, shape and f32 data; `None` drops it.
+pub fn rewrite(folder: &Path, change: impl Fn(&str, &[usize], Vec<f32>) -> Option<(String, Vec<usize>, Vec<f32>)>) {
+    let model = load(folder);
+    let bytes = model.to_safetensors().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let changed: HashMap<String, (Vec<usize>, Vec<u8>)> = file
+        .iter()
+        .filter_map(|(name, view)| {
+            let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+            change(name, view.shape(), data)
+        })
+        .map(|(name, shape, data)| (name, (shape, data.iter().flat_map(|x| x.to_le_bytes()).collect())))
+        .collect();
+    let views = changed.iter().map(|(name, (shape, data))| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Changes fields of a folder's config.json; null removes one.
+pub fn configure(folder: &Path, changes: serde_json::Value) {
+    let path = folder.join("config.json");
+    let mut config: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            config.remove(key);
+        } else {
+            config.insert(key.clone(), value.clone());
+        }
+    }
+    fs::write(path, serde_json::to_string(&config).unwrap()).unwrap();
+}
