@@ -3,7 +3,7 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
-use crate::generator::{CompletionRequest, Prompt};
+use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::{JudgePrompt, Task, WritingPrompt};
 
 /// The templates of a task, compiled and tried once.
@@ -72,14 +72,20 @@ impl<'t> Prompts<'t> {
         Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
     }
 
-    /// A request to write, with the template's own stop strings and length where it has them.
+    /// A request to write, with the template's own sampling, stop strings and length where it has them.
     pub fn request(&self, id: u64, template: &WritingPrompt, prompt: Prompt, seed: u64) -> CompletionRequest {
         let keys = &self.task.sampling;
+        let shared = keys.sampling();
         CompletionRequest {
             id,
             prompt,
             seed,
-            sampling: keys.sampling(),
+            sampling: Sampling {
+                temperature: template.temperature.unwrap_or(shared.temperature),
+                top_p: template.top_p.unwrap_or(shared.top_p),
+                min_p: template.min_p.unwrap_or(shared.min_p),
+                ..shared
+            },
             max_tokens: template.max_tokens.unwrap_or(keys.max_tokens),
             stop: template.stop.clone().unwrap_or_else(|| keys.stop.clone()),
         }

@@ -28,7 +28,10 @@ impl RunDir {
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io("open", &lock_path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(RunDir { path: path.to_path_buf(), _lock: lock }),
+            Ok(()) => {
+                remove_leftovers(path)?;
+                Ok(RunDir { path: path.to_path_buf(), _lock: lock })
+            }
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run(format!(
                 "{}: another process works on this run; wait for it, or choose another folder with --run",
                 path.display()
@@ -125,7 +128,7 @@ fn read_whole_lines<T: DeserializeOwned>(file: &mut File, path: &Path) -> Result
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write in", folder))?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY[0]).tempfile_in(folder).map_err(Error::io("write in", folder))?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::Io { doing: "write", path: path.to_path_buf(), source: e.error })?;
     sync_folder(folder)
@@ -148,11 +151,29 @@ pub fn write_json_lines(path: &Path, rows: impl IntoIterator<Item = impl Seriali
     write_atomically(path, &content)
 }
 
+/// What a crash may leave of a file or folder that was not whole yet.
+const TEMPORARY: [&str; 2] = [".tmp", ".new-"];
+
+fn remove_leftovers(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let temporary = TEMPORARY.iter().any(|start| name.starts_with(start));
+        match (temporary, path.is_dir()) {
+            (true, true) => std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?,
+            (true, false) => std::fs::remove_file(&path).map_err(Error::io("remove", &path))?,
+            (false, true) => remove_leftovers(&path)?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Fills a folder under a temporary name beside `path`, then puts it in the place of what was there.
 pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
-    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(Error::io("write in", parent))?;
+    let new = tempfile::Builder::new().prefix(TEMPORARY[1]).tempdir_in(parent).map_err(Error::io("write in", parent))?;
     fill(new.path())?;
     let mut permissions = std::fs::metadata(new.path()).map_err(Error::io("read", new.path()))?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);

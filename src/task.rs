@@ -220,6 +220,12 @@ pub struct WritingPrompt {
     pub stop: Option<Vec<String>>,
     /// In place of `sampling.max_tokens`.
     pub max_tokens: Option<u32>,
+    /// In place of `sampling.temperature`.
+    pub temperature: Option<f32>,
+    /// In place of `sampling.top_p`.
+    pub top_p: Option<f32>,
+    /// In place of `sampling.min_p`.
+    pub min_p: Option<f32>,
 }
 
 /// A template of a prompt whose answer is one word for each label.

@@ -183,10 +183,12 @@ impl<'a> Synthesis<'a> {
     }
 }
 
-/// `k` of `n` rationales without replacement, a draw of its own for each example.
+/// `k` of `n` rationales without replacement, a draw of its own for each example; in order, so that more prompts share a prefix.
 fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     let all: Vec<usize> = (0..n).collect();
-    all.sample(&mut seed::rng(root, "rationales of an example", id), k.min(n)).copied().collect()
+    let mut drawn: Vec<usize> = all.sample(&mut seed::rng(root, "rationales of an example", id), k.min(n)).copied().collect();
+    drawn.sort_unstable();
+    drawn
 }
 
 /// The first `wanted` distinct, finished rationales of each label, each as it reads with the answer's start.
@@ -194,7 +196,7 @@ fn accept_rationales(written: &[Written], template: &WritingPrompt, labels: usiz
     let mut accepted = vec![Vec::new(); labels];
     let mut seen = HashSet::new();
     for row in written {
-        let text = clean(&format!("{} {}", template.answer_start, clean(&row.text)));
+        let text = clean(&format!("{}{}", template.answer_start, row.text));
         let long_enough = clean(&row.text).split_whitespace().count() >= 3;
         let new = seen.insert((row.label, fingerprint(&text)));
         if new && long_enough && row.finish != Finish::Length && accepted[row.label].len() < wanted {

@@ -1,0 +1,162 @@
+//! The loop on a scripted generator: what a run leaves behind, and that no crash changes it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{Fixture, boxed, scripted};
+use lacuna::synthesis::Method;
+use serde_json::Value;
+
+const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    let content = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every file of a run but its lock, by name.
+fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                walk(root, &entry.path(), into);
+            } else {
+                let name = entry.path().strip_prefix(root).unwrap().display().to_string();
+                into.insert(name, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    walk(run, run, &mut files);
+    files.remove("lock");
+    files
+}
+
+#[test]
+fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
+    let fixture = Fixture::new();
+    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    let delivery = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let manifest: Value = serde_json::from_slice(&std::fs::read(run.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["stage"], "done");
+    let mine: Vec<u64> = manifest["splits"]["mine"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
+    assert_eq!((mine.len(), manifest["splits"]["select"].as_array().unwrap().len()), (20, 20));
+
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    assert_eq!(rows.len(), 24 + 8 * delivery.best_round);
+    assert_eq!(delivery.dataset_rows, rows.len());
+    for row in &rows {
+        let sum: f64 = ["negative", "positive"].iter().map(|l| row["target"][l].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-5, "{row}");
+        match row["round"].as_u64().unwrap() {
+            0 => assert_eq!((row["rationales"].as_array().unwrap().len(), row["parent"].is_null()), (2, true)),
+            _ => assert!(mine.contains(&row["parent"].as_u64().unwrap()), "{row}"),
+        }
+    }
+    for round in 0..manifest["rounds"].as_array().unwrap().len() {
+        let wrong = json_lines(&run.join(format!("rounds/{round}/misclassified.jsonl")));
+        assert_eq!(wrong.len() as u64, manifest["rounds"][round]["errors_after"].as_u64().unwrap());
+    }
+    assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 4]);
+    let model = lacuna::train::SmallModel::load_trained(&run.join("model"), 1).unwrap();
+    assert_eq!(model.base.labels(), ["negative", "positive"]);
+}
+
+#[test]
+fn a_crash_after_any_answer_changes_nothing() {
+    let fixture = Fixture::new();
+    let (setup, whole) = (fixture.setup(), fixture.path("whole"));
+    setup.run(&whole, &METHODS, &mut boxed(scripted())).unwrap();
+    let expected = content(&whole);
+    for crash in [0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115] {
+        let run = fixture.path(&format!("crash-{crash}"));
+        setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(crash as u64).failing_after(crash))).unwrap_err();
+        setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(7))).unwrap();
+        let found = content(&run);
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {crash}");
+        for (name, bytes) in &found {
+            // The journals are in the order of finishing; everything else is the same to the byte.
+            let same = if name.starts_with("journal/") { sorted(bytes) == sorted(&expected[name]) } else { *bytes == expected[name] };
+            assert!(same, "crash after {crash}: {name} differs");
+        }
+    }
+}
+
+fn sorted(lines: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = lines.split(|&b| b == b'\n').collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_torn_row_and_temporary_leftovers_do_no_harm() {
+    let fixture = Fixture::new();
+    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(20))).unwrap_err();
+    let journal = run.join("journal/round-0.jsonl");
+    let mut torn = std::fs::read(&journal).unwrap_or_default();
+    torn.extend(b"{\"id\":23,\"prom");
+    std::fs::write(&journal, torn).unwrap();
+    std::fs::create_dir_all(run.join("rounds/0/.new-abc")).unwrap();
+    std::fs::write(run.join(".tmpabc"), "half").unwrap();
+    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let files = content(&run);
+    assert!(files.keys().all(|name| !name.contains(".tmp") && !name.contains(".new-")), "{:?}", files.keys());
+    let mut ids: Vec<u64> = json_lines(&journal).iter().map(|row| row["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), json_lines(&journal).len());
+}
+
+#[test]
+fn a_finished_run_is_only_read() {
+    let fixture = Fixture::new();
+    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    let first = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let again = setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(0))).unwrap();
+    assert_eq!(first, again);
+}
+
+/// Other labels on the test rows, the same everything else: nothing that was trained or written differs.
+#[test]
+fn nothing_that_is_decided_sees_the_test_rows() {
+    let fixture = Fixture::new();
+    fixture.setup().run(&fixture.path("one"), &METHODS, &mut boxed(scripted())).unwrap();
+    let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
+    let swapped = test.replace("\"positive\"", "\"x\"").replace("\"negative\"", "\"positive\"").replace("\"x\"", "\"negative\"");
+    std::fs::write(fixture.path("test.jsonl"), swapped).unwrap();
+    fixture.setup().run(&fixture.path("two"), &METHODS, &mut boxed(scripted())).unwrap();
+    let (one, two) = (content(&fixture.path("one")), content(&fixture.path("two")));
+    for (name, bytes) in one.iter().filter(|(name, _)| !["manifest.json", "summary.json"].contains(&name.as_str())) {
+        assert_eq!(Some(bytes), two.get(name), "{name}");
+    }
+    assert_ne!(one["summary.json"], two["summary.json"]);
+}
+
+#[test]
+fn changed_inputs_are_refused_by_name() {
+    let fixture = Fixture::new();
+    let run = fixture.path("run");
+    fixture.setup().run(&run, &METHODS, &mut boxed(scripted().failing_after(10))).unwrap_err();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    std::fs::write(fixture.path("task.toml"), task.replace("rows = 24", "rows = 25")).unwrap();
+    let error = fixture.setup().run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
+    assert!(error.to_string().contains("task.seed.rows: was 24, is 25"), "{error}");
+    assert_eq!(error.exit_code(), 5);
+}
+
+#[test]
+fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
+    let fixture = Fixture::new();
+    let mut setup = fixture.setup();
+    setup.task.seed.rationales = 0;
+    setup.task.extrapolate.max_rounds = 0;
+    setup.task.targets.kind = lacuna::task::TargetKind::Hard;
+    let delivery = setup.run(&fixture.path("run"), &[Method::S3], &mut boxed(scripted())).unwrap();
+    assert_eq!((delivery.best_round, delivery.dataset_rows, delivery.results.len()), (0, 24, 1));
+    for row in json_lines(&fixture.path("run/dataset.jsonl")) {
+        assert_eq!(row["target"][row["label"].as_str().unwrap()], 1.0);
+    }
+}
