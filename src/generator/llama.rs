@@ -3,6 +3,7 @@
 mod gguf;
 mod memory;
 mod readers;
+mod requantise;
 mod tokenise;
 mod workers;
 
@@ -21,6 +22,7 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use readers::{Judging, Writing};
+pub use requantise::requantise;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -277,6 +277,42 @@ fn encoders_do_not_write() {
     assert!(!writes_text("llama", Some("false")));
 }
 
+#[test]
+fn slow_weights_are_converted_once() {
+    let Some(config) = config() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let before = Llama::load(config.clone()).unwrap().description().quantisation.clone();
+    let converted = requantise(&config.path, folder.path()).unwrap();
+    let after = Llama::load(LlamaConfig { path: converted.clone(), ..config.clone() }).unwrap().description().quantisation.clone();
+    match before.as_str() {
+        "Q4_1" => assert_eq!(after, "Q4_0"),
+        "F32" | "F16" | "Q5_0" | "Q5_1" => assert_eq!(after, "Q8_0"),
+        _ => assert_eq!(converted, config.path),
+    }
+    let made = |path: &std::path::Path| std::fs::metadata(path).unwrap().modified().unwrap();
+    let first = made(&converted);
+    assert_eq!(requantise(&config.path, folder.path()).unwrap(), converted);
+    assert_eq!(made(&converted), first, "it is made once");
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 1, "nothing partial is left");
+    assert_eq!(requantise(&converted, folder.path()).unwrap(), converted, "a fast file stays as it is");
+}
+
+#[test]
+fn a_damaged_file_is_not_converted() {
+    let Some(config) = config() else { return };
+    let whole = std::fs::read(&config.path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let half = folder.path().join("half.gguf");
+    std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+    let cache = folder.path().join("cache");
+    // A format that is fast already is left alone, damaged or not: loading finds it.
+    if let Ok(path) = requantise(&half, &cache) {
+        assert_eq!(path, half);
+    }
+    assert!(std::fs::read_dir(&cache).map_or(0, Iterator::count) == 0, "nothing is left in the cache");
+    assert!(requantise(folder.path(), &cache).is_err());
+}
+
 /// Seconds of CPU time that this process has used; on a busy machine they tell more than the clock. 0 where there is no /proc.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
