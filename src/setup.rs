@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::dataset::{GoldRow, read_gold, refuse_overlap};
 use crate::error::{Error, Result};
 use crate::generator::Generate;
-use crate::generator::llama::{Llama, LlamaConfig};
+use crate::generator::llama::{Llama, LlamaConfig, requantise};
 use crate::manifest::{Manifest, Splits, flatten};
 use crate::progress::Progress;
 use crate::prompt::Prompts;
@@ -37,6 +37,9 @@ pub struct Options {
     /// The small model: a folder with a BERT or DistilBERT, or a fetched name
     #[arg(long, env = "LACUNA_SMALL_MODEL", value_name = "FOLDER")]
     pub small_model: Option<String>,
+    /// Use the generator's weights in their own format, also where another is faster here
+    #[arg(long, env = "LACUNA_AS_IS")]
+    pub as_is: bool,
     #[command(flatten)]
     pub machine: Machine,
 }
@@ -103,6 +106,8 @@ impl Setup {
             refuse_overlap(&gold, &gold_path, rows, path)?;
         }
         let generator_path = find_model(&task.models.generator, task_path)?;
+        let generator_path =
+            if options.as_is { generator_path } else { fast_weights(generator_path, options.machine.gpu_layers, progress)? };
         let small_path = find_model(&task.models.small, task_path)?;
         let small = SmallModel::load(&small_path, &labels, options.seed, options.machine.threads())?;
         let mut sums = BTreeMap::new();
@@ -228,6 +233,20 @@ fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)
     }
     let folder = registry::locate(&task.data.gold).map_err(|e| Error::Model(e.to_string()))?;
     Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
+}
+
+/// On a CPU, a copy of the generator in a format that has a fast matrix product, if its own has none; made once, in the cache.
+fn fast_weights(path: PathBuf, gpu_layers: u32, progress: Progress) -> Result<PathBuf> {
+    if gpu_layers > 0 || !path.is_file() {
+        return Ok(path);
+    }
+    let cache = registry::Cache::from_env().map_err(|e| Error::Model(e.to_string()))?;
+    let fast = requantise(&path, &cache.root().join("weights"))?;
+    if fast != path {
+        let (own, copy) = (path.display(), fast.display());
+        progress.say(format!("{own}: its format is slow on a CPU; using {copy} (--as-is for the original)"));
+    }
+    Ok(fast)
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

@@ -46,6 +46,10 @@ impl Cache {
         Cache { root: root.into() }
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// `LACUNA_HOME`, or `lacuna` in the platform's cache folder.
     pub fn from_env() -> Result<Cache, RegistryError> {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

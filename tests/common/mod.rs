@@ -39,7 +39,7 @@ impl Fixture {
 
     pub fn setup(&self) -> Setup {
         let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
-        Setup::new(&self.path("task.toml"), &Options { machine, ..Options::default() }).unwrap()
+        Setup::new(&self.path("task.toml"), &Options { machine, as_is: true, ..Options::default() }).unwrap()
     }
 }
 

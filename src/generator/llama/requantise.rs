@@ -76,6 +76,6 @@ fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), S
     let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     match status {
         0 => Ok(()),
-        _ => Err("cannot be converted: it is damaged, or the disk is full; RUST_LOG=llama-cpp-2=info shows llama.cpp's words".into()),
+        _ => Err("cannot be converted: it is damaged, or the disk is full; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's words".into()),
     }
 }
