@@ -38,16 +38,6 @@ pub fn max(a: &[f32]) -> f32 {
     lanes.into_iter().fold(rest, larger)
 }
 
-/// `totals` (columns) += the column sums of `x` (rows, columns).
-pub fn add_columns(x: &[f32], totals: &mut [f32]) {
-    assert!(!totals.is_empty() && x.len().is_multiple_of(totals.len()), "{} numbers in rows of {}", x.len(), totals.len());
-    for row in x.chunks_exact(totals.len()) {
-        for (total, value) in totals.iter_mut().zip(row) {
-            *total += value;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,12 +50,5 @@ mod tests {
             assert_eq!(sum2(&a, &a, |x, y| x * y), a.iter().map(|x| x * x).sum::<f32>());
             assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
-    }
-
-    #[test]
-    fn columns() {
-        let mut totals = vec![1.0, 0.0, 0.0];
-        add_columns(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &mut totals);
-        assert_eq!(totals, [6.0, 7.0, 9.0]);
     }
 }

@@ -131,7 +131,8 @@ mod tests {
         /// Shards hold every row once, in order, and none is empty; none has more than its share and one row.
         #[test]
         fn shards_cover_the_batch(lengths in prop::collection::vec(1usize..50, 1..20), n in 0usize..25) {
-            let rows: Vec<Encoded> = lengths.iter().map(|&n| Encoded { input_ids: vec![n as u32; n], token_type_ids: vec![0; n] }).collect();
+            let row = |&n: &usize| Encoded { input_ids: vec![n as u32; n], token_type_ids: vec![0; n] };
+            let rows: Vec<Encoded> = lengths.iter().map(row).collect();
             let batch = PackedBatch::from_rows(&rows.iter().collect::<Vec<_>>());
             let shards = batch.shards(n);
             prop_assert!(shards.len() == n.clamp(1, lengths.len()) && shards.iter().all(|s| s.rows() > 0));

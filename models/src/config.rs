@@ -235,3 +235,26 @@ fn ambiguous_heads(weights: &Path, hidden_size: usize) -> ModelError {
     );
     ModelError::Config { path, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_by_the_rule() {
+        let found = [128, 256, 384, 512, 520, 768, 1024].map(heads);
+        assert_eq!(found, [None, None, Some(12), Some(8), None, Some(12), Some(16)]);
+    }
+
+    #[test]
+    fn labels_in_the_order_of_their_ids() {
+        let read = |text: &str| labels(&serde_json::from_str(text).unwrap());
+        assert_eq!(read(r#"{"id2label": {"1": "b", "0": "a"}}"#), ["a", "b"]);
+        assert!(read(r#"{"id2label": {"2": "b", "0": "a"}}"#).is_empty() && read("{}").is_empty());
+    }
+
+    #[test]
+    fn rates_as_people_write_them() {
+        assert_eq!(decimal(0.1).to_string(), "0.1");
+    }
+}

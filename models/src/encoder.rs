@@ -19,6 +19,8 @@ pub struct Masks {
     pub seed: u64,
     pub step: u64,
     pub hidden: f32,
+    /// After the attention's linear layer: BERT has a dropout there, DistilBERT has none.
+    pub attention_output: f32,
     pub attention: f32,
     pub classifier: f32,
 }
@@ -39,7 +41,7 @@ impl Masks {
             Site::Embeddings => (0, self.hidden),
             Site::Classifier => (1, self.classifier),
             Site::Probabilities(layer) => (2 + 3 * layer, self.attention),
-            Site::AttentionOutput(layer) => (3 + 3 * layer, self.hidden),
+            Site::AttentionOutput(layer) => (3 + 3 * layer, self.attention_output),
             Site::Output(layer) => (4 + 3 * layer, self.hidden),
         };
         Dropout::new(self.seed, self.step, number as u64, first_row, rate)
@@ -243,8 +245,8 @@ impl Encoder<'_> {
         }
     }
 
-    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of the last hidden state of [CLS]; leaves that of the embedding sums
-    /// in `work.dembeddings`.
+    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of the last hidden state of [CLS]; leaves that of the
+    /// embedding sums in `work.dembeddings`.
     pub fn backward(&self, dcls: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
         work.scratch.d.extend_from_slice(dcls);

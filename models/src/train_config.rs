@@ -1,7 +1,7 @@
 //! The numbers of a fine-tuning run, their ranges and the schedule of the learning rate.
 
-use crate::ModelError;
 use crate::encoder::Masks;
+use crate::{Architecture, ModelError};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub struct TrainConfig {
     pub warmup_ratio: f32,
     /// Gradients of a larger L2 norm are scaled down to it.
     pub max_grad_norm: Option<f32>,
-    /// Dropout after the embeddings, the attention output and the feed-forward.
+    /// Dropout after the embeddings, the feed-forward and (BERT only) the attention output.
     pub hidden_dropout: f32,
     /// Dropout of attention probabilities.
     pub attention_dropout: f32,
@@ -64,9 +64,15 @@ impl TrainConfig {
     }
 
     /// The dropout of step `step`.
-    pub(crate) fn masks(&self, step: usize) -> Masks {
-        let (hidden, attention, classifier) = (self.hidden_dropout, self.attention_dropout, self.classifier_dropout);
-        Masks { seed: self.seed, step: step as u64, hidden, attention, classifier }
+    pub(crate) fn masks(&self, step: usize, architecture: Architecture) -> Masks {
+        Masks {
+            seed: self.seed,
+            step: step as u64,
+            hidden: self.hidden_dropout,
+            attention_output: if architecture == Architecture::Bert { self.hidden_dropout } else { 0.0 },
+            attention: self.attention_dropout,
+            classifier: self.classifier_dropout,
+        }
     }
 
     /// Whether every number is in its range; an error names the first that is not.
@@ -86,5 +92,23 @@ impl TrainConfig {
             Some((rule, _)) => Err(ModelError::Train(format!("{rule}; the configuration is {self:?}"))),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::Site;
+
+    #[test]
+    fn places_of_dropout() {
+        let config = TrainConfig { attention_dropout: 0.0, ..TrainConfig::default() };
+        let off = |architecture| {
+            let masks = config.masks(0, architecture);
+            [Site::Embeddings, Site::Probabilities(0), Site::AttentionOutput(0), Site::Output(0), Site::Classifier]
+                .map(|site| masks.at(site, 0).is_off())
+        };
+        assert_eq!(off(Architecture::Bert), [false, true, false, false, false]);
+        assert_eq!(off(Architecture::DistilBert), [false, true, true, false, false]);
     }
 }

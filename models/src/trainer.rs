@@ -128,7 +128,7 @@ impl Trainer {
 
     /// Forward and backward of every shard, each on its thread; the sum of their losses.
     fn shard_gradients(&mut self, model: &Classifier, shards: &[Shard], targets: &[f32], weights: &[f32]) -> f64 {
-        let masks = self.config.masks(self.step);
+        let masks = self.config.masks(self.step, model.config.architecture);
         let Classifier { config, layout, params, labels } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();

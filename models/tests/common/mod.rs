@@ -4,6 +4,7 @@
 use lacuna_models::{Classifier, PackedBatch};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,17 +46,29 @@ pub fn tokenizer_json() -> String {
     let mut tokens = labels(&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "good", "bad", "film"]);
     tokens.extend((tokens.len()..40).map(|i| format!("word{i}")));
     let vocab: serde_json::Map<String, serde_json::Value> = tokens.iter().enumerate().map(|(i, t)| (t.clone(), i.into())).collect();
-    let special = |i: usize| serde_json::json!({"id": i, "content": tokens[i], "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false});
-    serde_json::json!({
+    let special = |i: usize| {
+        json!({
+            "id": i, "content": tokens[i], "special": true,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    };
+    json!({
         "version": "1.0",
         "truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
-        "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "padding": {
+            "strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
+        },
         "added_tokens": (0..5).map(special).collect::<Vec<_>>(),
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true,
+        },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": null,
         "decoder": null,
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab,
+        },
     })
     .to_string()
 }
