@@ -154,7 +154,7 @@ impl SmallModel {
         let encoded = rows.iter().map(|row| self.encode(&row.text, keys.max_tokens)).collect::<Result<Vec<_>>>()?;
         let steps_per_epoch = rows.len().div_ceil(keys.batch);
         let mut model = self.base.clone();
-        let config = train_config(keys, epochs * steps_per_epoch, self.threads, seed);
+        let config = self.train_config(keys, epochs * steps_per_epoch, seed);
         let mut trainer = Trainer::new(&model, config);
         let mut best: Option<(Score, usize, Classifier)> = None;
         let mut history = Vec::new();
@@ -184,6 +184,22 @@ impl SmallModel {
         let (model, epoch) = best.map_or((model, epochs), |(_, epoch, kept)| (kept, epoch));
         Ok(Fitted { model, epoch, steps, history })
     }
+
+    fn train_config(&self, keys: &Train, total_steps: usize, seed: u64) -> TrainConfig {
+        let config = self.base.config();
+        TrainConfig {
+            lr: keys.learning_rate as f32,
+            weight_decay: keys.weight_decay as f32,
+            warmup_ratio: keys.warmup_share as f32,
+            hidden_dropout: config.hidden_dropout,
+            attention_dropout: config.attention_dropout,
+            classifier_dropout: config.classifier_dropout,
+            total_steps,
+            threads: self.threads,
+            seed: seed::derive(seed, "dropout", 0),
+            ..TrainConfig::default()
+        }
+    }
 }
 
 /// How a fit is shown.
@@ -196,16 +212,4 @@ pub struct Stage {
 pub fn epochs(keys: &Train, rows: usize) -> usize {
     let steps_per_epoch = rows.div_ceil(keys.batch).max(1);
     keys.epochs.max(keys.min_steps.div_ceil(steps_per_epoch))
-}
-
-fn train_config(keys: &Train, total_steps: usize, threads: usize, seed: u64) -> TrainConfig {
-    TrainConfig {
-        lr: keys.learning_rate as f32,
-        weight_decay: keys.weight_decay as f32,
-        warmup_ratio: keys.warmup_share as f32,
-        total_steps,
-        threads,
-        seed: seed::derive(seed, "dropout", 0),
-        ..TrainConfig::default()
-    }
 }

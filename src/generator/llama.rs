@@ -115,7 +115,7 @@ impl Llama {
         let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
             fail(
                 "llama.cpp cannot load it: it is cut off or damaged, its architecture is unknown to this build, or memory is short. \
-                  Compare its sha256 with the publisher's or fetch it again; RUST_LOG=llama-cpp-2=info shows llama.cpp's own words"
+                  Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's own words"
                     .into(),
             )
         })?;
