@@ -97,6 +97,12 @@ fn explain(error: &minijinja::Error) -> String {
     format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
 }
 
+/// What stands before the end of the last whole sentence of a text that was cut off; all of it if there is none.
+pub fn whole_sentences(text: &str) -> &str {
+    let ends = |c: char| matches!(c, '.' | '!' | '?' | '…');
+    text.rfind(ends).map_or(text, |at| &text[..at + text[at..].chars().next().map_or(0, char::len_utf8)])
+}
+
 /// The text of a completion: white space folded, a pair of quotation marks around all of it taken off.
 pub fn clean(completion: &str) -> String {
     let text = completion.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -140,6 +146,12 @@ mod tests {
         assert!(Prompts::compile(&unknown).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
         let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
         assert!(Prompts::compile(&broken).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+    }
+
+    #[test]
+    fn a_text_cut_off_keeps_its_whole_sentences() {
+        assert_eq!(whole_sentences("It begins. It goes on… and th"), "It begins. It goes on…");
+        assert_eq!(whole_sentences("It begins and th"), "It begins and th");
     }
 
     #[test]

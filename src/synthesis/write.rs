@@ -8,7 +8,7 @@ use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
 use crate::dataset::fingerprint;
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
-use crate::prompt::clean;
+use crate::prompt::{clean, whole_sentences};
 use crate::run_dir::write_json;
 use crate::seed;
 use crate::task::WritingPrompt;
@@ -55,7 +55,9 @@ impl<'a> Synthesis<'a> {
             let prompt = prompts.rationale(label).map_err(prompt_error)?;
             Ok(Planned { name: "rationale", template, prompt, label, parent: None, rationales: vec![] })
         };
-        let accept = |written: &[Written]| accept_rationales(written, template, labels, wanted);
+        let starts =
+            (0..labels).map(|label| Ok(prompts.rationale(label).map_err(prompt_error)?.answer_start)).collect::<Result<Vec<_>>>()?;
+        let accept = |written: &[Written]| accept_rationales(written, &starts, wanted);
         let count = |written: &[Written]| accept(written).iter().map(Vec::len).sum();
         let stage = Writing { journal: "rationales", title: "rationales", unit: "reasons" };
         let written = self.write(stage, wanted * labels, &plan, &count)?;
@@ -191,12 +193,12 @@ fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     drawn
 }
 
-/// The first `wanted` distinct, finished rationales of each label, each as it reads with the answer's start.
-fn accept_rationales(written: &[Written], template: &WritingPrompt, labels: usize, wanted: usize) -> Vec<Vec<String>> {
-    let mut accepted = vec![Vec::new(); labels];
+/// The first `wanted` distinct, finished rationales of each label, each as it reads after its label's start of the answer.
+fn accept_rationales(written: &[Written], starts: &[String], wanted: usize) -> Vec<Vec<String>> {
+    let mut accepted = vec![Vec::new(); starts.len()];
     let mut seen = HashSet::new();
     for row in written {
-        let text = clean(&format!("{}{}", template.answer_start, row.text));
+        let text = clean(&format!("{}{}", starts[row.label], row.text));
         let long_enough = clean(&row.text).split_whitespace().count() >= 3;
         let new = seen.insert((row.label, fingerprint(&text)));
         if new && long_enough && row.finish != Finish::Length && accepted[row.label].len() < wanted {
@@ -214,7 +216,8 @@ fn verify_row(
     rationales: &[Vec<String>],
     labels: usize,
 ) -> Result<SyntheticRow, Rejection> {
-    let text = clean(&row.text);
+    let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
+    let text = clean(text);
     let reasons: Vec<&str> = row.rationales.iter().map(|&i| rationales[row.label][i].as_str()).collect();
     verifier.accept(&text, row.finish, &reasons)?;
     let target = TrainRow::hard(&text, row.label, labels).target;

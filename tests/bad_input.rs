@@ -1,0 +1,164 @@
+//! Bad input: one message that says what, where and what to do, the documented exit code, nothing half-written.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::Fixture;
+
+fn lacuna(fixture: &Fixture, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
+    command.current_dir(fixture.folder.path()).args(arguments).env("LACUNA_HOME", fixture.path("home")).env("LACUNA_AS_IS", "true");
+    command.output().unwrap()
+}
+
+/// Runs the fixture's task and demands this exit code, these words on standard error, and an empty standard output.
+fn refused(fixture: &Fixture, code: i32, words: &[&str]) {
+    let output = lacuna(fixture, &["run", "task.toml"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    for word in words {
+        assert!(error.contains(word), "{error:?} should contain {word:?}");
+    }
+    assert!(output.stdout.is_empty() && !error.contains("panicked"), "{error}");
+    assert_eq!(error.trim().lines().filter(|line| line.starts_with("lacuna:")).count(), 1, "{error}");
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in {}", path.display());
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+/// A fixture with one thing changed in its task file.
+fn task(from: &str, to: &str) -> Fixture {
+    let fixture = Fixture::new();
+    replace(&fixture.path("task.toml"), from, to);
+    fixture
+}
+
+/// A fixture with a third gold row that is `line`.
+fn gold(line: &[u8]) -> Fixture {
+    let fixture = Fixture::new();
+    let content = std::fs::read(fixture.path("gold.jsonl")).unwrap();
+    let mut lines: Vec<&[u8]> = content.split(|&b| b == b'\n').collect();
+    lines[2] = line;
+    std::fs::write(fixture.path("gold.jsonl"), lines.join(&b'\n')).unwrap();
+    fixture
+}
+
+#[test]
+fn task_files() {
+    let line = |needle: &str| common::TASK[..common::TASK.find(needle).unwrap()].matches('\n').count() + 1;
+    let at = |needle: &str| format!("task.toml:{}: ", line(needle));
+    refused(&task("rows = 24", "rovs = 24"), 3, &[&at("rows = 24"), "unknown field `rovs`"]);
+    refused(&task("rows = 24", "rows = -1"), 3, &[&at("rows = 24"), "invalid value"]);
+    refused(&task("rows = 24", "rows = 24 24"), 3, &["task.toml:"]);
+    refused(&task("batch = 8", "batch = 0"), 3, &[&at("batch = 8"), "train.batch: must be at least 1"]);
+    refused(&task("name = \"positive\"", "name = \"negative\""), 3, &["labels: \"negative\" is there twice"]);
+    refused(&task(", { name = \"positive\" }", ""), 3, &["labels: at least two labels are needed"]);
+    refused(&task("Why {{ label }}?", "Why {{ lable }}?"), 3, &["prompts.rationale: line 1 of the template"]);
+    refused(&task("Why {{ label }}?", "Why {{ label }?"), 3, &["prompts.rationale: line 1 of the template"]);
+    refused(&task("positive = \" positive\"", "good = \" good\""), 3, &["words must have one entry for each label's name"]);
+    let fixture = Fixture::new();
+    std::fs::remove_file(fixture.path("task.toml")).unwrap();
+    refused(&fixture, 6, &["cannot read task.toml", "No such file"]);
+}
+
+#[test]
+fn gold_rows() {
+    refused(&gold(br#"{"label": "positive"}"#), 3, &["gold.jsonl:3: field \"text\" is missing"]);
+    refused(&gold(br#"{"text": "x"}"#), 3, &["gold.jsonl:3: field \"label\" is missing"]);
+    refused(&gold(br#"{"text": "x", "label": "nice"}"#), 3, &["gold.jsonl:3: field \"label\" is \"nice\"; the task's labels are"]);
+    refused(&gold(br#"{"text": " ", "label": "positive"}"#), 3, &["gold.jsonl:3: field \"text\" is empty"]);
+    refused(&gold(br#"{"text": "x", "label": 1}"#), 3, &["gold.jsonl:3: field \"label\" must be a string, not a number"]);
+    refused(&gold(b"{\"text\": \"\xff\xfe\", \"label\": \"positive\"}"), 3, &["gold.jsonl:3: not UTF-8"]);
+    refused(&gold(b"text,label"), 3, &["gold.jsonl:3: not JSON"]);
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("gold.jsonl"), "").unwrap();
+    refused(&fixture, 3, &["gold.jsonl: no rows"]);
+    std::fs::write(fixture.path("gold.jsonl"), "{\"text\": \"a\", \"label\": \"positive\"}\n{\"text\": \"b\", \"label\": \"positive\"}").unwrap();
+    refused(&fixture, 3, &["gold.jsonl: label \"negative\" has 0 gold rows; it needs at least 2"]);
+    refused(&task("gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\ngold_rows = 41"), 3, &["gold_rows asks for 41 rows, there are 40"]);
+}
+
+#[test]
+fn a_row_in_two_splits() {
+    let fixture = Fixture::new();
+    let first = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap().lines().next().unwrap().to_string();
+    let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
+    std::fs::write(fixture.path("test.jsonl"), format!("{test}{first}\n")).unwrap();
+    refused(&fixture, 3, &["test.jsonl:31: this test row is also in gold.jsonl, line 1"]);
+    assert!(!fixture.path("runs").exists());
+}
+
+#[test]
+fn generators() {
+    refused(&task("\"generator.gguf\"", "\"no.gguf\""), 4, &["no.gguf"]);
+    refused(&task("\"generator.gguf\"", "\"smollm2-135m-instruct\""), 4, &["lacuna fetch smollm2-135m-instruct"]);
+    let fixture = Fixture::new();
+    for content in [&b""[..], b"scripted", b"GGUF\x03\x00\x00\x00", &[7; 5000]] {
+        std::fs::write(fixture.path("generator.gguf"), content).unwrap();
+        let _ = std::fs::remove_dir_all(fixture.path("runs"));
+        refused(&fixture, 4, &["generator.gguf"]);
+    }
+    std::fs::remove_file(fixture.path("generator.gguf")).unwrap();
+    std::fs::create_dir(fixture.path("generator.gguf")).unwrap();
+    refused(&fixture, 4, &["generator.gguf"]);
+}
+
+#[test]
+fn small_models() {
+    let broken = |file: &str, content: Option<&[u8]>, words: &[&str]| {
+        let fixture = Fixture::new();
+        let path = fixture.path("small").join(file);
+        match content {
+            Some(content) => std::fs::write(path, content).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+        refused(&fixture, 4, words);
+    };
+    let whole = std::fs::read(Fixture::new().path("small/model.safetensors")).unwrap();
+    broken("model.safetensors", None, &["model.safetensors"]);
+    broken("model.safetensors", Some(&whole[..whole.len() / 2]), &["model.safetensors"]);
+    broken("model.safetensors", Some(b"not one"), &["model.safetensors"]);
+    broken("tokenizer.json", None, &["tokenizer.json"]);
+    broken("tokenizer.json", Some(b"{}"), &["tokenizer.json"]);
+    broken("config.json", Some(br#"{"model_type": "gpt2"}"#), &["config.json", "gpt2"]);
+}
+
+#[test]
+fn a_run_folder_that_cannot_be_written() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("runs"), "a file").unwrap();
+    refused(&fixture, 6, &["cannot make the folder runs/tiny"]);
+}
+
+#[test]
+fn the_command_line() {
+    let fixture = Fixture::new();
+    assert_eq!(lacuna(&fixture, &["run"]).status.code(), Some(2));
+    assert_eq!(lacuna(&fixture, &["run", "task.toml", "--targets", "firm"]).status.code(), Some(2));
+    let help = lacuna(&fixture, &["--help"]);
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Exit codes"));
+}
+
+/// `/dev/full` takes no byte: what stands for a full disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk() {
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(fixture.path("runs/tiny/journal")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", fixture.path("runs/tiny/journal/rationales.jsonl")).unwrap();
+    let error = fixture.setup().run(&fixture.path("runs/tiny"), &[], &mut common::boxed(common::scripted())).unwrap_err();
+    assert_eq!(error.exit_code(), 6, "{error}");
+}
+
+#[test]
+fn predict_refuses_a_folder_that_is_no_model() {
+    let fixture = Fixture::new();
+    let output = lacuna(&fixture, &["predict", "nowhere"]);
+    assert_eq!(output.status.code(), Some(6));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read nowhere/config.json"));
+}
