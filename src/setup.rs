@@ -106,6 +106,9 @@ impl Setup {
             refuse_overlap(&gold, &gold_path, rows, path)?;
         }
         let generator_path = find_model(&task.models.generator, task_path)?;
+        if !generator_path.is_file() {
+            return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
+        }
         let generator_path =
             if options.as_is { generator_path } else { fast_weights(generator_path, options.machine.gpu_layers, progress)? };
         let small_path = find_model(&task.models.small, task_path)?;
@@ -237,7 +240,7 @@ fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)
 
 /// On a CPU, a copy of the generator in a format that has a fast matrix product, if its own has none; made once, in the cache.
 fn fast_weights(path: PathBuf, gpu_layers: u32, progress: Progress) -> Result<PathBuf> {
-    if gpu_layers > 0 || !path.is_file() {
+    if gpu_layers > 0 {
         return Ok(path);
     }
     let cache = registry::Cache::from_env().map_err(|e| Error::Model(e.to_string()))?;

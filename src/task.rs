@@ -358,11 +358,11 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line() {
         let line_of = |needle: &str| MOVIES[..MOVIES.find(needle).unwrap()].matches('\n').count() + 1;
         for (from, to, expected) in [
-            ("rows = 800", "rows = \"many\"", "invalid type: string"),
-            ("rows = 800", "rowz = 800", "unknown field `rowz`"),
-            ("rows = 800", "rows = 1", "seed.rows: must be at least one for each label"),
-            ("top_p = 0.95", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
-            ("select_share = 0.5", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
+            ("rows = 500", "rows = \"many\"", "invalid type: string"),
+            ("rows = 500", "rowz = 800", "unknown field `rowz`"),
+            ("rows = 500", "rows = 1", "seed.rows: must be at least one for each label"),
+            ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
+            ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
             ("rationales_per_example = 2", "rationales_per_example = 12", "seed.rationales_per_example: must be at least 1"),
         ] {

@@ -185,6 +185,14 @@ impl SmallModel {
         Ok(Fitted { model, epoch, steps, history })
     }
 
+    /// Saves `model` with this tokenizer into `folder`, as transformers opens it.
+    pub fn save(&self, model: &Classifier, folder: &Path) -> Result<()> {
+        model.save(folder, &self.encoder).map_err(|error| match error {
+            lacuna_models::ModelError::File { path, source } => Error::Io { doing: "write", path, source },
+            other => Error::Failed(other.to_string()),
+        })
+    }
+
     fn train_config(&self, keys: &Train, total_steps: usize, seed: u64) -> TrainConfig {
         let config = self.base.config();
         TrainConfig {

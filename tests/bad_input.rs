@@ -78,7 +78,8 @@ fn gold_rows() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path("gold.jsonl"), "").unwrap();
     refused(&fixture, 3, &["gold.jsonl: no rows"]);
-    std::fs::write(fixture.path("gold.jsonl"), "{\"text\": \"a\", \"label\": \"positive\"}\n{\"text\": \"b\", \"label\": \"positive\"}").unwrap();
+    std::fs::write(fixture.path("gold.jsonl"), "{\"text\": \"a\", \"label\": \"positive\"}\n{\"text\": \"b\", \"label\": \"positive\"}")
+        .unwrap();
     refused(&fixture, 3, &["gold.jsonl: label \"negative\" has 0 gold rows; it needs at least 2"]);
     refused(&task("gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\ngold_rows = 41"), 3, &["gold_rows asks for 41 rows, there are 40"]);
 }
@@ -144,15 +145,19 @@ fn the_command_line() {
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Exit codes"));
 }
 
-/// `/dev/full` takes no byte: what stands for a full disk.
+/// No file may grow beyond 1 kB: what stands for a full disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk() {
     let fixture = Fixture::new();
-    std::fs::create_dir_all(fixture.path("runs/tiny/journal")).unwrap();
-    std::os::unix::fs::symlink("/dev/full", fixture.path("runs/tiny/journal/rationales.jsonl")).unwrap();
-    let error = fixture.setup().run(&fixture.path("runs/tiny"), &[], &mut common::boxed(common::scripted())).unwrap_err();
-    assert_eq!(error.exit_code(), 6, "{error}");
+    let line = format!("trap '' XFSZ; ulimit -f 1; exec {} run task.toml --quiet", env!("CARGO_BIN_EXE_lacuna"));
+    let mut command = Command::new("bash");
+    let output = command.current_dir(fixture.folder.path()).args(["-c", &line]).env("LACUNA_AS_IS", "true").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    assert!(error.contains("lacuna: cannot write runs/tiny/manifest.json"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(fixture.path("runs/tiny")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name == "journal" || name == "lock"), "{left:?}");
 }
 
 #[test]

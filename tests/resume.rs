@@ -5,11 +5,33 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{Fixture, boxed, scripted};
+use common::{BAD, Fixture, GOOD, text};
+use lacuna::generator::scripted::Scripted;
+use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
+use lacuna::setup::{Machine, Options, Setup};
 use lacuna::synthesis::Method;
 use serde_json::Value;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+
+/// Writes by the label in the prompt and the request's seed; judges by the words in the text.
+fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
+    let score = |request: &ScoreRequest| {
+        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
+        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
+    };
+    Scripted::new(complete, score)
+}
+
+fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
+    Some(Box::new(generator))
+}
+
+fn setup(fixture: &Fixture) -> Setup {
+    let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
+    Setup::new(&fixture.path("task.toml"), &Options { machine, as_is: true, ..Options::default() }).unwrap()
+}
 
 fn json_lines(path: &Path) -> Vec<Value> {
     let content = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -37,7 +59,7 @@ fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     let fixture = Fixture::new();
-    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    let (setup, run) = (setup(&fixture), fixture.path("run"));
     let delivery = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
     let manifest: Value = serde_json::from_slice(&std::fs::read(run.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["stage"], "done");
@@ -67,7 +89,7 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
 #[test]
 fn a_crash_after_any_answer_changes_nothing() {
     let fixture = Fixture::new();
-    let (setup, whole) = (fixture.setup(), fixture.path("whole"));
+    let (setup, whole) = (setup(&fixture), fixture.path("whole"));
     setup.run(&whole, &METHODS, &mut boxed(scripted())).unwrap();
     let expected = content(&whole);
     for crash in [0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115] {
@@ -93,7 +115,7 @@ fn sorted(lines: &[u8]) -> Vec<&[u8]> {
 #[test]
 fn a_torn_row_and_temporary_leftovers_do_no_harm() {
     let fixture = Fixture::new();
-    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    let (setup, run) = (setup(&fixture), fixture.path("run"));
     setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(20))).unwrap_err();
     let journal = run.join("journal/round-0.jsonl");
     let mut torn = std::fs::read(&journal).unwrap_or_default();
@@ -113,7 +135,7 @@ fn a_torn_row_and_temporary_leftovers_do_no_harm() {
 #[test]
 fn a_finished_run_is_only_read() {
     let fixture = Fixture::new();
-    let (setup, run) = (fixture.setup(), fixture.path("run"));
+    let (setup, run) = (setup(&fixture), fixture.path("run"));
     let first = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
     let again = setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(0))).unwrap();
     assert_eq!(first, again);
@@ -123,11 +145,11 @@ fn a_finished_run_is_only_read() {
 #[test]
 fn nothing_that_is_decided_sees_the_test_rows() {
     let fixture = Fixture::new();
-    fixture.setup().run(&fixture.path("one"), &METHODS, &mut boxed(scripted())).unwrap();
+    setup(&fixture).run(&fixture.path("one"), &METHODS, &mut boxed(scripted())).unwrap();
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
     let swapped = test.replace("\"positive\"", "\"x\"").replace("\"negative\"", "\"positive\"").replace("\"x\"", "\"negative\"");
     std::fs::write(fixture.path("test.jsonl"), swapped).unwrap();
-    fixture.setup().run(&fixture.path("two"), &METHODS, &mut boxed(scripted())).unwrap();
+    setup(&fixture).run(&fixture.path("two"), &METHODS, &mut boxed(scripted())).unwrap();
     let (one, two) = (content(&fixture.path("one")), content(&fixture.path("two")));
     for (name, bytes) in one.iter().filter(|(name, _)| !["manifest.json", "summary.json"].contains(&name.as_str())) {
         assert_eq!(Some(bytes), two.get(name), "{name}");
@@ -139,10 +161,10 @@ fn nothing_that_is_decided_sees_the_test_rows() {
 fn changed_inputs_are_refused_by_name() {
     let fixture = Fixture::new();
     let run = fixture.path("run");
-    fixture.setup().run(&run, &METHODS, &mut boxed(scripted().failing_after(10))).unwrap_err();
+    setup(&fixture).run(&run, &METHODS, &mut boxed(scripted().failing_after(10))).unwrap_err();
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     std::fs::write(fixture.path("task.toml"), task.replace("rows = 24", "rows = 25")).unwrap();
-    let error = fixture.setup().run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
+    let error = setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
     assert!(error.to_string().contains("task.seed.rows: was 24, is 25"), "{error}");
     assert_eq!(error.exit_code(), 5);
 }
@@ -150,7 +172,7 @@ fn changed_inputs_are_refused_by_name() {
 #[test]
 fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
     let fixture = Fixture::new();
-    let mut setup = fixture.setup();
+    let mut setup = setup(&fixture);
     setup.task.seed.rationales = 0;
     setup.task.extrapolate.max_rounds = 0;
     setup.task.targets.kind = lacuna::task::TargetKind::Hard;

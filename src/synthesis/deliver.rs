@@ -94,8 +94,7 @@ impl Synthesis<'_> {
         for &method in methods {
             let (model, mut result) = self.model_of(method, best)?;
             if method == delivered {
-                let failed = |e: lacuna_models::ModelError| Error::Failed(e.to_string());
-                replace_folder(&self.run.join("model"), |new| model.save(new, &self.inputs.small.encoder).map_err(failed))?;
+                replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&model, new))?;
             }
             if let Some(test) = self.inputs.test {
                 let texts: Vec<&str> = test.iter().map(|row| row.text.as_str()).collect();

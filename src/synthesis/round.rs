@@ -80,8 +80,7 @@ impl Synthesis<'_> {
         };
         write_json_lines(&folder.join("predictions.jsonl"), rows.map(prediction))?;
         write_json(&folder.join("metrics.json"), &serde_json::json!({"round": record, "select_by_epoch": fitted.history}))?;
-        let save_error = |e: lacuna_models::ModelError| Error::Failed(e.to_string());
-        replace_folder(&folder.join("model"), |new| fitted.model.save(new, &self.inputs.small.encoder).map_err(save_error))
+        replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
     }
 
     /// The errors of a finished round.

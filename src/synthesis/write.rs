@@ -146,8 +146,8 @@ impl<'a> Synthesis<'a> {
         let (mut journal, mut written) = self.run.journal::<Written>(stage.journal)?;
         written.sort_by_key(|row| row.id);
         let mut bar = self.inputs.progress.stage(stage.title, stage.unit, wanted, written.len().min(wanted));
-        let (mut planned, mut accepted) = (wanted, 0);
-        while accepted < wanted && planned <= wanted * ATTEMPTS + 16 {
+        let mut planned = wanted;
+        loop {
             let done: HashSet<u64> = written.iter().map(|row| row.id).collect();
             let missing: Vec<u64> = (0..planned as u64).filter(|id| !done.contains(id)).collect();
             let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, plan)).collect::<Result<Vec<_>>>()?;
@@ -162,11 +162,16 @@ impl<'a> Synthesis<'a> {
             })?;
             journal.sync()?;
             written.sort_by_key(|row| row.id);
-            accepted = count(&written).min(wanted);
+            // A crash may have left answers of the next wave; they count when their wave does, so that its end is the same.
+            let of_this_wave = written.partition_point(|row| row.id < planned as u64);
+            let accepted = count(&written[..of_this_wave]).min(wanted);
+            if accepted == wanted || planned > wanted * ATTEMPTS {
+                bar.finish(&format!("{accepted} accepted"));
+                written.truncate(of_this_wave);
+                return Ok(written);
+            }
             planned += (wanted - accepted).max(8);
         }
-        bar.finish(&format!("{accepted} accepted"));
-        Ok(written)
     }
 
     /// A request, and its journal row as far as it is known before it is written.

@@ -1,14 +1,10 @@
-//! A task small enough for a test: a tiny BERT, made-up gold rows, a scripted generator.
+//! A task small enough for a test: a tiny BERT and made-up gold rows.
 
 use std::path::{Path, PathBuf};
 
-use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
-use lacuna::setup::{Machine, Options, Setup};
-
 /// Words that the tiny tokenizer knows, a third of them telling.
-const GOOD: [&str; 6] = ["warm", "funny", "fine", "bright", "moving", "rich"];
-const BAD: [&str; 6] = ["cold", "dull", "weak", "bleak", "flat", "poor"];
+pub const GOOD: [&str; 6] = ["warm", "funny", "fine", "bright", "moving", "rich"];
+pub const BAD: [&str; 6] = ["cold", "dull", "weak", "bleak", "flat", "poor"];
 const PLAIN: [&str; 8] = ["film", "plot", "cast", "scene", "story", "ending", "music", "script"];
 
 /// A folder with everything a run needs.
@@ -36,15 +32,10 @@ impl Fixture {
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
-
-    pub fn setup(&self) -> Setup {
-        let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
-        Setup::new(&self.path("task.toml"), &Options { machine, as_is: true, ..Options::default() }).unwrap()
-    }
 }
 
 /// Text a person could have written for the label, different for each number.
-fn text(good: bool, number: u64) -> String {
+pub fn text(good: bool, number: u64) -> String {
     let pick = |words: &[&str], shift: u64| words[((number >> shift) % words.len() as u64) as usize].to_string();
     let words = if good { &GOOD } else { &BAD };
     format!("{} {} and {} {} {}", pick(words, 0), pick(&PLAIN, 3), pick(words, 7), pick(&PLAIN, 11), number)
@@ -58,20 +49,6 @@ fn rows(first: u64, count: u64) -> String {
         serde_json::json!({"text": text(good, first + i), "label": label}).to_string() + "\n"
     };
     (0..count).map(row).collect()
-}
-
-/// Writes by the label in the prompt and the request's seed; judges by the words in the text.
-pub fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
-    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let score = |request: &ScoreRequest| {
-        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
-        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
-    };
-    Scripted::new(complete, score)
-}
-
-pub fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
-    Some(Box::new(generator))
 }
 
 fn tokenizer() -> String {

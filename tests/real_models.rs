@@ -1,0 +1,120 @@
+//! The loop with the real generator and the real small model, killed at three moments on its way.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The models and gold data that `make test` fetches; `None`, loudly, where they are not.
+fn fetched() -> Option<(PathBuf, PathBuf, PathBuf)> {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let all = (of("LACUNA_TEST_GGUF"), of("LACUNA_TEST_ENCODER"), of("LACUNA_TEST_GOLD"));
+    match all {
+        (Some(gguf), Some(encoder), Some(gold)) => Some((gguf, encoder, gold)),
+        _ => {
+            eprintln!("SKIPPED: LACUNA_TEST_GGUF, LACUNA_TEST_ENCODER and LACUNA_TEST_GOLD are not all set");
+            None
+        }
+    }
+}
+
+/// The task that ships, made small: the seed has 24 rows, one round adds 6, 60 test rows.
+fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
+    let mut task: toml::Table = include_str!("../tasks/movie-sentiment.toml").parse().unwrap();
+    let mut set = |table: &str, key: &str, value: toml::Value| drop(task[table].as_table_mut().unwrap().insert(key.into(), value));
+    set("data", "gold", "gold.jsonl".into());
+    set("data", "test", "test.jsonl".into());
+    set("data", "gold_rows", 40.into());
+    set("models", "generator", gguf.display().to_string().into());
+    set("models", "small", encoder.display().to_string().into());
+    set("seed", "rationales", 3.into());
+    set("seed", "rows", 24.into());
+    set("extrapolate", "rows", 6.into());
+    set("extrapolate", "max_rounds", 1.into());
+    set("train", "min_steps", 0.into());
+    std::fs::write(folder.join("task.toml"), task.to_string()).unwrap();
+    let every = |nth: usize, file: &str| {
+        let content = std::fs::read_to_string(gold.join(file)).unwrap();
+        std::fs::write(folder.join(file), content.lines().step_by(nth).collect::<Vec<_>>().join("\n")).unwrap();
+    };
+    every(40, "gold.jsonl");
+    every(50, "test.jsonl");
+}
+
+fn start(folder: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
+    command.current_dir(folder).args(["run", "task.toml", "--run", "run", "--quiet"]).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn rows_in(journal: &Path) -> usize {
+    std::fs::read(journal).map_or(0, |content| content.iter().filter(|&&b| b == b'\n').count())
+}
+
+/// Starts the run and kills it, as `kill -9` does, once the journal has that many rows.
+fn kill_at(folder: &Path, journal: &str, rows: usize) {
+    let mut child = start(folder);
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while rows_in(&folder.join("run/journal").join(journal)) < rows {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {journal} had {rows} rows");
+        assert!(Instant::now() < deadline, "{journal} never had {rows} rows");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn killed_three_times_it_ends_as_if_undisturbed() {
+    let Some((gguf, encoder, gold)) = fetched() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_task(path, &gguf, &encoder, &gold);
+    kill_at(path, "judge-gold.jsonl", 1);
+    kill_at(path, "round-0.jsonl", 5);
+    kill_at(path, "judge-0.jsonl", 10);
+
+    let second = {
+        let first = start(path);
+        std::thread::sleep(Duration::from_secs(3));
+        let second = start(path).wait_with_output().unwrap();
+        let output = first.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(table.contains("| S3 + gold ") && table.contains("accuracy on 60 test rows"), "{table}");
+        second
+    };
+    // Refused while the first works; had the first been done by then, it would only have read the summary.
+    assert!(second.status.code() == Some(5) || second.status.success());
+
+    let rows = json_lines(&path.join("run/dataset.jsonl"));
+    let manifest: Value = serde_json::from_slice(&std::fs::read(path.join("run/manifest.json")).unwrap()).unwrap();
+    let rounds = manifest["rounds"].as_array().unwrap();
+    assert_eq!(rows.len() as u64, 24 + 6 * manifest["best_round"].as_u64().unwrap());
+    assert!(rounds.iter().all(|r| r["accepted"] == if r["round"] == 0 { 24 } else { 6 }), "{rounds:?}");
+    for journal in ["rationales.jsonl", "judge-gold.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
+        let ids: Vec<u64> = json_lines(&path.join("run/journal").join(journal)).iter().map(|row| row["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "{journal} has a row twice");
+    }
+    predicts(&path.join("run/model"));
+}
+
+fn predicts(model: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
+    let mut child = command.args(["predict", "--logits"]).arg(model).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all("A warm and funny film.\nDull.\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let rows: Vec<Value> = String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let label = row["label"].as_str().unwrap();
+        assert!(["negative", "positive"].contains(&label) && row["probability"].as_f64().unwrap() >= 0.5);
+        assert_eq!(row["logits"].as_array().unwrap().len(), 2);
+    }
+}
