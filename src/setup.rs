@@ -113,15 +113,12 @@ impl Setup {
             if options.as_is { generator_path } else { fast_weights(generator_path, options.machine.gpu_layers, progress)? };
         let small_path = find_model(&task.models.small, task_path)?;
         let small = SmallModel::load(&small_path, &labels, options.seed, options.machine.threads())?;
-        let mut sums = BTreeMap::new();
-        let mut sum = |name: &str, path: &Path| Ok::<_, Error>(drop(sums.insert(format!("sha256.{name}"), json!(sha256_file(path)?))));
-        sum("gold", &gold_path)?;
-        sum("generator", &generator_path)?;
-        sum("small model", &small_path.join("model.safetensors"))?;
-        sum("small model's tokenizer", &small_path.join("tokenizer.json"))?;
-        if let Some((path, _)) = &test {
-            sum("test", path)?;
-        }
+        let mut files = vec![("gold", gold_path.clone()), ("generator", generator_path.clone())];
+        files.push(("small model", small_path.join("model.safetensors")));
+        files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
+        files.extend(test.iter().map(|(path, _)| ("test", path.clone())));
+        let sum = |(name, path): (&str, PathBuf)| Ok((format!("sha256.{name}"), json!(sha256_file(&path)?)));
+        let sums = files.into_iter().map(sum).collect::<Result<_>>()?;
         Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), gold_path, gold, test, generator_path, sums, small })
     }
 
