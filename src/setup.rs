@@ -76,7 +76,7 @@ pub struct Setup {
     pub machine: Machine,
     gold_path: PathBuf,
     gold: Vec<GoldRow>,
-    test: Option<(PathBuf, Vec<GoldRow>)>,
+    test: Test,
     generator_path: PathBuf,
     /// SHA-256 of data and models, by what they are.
     sums: BTreeMap<String, Value>,
@@ -97,14 +97,8 @@ impl Setup {
         let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
         Prompts::compile(&task).map_err(task_error)?;
         let progress = options.machine.progress();
-        let labels = task.label_names();
         let (gold_path, test_path) = find_data(&task, task_path)?;
-        let gold = read(&gold_path, &labels, progress)?;
-        let test = test_path.map(|path| Ok::<_, Error>((read(&path, &labels, progress)?, path))).transpose()?;
-        let test = test.map(|(rows, path)| (path, rows));
-        if let Some((path, rows)) = &test {
-            refuse_overlap(&gold, &gold_path, rows, path)?;
-        }
+        let (gold, test) = read_data(&gold_path, test_path, &task.label_names(), progress)?;
         let generator_path = find_model(&task.models.generator, task_path)?;
         if !generator_path.is_file() {
             return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
@@ -112,7 +106,7 @@ impl Setup {
         let generator_path =
             if options.as_is { generator_path } else { fast_weights(generator_path, options.machine.gpu_layers, progress)? };
         let small_path = find_model(&task.models.small, task_path)?;
-        let small = SmallModel::load(&small_path, &labels, options.seed, options.machine.threads())?;
+        let small = SmallModel::load(&small_path, &task.label_names(), options.seed, options.machine.threads())?;
         let mut files = vec![("gold", gold_path.clone()), ("generator", generator_path.clone())];
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
@@ -222,6 +216,18 @@ fn read(path: &Path, labels: &[String], progress: Progress) -> Result<Vec<GoldRo
         progress.say(format!("{}: {repeated} rows repeat an earlier text and are left out", path.display()));
     }
     Ok(rows)
+}
+
+/// The test rows, and the file they are from.
+type Test = Option<(PathBuf, Vec<GoldRow>)>;
+
+/// The gold rows and the test rows, none of them in both.
+fn read_data(gold_path: &Path, test_path: Option<PathBuf>, labels: &[String], progress: Progress) -> Result<(Vec<GoldRow>, Test)> {
+    let gold = read(gold_path, labels, progress)?;
+    let Some(test_path) = test_path else { return Ok((gold, None)) };
+    let test = read(&test_path, labels, progress)?;
+    refuse_overlap(&gold, gold_path, &test, &test_path)?;
+    Ok((gold, Some((test_path, test))))
 }
 
 /// The gold file, and the test file if there is one.
