@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// Where progress goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,13 @@ impl Progress {
             Progress::Bars => ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)),
             _ => ProgressBar::hidden(),
         };
-        let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{per_sec}}  {{eta}} left");
-        bar.set_style(ProgressStyle::with_template(&style).expect("the template is ours").progress_chars("━╸─"));
+        let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{rate}}  {{eta}} left");
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing into the line that is being drawn cannot fail.
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        };
+        let style = ProgressStyle::with_template(&style).expect("the template is ours").with_key("rate", rate);
+        bar.set_style(style.progress_chars("━╸─"));
         bar.set_prefix(name.clone());
         bar.set_position(done as u64);
         bar.reset_eta();
@@ -66,6 +71,12 @@ impl StageBar {
     pub fn step(&mut self, steps: usize) {
         self.count += steps;
         self.bar.set_position(self.count as u64);
+    }
+
+    /// There turns out to be more to do.
+    pub fn extend_to(&mut self, total: usize) {
+        self.total = self.total.max(total);
+        self.bar.set_length(self.total as u64);
     }
 
     /// Ends the stage with a line that stays; `outcome` says what came of it.

@@ -145,9 +145,10 @@ impl<'a> Synthesis<'a> {
     ) -> Result<Vec<Written>> {
         let (mut journal, mut written) = self.run.journal::<Written>(stage.journal)?;
         written.sort_by_key(|row| row.id);
-        let mut bar = self.inputs.progress.stage(stage.title, stage.unit, wanted, written.len().min(wanted));
+        let mut bar = self.inputs.progress.stage(stage.title, stage.unit, wanted, written.len());
         let mut planned = wanted;
         loop {
+            bar.extend_to(planned);
             let done: HashSet<u64> = written.iter().map(|row| row.id).collect();
             let missing: Vec<u64> = (0..planned as u64).filter(|id| !done.contains(id)).collect();
             let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, plan)).collect::<Result<Vec<_>>>()?;
