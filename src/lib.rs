@@ -16,6 +16,7 @@ pub mod report;
 pub mod run_dir;
 pub mod seed;
 pub mod setup;
+pub mod sha256;
 pub mod soft_targets;
 pub mod split;
 pub mod synthesis;

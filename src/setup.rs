@@ -13,7 +13,8 @@ use crate::manifest::{Manifest, Splits, flatten};
 use crate::progress::Progress;
 use crate::prompt::Prompts;
 use crate::registry;
-use crate::run_dir::{RunDir, sha256_file};
+use crate::run_dir::RunDir;
+use crate::sha256::sha256_of;
 use crate::split::{Split, divide, sample};
 use crate::synthesis::{Delivery, Inputs, Limits, Method, Stage, Synthesis};
 use crate::task::{TargetKind, Task};
@@ -111,7 +112,10 @@ impl Setup {
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(test.iter().map(|(path, _)| ("test", path.clone())));
-        let sum = |(name, path): (&str, PathBuf)| Ok((format!("sha256.{name}"), json!(sha256_file(&path)?)));
+        let sum = |(name, path): (&str, PathBuf)| {
+            let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
+            Ok((format!("sha256.{name}"), json!(sum)))
+        };
         let sums = files.into_iter().map(sum).collect::<Result<_>>()?;
         Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), gold_path, gold, test, generator_path, sums, small })
     }

@@ -7,8 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use lacuna::fetch::{Converted, FetchError, Fetcher, Progress};
-use lacuna::registry::cache::{Check, hex};
+use lacuna::registry::cache::Check;
 use lacuna::registry::{Cache, Entry, Registry, RegistryError};
+use lacuna::sha256::hex;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

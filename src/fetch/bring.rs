@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::{FetchError, Fetcher, Progress, SourceError, archive, hub, pip};
-use crate::registry::cache::{hex, keep, unfinished, unfinished_folder};
+use crate::registry::cache::{keep, unfinished, unfinished_folder};
 use crate::registry::{File, Source};
+use crate::sha256::hex;
 
 /// Brings the files of one entry; a package that holds several of them is downloaded once.
 pub struct Bring<'a> {

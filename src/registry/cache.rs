@@ -8,12 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::sha256::{hex, sha256_of};
 
 use super::{Convert, Entry, File, Kind, RegistryError};
 
@@ -230,22 +232,4 @@ fn size_and_time(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(path)?;
     let since_1970 = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok((metadata.len(), since_1970.as_nanos() as u64))
-}
-
-/// The sha256 of a file in lower case hexadecimal digits.
-pub fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut sum = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(hex(sum.finalize())),
-            n => sum.update(&block[..n]),
-        }
-    }
-}
-
-/// Bytes as lower case hexadecimal digits.
-pub fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,12 +2,11 @@
 
 use super::gguf;
 use crate::generator::GenerateError;
+use crate::sha256::sha256_of;
 use llama_cpp_2::gguf::GgufContext;
 use llama_cpp_sys_2 as sys;
-use sha2::{Digest, Sha256};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 /// A model that is as fast as its bits allow: the file itself, or a copy of it in `cache_dir` with other weights.
@@ -53,14 +52,8 @@ fn faster_format(path: &Path) -> Result<Option<(sys::llama_ftype, &'static str)>
 
 /// For example `model.1f0c…9a.Q4_0.gguf`, with the first 16 hex digits of the source's sha256.
 fn cached_name(path: &Path, format: &str) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    while let bytes @ [_, ..] = file.fill_buf()? {
-        hasher.update(bytes);
-        let read = bytes.len();
-        file.consume(read);
-    }
-    let digits: String = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let sum = sha256_of(path)?;
+    let digits = &sum[..16];
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     Ok(format!("{stem}.{digits}.{format}.gguf"))
 }

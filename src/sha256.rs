@@ -1,0 +1,36 @@
+//! SHA-256 of files, as 64 hexadecimal digits.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// The sha256 of a file in lower case hexadecimal digits.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut sum = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(hex(sum.finalize())),
+            n => sum.update(&block[..n]),
+        }
+    }
+}
+
+/// Bytes as lower case hexadecimal digits.
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_of_nothing_is_the_known_one() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(sha256_of(empty.path()).unwrap(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}
