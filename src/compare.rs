@@ -15,22 +15,27 @@ use crate::task::{TargetKind, Task};
 
 /// The rows of the comparison, in the order of the table.
 ///
-/// ZeroGen writes from the bare label, without rationales and rounds, and trains on the labels that it asked for, as it was
-/// published; once more with our soft targets, so that they are not mistaken for what S3 adds. "Seed" is Algorithm 1 alone.
-const ROWS: [(&str, Plan); 6] = [
+/// ZeroGen writes from the bare label, without rationales and rounds, trains on the labels that it asked for, and sees no gold
+/// row, as it was published. Then it is given what S3 is given besides: gold rows that choose epoch and thresholds, and
+/// soft targets too, so that neither is mistaken for what rationales and errors add. "Seed" is Algorithm 1 alone.
+const ROWS: [(&str, Plan); 7] = [
     ("gold only", Plan::OfS3Run(Method::GoldOnly)),
-    ("ZeroGen", Plan::ZeroGen(TargetKind::Hard)),
-    ("ZeroGen, soft targets", Plan::ZeroGen(TargetKind::Soft)),
+    ("ZeroGen", Plan::ZeroGen { name: ZEROGEN, targets: TargetKind::Hard, use_select: false }),
+    ("ZeroGen, select", Plan::ZeroGen { name: "zerogen-select", targets: TargetKind::Hard, use_select: true }),
+    ("ZeroGen, select, soft targets", Plan::ZeroGen { name: "zerogen-soft", targets: TargetKind::Soft, use_select: true }),
     ("seed with rationales", Plan::SeedOnly),
     ("S3", Plan::OfS3Run(Method::S3)),
     ("S3 + gold", Plan::OfS3Run(Method::S3Gold)),
 ];
 
+/// The run that writes what all ZeroGen rows learn from.
+const ZEROGEN: &str = "zerogen";
+
 /// Which run a row of the table comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Plan {
     OfS3Run(Method),
-    ZeroGen(TargetKind),
+    ZeroGen { name: &'static str, targets: TargetKind, use_select: bool },
     SeedOnly,
 }
 
@@ -38,6 +43,7 @@ enum Plan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
     pub method: String,
+    /// Gold rows that the method may use in any way.
     pub given_gold_rows: usize,
     /// For each seed.
     pub results: Vec<MethodResult>,
@@ -114,12 +120,12 @@ fn one_seed(
     for (_, plan) in ROWS {
         results.push(match plan {
             Plan::OfS3Run(method) => s3.results.iter().find(|r| r.method == method).expect("asked for above").clone(),
-            Plan::ZeroGen(kind) => {
-                let name = if kind == TargetKind::Hard { "zerogen" } else { "zerogen-soft" };
-                let lender = if kind == TargetKind::Hard { first.of(name) } else { place.of("zerogen") };
+            Plan::ZeroGen { name, targets, use_select } => {
+                let lender = if name == ZEROGEN { first.of(name) } else { place.of(ZEROGEN) };
                 let mut task = without_rounds(&task, s3.dataset_rows);
                 task.seed.rationales = 0;
-                task.targets.kind = kind;
+                task.targets.kind = targets;
+                task.train.use_select = use_select;
                 run(name, Some(lender), task, &[Method::S3])?.results.remove(0)
             }
             Plan::SeedOnly => run("seed", Some(place.of("s3")), without_rounds(&task, s3.dataset_rows), &[Method::S3])?.results.remove(0),
@@ -135,7 +141,7 @@ fn without_rounds(task: &Task, rows: usize) -> Task {
     task
 }
 
-/// Starts a run with what another wrote for the same requests: rationales, the seed, and how they were judged.
+/// Starts a run with what another wrote for the same requests: rationales and the seed, and how they were judged.
 ///
 /// A request is a function of the run's seed and its number, and neither depends on the gold rows, so the same would be
 /// written again. A run that has begun keeps its own.
@@ -143,7 +149,7 @@ fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
     if borrower.join("manifest.json").exists() || lender == borrower {
         return Ok(());
     }
-    for name in ["rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
+    for name in ["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
         let from = lender.join("journal").join(name);
         if from.exists() {
             let content = std::fs::read(&from).map_err(Error::io("read", &from))?;
@@ -159,10 +165,11 @@ fn summarise(gold: usize, by_row: Vec<Vec<MethodResult>>) -> Vec<Line> {
     };
     let s3 = ROWS.iter().position(|(_, plan)| *plan == Plan::OfS3Run(Method::S3)).expect("S3 is a row");
     let s3 = values(&by_row[s3]);
-    let line = |((name, _), results): (&(&str, Plan), Vec<MethodResult>)| {
+    let line = |((name, plan), results): (&(&str, Plan), Vec<MethodResult>)| {
+        let given_gold_rows = if matches!(plan, Plan::ZeroGen { use_select: false, .. }) { 0 } else { gold };
         let own = values(&results);
         let difference: Vec<Vec<f64>> = own.iter().zip(&s3).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
-        Line { method: name.to_string(), given_gold_rows: gold, results, accuracy: bootstrap(&own), less_s3: bootstrap(&difference) }
+        Line { method: name.to_string(), given_gold_rows, results, accuracy: bootstrap(&own), less_s3: bootstrap(&difference) }
     };
     ROWS.iter().zip(by_row).map(line).collect()
 }

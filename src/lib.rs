@@ -21,5 +21,6 @@ pub mod soft_targets;
 pub mod split;
 pub mod synthesis;
 pub mod task;
+pub mod threshold;
 pub mod train;
 pub mod verify;

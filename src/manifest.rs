@@ -70,6 +70,8 @@ pub struct RoundRecord {
     pub errors_before: Option<usize>,
     pub errors_after: usize,
     pub select: Score,
+    /// What *select* added to each label's logit; see [`crate::threshold`].
+    pub offsets: Vec<f64>,
 }
 
 impl Manifest {

@@ -65,7 +65,8 @@ fn gradient(rows: &[Vec<f64>], gold: &[usize], scale: f64, offsets: &[f64]) -> (
     (d_scale, d_offsets)
 }
 
-fn centre(log_probs: &[f32]) -> Vec<f64> {
+/// Log-probabilities less their mean.
+pub(crate) fn centre(log_probs: &[f32]) -> Vec<f64> {
     let mean = log_probs.iter().map(|&x| f64::from(x)).sum::<f64>() / log_probs.len().max(1) as f64;
     log_probs.iter().map(|&x| f64::from(x) - mean).collect()
 }

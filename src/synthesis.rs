@@ -229,6 +229,7 @@ mod tests {
             errors_before: None,
             errors_after,
             select: Score { accuracy: 0.5, log_loss },
+            offsets: vec![],
         }
     }
 

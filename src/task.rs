@@ -106,6 +106,8 @@ impl SamplingKeys {
 pub struct Seed {
     /// Rationales for each label; 0 writes without them, which is ZeroGen.
     pub rationales: usize,
+    /// Rationales written for each label, of which the judge keeps the most typical `rationales`; as many as are kept if absent.
+    pub rationale_candidates: Option<usize>,
     /// How many of them, drawn without replacement, stand in the prompt of one example.
     pub rationales_per_example: usize,
     /// Accepted rows to write.
@@ -114,7 +116,7 @@ pub struct Seed {
 
 impl Default for Seed {
     fn default() -> Self {
-        Seed { rationales: 20, rationales_per_example: 2, rows: 1000 }
+        Seed { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000 }
     }
 }
 
@@ -174,6 +176,8 @@ pub struct Train {
     pub weight_decay: f64,
     /// Longer texts are cut.
     pub max_tokens: usize,
+    /// The gold rows in *select* choose the epoch and the labels' thresholds; without them the last epoch is kept as it is.
+    pub use_select: bool,
     /// How often the gold rows are repeated in the union that the delivered model learns from.
     pub gold_repeat: usize,
 }
@@ -188,6 +192,7 @@ impl Default for Train {
             warmup_share: 0.1,
             weight_decay: 0.01,
             max_tokens: 256,
+            use_select: true,
             gold_repeat: 2,
         }
     }
@@ -300,6 +305,10 @@ impl Task {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
             require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0")?;
+            let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
+            require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
+            let judged = candidates == self.seed.rationales || !self.prompts.judge.is_empty();
+            require(judged, &["prompts"], "prompts.judge is missing; it chooses among seed.rationale_candidates")?;
         }
         require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off")?;
         require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1")?;
@@ -358,13 +367,14 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line() {
         let line_of = |needle: &str| MOVIES[..MOVIES.find(needle).unwrap()].matches('\n').count() + 1;
         for (from, to, expected) in [
-            ("rows = 500", "rows = \"many\"", "invalid type: string"),
-            ("rows = 500", "rowz = 800", "unknown field `rowz`"),
-            ("rows = 500", "rows = 1", "seed.rows: must be at least one for each label"),
+            ("rows = 400", "rows = \"many\"", "invalid type: string"),
+            ("rows = 400", "rowz = 800", "unknown field `rowz`"),
+            ("rows = 400", "rows = 1", "seed.rows: must be at least one for each label"),
             ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
             ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
-            ("rationales_per_example = 2", "rationales_per_example = 12", "seed.rationales_per_example: must be at least 1"),
+            ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
+            ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
         ] {
             let error = parse(&MOVIES.replacen(from, to, 1)).unwrap_err().to_string();
             let place = format!("task.toml:{}: ", line_of(from));

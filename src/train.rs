@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::seed;
 use crate::soft_targets::{argmax, softmax};
 use crate::task::Train;
+use crate::threshold;
 
 /// The pretrained small model that every round starts from, and its tokenizer.
 pub struct SmallModel {
@@ -80,9 +81,11 @@ pub struct Fitted {
     pub steps: usize,
     /// Score on *select* after each epoch; empty without *select*.
     pub history: Vec<Score>,
+    /// What was added to each label's logit, chosen on *select*; empty without *select*.
+    pub offsets: Vec<f64>,
 }
 
-/// Labelled texts that choose the epoch.
+/// Labelled texts that choose the epoch and the labels' [`threshold`]s.
 pub struct Select<'a> {
     pub texts: &'a [&'a str],
     pub labels: &'a [usize],
@@ -143,7 +146,8 @@ impl SmallModel {
         Ok(Predictions { logits })
     }
 
-    /// Fine-tunes a copy of the pretrained model on `rows`; with `select`, returns its best epoch, otherwise the last.
+    /// Fine-tunes a copy of the pretrained model on `rows`; with `select`, returns its best epoch with the
+    /// labels' thresholds moved, otherwise the last as it is.
     ///
     /// Sequences are packed without padding, so a batch costs what its tokens cost and needs no length buckets.
     ///
@@ -181,8 +185,13 @@ impl SmallModel {
         let steps = history.len().max(epochs * usize::from(history.is_empty())) * steps_per_epoch;
         let outcome = best.as_ref().map(|(score, epoch, _)| format!("epoch {epoch}, select accuracy {:.3}", score.accuracy));
         bar.finish(&outcome.unwrap_or_default());
-        let (model, epoch) = best.map_or((model, epochs), |(_, epoch, kept)| (kept, epoch));
-        Ok(Fitted { model, epoch, steps, history })
+        let (mut model, epoch) = best.map_or((model, epochs), |(_, epoch, kept)| (kept, epoch));
+        let offsets = match &select {
+            Some(select) => threshold::offsets(&self.predict(&model, select.texts, keys.max_tokens)?.logits, select.labels),
+            None => Vec::new(),
+        };
+        model.add_offsets(&offsets.iter().map(|&b| b as f32).collect::<Vec<_>>());
+        Ok(Fitted { model, epoch, steps, history, offsets })
     }
 
     /// Saves `model` with this tokenizer into `folder`, as transformers opens it.

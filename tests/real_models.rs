@@ -31,6 +31,7 @@ fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
     set("models", "generator", gguf.display().to_string().into());
     set("models", "small", encoder.display().to_string().into());
     set("seed", "rationales", 3.into());
+    set("seed", "rationale_candidates", 5.into());
     set("seed", "rows", 24.into());
     set("extrapolate", "rows", 6.into());
     set("extrapolate", "max_rounds", 1.into());
@@ -98,7 +99,7 @@ fn killed_three_times_it_ends_as_if_undisturbed() {
     let rounds = manifest["rounds"].as_array().unwrap();
     assert_eq!(rows.len() as u64, 24 + 6 * manifest["best_round"].as_u64().unwrap());
     assert!(rounds.iter().all(|r| r["accepted"] == if r["round"] == 0 { 24 } else { 6 }), "{rounds:?}");
-    for journal in ["rationales.jsonl", "judge-gold.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
+    for journal in ["rationales.jsonl", "judge-rationales.jsonl", "judge-gold.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
         let ids: Vec<u64> = json_lines(&path.join("run/journal").join(journal)).iter().map(|row| row["id"].as_u64().unwrap()).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "{journal} has a row twice");
     }

@@ -170,6 +170,27 @@ fn changed_inputs_are_refused_by_name() {
 }
 
 #[test]
+fn the_judge_keeps_the_rationales_that_are_typical_of_their_label() {
+    let fixture = Fixture::new();
+    let (setup, run) = (setup(&fixture), fixture.path("run"));
+    let astray = |request: &CompletionRequest| {
+        let wrong_way = request.prompt.user.starts_with("Why") && request.id % 5 < 2;
+        text(request.prompt.user.contains("positive") != wrong_way, request.seed % 1_000_000)
+    };
+    let score = |request: &ScoreRequest| {
+        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
+        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
+    };
+    setup.run(&run, &METHODS, &mut boxed(Scripted::new(astray, score))).unwrap();
+    let kept: BTreeMap<String, Vec<String>> = serde_json::from_slice(&std::fs::read(run.join("rationales.json")).unwrap()).unwrap();
+    assert_eq!(json_lines(&run.join("journal/rationales.jsonl")).len(), 10);
+    for (label, words) in [("negative", BAD), ("positive", GOOD)] {
+        assert_eq!(kept[label].len(), 3);
+        assert!(kept[label].iter().all(|reason| words.iter().any(|word| reason.contains(word))), "{kept:?}");
+    }
+}
+
+#[test]
 fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
     let fixture = Fixture::new();
     let mut setup = setup(&fixture);

@@ -80,6 +80,12 @@ impl Classifier {
         Ok(logits.concat())
     }
 
+    /// Adds `offsets` (one for each label) to the bias of the classifier, and so to all logits.
+    pub fn add_offsets(&mut self, offsets: &[f32]) {
+        let (_, bias) = self.layout.classifier.parts_mut(&mut self.params[self.layout.words..]);
+        bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset);
+    }
+
     /// The parameters as a safetensors file with the names of transformers.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
         checkpoint::to_bytes(&self.layout.tensors, &self.params)

@@ -50,7 +50,7 @@ impl Synthesis<'_> {
     }
 
     /// For each text (under its key) and each judge prompt, ln p of each label's word; what the journal holds is not asked again.
-    fn score(&mut self, name: &str, title: &str, texts: &[(u64, String)]) -> Result<Vec<Vec<Vec<f32>>>> {
+    pub(super) fn score(&mut self, name: &str, title: &str, texts: &[(u64, String)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let task = self.inputs.task;
         let questions = task.prompts.judge.len();
         let (mut journal, judged) = self.run.journal::<Judged>(name)?;
@@ -81,7 +81,7 @@ impl Synthesis<'_> {
 }
 
 /// The mean of the questions' log-probabilities.
-fn average(questions: &[Vec<f32>]) -> Vec<f32> {
+pub(super) fn average(questions: &[Vec<f32>]) -> Vec<f32> {
     let labels = questions.first().map_or(0, Vec::len);
     (0..labels).map(|label| questions.iter().map(|q| q[label]).sum::<f32>() / questions.len() as f32).collect()
 }

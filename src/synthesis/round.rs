@@ -37,7 +37,7 @@ impl Synthesis<'_> {
         let select = Select { texts: &texts, labels: &labels, patience: EPOCH_PATIENCE };
         let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
         let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
-        let fitted = inputs.small.fit(&union, Some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
+        let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
         let mine: Vec<&str> = split.mine.iter().map(|row| row.text.as_str()).collect();
         let on_mine = inputs.small.predict(&fitted.model, &mine, keys.max_tokens)?;
         let on_select = inputs.small.predict(&fitted.model, &texts, keys.max_tokens)?;
@@ -64,6 +64,7 @@ impl Synthesis<'_> {
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
             errors_after: errors(&split.mine, on_mine).count(),
             select: on_select.score(&gold),
+            offsets: fitted.offsets.clone(),
         }
     }
 

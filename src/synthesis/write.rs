@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rand::seq::{IndexedRandom, SliceRandom};
 
+use super::judge::average;
 use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
 use crate::dataset::fingerprint;
 use crate::error::{Error, Result};
@@ -11,6 +12,7 @@ use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::prompt::{clean, whole_sentences};
 use crate::run_dir::write_json;
 use crate::seed;
+use crate::soft_targets::centre;
 use crate::task::WritingPrompt;
 use crate::train::TrainRow;
 use crate::verify::{Rejection, Verifier};
@@ -45,10 +47,10 @@ struct Writing<'s> {
 }
 
 impl<'a> Synthesis<'a> {
-    /// Algorithm 1, first part: `seed.rationales` distinct reasons for each label.
+    /// Algorithm 1, first part: `seed.rationales` distinct reasons for each label, chosen by the judge if more are written.
     pub(super) fn write_rationales(&mut self) -> Result<()> {
         let (task, prompts, labels) = (self.inputs.task, self.inputs.prompts, self.labels());
-        let wanted = task.seed.rationales;
+        let wanted = task.seed.rationale_candidates.unwrap_or(task.seed.rationales);
         let template = task.prompts.rationale.as_ref().ok_or_else(|| prompt_error("prompts.rationale is missing".into()))?;
         let plan = |id: u64| {
             let label = id as usize % labels;
@@ -61,7 +63,7 @@ impl<'a> Synthesis<'a> {
         let count = |written: &[Written]| accept(written).iter().map(Vec::len).sum();
         let stage = Writing { journal: "rationales", title: "rationales", unit: "reasons" };
         let written = self.write(stage, wanted * labels, &plan, &count)?;
-        self.rationales = accept(&written);
+        self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
         if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
             let label = &task.labels[label].name;
             let advice = "look at journal/rationales.jsonl and change prompts.rationale";
@@ -69,6 +71,26 @@ impl<'a> Synthesis<'a> {
         }
         let reasons = task.labels.iter().zip(&self.rationales).map(|(label, reasons)| (label.name.clone(), reasons.clone().into()));
         write_json(&self.run.join("rationales.json"), &reasons.collect::<serde_json::Map<String, serde_json::Value>>())
+    }
+
+    /// Of each label's rationales those that the judge finds most typical of it, best first; all in their order if they are few enough.
+    ///
+    /// A small generator judges better than it writes: many of its reasons fit any label.
+    fn most_typical(&mut self, candidates: Vec<Vec<Rationale>>, wanted: usize) -> Result<Vec<Vec<String>>> {
+        let texts = |reasons: Vec<Rationale>| reasons.into_iter().map(|reason| reason.text).collect();
+        if candidates.iter().all(|reasons| reasons.len() <= wanted) {
+            return Ok(candidates.into_iter().map(texts).collect());
+        }
+        let keyed: Vec<(u64, String)> = candidates.iter().flatten().map(|reason| (reason.id, reason.text.clone())).collect();
+        let mut scores = self.score("judge-rationales", "judging the rationales", &keyed)?.into_iter();
+        let choose = |(label, reasons): (usize, Vec<Rationale>)| {
+            let margin = |scores: Vec<Vec<f32>>| centre(&average(&scores))[label];
+            let mut judged: Vec<(f64, Rationale)> =
+                reasons.into_iter().map(|reason| (margin(scores.next().expect("one each")), reason)).collect();
+            judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+            texts(judged.into_iter().take(wanted).map(|(_, reason)| reason).collect())
+        };
+        Ok(candidates.into_iter().enumerate().map(choose).collect())
     }
 
     /// Algorithm 1, second part: `seed.rows` examples, each for a label and on a few of its rationales drawn at random.
@@ -199,16 +221,22 @@ fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     drawn
 }
 
+/// A reason for a label, and the request that wrote it.
+struct Rationale {
+    id: u64,
+    text: String,
+}
+
 /// The first `wanted` distinct, finished rationales of each label, each as it reads after its label's start of the answer.
-fn accept_rationales(written: &[Written], starts: &[String], wanted: usize) -> Vec<Vec<String>> {
-    let mut accepted = vec![Vec::new(); starts.len()];
+fn accept_rationales(written: &[Written], starts: &[String], wanted: usize) -> Vec<Vec<Rationale>> {
+    let mut accepted: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
     let mut seen = HashSet::new();
     for row in written {
         let text = clean(&format!("{}{}", starts[row.label], row.text));
         let long_enough = clean(&row.text).split_whitespace().count() >= 3;
         let new = seen.insert((row.label, fingerprint(&text)));
         if new && long_enough && row.finish != Finish::Length && accepted[row.label].len() < wanted {
-            accepted[row.label].push(text);
+            accepted[row.label].push(Rationale { id: row.id, text });
         }
     }
     accepted

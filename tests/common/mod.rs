@@ -78,6 +78,7 @@ small = "small"
 
 [seed]
 rationales = 3
+rationale_candidates = 5
 rationales_per_example = 2
 rows = 24
 
