@@ -17,9 +17,11 @@ pub mod gelu;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
+pub mod packed;
 pub mod relu;
 pub mod sum;
 pub mod tanh;
+mod tile;
 
 #[cfg(test)]
 mod testing;

@@ -1,33 +1,101 @@
-//! The linear layer y = x Wᵀ + b, with W as (out, in) like PyTorch's.
+//! The linear layer y = x Wᵀ + b, with W as (out, in) like PyTorch's; its products in f32, or of operands rounded to 16 bits.
 
-use crate::matmul::{Mat, MatMut, matmul};
+use crate::matmul::{Mat, MatMut, matmul, matmul_packed};
+use crate::packed::{Format, Left, Right};
+
+/// A weight (out, in) as the products read it.
+#[derive(Clone, Copy)]
+pub enum Weight<'a> {
+    /// As it is.
+    F32(&'a [f32]),
+    /// Rounded and packed before.
+    Packed(&'a PackedWeight),
+}
+
+/// A weight rounded to 16 bits, for many products.
+#[derive(Clone, Debug, Default)]
+pub struct PackedWeight {
+    /// (in, out)
+    forward: Right,
+    /// (out, in); not there if only forwards were wanted.
+    backward: Right,
+}
+
+/// Room for the rounded activations of a product; grows to the largest.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    left: Left,
+    right: Right,
+}
+
+impl PackedWeight {
+    /// Rounds `weight` (out, in), for [`backward_input`] too if `with_backward`. The memory of an earlier weight is used again.
+    pub fn pack(&mut self, weight: &[f32], inputs: usize, format: Format, with_backward: bool) {
+        let weight = Mat::new(weight, inputs);
+        self.forward.pack(weight.t(), format);
+        if with_backward {
+            self.backward.pack(weight, format);
+        }
+    }
+}
+
+impl Weight<'_> {
+    /// The format that the other operand is rounded to; none in f32.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Weight::F32(_) => None,
+            Weight::Packed(weight) => Some(weight.forward.format()),
+        }
+    }
+}
 
 /// `y` (tokens, out) = `x` (tokens, in) · `weight`ᵀ + `bias`; `weight` (out, in), `bias` (out).
-pub fn forward(x: Mat, weight: &[f32], bias: &[f32], mut y: MatMut) {
-    let weight = Mat::new(weight, x.cols());
-    assert!(weight.rows() == bias.len() && y.cols() == bias.len() && y.rows() == x.rows(), "shapes of a linear layer");
+pub fn forward(x: Mat, weight: Weight, bias: &[f32], mut y: MatMut, scratch: &mut Scratch) {
+    assert!(y.cols() == bias.len() && y.rows() == x.rows(), "shapes of a linear layer");
     // The product is added to the bias: one pass of stores instead of a pass of loads and stores afterwards.
     for i in 0..y.rows() {
         y.row_mut(i).copy_from_slice(bias);
     }
-    matmul(y, x, weight.t(), true);
+    match weight {
+        Weight::F32(weight) => {
+            let weight = Mat::new(weight, x.cols());
+            assert!(weight.rows() == bias.len(), "shapes of a linear layer");
+            matmul(y, x, weight.t(), true);
+        }
+        Weight::Packed(weight) => {
+            scratch.left.pack(x, weight.forward.format());
+            matmul_packed(y, &scratch.left, &weight.forward, true);
+        }
+    }
 }
 
-/// `dweight` += dyᵀ · x and `dbias` += the column sums of `dy`; shapes as in [`forward`].
-pub fn backward_parameters(x: Mat, dy: Mat, dweight: &mut [f32], dbias: &mut [f32]) {
+/// `dweight` += dyᵀ · x and `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format` if there is one.
+pub fn backward_parameters(x: Mat, dy: Mat, format: Option<Format>, dweight: &mut [f32], dbias: &mut [f32], scratch: &mut Scratch) {
     assert!(dy.cols() == dbias.len() && dweight.len() == dbias.len() * x.cols(), "shapes of a linear layer");
     for i in 0..dy.rows() {
         for (total, value) in dbias.iter_mut().zip(dy.row(i)) {
             *total += value;
         }
     }
-    matmul(MatMut::new(dweight, x.cols()), dy.t(), x, true);
+    let dweight = MatMut::new(dweight, x.cols());
+    let Some(format) = format else { return matmul(dweight, dy.t(), x, true) };
+    scratch.left.pack(dy.t(), format);
+    scratch.right.pack(x, format);
+    matmul_packed(dweight, &scratch.left, &scratch.right, true);
 }
 
-/// `dx` (tokens, in) = `dy` (tokens, out) · `weight`, or `dx` += with `accumulate`.
-pub fn backward_input(weight: &[f32], dy: Mat, dx: MatMut, accumulate: bool) {
-    let weight = Mat::new(weight, dx.cols());
-    matmul(dx, dy, weight, accumulate);
+/// `dx` (tokens, in) = `dy` (tokens, out) · `weight`, or `dx` += with `accumulate`. A packed weight must be packed with its backward.
+pub fn backward_input(weight: Weight, dy: Mat, dx: MatMut, accumulate: bool, scratch: &mut Scratch) {
+    match weight {
+        Weight::F32(weight) => {
+            let weight = Mat::new(weight, dx.cols());
+            matmul(dx, dy, weight, accumulate);
+        }
+        Weight::Packed(weight) => {
+            scratch.left.pack(dy, weight.backward.format());
+            matmul_packed(dx, &scratch.left, &weight.backward, accumulate);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,12 +116,13 @@ mod tests {
             let (x, w, b) = (random(tokens * inputs, 1), random(out * inputs, 2), random(out, 3));
             let dy = random(tokens * out, 4);
             let mut y = vec![f32::NAN; tokens * out];
-            forward(Mat::new(&x, inputs), &w, &b, MatMut::new(&mut y, out));
+            forward(Mat::new(&x, inputs), Weight::F32(&w), &b, MatMut::new(&mut y, out), &mut Scratch::default());
             assert_close(&y, &reference(&wide(&x), &wide(&w), &wide(&b)), 1e-5);
 
             let (mut dx, mut dw, mut db) = (vec![1.0; x.len()], vec![1.0; w.len()], vec![1.0; out]);
-            backward_parameters(Mat::new(&x, inputs), Mat::new(&dy, out), &mut dw, &mut db);
-            backward_input(&w, Mat::new(&dy, out), MatMut::new(&mut dx, inputs), true);
+            let scratch = &mut Scratch::default();
+            backward_parameters(Mat::new(&x, inputs), Mat::new(&dy, out), None, &mut dw, &mut db, scratch);
+            backward_input(Weight::F32(&w), Mat::new(&dy, out), MatMut::new(&mut dx, inputs), true, scratch);
             let plus_one = |g: Vec<f64>| -> Vec<f64> { g.into_iter().map(|v| v + 1.0).collect() };
             assert_close(&dx, &plus_one(gradient(&x, |x| dot(&reference(x, &wide(&w), &wide(&b)), &dy))), 1e-4);
             assert_close(&dw, &plus_one(gradient(&w, |w| dot(&reference(&wide(&x), w, &wide(&b)), &dy))), 1e-4);
@@ -64,6 +133,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "shapes of a linear layer")]
     fn wrong_bias() {
-        forward(Mat::new(&[0.0; 4], 2), &[0.0; 6], &[0.0; 2], MatMut::new(&mut [0.0; 4], 2));
+        forward(Mat::new(&[0.0; 4], 2), Weight::F32(&[0.0; 6]), &[0.0; 2], MatMut::new(&mut [0.0; 4], 2), &mut Scratch::default());
     }
 }

@@ -1,4 +1,8 @@
-//! The matrix product: strided views and a call of the `gemm` crate on the calling thread.
+//! The matrix product: strided views and a call of the `gemm` crate on the calling thread, or tiles over rounded panels.
+
+use crate::packed::{BLOCK, LEFT_PANEL, LEFT_PLACES, Left, Panels, RIGHT_PANEL, Right};
+use crate::tile::Tile;
+use std::ops::Range;
 
 /// A matrix of `rows` x `cols` numbers; element (i, j) is at `i * row_stride + j * col_stride` of `data`.
 #[derive(Clone, Copy)]
@@ -44,6 +48,11 @@ impl<'a> Mat<'a> {
     /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// Whether the numbers of a column are neighbours, not those of a row.
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.col_stride != 1
     }
 
     /// Row `i` as a slice; only for a matrix that is not transposed.
@@ -121,9 +130,72 @@ pub fn matmul(out: MatMut, a: Mat, b: Mat, accumulate: bool) {
     }
 }
 
+/// [`matmul`] of matrices rounded to 16 bits, added up in f32 (and, in a block, exactly in i32 for [`Format::Int16`]).
+///
+/// [`Format::Int16`]: crate::packed::Format::Int16
+pub fn matmul_packed(mut out: MatMut, left: &Left, right: &Right, accumulate: bool) {
+    let (a, b) = (&left.panels, &right.panels);
+    assert!(a.format == b.format, "a product of {:?} and {:?}", a.format, b.format);
+    assert!(
+        (out.rows, out.cols, b.depth) == (a.width, b.width, a.depth),
+        "({}, {}) times ({}, {}) into ({}, {})",
+        a.width,
+        a.depth,
+        b.depth,
+        b.width,
+        out.rows,
+        out.cols
+    );
+    if !accumulate {
+        (0..out.rows).for_each(|i| out.row_mut(i).fill(0.0));
+    }
+    // Some left panels stay in the second-level cache while all right panels pass by.
+    for blocks in ranges(a.blocks(), CACHED_BLOCKS) {
+        for rows in ranges(a.count, (CACHED_PANELS / blocks.len()).max(1)) {
+            for j in 0..b.count {
+                for i in rows.clone() {
+                    for block in blocks.clone() {
+                        add_tile(&mut out, left, b, block, i, j);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Blocks along the depth that are worked on before the next ones: their results are read and written once.
+const CACHED_BLOCKS: usize = 8;
+/// Left panels (of 4 KiB) that are used again for every right panel: half a MiB.
+const CACHED_PANELS: usize = 128;
+
+/// 0..n in pieces of `size`.
+fn ranges(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(size).map(move |start| start..n.min(start + size))
+}
+
+/// `out` += left panel `i` times right panel `j` of a block.
+fn add_tile(out: &mut MatMut, left: &Left, right: &Panels, block: usize, i: usize, j: usize) {
+    let (row, col) = (i * LEFT_PANEL, j * RIGHT_PANEL);
+    let (left_lines, left_scales) = left.panels.panel(block, i, LEFT_PLACES);
+    let (right_lines, right_scales) = right.panel(block, j, RIGHT_PANEL);
+    let tile = Tile {
+        format: right.format,
+        order: left.order,
+        left: left_lines,
+        left_scales,
+        right: right_lines,
+        right_scales,
+        rows: LEFT_PANEL.min(out.rows - row),
+        cols: RIGHT_PANEL.min(out.cols - col),
+        pairs: (right.depth - block * BLOCK).min(BLOCK).div_ceil(2),
+    };
+    tile.add_to(&mut out.data[row * out.row_stride + col..], out.row_stride);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packed::Format;
     use crate::testing::{assert_close, random};
 
     #[test]
@@ -146,6 +218,56 @@ mod tests {
         // Columns 1..3 of a (3, 4) matrix, transposed, times columns 0..2.
         matmul(MatMut::strided(&mut out[1..], 2, 2, 4), Mat::strided(&a[1..], 3, 2, 4).t(), Mat::strided(&a, 3, 2, 4), false);
         assert_eq!(out, [-1.0, 92.0, 107.0, -1.0, -1.0, 104.0, 122.0, -1.0]);
+    }
+
+    /// Rounded products against exact ones: the error of a sum of k products is about √k roundings.
+    #[test]
+    fn packed_agrees_with_the_plain_product() {
+        for (m, k, n) in [(1, 1, 1), (3, 5, 7), (14, 128, 32), (17, 129, 33), (29, 300, 70), (200, 1200, 40), (5, 40, 3)] {
+            let (a, b) = (random(m * k, 1), random(k * n, 2));
+            let a_t: Vec<f32> = (0..a.len()).map(|i| a[i % m * k + i / m]).collect();
+            let b_t: Vec<f32> = (0..b.len()).map(|i| b[i % k * n + i / k]).collect();
+            let before = random(m * (n + 2), 3);
+            for (format, error) in [(Format::Int16, 4e-4), (Format::Bf16, 4e-3)] {
+                let (mut left, mut right) = (Left::default(), Right::default());
+                for (a, b) in [(Mat::new(&a, k), Mat::new(&b, n)), (Mat::new(&a_t, m).t(), Mat::new(&b_t, k).t())] {
+                    left.pack(a, format);
+                    right.pack(b, format);
+                    for accumulate in [true, false] {
+                        let (mut out, mut exact) = (before.clone(), before.clone());
+                        let rows = |out: &mut [f32], product: &dyn Fn(MatMut)| product(MatMut::strided(out, m, n, n + 2));
+                        rows(&mut out, &|out| matmul_packed(out, &left, &right, accumulate));
+                        rows(&mut exact, &|out| matmul(out, a, b, accumulate));
+                        assert_close(&out, &crate::testing::wide(&exact), error * (k as f64).sqrt());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A block that is not finite makes its row NaN and no other, whatever it is multiplied by.
+    #[test]
+    fn packed_products_of_what_is_not_finite() {
+        for strange in [f32::NAN, f32::INFINITY] {
+            let (mut a, b) = (random(3 * 200, 1), vec![0.0; 200 * 5]);
+            a[250] = strange;
+            let (mut left, mut right, mut out) = (Left::default(), Right::default(), vec![1.0; 15]);
+            left.pack(Mat::new(&a, 200), Format::Int16);
+            right.pack(Mat::new(&b, 5), Format::Int16);
+            matmul_packed(MatMut::new(&mut out, 5), &left, &right, false);
+            assert!(out[5..10].iter().all(|x| x.is_nan()) && out[..5].iter().chain(&out[10..]).all(|&x| x == 0.0), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn packed_products_without_depth_or_rows() {
+        let (mut left, mut right, mut out) = (Left::default(), Right::default(), [1.0; 6]);
+        left.pack(Mat::strided(&[], 2, 0, 0), Format::Int16);
+        right.pack(Mat::strided(&[], 0, 3, 3), Format::Int16);
+        matmul_packed(MatMut::new(&mut out, 3), &left, &right, true);
+        assert_eq!(out, [1.0; 6]);
+        matmul_packed(MatMut::new(&mut out, 3), &left, &right, false);
+        assert_eq!(out, [0.0; 6]);
     }
 
     #[test]

@@ -1,45 +1,67 @@
 //! A weight and its bias at their place in the flat buffer, and the linear layer they make.
 
-use lacuna_kernels::linear;
+use crate::precision::Rounded;
+use lacuna_kernels::linear::{self, Scratch, Weight};
 use lacuna_kernels::matmul::{Mat, MatMut};
+use std::ops::Range;
 
-/// A weight and the bias that follows it, in the dense part of the flat buffer.
+/// A weight and its bias, in the dense part of the flat buffer; the bias lies behind the weight.
 #[derive(Clone, Debug)]
 pub struct Affine {
-    /// Where the weight begins.
-    pub start: usize,
-    /// Their lengths.
-    pub weight: usize,
-    pub bias: usize,
+    pub weight: Range<usize>,
+    pub bias: Range<usize>,
+    /// Its number among the weights that are rounded for fast products, if it is one of them.
+    pub rounded: Option<usize>,
+}
+
+/// The dense part of the parameters, with what was made of it for the products.
+#[derive(Clone, Copy)]
+pub struct Dense<'a> {
+    pub values: &'a [f32],
+    pub rounded: &'a Rounded,
 }
 
 impl Affine {
     pub fn weight<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
-        &dense[self.start..][..self.weight]
+        &dense[self.weight.clone()]
     }
 
     pub fn bias<'a>(&self, dense: &'a [f32]) -> &'a [f32] {
-        &dense[self.start + self.weight..][..self.bias]
+        &dense[self.bias.clone()]
     }
 
     /// Both, to be written.
     pub fn parts_mut<'a>(&self, dense: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
-        dense[self.start..][..self.weight + self.bias].split_at_mut(self.weight)
+        let (before, from_bias) = dense.split_at_mut(self.bias.start);
+        (&mut before[self.weight.clone()], &mut from_bias[..self.bias.len()])
+    }
+
+    /// Width of the input of a linear layer.
+    pub fn inputs(&self) -> usize {
+        self.weight.len() / self.bias.len()
+    }
+
+    fn operand<'a>(&self, dense: Dense<'a>) -> Weight<'a> {
+        dense.rounded.weight(self).unwrap_or(Weight::F32(&dense.values[self.weight.clone()]))
     }
 
     /// `y` (tokens, out) of `x` (tokens, in), as a linear layer.
-    pub fn forward(&self, dense: &[f32], x: &[f32], y: &mut Vec<f32>) {
-        let x = Mat::new(x, self.weight / self.bias);
-        y.resize(x.rows() * self.bias, 0.0);
-        linear::forward(x, self.weight(dense), self.bias(dense), MatMut::new(y, self.bias));
+    pub fn forward(&self, dense: Dense, x: &[f32], y: &mut Vec<f32>, scratch: &mut Scratch) {
+        let x = Mat::new(x, self.inputs());
+        y.resize(x.rows() * self.bias.len(), 0.0);
+        self.forward_into(dense, x, MatMut::new(y, self.bias.len()), scratch);
+    }
+
+    /// [`Affine::forward`] into a part of a matrix.
+    pub fn forward_into(&self, dense: Dense, x: Mat, y: MatMut, scratch: &mut Scratch) {
+        linear::forward(x, self.operand(dense), self.bias(dense.values), y, scratch);
     }
 
     /// Adds the gradients of weight and bias to `grads` (the dense part); `dx` = the gradient of `x`, or += with `accumulate`.
-    pub fn backward(&self, dense: &[f32], x: &[f32], dy: &[f32], dx: &mut Vec<f32>, accumulate: bool, grads: &mut [f32]) {
-        let inputs = self.weight / self.bias;
-        let (dy, (dweight, dbias)) = (Mat::new(dy, self.bias), self.parts_mut(grads));
-        linear::backward_parameters(Mat::new(x, inputs), dy, dweight, dbias);
+    pub fn backward(&self, dense: Dense, (x, dy): (&[f32], Mat), dx: &mut Vec<f32>, accumulate: bool, grads: &mut [f32], s: &mut Scratch) {
+        let (weight, (dweight, dbias)) = (self.operand(dense), self.parts_mut(grads));
+        linear::backward_parameters(Mat::new(x, self.inputs()), dy, weight.format(), dweight, dbias, s);
         dx.resize(x.len(), 0.0);
-        linear::backward_input(self.weight(dense), dy, MatMut::new(dx, inputs), accumulate);
+        linear::backward_input(weight, dy, MatMut::new(dx, self.inputs()), accumulate, s);
     }
 }

@@ -4,12 +4,14 @@ use crate::batch::PackedBatch;
 use crate::checkpoint::{self, Checkpoint, File};
 use crate::encoder::{self, Encoder};
 use crate::layout::{Layout, Tensor};
+use crate::precision::{Precision, Rounded};
 use crate::{Config, ModelError, head, parallel};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Standard deviation of the weights that a checkpoint does not have.
 const INITIALIZER_RANGE: f64 = 0.02;
@@ -21,6 +23,9 @@ pub struct Classifier {
     pub(crate) labels: Vec<String>,
     pub(crate) layout: Layout,
     pub(crate) params: Vec<f32>,
+    pub(crate) precision: Precision,
+    /// The weights for inference, made when they are first needed.
+    pub(crate) rounded: OnceLock<Rounded>,
 }
 
 impl Classifier {
@@ -46,7 +51,8 @@ impl Classifier {
         encoder.iter().for_each(|tensor| checkpoint.copy(&tensor.name, &mut params[tensor.range.clone()]));
         load_head(&checkpoint, &config, head, init_seed, &mut params)?;
         let trained = head[2..].iter().all(|tensor| checkpoint.has(tensor));
-        let mut model = Classifier { config, labels: labels.to_vec(), layout, params };
+        let mut model =
+            Classifier { config, labels: labels.to_vec(), layout, params, precision: Precision::Auto, rounded: OnceLock::new() };
         if trained {
             model.reorder_labels(&read.labels);
         }
@@ -63,15 +69,22 @@ impl Classifier {
         &self.config
     }
 
+    /// Sets what the products of [`Classifier::logits`] multiply; [`Precision::Auto`] at first. Training has its own, in its configuration.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        self.rounded.take();
+    }
+
     /// The logits (rows, labels) of a batch, without dropout; its rows are spread over `threads` threads.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.
     pub fn logits(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.config)?;
+        let rounded = self.rounded(threads);
         let logits = parallel::run(batch.shards(threads), |shard| {
             let Classifier { config, layout, params, .. } = self;
-            let encoder = Encoder { config, layout, params, shard: &shard, masks: None };
+            let encoder = Encoder { config, layout, params, rounded, shard: &shard, masks: None };
             let (mut work, mut head_work) = (encoder::Work::default(), head::Work::default());
             encoder.forward(&mut work);
             head::forward(&encoder, &work.hidden_states, &mut head_work);
@@ -84,6 +97,15 @@ impl Classifier {
     pub fn add_offsets(&mut self, offsets: &[f32]) {
         let (_, bias) = self.layout.classifier.parts_mut(&mut self.params[self.layout.words..]);
         bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset);
+    }
+
+    /// The weights for inference.
+    fn rounded(&self, threads: usize) -> &Rounded {
+        self.rounded.get_or_init(|| {
+            let mut rounded = Rounded::default();
+            rounded.pack(&self.layout, &self.params[self.layout.words..], self.precision.format(), false, threads);
+            rounded
+        })
     }
 
     /// The parameters as a safetensors file with the names of transformers.

@@ -3,15 +3,17 @@
 //! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
 //! computed for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
 
-use crate::affine::Affine;
+use crate::affine::{Affine, Dense};
 use crate::batch::Shard;
 use crate::config::Config;
 use crate::layout::{Layer, Layout};
+use crate::precision::Rounded;
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::dropout::Dropout;
 use lacuna_kernels::embedding::{self, Lookup};
+use lacuna_kernels::linear;
 use lacuna_kernels::matmul::{Mat, MatMut};
-use lacuna_kernels::{gelu, layer_norm, linear};
+use lacuna_kernels::{gelu, layer_norm};
 
 /// Dropout of one training step.
 #[derive(Clone, Copy)]
@@ -55,6 +57,8 @@ pub struct Encoder<'a> {
     pub layout: &'a Layout,
     /// The flat buffer.
     pub params: &'a [f32],
+    /// Weights of it for fast products.
+    pub rounded: &'a Rounded,
     pub shard: &'a Shard<'a>,
     /// None for inference.
     pub masks: Option<Masks>,
@@ -104,6 +108,7 @@ struct Scratch {
     /// (rows, hidden): queries of the first tokens, or their gradients.
     query: Vec<f32>,
     attention: [Vec<f32>; 2],
+    linear: linear::Scratch,
 }
 
 /// All that an encoder works in; kept between steps so that no step allocates.
@@ -123,8 +128,9 @@ fn resize(v: &mut Vec<f32>, n: usize) {
 }
 
 impl Encoder<'_> {
-    fn dense(&self) -> &[f32] {
-        &self.params[self.layout.words..]
+    /// The dense part of the parameters.
+    pub fn dense(&self) -> Dense<'_> {
+        Dense { values: &self.params[self.layout.words..], rounded: self.rounded }
     }
 
     fn queries(&self, layer: usize) -> Queries {
@@ -170,7 +176,7 @@ impl Encoder<'_> {
     }
 
     fn lookups(&self) -> Vec<Lookup<'_>> {
-        let dense = self.dense();
+        let dense = self.dense().values;
         let mut lookups = vec![
             Lookup { table: &self.params[..self.layout.words], ids: self.shard.input_ids },
             Lookup { table: &dense[self.layout.positions.clone()], ids: &self.shard.position_ids },
@@ -192,55 +198,51 @@ impl Encoder<'_> {
     fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
         resize(output, norm.x_hat.len());
         resize(&mut norm.rstd, norm.x_hat.len() / self.config.hidden_size);
-        let (weight, bias) = (affine.weight(self.dense()), affine.bias(self.dense()));
+        let (weight, bias) = (affine.weight(self.dense().values), affine.bias(self.dense().values));
         layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.config.layer_norm_eps as f32, output, &mut norm.rstd);
     }
 
     /// `output` (queries, hidden) from `a.input` (tokens, hidden).
     fn layer_forward(&self, i: usize, a: &mut LayerActivations, s: &mut Scratch, output: &mut Vec<f32>) {
         let (layer, queries, dense) = (&self.layout.layers[i], self.queries(i), self.dense());
-        self.project(layer, queries, a, &mut s.query);
+        self.project(layer, queries, a, s);
         let attention = self.attention(i);
         resize(&mut a.probs, attention.probs_len());
         resize(&mut a.context, attention.query_tokens() * self.config.hidden_size);
         attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention[0]);
 
-        layer.attention_output.forward(dense, &a.context, &mut a.attention_norm.x_hat);
+        layer.attention_output.forward(dense, &a.context, &mut a.attention_norm.x_hat, &mut s.linear);
         self.drop(Site::AttentionOutput(i), queries, &mut a.attention_norm.x_hat);
         let residual = if queries == Queries::All { &a.input } else { &a.first };
         self.norm(&layer.attention_norm, &mut a.attention_norm, Some(residual), &mut a.attended);
 
-        layer.intermediate.forward(dense, &a.attended, &mut a.activated);
+        layer.intermediate.forward(dense, &a.attended, &mut a.activated, &mut s.linear);
         if self.masks.is_some() {
             resize(&mut a.slope, a.activated.len());
             gelu::forward_with_slope(&mut a.activated, &mut a.slope);
         } else {
             gelu::forward(&mut a.activated);
         }
-        layer.output.forward(dense, &a.activated, &mut a.output_norm.x_hat);
+        layer.output.forward(dense, &a.activated, &mut a.output_norm.x_hat, &mut s.linear);
         self.drop(Site::Output(i), queries, &mut a.output_norm.x_hat);
         self.norm(&layer.output_norm, &mut a.output_norm, Some(&a.attended), output);
     }
 
     /// Query, key and value of the input into `a.qkv`; of the queries, only those that are asked.
-    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, query: &mut Vec<f32>) {
+    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, s: &mut Scratch) {
         let hidden = self.config.hidden_size;
-        let (weight, bias) = (layer.qkv.weight(self.dense()), layer.qkv.bias(self.dense()));
-        let (tokens, input) = (self.shard.tokens(), Mat::new(&a.input, hidden));
-        resize(&mut a.qkv, tokens * 3 * hidden);
         if queries == Queries::All {
-            return linear::forward(input, weight, bias, MatMut::new(&mut a.qkv, 3 * hidden));
+            return layer.qkv.forward(self.dense(), &a.input, &mut a.qkv, &mut s.linear);
         }
-        let (query_weight, key_value_weight) = weight.split_at(hidden * hidden);
-        let (query_bias, key_value_bias) = bias.split_at(hidden);
+        let tokens = self.shard.tokens();
+        resize(&mut a.qkv, tokens * 3 * hidden);
         let key_value = MatMut::strided(&mut a.qkv[hidden..], tokens, 2 * hidden, 3 * hidden);
-        linear::forward(input, key_value_weight, key_value_bias, key_value);
+        layer.key_value.forward_into(self.dense(), Mat::new(&a.input, hidden), key_value, &mut s.linear);
         let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
         a.first.clear();
         firsts.iter().for_each(|token| a.first.extend_from_slice(&a.input[token * hidden..][..hidden]));
-        resize(query, a.first.len());
-        linear::forward(Mat::new(&a.first, hidden), query_weight, query_bias, MatMut::new(query, hidden));
-        for (token, query) in firsts.iter().zip(query.chunks_exact(hidden)) {
+        layer.query.forward(self.dense(), &a.first, &mut s.query, &mut s.linear);
+        for (token, query) in firsts.iter().zip(s.query.chunks_exact(hidden)) {
             a.qkv[token * 3 * hidden..][..hidden].copy_from_slice(query);
         }
     }
@@ -267,7 +269,7 @@ impl Encoder<'_> {
 
     fn norm_backward(&self, affine: &Affine, norm: &Norm, d: &mut [f32], grads: &mut [f32]) {
         let (dweight, dbias) = affine.parts_mut(grads);
-        layer_norm::backward(d, &norm.x_hat, &norm.rstd, affine.weight(self.dense()), dweight, dbias);
+        layer_norm::backward(d, &norm.x_hat, &norm.rstd, affine.weight(self.dense().values), dweight, dbias);
     }
 
     /// `s.d` from the gradient of the layer's output to that of `attended`.
@@ -275,9 +277,11 @@ impl Encoder<'_> {
         let layer = &self.layout.layers[i];
         self.norm_backward(&layer.output_norm, &a.output_norm, &mut s.d, grads);
         let branch = self.branch(Site::Output(i), self.queries(i), &s.d, &mut s.branch);
-        layer.output.backward(self.dense(), &a.activated, branch, &mut s.dintermediate, false, grads);
+        let branch = Mat::new(branch, self.config.hidden_size);
+        layer.output.backward(self.dense(), (&a.activated, branch), &mut s.dintermediate, false, grads, &mut s.linear);
         gelu::backward(&mut s.dintermediate, &a.slope);
-        layer.intermediate.backward(self.dense(), &a.attended, &s.dintermediate, &mut s.d, true, grads);
+        let dintermediate = Mat::new(&s.dintermediate, self.config.intermediate_size);
+        layer.intermediate.backward(self.dense(), (&a.attended, dintermediate), &mut s.d, true, grads, &mut s.linear);
     }
 
     /// `s.d` from the gradient of `attended` to that of the layer's input.
@@ -285,11 +289,16 @@ impl Encoder<'_> {
         let (layer, queries) = (&self.layout.layers[i], self.queries(i));
         self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
         let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
-        layer.attention_output.backward(self.dense(), &a.context, branch, &mut s.dcontext, false, grads);
+        let hidden = self.config.hidden_size;
+        let branch = Mat::new(branch, hidden);
+        layer.attention_output.backward(self.dense(), (&a.context, branch), &mut s.dcontext, false, grads, &mut s.linear);
         resize(&mut s.dqkv, a.qkv.len());
         attention::backward(&self.attention(i), &a.qkv, &a.probs, &s.dcontext, &mut s.dqkv, &mut s.attention);
         match queries {
-            Queries::All => layer.qkv.backward(self.dense(), &a.input, &s.dqkv, &mut s.d, true, grads),
+            Queries::All => {
+                let dqkv = Mat::new(&s.dqkv, 3 * hidden);
+                layer.qkv.backward(self.dense(), (&a.input, dqkv), &mut s.d, true, grads, &mut s.linear);
+            }
             Queries::First => self.project_first_backward(layer, a, s, grads),
         }
     }
@@ -309,22 +318,14 @@ impl Encoder<'_> {
     fn project_first_backward(&self, layer: &Layer, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
         let hidden = self.config.hidden_size;
         let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
-        let (query_weight, key_value_weight) = layer.qkv.weight(self.dense()).split_at(hidden * hidden);
-        let (dweight, dbias) = layer.qkv.parts_mut(grads);
-        let (dquery_weight, dkey_value_weight) = dweight.split_at_mut(hidden * hidden);
-        let (dquery_bias, dkey_value_bias) = dbias.split_at_mut(hidden);
-
         s.query.clear();
         firsts.iter().for_each(|token| s.query.extend_from_slice(&s.dqkv[token * 3 * hidden..][..hidden]));
         let dquery = Mat::new(&s.query, hidden);
-        linear::backward_parameters(Mat::new(&a.first, hidden), dquery, dquery_weight, dquery_bias);
-        linear::backward_input(query_weight, dquery, MatMut::new(&mut s.d, hidden), true);
+        layer.query.backward(self.dense(), (&a.first, dquery), &mut s.d, true, grads, &mut s.linear);
 
         let dkey_value = Mat::strided(&s.dqkv[hidden..], self.shard.tokens(), 2 * hidden, 3 * hidden);
-        linear::backward_parameters(Mat::new(&a.input, hidden), dkey_value, dkey_value_weight, dkey_value_bias);
         let dinput = &mut s.branch;
-        resize(dinput, a.input.len());
-        linear::backward_input(key_value_weight, dkey_value, MatMut::new(dinput, hidden), false);
+        layer.key_value.backward(self.dense(), (&a.input, dkey_value), dinput, false, grads, &mut s.linear);
         for (&token, d) in firsts.iter().zip(s.d.chunks_exact(hidden)) {
             dinput[token * hidden..][..hidden].iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
         }

@@ -37,8 +37,11 @@ pub struct Tensor {
 /// The parameters of one transformer layer.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// (3 * hidden, hidden)
+    /// (3 * hidden, hidden): query, key and value.
     pub qkv: Affine,
+    /// Parts of it, which the last layer uses one by one.
+    pub query: Affine,
+    pub key_value: Affine,
     pub attention_output: Affine,
     pub attention_norm: Affine,
     pub intermediate: Affine,
@@ -68,6 +71,8 @@ struct Builder<'a> {
     /// Length of the word embeddings.
     words: usize,
     end: usize,
+    /// Number of weights that are rounded.
+    rounded: usize,
 }
 
 impl Builder<'_> {
@@ -93,19 +98,46 @@ impl Builder<'_> {
         for name in names {
             self.tensor(format!("{name}.bias"), &shape[..1]);
         }
-        Affine { start: start - self.words, weight, bias: self.end - start - weight }
+        let (start, end) = (start - self.words, self.end - self.words);
+        Affine { weight: start..start + weight, bias: start + weight..end, rounded: None }
+    }
+
+    /// The same, with a weight that is rounded.
+    fn round(&mut self, affine: Affine) -> Affine {
+        self.rounded += 1;
+        Affine { rounded: Some(self.rounded - 1), ..affine }
+    }
+
+    fn linear(&mut self, name: String, shape: &[usize]) -> Affine {
+        let affine = self.affine(&[name], shape);
+        self.round(affine)
     }
 
     fn layer(&mut self, config: &Config, i: usize) -> Layer {
         let names = self.names;
         let name = |part: &str| format!("{}{}.{i}.{part}", names.prefix, names.layer);
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let mut qkv = self.affine(&[name(names.query), name(names.key), name(names.value)], &[hidden, hidden]);
+        let (weight, bias) = (qkv.weight.clone(), qkv.bias.clone());
+        let part = |rows: Range<usize>| Affine {
+            weight: weight.start + rows.start * hidden..weight.start + rows.end * hidden,
+            bias: bias.start + rows.start..bias.start + rows.end,
+            rounded: None,
+        };
+        let (mut query, mut key_value) = (part(0..hidden), part(hidden..3 * hidden));
+        if i + 1 == config.num_hidden_layers {
+            (query, key_value) = (self.round(query), self.round(key_value));
+        } else {
+            qkv = self.round(qkv);
+        }
         Layer {
-            qkv: self.affine(&[name(names.query), name(names.key), name(names.value)], &[hidden, hidden]),
-            attention_output: self.affine(&[name(names.attention_output)], &[hidden, hidden]),
+            qkv,
+            query,
+            key_value,
+            attention_output: self.linear(name(names.attention_output), &[hidden, hidden]),
             attention_norm: self.affine(&[name(names.attention_norm)], &[hidden]),
-            intermediate: self.affine(&[name(names.intermediate)], &[intermediate, hidden]),
-            output: self.affine(&[name(names.output)], &[hidden, intermediate]),
+            intermediate: self.linear(name(names.intermediate), &[intermediate, hidden]),
+            output: self.linear(name(names.output), &[hidden, intermediate]),
             output_norm: self.affine(&[name(names.output_norm)], &[hidden]),
         }
     }
@@ -116,7 +148,7 @@ impl Layout {
     pub fn new(config: &Config, labels: usize) -> Self {
         let names = config.architecture.names();
         let hidden = config.hidden_size;
-        let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0 };
+        let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
         b.table("word_embeddings", config.vocab_size, hidden);
         b.words = b.end;
         let positions = b.table("position_embeddings", config.max_position_embeddings, hidden);
@@ -126,6 +158,12 @@ impl Layout {
         let head = b.affine(&[names.head.into()], &[hidden, hidden]);
         let classifier = b.affine(&["classifier".into()], &[labels, hidden]);
         Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head, classifier }
+    }
+
+    /// The linear layers whose weights are rounded, in the order of their numbers.
+    pub fn rounded(&self) -> Vec<&Affine> {
+        let all = self.layers.iter().flat_map(|l| [&l.qkv, &l.query, &l.key_value, &l.attention_output, &l.intermediate, &l.output]);
+        all.filter(|affine| affine.rounded.is_some()).collect()
     }
 
     /// Length of the flat buffer.

@@ -1,7 +1,7 @@
 //! The numbers of a fine-tuning run, their ranges and the schedule of the learning rate.
 
 use crate::encoder::Masks;
-use crate::{Architecture, ModelError};
+use crate::{Architecture, ModelError, Precision};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,8 @@ pub struct TrainConfig {
     /// The learning rate falls to 0 at this step.
     pub total_steps: usize,
     pub threads: usize,
+    /// What the products multiply.
+    pub precision: Precision,
     /// Seed of the dropout masks.
     pub seed: u64,
 }
@@ -46,6 +48,7 @@ impl Default for TrainConfig {
             classifier_dropout: 0.1,
             total_steps: 100,
             threads: 1,
+            precision: Precision::Auto,
             seed: 0,
         }
     }

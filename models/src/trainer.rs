@@ -3,6 +3,7 @@
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
 use crate::optimizer::Optimizer;
+use crate::precision::Rounded;
 use crate::{Classifier, Config, ModelError, TrainConfig, head, parallel};
 use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
@@ -28,6 +29,8 @@ pub struct Trainer {
     step: usize,
     gradients: Vec<f32>,
     optimizer: Optimizer,
+    /// The model's weights as they were at the last gradients, for fast products.
+    rounded: Rounded,
     /// Word rows with a gradient now, in order.
     touched: Vec<u32>,
     work: Vec<ShardWork>,
@@ -51,6 +54,7 @@ impl Trainer {
             step: 0,
             gradients: vec![0.0; model.layout.len()],
             optimizer: Optimizer::new(model),
+            rounded: Rounded::default(),
             touched: Vec::new(),
             work: Vec::new(),
         }
@@ -82,6 +86,7 @@ impl Trainer {
         self.step += 1;
         let grad_scale = self.config.max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
         let adamw = AdamW { lr, beta1, beta2, eps, step: self.step as u32, grad_scale };
+        model.rounded.take();
         self.optimizer.update(model, &adamw, weight_decay, &self.gradients, &self.touched, threads);
         Ok(StepOutcome { loss, grad_norm: grad_norm as f32, lr })
     }
@@ -129,11 +134,13 @@ impl Trainer {
     /// Forward and backward of every shard, each on its thread; the sum of their losses.
     fn shard_gradients(&mut self, model: &Classifier, shards: &[Shard], targets: &[f32], weights: &[f32]) -> f64 {
         let masks = self.config.masks(self.step, model.config.architecture);
-        let Classifier { config, layout, params, labels } = model;
+        let Classifier { config, layout, params, labels, .. } = model;
+        self.rounded.pack(layout, &params[layout.words..], self.config.precision.format(), true, shards.len());
+        let rounded = &self.rounded;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
         let losses = parallel::run(jobs, |(shard, work, first)| {
-            let encoder = Encoder { config, layout, params, shard, masks: Some(masks) };
+            let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
             let rows = shard.first_row..shard.first_row + shard.rows();
             let targets = &targets[rows.start * labels.len()..rows.end * labels.len()];
             work.forward_backward(&encoder, first, targets, &weights[rows], 1.0 / weights.len() as f32)

@@ -1,6 +1,6 @@
 //! Logits, loss, every gradient and three training steps against PyTorch and transformers (see golden/make_golden.py).
 
-use lacuna_models::{Classifier, PackedBatch, TrainConfig, Trainer};
+use lacuna_models::{Classifier, PackedBatch, Precision, TrainConfig, Trainer};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -32,7 +32,9 @@ impl Golden {
 
     fn model(&self) -> Classifier {
         let labels: Vec<String> = (0..3).map(|i| format!("LABEL_{i}")).collect();
-        Classifier::load(&self.folder, &labels, 1).unwrap()
+        let mut model = Classifier::load(&self.folder, &labels, 1).unwrap();
+        model.set_precision(Precision::F32);
+        model
     }
 
     fn batch(&self) -> PackedBatch {
@@ -52,6 +54,7 @@ fn config(threads: usize) -> TrainConfig {
         classifier_dropout: 0.0,
         total_steps: 5,
         threads,
+        precision: Precision::F32,
         ..TrainConfig::default()
     }
 }
@@ -116,6 +119,39 @@ fn steps_agree(architecture: &str) {
         compared += 1;
     }
     assert!(compared > 10);
+}
+
+/// Products of 16-bit numbers: logits, loss and every gradient near those of f32, also in plain Rust where the CPU lacks the instructions.
+fn rounded_gradients_agree(architecture: &str) {
+    let golden = Golden::open(architecture);
+    let (mut model, batch) = (golden.model(), golden.batch());
+    let (targets, weights) = (golden.floats("targets"), golden.floats("weights"));
+    for (precision, bound) in [(Precision::Int16, 2e-3), (Precision::Bf16, 2e-2)] {
+        model.set_precision(precision);
+        let found = model.logits(&batch, 2).unwrap();
+        assert!(distance(&found, &golden.floats("logits")) < bound, "{precision:?}");
+        assert_ne!(found, golden.floats("logits"));
+        let mut trainer = Trainer::new(&model, TrainConfig { precision, ..config(2) });
+        let (loss, gradients) = trainer.gradients(&model, &batch, &targets, &weights).unwrap();
+        assert!((loss - golden.floats("loss")[0]).abs() < bound * loss);
+        for (name, range, _) in model.parameters().filter(|(name, ..)| !is_key_bias(name)) {
+            let expected = golden.floats(&format!("gradient.{name}"));
+            let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+            let error = norm(&mut gradients[range].iter().zip(&expected).map(|(a, b)| a - b));
+            let relative = error / norm(&mut expected.iter().copied());
+            assert!(relative < bound, "{name}: {relative} with {precision:?}");
+        }
+    }
+}
+
+#[test]
+fn bert_rounded_gradients() {
+    rounded_gradients_agree("bert");
+}
+
+#[test]
+fn distilbert_rounded_gradients() {
+    rounded_gradients_agree("distilbert");
 }
 
 #[test]

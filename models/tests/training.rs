@@ -3,7 +3,7 @@
 mod common;
 
 use common::{batch, copy, golden, load};
-use lacuna_models::{Classifier, ModelError, PackedBatch, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{Classifier, ModelError, PackedBatch, Precision, TextEncoder, TrainConfig, Trainer};
 use proptest::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
@@ -23,7 +23,7 @@ fn gradients(model: &Classifier, config: TrainConfig) -> (f32, Vec<f32>) {
 fn threads_change_nothing() {
     for architecture in ["bert", "distilbert"] {
         let model = load(&golden(architecture));
-        let config = |threads| TrainConfig { threads, seed: 3, ..TrainConfig::default() };
+        let config = |threads| TrainConfig { threads, seed: 3, precision: Precision::F32, ..TrainConfig::default() };
         let (loss, one) = gradients(&model, config(1));
         for threads in [2, 4, 20] {
             let (other_loss, many) = gradients(&model, config(threads));
@@ -32,6 +32,37 @@ fn threads_change_nothing() {
             assert!(one.iter().zip(&many).all(|(a, b)| (a - b).abs() < 1e-5 * largest), "{threads} threads");
         }
     }
+}
+
+/// Whatever the precision: the same seed and number of threads give the same bits after some steps.
+#[test]
+fn training_repeats() {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int16] {
+        let trained = |threads| {
+            let mut model = load(&golden("bert"));
+            let config = TrainConfig { threads, precision, seed: 9, lr: 1e-2, ..TrainConfig::default() };
+            let mut trainer = Trainer::new(&model, config);
+            (0..4).for_each(|_| drop(trainer.step(&mut model, &batch(&LENGTHS), &targets(6), &[1.0; 6]).unwrap()));
+            model.flat().to_vec()
+        };
+        assert_eq!(trained(1), trained(1));
+        assert_eq!(trained(3), trained(3));
+    }
+}
+
+/// Inference sees what the last step made of the weights, not what they were before.
+#[test]
+fn a_step_renews_the_rounded_weights() {
+    let mut model = load(&golden("bert"));
+    model.set_precision(Precision::Int16);
+    let before = model.logits(&batch(&[4]), 1).unwrap();
+    let mut trainer = Trainer::new(&model, TrainConfig { lr: 0.1, warmup_ratio: 0.0, ..TrainConfig::default() });
+    trainer.step(&mut model, &batch(&LENGTHS), &targets(6), &[1.0; 6]).unwrap();
+    let after = model.logits(&batch(&[4]), 1).unwrap();
+    model.set_precision(Precision::F32);
+    let exact = model.logits(&batch(&[4]), 1).unwrap();
+    let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far(&after, &exact) < 0.01 * far(&before, &exact));
 }
 
 #[test]
@@ -52,8 +83,14 @@ fn dropout_follows_the_seed() {
 fn gradients_through_dropout() {
     for architecture in ["bert", "distilbert"] {
         let folder = copy(architecture);
-        let config =
-            TrainConfig { hidden_dropout: 0.2, attention_dropout: 0.3, classifier_dropout: 0.4, seed: 5, ..TrainConfig::default() };
+        let config = TrainConfig {
+            hidden_dropout: 0.2,
+            attention_dropout: 0.3,
+            classifier_dropout: 0.4,
+            seed: 5,
+            precision: Precision::F32,
+            ..TrainConfig::default()
+        };
         let model = load(folder.path());
         let (_, exact) = gradients(&model, config.clone());
         for (wanted, range, _) in model.parameters().filter(|(_, _, shape)| shape.len() == 2) {
@@ -117,7 +154,8 @@ fn overfits_a_few_texts() {
 #[test]
 fn a_row_of_weight_zero_does_not_count() {
     let model = load(&golden("bert"));
-    let config = TrainConfig { hidden_dropout: 0.0, attention_dropout: 0.0, classifier_dropout: 0.0, ..TrainConfig::default() };
+    let precision = Precision::F32;
+    let config = TrainConfig { hidden_dropout: 0.0, attention_dropout: 0.0, classifier_dropout: 0.0, precision, ..TrainConfig::default() };
     let mut trainer = Trainer::new(&model, config);
     let (both, gradients) = trainer.gradients(&model, &batch(&[4, 6]), &targets(2), &[1.0, 0.0]).unwrap();
     let gradients = gradients.to_vec();
