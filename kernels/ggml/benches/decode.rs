@@ -106,7 +106,8 @@ fn context<'m>(backend: &LlamaBackend, model: &'m LlamaModel, unified: bool, wid
 
 /// `n` tokens of English.
 fn tokens(model: &LlamaModel, n: usize) -> Vec<LlamaToken> {
-    let text = "You write short movie reviews for a data set. Each is one to three sentences, natural and varied in vocabulary. ".repeat(40);
+    let text =
+        "You write short movie reviews for a data set. Each is one to three sentences, natural and varied in vocabulary. ".repeat(40);
     model.vocab().tokenize(text.as_bytes(), true, false).into_iter().take(n).collect()
 }
 

@@ -10,6 +10,8 @@ mod lanes;
 mod product;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use crate::isa::Isa;
@@ -88,6 +90,9 @@ pub unsafe fn attention(isa: Isa, attention: &Attention, (ith, nth): (usize, usi
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as the caller says.
         Isa::Avx512Vnni => unsafe { avx512::run(attention, &mut work, ith, nth) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as the caller says.
+        Isa::AvxVnni | Isa::Avx2 => unsafe { avx2::run(attention, &mut work, ith, nth) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("{} is not available", isa.name()),
     }

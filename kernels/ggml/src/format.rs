@@ -30,17 +30,8 @@ pub enum Format {
 
 impl Format {
     /// Every format, for tests and benches.
-    pub const ALL: [Format; 9] = [
-        Format::Q4_0,
-        Format::Q4_1,
-        Format::Q5_0,
-        Format::Q5_1,
-        Format::Q8_0,
-        Format::Iq4Nl,
-        Format::Q4K,
-        Format::Q5K,
-        Format::Q6K,
-    ];
+    pub const ALL: [Format; 9] =
+        [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::Iq4Nl, Format::Q4K, Format::Q5K, Format::Q6K];
 
     /// The format with ggml's number `ggml_type`, if it is one of ours.
     pub fn from_ggml(ggml_type: sys::ggml_type) -> Option<Format> {
@@ -118,9 +109,7 @@ impl Format {
             Format::Q8_0 => std::array::from_fn(|i| block[2 + i].wrapping_add(128)),
             Format::Iq4Nl => std::array::from_fn(|i| IQ4_NL_VALUES[nibble(&block[2..], i) as usize].wrapping_add(-128) as u8),
             Format::Q4K => std::array::from_fn(|i| block[16 + sub / 2 * 32 + i] >> (sub % 2 * 4) & 15),
-            Format::Q5K => {
-                std::array::from_fn(|i| (block[48 + sub / 2 * 32 + i] >> (sub % 2 * 4) & 15) | (block[16 + i] >> sub & 1) << 4)
-            }
+            Format::Q5K => std::array::from_fn(|i| (block[48 + sub / 2 * 32 + i] >> (sub % 2 * 4) & 15) | (block[16 + i] >> sub & 1) << 4),
             Format::Q6K => {
                 let (of_128, quarter) = (sub / 4, sub % 4);
                 let low = |i: usize| block[of_128 * 64 + quarter % 2 * 32 + i] >> (quarter / 2 * 4) & 15;
@@ -133,6 +122,17 @@ impl Format {
 
 /// What the 4-bit codes of IQ4_NL stand for.
 pub(crate) const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// The same plus 128, as unsigned bytes.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const IQ4_NL_BYTES: [u8; 16] = {
+    let (mut bytes, mut i) = ([0; 16], 0);
+    while i < 16 {
+        bytes[i] = IQ4_NL_VALUES[i].wrapping_add(-128) as u8;
+        i += 1;
+    }
+    bytes
+};
 
 /// Code `i` of 32: the low halves of 16 bytes, then their high halves.
 fn nibble(bytes: &[u8], i: usize) -> u8 {

@@ -34,7 +34,7 @@ static INSTALLED: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();
 pub fn install() -> Result<Isa, Unavailable> {
     INSTALLED
         .get_or_init(|| {
-            let isa = Isa::available().into_iter().next().ok_or(Unavailable::Processor)?;
+            let isa = Isa::best().ok_or(Unavailable::Processor)?;
             self_test::run(isa).map_err(Unavailable::SelfTest)?;
             let callbacks = Callbacks { weight_supported, packed_size, pack, work_size, compute };
             // SAFETY: the callbacks match hook.cpp, which copies them; no model has been loaded yet.
@@ -133,7 +133,11 @@ unsafe extern "C" fn compute(
     // SAFETY: ggml passes a valid operation, the work space that was planned, and calls this on each of `nth` threads.
     unsafe {
         let part = (ith as usize, nth as usize);
-        if (*op).op == sys::GGML_OP_MUL_MAT { compute_mul_mat(&*op, part, work, threadpool) } else { compute_attention(&*op, part, work, work_size) }
+        if (*op).op == sys::GGML_OP_MUL_MAT {
+            compute_mul_mat(&*op, part, work, threadpool)
+        } else {
+            compute_attention(&*op, part, work, work_size)
+        }
     }
 }
 
@@ -149,7 +153,11 @@ unsafe fn compute_mul_mat(op: &sys::ggml_tensor, part: (usize, usize), work: *mu
         let (weight, x) = (&*op.src[0], &*op.src[1]);
         let (Some((format, rows, k)), Some(Ok(isa))) = (shape(weight), INSTALLED.get()) else { return false };
         let packed = std::slice::from_raw_parts(weight.data.cast::<u8>().cast_const(), format.packed_len(rows, k));
-        let barrier = || if part.1 > 1 { lacuna_hook_barrier(threadpool) };
+        let barrier = || {
+            if part.1 > 1 {
+                lacuna_hook_barrier(threadpool)
+            }
+        };
         mul_mat(*isa, Weights { format, rows, k, packed }, columns(x), columns(op), part, work.cast(), barrier);
         true
     }

@@ -3,14 +3,16 @@
 //! Activations are rounded to 8 bits with a scale for each 32 of them, as ggml does; the sums of a block are exact integers.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+mod tile;
+mod vector;
 
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::packed::{BLOCK, PANEL};
 
-/// The most columns that a kernel works on at once.
-const GROUP: usize = 8;
 /// Bytes of rounded activations for each block of a column: 32 codes, and four numbers about them.
 const ROUNDED: usize = BLOCK + 16;
 /// 1.5 · 2²³: a float this large counts in ones, so an integer added to its bits is added to its value.
@@ -62,7 +64,7 @@ impl Columns {
     }
 }
 
-/// Columns `n` in groups of at most [`GROUP`], as even as can be.
+/// Columns in groups as even as can be.
 #[derive(Clone, Copy)]
 struct Groups {
     n: usize,
@@ -70,8 +72,14 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(n: usize) -> Self {
-        Groups { n, count: n.div_ceil(GROUP) }
+    /// Groups of `n` columns for the registers of `isa`.
+    fn new(isa: Isa, n: usize) -> Self {
+        let most = match isa {
+            Isa::Avx512Vnni => 8,
+            Isa::AvxVnni => 5,
+            Isa::Avx2 => 4,
+        };
+        Groups { n, count: n.div_ceil(most) }
     }
 
     /// First column of group `g`, and of the next for `g + 1`.
@@ -111,22 +119,28 @@ pub unsafe fn mul_mat(isa: Isa, weights: Weights, x: Columns, y: Columns, part: 
     }
     let rounded = work.wrapping_add(work.align_offset(64));
     let scratch = rounded.wrapping_add(rounded_len(weights.k, n) + ith * scratch_len(weights.k));
-    let groups = Groups::new(n);
+    let groups = Groups::new(isa, n);
     let job = Job { weights, x, y, groups, rounded, scratch };
     let panels = weights.rows.div_ceil(PANEL);
-    match isa {
+    let (round, panel): (Step, Step) = match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => {
-            // SAFETY: the caller vouches for the instruction set and all pointers; threads write different groups.
-            (ith..groups.count).step_by(nth).for_each(|g| unsafe { avx512::round(&job, g) });
-            barrier();
-            // SAFETY: as above; threads write different rows.
-            (panels * ith / nth..panels * (ith + 1) / nth).for_each(|p| unsafe { avx512::panel(&job, p) });
-        }
+        Isa::Avx512Vnni => (avx512::round, tile::panel::<avx512::Zmm>),
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => (avx2::vnni::round, tile::panel::<avx2::Ymm<true>>),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => (avx2::plain::round, tile::panel::<avx2::Ymm<false>>),
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("{} is not available", isa.name()),
-    }
+    };
+    // SAFETY: the caller vouches for the instruction set and all pointers; threads write different groups.
+    (ith..groups.count).step_by(nth).for_each(|g| unsafe { round(&job, g) });
+    barrier();
+    // SAFETY: as above; threads write different rows.
+    (panels * ith / nth..panels * (ith + 1) / nth).for_each(|p| unsafe { panel(&job, p) });
 }
+
+/// A kernel for one group of columns or one panel of rows.
+type Step = unsafe fn(&Job, usize);
 
 /// Everything that the kernels need to know about a product.
 struct Job<'a> {
@@ -144,6 +158,11 @@ struct Job<'a> {
 impl Job<'_> {
     fn blocks(&self) -> usize {
         self.weights.k / BLOCK
+    }
+
+    /// The packed weights of panel `p`.
+    fn panel(&self, p: usize) -> *const u8 {
+        self.weights.packed[p * self.weights.format.panel_len(self.weights.k)..].as_ptr()
     }
 
     /// Rounded activations of group `g`.

@@ -63,14 +63,14 @@ fn cases() -> impl Strategy<Value = Case> {
 struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u32 {
+    fn draw(&mut self) -> u32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as u32
     }
 
     /// Half-precision numbers between 1/8 and 4 in size, of either sign.
     fn halves(&mut self, n: usize) -> Vec<u16> {
-        (0..n).map(|_| ((12 + self.next() % 5) << 10 | self.next() % 1024 | self.next() % 2 << 15) as u16).collect()
+        (0..n).map(|_| ((12 + self.draw() % 5) << 10 | self.draw() % 1024 | self.draw() % 2 << 15) as u16).collect()
     }
 }
 
@@ -104,7 +104,7 @@ impl Case {
         let prefix = self.cells / 2;
         let own = cell >= prefix && cell % (self.tokens + 1) == token;
         let sees = match self.mask {
-            Mask::Chance(percent) => random.next() % 100 < percent,
+            Mask::Chance(percent) => random.draw() % 100 < percent,
             Mask::SharedPrefix => cell < prefix || own,
             Mask::TwoPrefixes => (cell < prefix && cell % 2 == token % 2) || own,
             Mask::Causal | Mask::Biased => cell + self.tokens <= self.cells.max(self.tokens) + token,

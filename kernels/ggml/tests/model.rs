@@ -158,7 +158,8 @@ fn greedy_texts_part_only_where_two_tokens_are_near() {
     let Some(models) = load() else { return };
     let subjects = ["the sea", "an old car", "a cold winter", "my neighbour", "the moon", "a good book", "bread", "the city"];
     let openings = ["Write about", "A short story of", "What I know of", "The history of", "Once there was"];
-    let prompts: Vec<_> = openings.iter().flat_map(|opening| subjects.map(|subject| models.tokens(&format!("{opening} {subject}")))).collect();
+    let prompts: Vec<_> =
+        openings.iter().flat_map(|opening| subjects.map(|subject| models.tokens(&format!("{opening} {subject}")))).collect();
     let (mut equal, mut far) = (0, 0);
     for prompts in prompts.chunks(20) {
         let (ours, ggml) = (greedy(&models, true, prompts, 30), greedy(&models, false, prompts, 30));

@@ -63,7 +63,15 @@ impl Case {
         weights.iter_mut().for_each(|w| *w *= weight_size);
         let mut x = random(self.n() * (self.k + self.gaps[0]), !self.seed);
         // Blocks of zeros and single large numbers are special.
-        x.iter_mut().enumerate().for_each(|(i, x)| *x *= if i / 32 % 7 == 3 { 0.0 } else if i % 211 == 0 { 40.0 * x_size } else { x_size });
+        x.iter_mut().enumerate().for_each(|(i, x)| {
+            *x *= if i / 32 % 7 == 3 {
+                0.0
+            } else if i % 211 == 0 {
+                40.0 * x_size
+            } else {
+                x_size
+            }
+        });
         (ggml::quantise(self.format, &weights, self.k), x)
     }
 
@@ -74,8 +82,10 @@ impl Case {
         format.pack(weights, rows, k, &mut packed);
         let mut y = vec![UNTOUCHED; self.n() * (rows + gaps[1])];
         let mut work = vec![0xffu8; work_len(k, self.n(), threads)];
-        let columns = |base: *mut f32, len: usize| {
-            Columns { base: base.cast(), counts: [counts[0], counts[1], 1], strides: [4 * len, 4 * len * counts[0], 0] }
+        let columns = |base: *mut f32, len: usize| Columns {
+            base: base.cast(),
+            counts: [counts[0], counts[1], 1],
+            strides: [4 * len, 4 * len * counts[0], 0],
         };
         let addresses = (x.as_ptr() as usize, y.as_mut_ptr() as usize, work.as_mut_ptr() as usize);
         let barrier = Barrier::new(threads);
