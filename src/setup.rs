@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::dataset::{GoldRow, read_gold, refuse_overlap};
 use crate::error::{Error, Result};
 use crate::generator::Generate;
-use crate::generator::llama::{Llama, LlamaConfig, requantise};
+use crate::generator::llama::{Kernels, Llama, LlamaConfig, requantise};
 use crate::manifest::{Manifest, Splits, flatten};
 use crate::progress::Progress;
 use crate::prompt::Prompts;
@@ -54,6 +54,9 @@ pub struct Machine {
     /// Layers of the generator to put on a GPU (needs a build with cuda, metal or vulkan)
     #[arg(long, env = "LACUNA_GPU_LAYERS", default_value_t = 0, value_name = "N")]
     pub gpu_layers: u32,
+    /// Whose products and attention the generator runs on a CPU
+    #[arg(long, env = "LACUNA_KERNELS", value_enum, default_value_t, value_name = "WHOSE")]
+    pub kernels: Kernels,
     /// No progress, only results
     #[arg(long, short, env = "LACUNA_QUIET")]
     pub quiet: bool,
@@ -121,8 +124,8 @@ impl Setup {
     }
 
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
-        let (threads, gpu_layers) = (self.machine.threads(), self.machine.gpu_layers);
-        Ok(Box::new(Llama::load(LlamaConfig { threads, gpu_layers, ..LlamaConfig::new(&self.generator_path) })?))
+        let (threads, gpu_layers, kernels) = (self.machine.threads(), self.machine.gpu_layers, self.machine.kernels);
+        Ok(Box::new(Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(&self.generator_path) })?))
     }
 
     /// The splits for this task and seed.

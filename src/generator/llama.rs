@@ -15,6 +15,7 @@ use super::prefix::PrefixTree;
 use super::sampler;
 use super::scheduler::{Job, Limits};
 use super::{Completion, CompletionRequest, Generate, GenerateError, Score, ScoreRequest, Sink};
+use lacuna_ggml_kernels::Unavailable;
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
@@ -50,12 +51,24 @@ pub struct LlamaConfig {
     pub slots: usize,
     /// The most tokens of one request, prompt and new ones together; 0 takes the model's training context.
     pub n_ctx: usize,
+    /// Whose products and attention run on the CPU.
+    pub kernels: Kernels,
+}
+
+/// Whose products and attention run on the CPU. The choice holds for the process: the model that is loaded last decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernels {
+    /// Our own where there are any for the processor and the weights, ggml's elsewhere
+    #[default]
+    Auto,
+    /// llama.cpp as it is
+    Ggml,
 }
 
 impl LlamaConfig {
     /// All cores, no GPU, 32 slots, the training context.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        LlamaConfig { path: path.into(), threads: 0, gpu_layers: 0, slots: 32, n_ctx: 0 }
+        LlamaConfig { path: path.into(), threads: 0, gpu_layers: 0, slots: 32, n_ctx: 0, kernels: Kernels::Auto }
     }
 }
 
@@ -111,6 +124,7 @@ impl Llama {
         let backend = backend().map_err(fail)?;
         check_config(&config, backend).map_err(fail)?;
         gguf::check_file(&config.path).map_err(fail)?;
+        choose_kernels(&config);
         let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
         let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
             fail(
@@ -274,9 +288,22 @@ fn backend() -> Result<&'static LlamaBackend, String> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let init = || {
         llama_cpp_2::send_logs_to_tracing(LogOptions::default());
+        // Before any model is loaded: the loader remembers which kinds of buffers there are.
+        _ = lacuna_ggml_kernels::install();
         LlamaBackend::init().map_err(|error| format!("llama.cpp cannot start: {error}"))
     };
     BACKEND.get_or_init(init).as_ref().map_err(Clone::clone)
+}
+
+/// Turns our own CPU kernels on or off for what is loaded and computed from now on.
+fn choose_kernels(config: &LlamaConfig) {
+    let wanted = config.kernels == Kernels::Auto && config.gpu_layers == 0;
+    match lacuna_ggml_kernels::install() {
+        Ok(isa) if wanted => tracing::info!("products and attention run on our own kernels for {}", isa.name()),
+        Err(reason @ Unavailable::SelfTest(_)) if wanted => tracing::warn!("our own CPU kernels are off, ggml's run: {reason}"),
+        _ => tracing::info!("products and attention run on ggml's kernels"),
+    }
+    lacuna_ggml_kernels::set_enabled(wanted);
 }
 
 fn check_config(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {

@@ -1,0 +1,89 @@
+//! Our products alone, on one core, as a share of what the core can do with 8-bit integers.
+//!
+//! `cargo bench --bench products -- [format] [isa]`, for example `-- Q4K avx2`. The shapes are those of SmolLM2-135M.
+
+use lacuna_ggml_kernels::Isa;
+use lacuna_ggml_kernels::format::Format;
+use lacuna_ggml_kernels::ggml;
+use lacuna_ggml_kernels::mul_mat::{Columns, Weights, mul_mat, work_len};
+use std::time::Instant;
+
+/// (rows, k)
+const SHAPES: [(usize, usize); 4] = [(576, 576), (1536, 576), (576, 1536), (49152, 576)];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let named = |name: &String| Format::ALL.into_iter().find(|format| format!("{format:?}").eq_ignore_ascii_case(name));
+    let format = arguments.first().map_or(Format::Q4_0, |name| named(name).expect("a format such as Q4_0"));
+    let available = Isa::available();
+    let isa = arguments.get(1).map_or(available.first(), |name| available.iter().find(|isa| isa.name() == name));
+    let Some(&isa) = isa else { return eprintln!("SKIPPED: no kernels for this processor") };
+    let peak = peak();
+    println!("{format:?} on {}, 8-bit peak {peak:.0} GOP/s (0: not known)", isa.name());
+    for (rows, k) in SHAPES {
+        // Where a block is longer than k allows, the next length that fits.
+        let k = k.next_multiple_of(format.block_len());
+        let rates: Vec<String> = [1, 2, 8, 16, 32, 64, 512].map(|n| rate(isa, format, rows, k, n)).map(|rate| share(rate, peak)).into();
+        println!("{rows:5} x {k:4}, n = 1, 2, 8, 16, 32, 64, 512: {}", rates.join(", "));
+    }
+}
+
+fn share(rate: f64, peak: f64) -> String {
+    if peak > 0.0 { format!("{rate:.0} ({:.0} %)", 100.0 * rate / peak) } else { format!("{rate:.0}") }
+}
+
+/// GOP/s of one product, the median of many.
+fn rate(isa: Isa, format: Format, rows: usize, k: usize, n: usize) -> f64 {
+    let numbers: Vec<f32> = (0..rows * k).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+    let weights = ggml::quantise(format, &numbers, k);
+    let mut packed = vec![0; format.packed_len(rows, k)];
+    format.pack(&weights, rows, k, &mut packed);
+    let mut x: Vec<f32> = (0..n * k).map(|i| ((i * 104_729) % 1000) as f32 / 500.0 - 1.0).collect();
+    let mut y = vec![0f32; n * rows];
+    let mut work = vec![0u8; work_len(k, n, 1)];
+    let operations = 2.0 * (rows * k * n) as f64;
+    let runs = ((3e9 / operations) as usize).clamp(3, 400);
+    let mut seconds: Vec<f64> = (0..runs)
+        .map(|_| {
+            let (x, y) = (Columns::new(x.as_mut_ptr(), n, k * 4), Columns::new(y.as_mut_ptr(), n, rows * 4));
+            let weights = Weights { format, rows, k, packed: &packed };
+            let begun = Instant::now();
+            // SAFETY: columns and work space have their sizes, `isa` is available, there is one thread.
+            unsafe { mul_mat(isa, weights, x, y, (0, 1), work.as_mut_ptr(), || ()) };
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    operations / seconds[runs / 2] * 1e-9
+}
+
+/// GOP/s of 8-bit dot products that stay in registers; 0 without AVX-512 VNNI.
+fn peak() -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::available().contains(&Isa::Avx512Vnni) {
+        let steps = 4_000_000;
+        let best = (0..5).map(|_| {
+            let begun = Instant::now();
+            // SAFETY: the instructions are there.
+            std::hint::black_box(unsafe { dots(steps) });
+            begun.elapsed().as_secs_f64()
+        });
+        return (steps * 16 * 128) as f64 / best.fold(f64::MAX, f64::min) * 1e-9;
+    }
+    0.0
+}
+
+/// Sixteen independent chains of dot products.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dots(steps: usize) -> i32 {
+    use std::arch::x86_64::*;
+    let (a, b) = (_mm512_set1_epi8(std::hint::black_box(3)), _mm512_set1_epi8(std::hint::black_box(5)));
+    let mut sums = [_mm512_setzero_si512(); 16];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    sums.into_iter().fold(0, |total, sum| total ^ _mm512_reduce_add_epi32(sum))
+}

@@ -1,0 +1,58 @@
+//! Which vector instructions the kernels may use on this machine.
+
+/// An instruction set that there are kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// 512-bit vectors with 8-bit dot products: Ice Lake, Zen 4 and later.
+    Avx512Vnni,
+    /// 256-bit vectors with 8-bit dot products: Alder Lake and later.
+    AvxVnni,
+    /// 256-bit vectors: Haswell, Zen and later.
+    Avx2,
+}
+
+impl Isa {
+    /// From the fastest.
+    pub const ALL: [Isa; 3] = [Isa::Avx512Vnni, Isa::AvxVnni, Isa::Avx2];
+
+    /// Every instruction set that this machine has, the fastest first.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The fastest that this machine has; `LACUNA_ISA` may name a slower one, to try it.
+    pub fn best() -> Option<Isa> {
+        let wanted = std::env::var("LACUNA_ISA").ok();
+        Isa::available().into_iter().find(|isa| wanted.as_deref().is_none_or(|wanted| wanted == isa.name()))
+    }
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::AvxVnni => "avx-vnni",
+            Isa::Avx2 => "avx2",
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        match self {
+            Isa::Avx512Vnni => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            Isa::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
+            Isa::Avx2 => avx2,
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        false
+    }
+}

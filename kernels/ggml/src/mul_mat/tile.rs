@@ -1,0 +1,277 @@
+//! The product of a panel of packed weights with a few columns, in any kind of vector: sums of a block in integers, sums of blocks
+//! in floats.
+
+use super::vector::Vector;
+use super::{Job, MAGIC, ROUNDED};
+use crate::format::Format;
+use crate::packed::{BLOCK, Codes, PANEL, Scales};
+
+/// Steps of four weights in a block.
+pub(super) const STEPS: usize = BLOCK / 4;
+
+/// A format, for the compiler to specialise a kernel by.
+pub(super) trait Kind {
+    const FORMAT: Format;
+    const CODES: Codes = Self::FORMAT.codes();
+    const SCALES: Scales = Self::FORMAT.scales();
+    /// Blocks after a head.
+    const RUN: usize = Self::FORMAT.block_len() / BLOCK;
+
+    /// Where the head before block `b` and the block itself begin in a panel.
+    #[inline(always)]
+    fn places(b: usize) -> (usize, usize) {
+        let head = b / Self::RUN * Self::FORMAT.packed_run_len();
+        (head, head + Self::SCALES.head_len() + b % Self::RUN * Self::FORMAT.packed_block_len())
+    }
+}
+
+macro_rules! kinds {
+    ($($kind:ident)*) => {
+        $(
+            #[allow(non_camel_case_types)]
+            struct $kind;
+            impl Kind for $kind {
+                const FORMAT: Format = Format::$kind;
+            }
+        )*
+
+        /// Computes the rows of panel `p` for all columns.
+        ///
+        /// # Safety
+        /// As [`super::mul_mat`]; all groups are rounded; nobody else writes these rows or this job's scratch.
+        pub(super) unsafe fn panel<V: Vector>(job: &Job, p: usize) {
+            // SAFETY: as the caller says.
+            unsafe {
+                match job.weights.format {
+                    $(Format::$kind => panel_of::<V, $kind>(job, p),)*
+                }
+            }
+        }
+    };
+}
+kinds!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Iq4Nl Q4K Q5K Q6K);
+
+/// For one group of columns codes are unpacked as they are used, for more once before.
+unsafe fn panel_of<V: Vector, K: Kind>(job: &Job, p: usize) {
+    // SAFETY: as the caller says.
+    unsafe {
+        if job.groups.count == 1 || matches!(K::CODES, Codes::Byte) {
+            (0..job.groups.count).for_each(|g| group::<V, K, false>(job, p, g));
+        } else {
+            V::unpack::<K>(job, p);
+            (0..job.groups.count).for_each(|g| group::<V, K, true>(job, p, g));
+        }
+    }
+}
+
+/// One panel times one group of columns.
+unsafe fn group<V: Vector, K: Kind, const UNPACKED: bool>(job: &Job, p: usize, g: usize) {
+    // SAFETY: the number of columns is the group's own; the rest as the caller says.
+    unsafe {
+        match job.groups.begin(g + 1) - job.groups.begin(g) {
+            1 => V::tile::<K, UNPACKED, 1>(job, p, g),
+            2 => V::tile::<K, UNPACKED, 2>(job, p, g),
+            3 => V::tile::<K, UNPACKED, 3>(job, p, g),
+            4 => V::tile::<K, UNPACKED, 4>(job, p, g),
+            5 => V::tile::<K, UNPACKED, 5>(job, p, g),
+            6 => V::tile::<K, UNPACKED, 6>(job, p, g),
+            7 => V::tile::<K, UNPACKED, 7>(job, p, g),
+            _ => V::tile::<K, UNPACKED, 8>(job, p, g),
+        }
+    }
+}
+
+/// Writes the codes of panel `p` to the scratch, a byte each.
+///
+/// # Safety
+/// As [`panel`]; the caller enables the instructions of `V`.
+#[inline(always)]
+pub(super) unsafe fn unpack<V: Vector, K: Kind>(job: &Job, p: usize) {
+    for b in 0..job.blocks() {
+        // SAFETY: the panel has this block, the scratch room for its codes.
+        unsafe {
+            let codes = job.panel(p).add(K::places(b).1 + K::SCALES.len());
+            let bytes = job.scratch.add(b * Codes::Byte.len());
+            for step in 0..STEPS {
+                for row in (0..PANEL).step_by(V::ROWS) {
+                    V::store_bytes(codes_of::<V, K, false>(codes, step, row), bytes.add((step * PANEL + row) * 4));
+                }
+            }
+        }
+    }
+}
+
+/// Four codes of each row of a vector, from row `row` of the panel on.
+#[inline(always)]
+unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, step: usize, row: usize) -> V::Int {
+    // SAFETY: the caller gives a block's codes; see `packed.rs` for where they lie.
+    unsafe {
+        if UNPACKED || matches!(K::CODES, Codes::Byte) {
+            return V::bytes(codes.add((step * PANEL + row) * 4));
+        }
+        let pair = V::bytes(codes.add((step / 2 * PANEL + row) * 4));
+        let nibbles = if step % 2 == 0 { V::low_nibbles(pair) } else { V::high_nibbles(pair) };
+        let bits = |plane: usize| codes.add(PANEL * BLOCK / 2 + ((plane * STEPS + step) * PANEL + row) / 2);
+        match K::CODES {
+            Codes::Byte | Codes::Nibble { more: 0 } => nibbles,
+            Codes::Table => V::lookup(nibbles),
+            Codes::Nibble { more: 1 } => V::add_bits::<16>(nibbles, bits(0)),
+            Codes::Nibble { .. } => V::add_bits::<32>(V::add_bits::<16>(nibbles, bits(0)), bits(1)),
+        }
+    }
+}
+
+/// One panel times `C` columns.
+///
+/// # Safety
+/// As [`panel`]; group `g` has `C` columns; the caller enables the instructions of `V`.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+    let panel = job.panel(p);
+    for first in (0..PANEL).step_by(2 * V::ROWS) {
+        // SAFETY: there are `blocks` blocks of weights, of unpacked codes and of activations; a column of y has `rows` numbers.
+        unsafe {
+            let mut sums = [[V::splat(0.0); 2]; C];
+            let mut rounded = job.rounded_group(g).cast_const();
+            for b in 0..job.blocks() {
+                let (head, scales) = K::places(b);
+                let packed = panel.add(scales + K::SCALES.len());
+                let codes = if UNPACKED { job.scratch.add(b * Codes::Byte.len()).cast_const() } else { packed };
+                let block = Block { head: panel.add(head), scales: panel.add(scales), codes, rounded };
+                add_block::<V, K, UNPACKED, C>(block, first, &mut sums);
+                rounded = rounded.add(C * ROUNDED);
+            }
+            let rows = job.weights.rows - p * PANEL;
+            for c in 0..C {
+                let y = job.y.at(job.groups.begin(g) + c).wrapping_add(p * PANEL);
+                for half in 0..2 {
+                    let row = first + half * V::ROWS;
+                    V::store(sums[c][half], y.wrapping_add(row), rows.saturating_sub(row).min(V::ROWS));
+                }
+            }
+        }
+    }
+}
+
+/// Where a block of weights and activations lies.
+#[derive(Clone, Copy)]
+struct Block {
+    head: *const u8,
+    scales: *const u8,
+    codes: *const u8,
+    rounded: *const u8,
+}
+
+/// Adds the products of one block for the two vectors of rows from `first` on.
+#[inline(always)]
+unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(block: Block, first: usize, sums: &mut [[V::Float; 2]; C]) {
+    let parts = if matches!(K::SCALES, Scales::SuperHalves) { 2 } else { 1 };
+    // SAFETY: the caller gives a block; see `Job::rounded` for the numbers of each column.
+    unsafe {
+        for part in 0..parts {
+            let mut dots = [[V::splat_int(0); 2]; C];
+            for c in 0..C {
+                dots[c] = [V::splat_int(number::<C>(block.rounded, part, c)); 2];
+            }
+            for step in part * STEPS / parts..(part + 1) * STEPS / parts {
+                let low = codes_of::<V, K, UNPACKED>(block.codes, step, first);
+                let high = codes_of::<V, K, UNPACKED>(block.codes, step, first + V::ROWS);
+                for c in 0..C {
+                    let x = V::splat_int(number::<C>(block.rounded, 4 + step, c));
+                    dots[c] = [V::dot::<K>(dots[c][0], low, x), V::dot::<K>(dots[c][1], high, x)];
+                }
+            }
+            for half in 0..2 {
+                let scale = scale::<V, K>(block, part, first + half * V::ROWS);
+                // The dots are floats that begin at MAGIC: dot · scale − MAGIC · scale is exact before its one rounding, because
+                // the scale has at most 19 bits.
+                let offset = V::mul(scale, V::splat(MAGIC));
+                for c in 0..C {
+                    let product = V::mul_sub(V::as_float(dots[c][half]), scale, offset);
+                    sums[c][half] = V::mul_add(product, V::splat(float::<C>(block.rounded, 2, c)), sums[c][half]);
+                }
+            }
+        }
+        if matches!(K::SCALES, Scales::HalfMin | Scales::Super) {
+            for half in 0..2 {
+                let minimum = minimum::<V, K>(block, first + half * V::ROWS);
+                for c in 0..C {
+                    sums[c][half] = V::mul_add(minimum, V::splat(float::<C>(block.rounded, 3, c)), sums[c][half]);
+                }
+            }
+        }
+    }
+}
+
+/// Number `row` of column `c` of a rounded block of `C` columns.
+#[inline(always)]
+unsafe fn number<const C: usize>(rounded: *const u8, row: usize, c: usize) -> i32 {
+    // SAFETY: a rounded block has twelve rows of numbers.
+    unsafe { rounded.cast::<i32>().add(row * C + c).read_unaligned() }
+}
+
+#[inline(always)]
+unsafe fn float<const C: usize>(rounded: *const u8, row: usize, c: usize) -> f32 {
+    // SAFETY: as `number`.
+    f32::from_bits(unsafe { number::<C>(rounded, row, c) } as u32)
+}
+
+/// The scales of a vector of rows; `part` is the half of the block.
+#[inline(always)]
+unsafe fn scale<V: Vector, K: Kind>(block: Block, part: usize, row: usize) -> V::Float {
+    // SAFETY: the caller gives a block; see `Scales` for what its scales hold.
+    unsafe {
+        match K::SCALES {
+            Scales::Half | Scales::HalfMin => V::halves(block.scales.add(2 * row)),
+            Scales::Super => V::mul(V::halves(block.head.add(2 * row)), V::unsigned(block.scales.add(row))),
+            Scales::SuperHalves => V::mul(V::halves(block.head.add(2 * row)), V::signed(block.scales.add(part * PANEL + row))),
+        }
+    }
+}
+
+/// What is added for each unit of the sum of activations.
+#[inline(always)]
+unsafe fn minimum<V: Vector, K: Kind>(block: Block, row: usize) -> V::Float {
+    // SAFETY: as `scale`.
+    unsafe {
+        if matches!(K::SCALES, Scales::HalfMin) {
+            return V::halves(block.scales.add(2 * (PANEL + row)));
+        }
+        let minimum = V::mul(V::halves(block.head.add(2 * (PANEL + row))), V::unsigned(block.scales.add(PANEL + row)));
+        V::mul(minimum, V::splat(-1.0))
+    }
+}
+
+/// Rounds the columns of group `g` to 8 bits.
+///
+/// # Safety
+/// As [`super::mul_mat`]; nobody else uses this group's rounded activations; the caller enables the instructions of `V`.
+#[inline(always)]
+pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
+    let (begin, end) = (job.groups.begin(g), job.groups.begin(g + 1));
+    let width = end - begin;
+    let format = job.weights.format;
+    // Where bytes are dotted as signed numbers they stand for themselves.
+    let signed = V::SIGNED_BYTES && matches!(format.codes(), Codes::Byte | Codes::Table);
+    let zero = if signed { 0 } else { format.zero() };
+    let halves = format.scales() == Scales::SuperHalves;
+    for c in 0..width {
+        let x = job.x.at(begin + c);
+        for b in 0..job.blocks() {
+            // SAFETY: a column has `blocks` times 32 numbers; a group has `width * ROUNDED` bytes for each block.
+            unsafe {
+                let numbers = job.rounded_group(g).add(b * width * ROUNDED).cast::<i32>().add(c);
+                let rounded = V::round(x.add(b * BLOCK));
+                let sum = rounded.sums[0] + rounded.sums[1];
+                let first = if halves { rounded.sums[0] } else { sum };
+                numbers.write_unaligned(MAGIC.to_bits() as i32 - zero * first);
+                numbers.add(width).write_unaligned(MAGIC.to_bits() as i32 - zero * (sum - first));
+                numbers.add(2 * width).write_unaligned(rounded.scale.to_bits() as i32);
+                numbers.add(3 * width).write_unaligned((rounded.scale * sum as f32).to_bits() as i32);
+                for (step, four) in rounded.codes.into_iter().enumerate() {
+                    numbers.add((4 + step) * width).write_unaligned(four);
+                }
+            }
+        }
+    }
+}

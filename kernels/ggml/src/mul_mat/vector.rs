@@ -1,0 +1,80 @@
+//! What the product asks of a vector; one implementation for each instruction set.
+
+use super::Job;
+use super::tile::{Kind, STEPS};
+
+/// 32 activations in 8 bits.
+pub(super) struct Rounded {
+    /// Four codes in each number, the first in its lowest byte.
+    pub codes: [i32; STEPS],
+    /// What a code is worth.
+    pub scale: f32,
+    /// Sums of the first 16 codes and of the others.
+    pub sums: [i32; 2],
+}
+
+/// What 32 activations, the largest of which is `largest`, are multiplied with to give codes, and what a code is worth. `odd` says
+/// that one of them is not a number; then no result is.
+#[inline(always)]
+pub(super) fn inverse_and_scale(largest: f32, odd: bool) -> (f32, f32) {
+    // Below this the inverse overflows; such numbers count as 0.
+    const SMALLEST: f32 = 1e-30;
+    if odd {
+        (0.0, f32::NAN)
+    } else if largest > SMALLEST {
+        (127.0 / largest, largest / 127.0)
+    } else {
+        (0.0, 0.0)
+    }
+}
+
+/// Vectors of [`Vector::ROWS`] rows. Every function needs the vector's instructions; those with pointers need the memory that they
+/// name.
+pub(super) trait Vector {
+    /// A row's four codes, or a 32-bit sum, for each row.
+    type Int: Copy;
+    /// A number for each row.
+    type Float: Copy;
+    /// Rows of a vector, 16 or 8.
+    const ROWS: usize;
+    /// Whether [`Vector::dot`] takes bytes, and values of a table, as signed: the byte less 128.
+    const SIGNED_BYTES: bool;
+
+    /// Four bytes for each row.
+    unsafe fn bytes(from: *const u8) -> Self::Int;
+    unsafe fn store_bytes(codes: Self::Int, to: *mut u8);
+    /// The low half of each byte.
+    unsafe fn low_nibbles(bytes: Self::Int) -> Self::Int;
+    /// The high half of each byte.
+    unsafe fn high_nibbles(bytes: Self::Int) -> Self::Int;
+    /// What 4-bit codes of IQ4_NL stand for, plus 128.
+    unsafe fn lookup(nibbles: Self::Int) -> Self::Int;
+    /// Adds `VALUE` to each byte whose bit is set.
+    unsafe fn add_bits<const VALUE: i8>(codes: Self::Int, bits: *const u8) -> Self::Int;
+    unsafe fn splat_int(x: i32) -> Self::Int;
+    /// Adds the product of each row's four unsigned codes with four signed bytes.
+    unsafe fn dot<K: Kind>(sums: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;
+    /// The same bits.
+    unsafe fn as_float(bits: Self::Int) -> Self::Float;
+    unsafe fn splat(x: f32) -> Self::Float;
+    unsafe fn mul(a: Self::Float, b: Self::Float) -> Self::Float;
+    /// a · b + c
+    unsafe fn mul_add(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    /// a · b − c
+    unsafe fn mul_sub(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+    /// Half-precision numbers.
+    unsafe fn halves(from: *const u8) -> Self::Float;
+    /// Unsigned bytes.
+    unsafe fn unsigned(from: *const u8) -> Self::Float;
+    /// Signed bytes.
+    unsafe fn signed(from: *const u8) -> Self::Float;
+    /// Writes the first `count` numbers.
+    unsafe fn store(numbers: Self::Float, to: *mut f32, count: usize);
+    /// Rounds 32 numbers.
+    unsafe fn round(x: *const f32) -> Rounded;
+
+    /// [`super::tile::tile`] with the vector's instructions enabled.
+    unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);
+    /// [`super::tile::unpack`] with the vector's instructions enabled.
+    unsafe fn unpack<K: Kind>(job: &Job, p: usize);
+}
