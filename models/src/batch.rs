@@ -21,6 +21,8 @@ pub(crate) struct Shard<'a> {
     pub cu_seqlens: Vec<usize>,
     /// Place of its first row in the batch.
     pub first_row: usize,
+    /// Whether the last hidden states of all tokens are wanted, not of [CLS] alone.
+    pub every_token: bool,
 }
 
 impl PackedBatch {
@@ -108,6 +110,7 @@ impl PackedBatch {
             position_ids: boundaries.windows(2).flat_map(|ends| 0..ends[1] - ends[0]).collect(),
             cu_seqlens: boundaries.iter().map(|&b| b as usize - start).collect(),
             first_row,
+            every_token: false,
         }
     }
 }

@@ -100,7 +100,7 @@ impl Classifier {
     }
 
     /// The weights for inference.
-    fn rounded(&self, threads: usize) -> &Rounded {
+    pub(crate) fn rounded(&self, threads: usize) -> &Rounded {
         self.rounded.get_or_init(|| {
             let mut rounded = Rounded::default();
             rounded.pack(&self.layout, &self.params[self.layout.words..], self.precision.format(), false, threads);

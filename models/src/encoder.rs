@@ -134,7 +134,8 @@ impl Encoder<'_> {
     }
 
     fn queries(&self, layer: usize) -> Queries {
-        if layer + 1 == self.layout.layers.len() { Queries::First } else { Queries::All }
+        let last = layer + 1 == self.layout.layers.len();
+        if last && !self.shard.every_token { Queries::First } else { Queries::All }
     }
 
     /// The boundaries of the rows among the queries.

@@ -28,6 +28,7 @@ mod config;
 mod distilbert;
 mod encoder;
 mod error;
+mod features;
 mod head;
 mod layout;
 mod optimizer;
