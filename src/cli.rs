@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::compare;
+use crate::compare::{self, Comparison};
 use crate::error::{Error, Result};
 use crate::fetch::FetchArgs;
 use crate::report;
@@ -42,7 +42,7 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// S3 against gold only, ZeroGen and seed only, at equal synthetic rows, over several seeds; resumes
+    /// S3 against gold only, logistic regression, ZeroGen, seed only and GoldGen, at equal synthetic rows, over several seeds; resumes
     Compare {
         /// The task file
         task: PathBuf,
@@ -52,6 +52,9 @@ enum Command {
         /// Gold rows to give; several, separated by commas, make a table each
         #[arg(long = "gold", value_delimiter = ',', default_values_t = [100])]
         gold: Vec<usize>,
+        /// Rows of the table, by their names, each with a --methods of its own; all if absent
+        #[arg(long, value_name = "METHOD", value_parser = clap::builder::PossibleValuesParser::new(compare::method_names()))]
+        methods: Vec<String>,
         /// Where its runs and tables go [default: runs/compare-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
@@ -87,11 +90,11 @@ pub fn run(cli: Cli) -> Result<()> {
             run_task(&setup, &folder)
         }
         Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
-        Command::Compare { task, seeds, gold, out, options } => {
+        Command::Compare { task, seeds, gold, methods, out, options } => {
             let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let folder = out.unwrap_or_else(|| Path::new("runs").join(format!("compare-{stem}")));
-            let table = compare::compare(&task, &options, seeds, &gold, &folder)?;
-            print(&table)
+            let (task, options, gold, methods, folder) = (&task, &options, &gold, &methods, &folder);
+            print(&compare::compare(&Comparison { task, options, seeds, gold, methods, folder }, &mut None)?)
         }
         Command::Predict { model, logits, machine } => {
             crate::predict::predict(&model, machine.threads(), logits, std::io::stdin().lock(), std::io::stdout().lock())

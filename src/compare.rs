@@ -4,26 +4,31 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::{Cost, Part, SECONDS, Spent};
 use crate::error::{Error, Result};
 use crate::generator::Generate;
 use crate::metrics::{Interval, bootstrap};
 use crate::report::{percent, table};
-use crate::run_dir::{write_atomically, write_json};
+use crate::run_dir::{write_atomically, write_json, write_json_lines};
 use crate::setup::{Options, Setup};
 use crate::synthesis::{Method, MethodResult};
-use crate::task::{TargetKind, Task};
+use crate::task::{Extrapolate, Parents, TargetKind, Task};
 
 /// The rows of the comparison, in the order of the table.
 ///
 /// ZeroGen writes from the bare label, without rationales and rounds, trains on the labels that it asked for, and sees no gold
 /// row, as it was published. Then it is given what S3 is given besides: gold rows that choose epoch and thresholds, and
 /// soft targets too, so that neither is mistaken for what rationales and errors add. "Seed" is Algorithm 1 alone.
-const ROWS: [(&str, Plan); 7] = [
+///
+/// GoldGen extrapolates all *mine* rows, right or wrong, in one round as large as S3's rounds together.
+const ROWS: [(&str, Plan); 9] = [
     ("gold only", Plan::OfS3Run(Method::GoldOnly)),
+    ("embeddings + logistic regression", Plan::OfS3Run(Method::Embeddings)),
     ("ZeroGen", Plan::ZeroGen { name: ZEROGEN, targets: TargetKind::Hard, use_select: false }),
     ("ZeroGen, select", Plan::ZeroGen { name: "zerogen-select", targets: TargetKind::Hard, use_select: true }),
     ("ZeroGen, select, soft targets", Plan::ZeroGen { name: "zerogen-soft", targets: TargetKind::Soft, use_select: true }),
     ("seed with rationales", Plan::SeedOnly),
+    ("GoldGen", Plan::GoldGen),
     ("S3", Plan::OfS3Run(Method::S3)),
     ("S3 + gold", Plan::OfS3Run(Method::S3Gold)),
 ];
@@ -37,6 +42,42 @@ enum Plan {
     OfS3Run(Method),
     ZeroGen { name: &'static str, targets: TargetKind, use_select: bool },
     SeedOnly,
+    GoldGen,
+}
+
+/// The names of the rows, as `--methods` takes them.
+pub fn method_names() -> Vec<&'static str> {
+    ROWS.iter().map(|(name, _)| *name).collect()
+}
+
+/// The rows of a table that was asked for, in the table's order; all if none was named.
+fn chosen(names: &[String]) -> Result<Vec<(&'static str, Plan)>> {
+    if let Some(unknown) = names.iter().find(|name| !method_names().contains(&name.as_str())) {
+        return Err(Error::Failed(format!("--methods: there is no {unknown:?}; there are {}", method_names().join(" | "))));
+    }
+    Ok(ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect())
+}
+
+/// What one method came to with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    #[serde(flatten)]
+    pub result: MethodResult,
+    pub cost: Cost,
+}
+
+/// What is compared, and how often.
+pub struct Comparison<'a> {
+    pub task: &'a Path,
+    pub options: &'a Options,
+    /// How many seeds, counted from the options' seed.
+    pub seeds: u64,
+    /// Numbers of gold rows; a table each.
+    pub gold: &'a [usize],
+    /// Rows of the table by name; all if empty.
+    pub methods: &'a [String],
+    /// Where runs and tables go.
+    pub folder: &'a Path,
 }
 
 /// One row of the table, for one number of gold rows.
@@ -46,29 +87,35 @@ pub struct Line {
     /// Gold rows that the method may use in any way.
     pub given_gold_rows: usize,
     /// For each seed.
-    pub results: Vec<MethodResult>,
+    pub results: Vec<Outcome>,
+    /// Mean over seeds of tokens sampled and seconds of work, as if the method had been run alone.
+    pub cost: Cost,
+    /// Mean over seeds of the unweighted mean of the labels' F1.
+    pub macro_f1: f64,
     /// Mean over seeds, interval over seeds and test rows.
     pub accuracy: Interval,
     /// This method less S3, paired by seed and test row.
     pub less_s3: Interval,
 }
 
-/// Runs all methods for each number of gold rows and each seed `0..seeds` (offset by the options' seed), each in a folder of
-/// its own under `folder`, so that it resumes; writes `compare.json` and `compare.md` and returns the table.
+/// Runs the methods for each number of gold rows and each seed, each in a folder of its own, so that it resumes; writes
+/// `compare.json` and `compare.md` and returns the table. Without a `generator` the task's own is loaded when it is needed.
 ///
 /// # Errors
-/// As a run; and a task without test rows.
-pub fn compare(task_path: &Path, options: &Options, seeds: u64, gold_rows: &[usize], folder: &Path) -> Result<String> {
-    let mut generator = None;
+/// As a run; a method that there is not; and a task without test rows.
+pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let Comparison { options, folder, .. } = *comparison;
+    let rows = chosen(comparison.methods)?;
     let mut lines = Vec::new();
-    for &gold in gold_rows {
-        let mut by_row: Vec<Vec<MethodResult>> = vec![Vec::new(); ROWS.len()];
-        for seed in options.seed..options.seed + seeds {
+    for &gold in comparison.gold {
+        let (mut by_row, mut s3) = (vec![Vec::new(); rows.len()], Vec::new());
+        for seed in options.seed..options.seed + comparison.seeds {
             let place = Place { folder: folder.to_path_buf(), gold, seed };
-            let results = one_seed(task_path, options, &place, gold_rows[0], &mut generator)?;
+            let (of_s3, results) = one_seed(comparison, &rows, &place, generator)?;
             by_row.iter_mut().zip(results).for_each(|(row, result)| row.push(result));
+            s3.push(of_s3);
         }
-        lines.extend(summarise(gold, by_row));
+        lines.extend(summarise(gold, &rows, by_row, &s3));
         write_json(&folder.join("compare.json"), &lines)?;
     }
     let text = render(&lines);
@@ -89,19 +136,18 @@ impl Place {
     }
 }
 
-/// The results of all [`ROWS`] for one seed. S3 goes first: its number of rows is everyone's.
+/// The results of S3 and of the chosen rows for one seed. S3 goes first: its number of rows is everyone's.
 fn one_seed(
-    task_path: &Path,
-    options: &Options,
+    comparison: &Comparison,
+    rows: &[(&'static str, Plan)],
     place: &Place,
-    first_gold: usize,
     generator: &mut Option<Box<dyn Generate>>,
-) -> Result<Vec<MethodResult>> {
-    let options = Options { seed: place.seed, gold_rows: Some(place.gold), ..options.clone() };
-    let mut setup = Setup::new(task_path, &options)?;
+) -> Result<(MethodResult, Vec<Outcome>)> {
+    let options = Options { seed: place.seed, gold_rows: Some(place.gold), ..comparison.options.clone() };
+    let mut setup = Setup::new(comparison.task, &options)?;
     let progress = options.machine.progress();
     let task = setup.task.clone();
-    let first = Place { folder: place.folder.clone(), gold: first_gold, seed: place.seed };
+    let first = Place { folder: place.folder.clone(), gold: comparison.gold[0], seed: place.seed };
     let mut run = |name: &str, lender: Option<PathBuf>, task: Task, methods: &[Method]| {
         progress.say(format!("— {name}, {} gold rows, seed {}", place.gold, place.seed));
         setup.task = task;
@@ -111,33 +157,57 @@ fn one_seed(
         }
         setup.run(&folder, methods, generator)
     };
-    let s3 = run("s3", Some(first.of("s3")), task.clone(), &[Method::GoldOnly, Method::S3, Method::S3Gold])?;
+    let s3 = run("s3", Some(first.of("s3")), task.clone(), &[Method::GoldOnly, Method::Embeddings, Method::S3, Method::S3Gold])?;
     if s3.results.is_empty() {
         let message = "a comparison needs test rows: add data.test".to_string();
-        return Err(Error::Task { path: task_path.to_path_buf(), line: None, message });
+        return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
     }
-    let mut results = Vec::new();
-    for (_, plan) in ROWS {
-        results.push(match plan {
-            Plan::OfS3Run(method) => s3.results.iter().find(|r| r.method == method).expect("asked for above").clone(),
+    let of_s3 = |method| s3.results.iter().find(|r| r.method == method).expect("asked for above").clone();
+    let mut outcomes = Vec::new();
+    for &(_, plan) in rows {
+        let (name, lender, task, method) = match plan {
+            Plan::OfS3Run(method) => {
+                outcomes.push(Outcome { result: of_s3(method), cost: Cost::read(&place.of("s3"), method) });
+                continue;
+            }
             Plan::ZeroGen { name, targets, use_select } => {
                 let lender = if name == ZEROGEN { first.of(name) } else { place.of(ZEROGEN) };
                 let mut task = without_rounds(&task, s3.dataset_rows);
                 task.seed.rationales = 0;
+                task.seed.rationale_candidates = None;
                 task.targets.kind = targets;
                 task.train.use_select = use_select;
-                run(name, Some(lender), task, &[Method::S3])?.results.remove(0)
+                (name, lender, task, Method::S3)
             }
-            Plan::SeedOnly => run("seed", Some(place.of("s3")), without_rounds(&task, s3.dataset_rows), &[Method::S3])?.results.remove(0),
-        });
+            Plan::SeedOnly => ("seed", place.of("s3"), without_rounds(&task, s3.dataset_rows), Method::S3),
+            Plan::GoldGen => ("goldgen", place.of("s3"), goldgen(&task, s3.dataset_rows), Method::LastRound),
+        };
+        let methods: &[Method] = if method == Method::LastRound { &[Method::S3, Method::LastRound] } else { &[Method::S3] };
+        let results = run(name, Some(lender), task, methods)?.results;
+        let result = results.into_iter().find(|result| result.method == method).expect("asked for above");
+        outcomes.push(Outcome { result, cost: Cost::read(&place.of(name), method) });
     }
-    Ok(results)
+    Ok((of_s3(Method::S3), outcomes))
 }
 
 fn without_rounds(task: &Task, rows: usize) -> Task {
     let mut task = task.clone();
     task.seed.rows = rows;
     task.extrapolate.max_rounds = 0;
+    task
+}
+
+/// The same seed, then all that S3 wrote in its rounds in one, from all *mine* rows.
+fn goldgen(task: &Task, rows: usize) -> Task {
+    let mut task = task.clone();
+    let extrapolated = rows.saturating_sub(task.seed.rows);
+    task.extrapolate = Extrapolate {
+        from: Parents::Mine,
+        rows: (extrapolated > 0).then_some(extrapolated),
+        rows_per_error: 1,
+        max_rounds: usize::from(extrapolated > 0),
+        patience: 1,
+    };
     task
 }
 
@@ -156,41 +226,54 @@ fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
             write_atomically(&borrower.join("journal").join(name), &content)?;
         }
     }
-    Ok(())
+    borrow_seconds(lender, borrower)
 }
 
-fn summarise(gold: usize, by_row: Vec<Vec<MethodResult>>) -> Vec<Line> {
-    let values = |results: &[MethodResult]| -> Vec<Vec<f64>> {
-        results.iter().map(|r| r.correct.iter().map(|&c| f64::from(u8::from(c))).collect()).collect()
-    };
-    let s3 = ROWS.iter().position(|(_, plan)| *plan == Plan::OfS3Run(Method::S3)).expect("S3 is a row");
-    let s3 = values(&by_row[s3]);
-    let line = |((name, plan), results): (&(&str, Plan), Vec<MethodResult>)| {
+/// What was borrowed took its time too.
+fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
+    let borrowed = Spent::read(lender).into_iter().filter(|spent| matches!(spent.part, Part::Written(0)));
+    write_json_lines(&borrower.join(SECONDS), borrowed)
+}
+
+fn summarise(gold: usize, rows: &[(&'static str, Plan)], by_row: Vec<Vec<Outcome>>, s3: &[MethodResult]) -> Vec<Line> {
+    let right = |result: &MethodResult| result.correct.iter().map(|&c| f64::from(u8::from(c))).collect::<Vec<f64>>();
+    let s3: Vec<Vec<f64>> = s3.iter().map(right).collect();
+    let line = |((name, plan), results): (&(&str, Plan), Vec<Outcome>)| {
         let given_gold_rows = if matches!(plan, Plan::ZeroGen { use_select: false, .. }) { 0 } else { gold };
-        let own = values(&results);
+        let own: Vec<Vec<f64>> = results.iter().map(|outcome| right(&outcome.result)).collect();
         let difference: Vec<Vec<f64>> = own.iter().zip(&s3).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
-        Line { method: name.to_string(), given_gold_rows, results, accuracy: bootstrap(&own), less_s3: bootstrap(&difference) }
+        let mean = |of: &dyn Fn(&Outcome) -> f64| results.iter().map(of).sum::<f64>() / results.len() as f64;
+        let cost = Cost { tokens: mean(&|o| o.cost.tokens as f64).round() as u64, seconds: mean(&|o| o.cost.seconds) };
+        let macro_f1 = mean(&|o| o.result.macro_f1);
+        let (accuracy, less_s3) = (bootstrap(&own), bootstrap(&difference));
+        Line { method: name.to_string(), given_gold_rows, results, cost, macro_f1, accuracy, less_s3 }
     };
-    ROWS.iter().zip(by_row).map(line).collect()
+    rows.iter().zip(by_row).map(line).collect()
 }
 
 fn render(lines: &[Line]) -> String {
+    let many_labels = lines.iter().any(|line| line.results.iter().any(|outcome| outcome.result.many_labels()));
     let row = |line: &Line| {
         let mean = |of: fn(&MethodResult) -> usize| {
-            (line.results.iter().map(of).sum::<usize>() as f64 / line.results.len() as f64).round().to_string()
+            (line.results.iter().map(|outcome| of(&outcome.result)).sum::<usize>() as f64 / line.results.len() as f64).round().to_string()
         };
-        let of_s3 = line.method == "S3";
-        vec![
+        let mut row = vec![
             line.method.clone(),
             line.given_gold_rows.to_string(),
             mean(|r| r.synthetic_rows),
             mean(|r| r.gold_rows),
             mean(|r| r.steps),
-            percent(&line.accuracy),
-            if of_s3 { "–".to_string() } else { points(&line.less_s3) },
-        ]
+            line.cost.tokens.to_string(),
+            format!("{:.0}", line.cost.seconds),
+        ];
+        row.extend(many_labels.then(|| format!("{:.3}", line.macro_f1)));
+        row.push(percent(&line.accuracy));
+        row.push(if line.method == "S3" { "–".to_string() } else { points(&line.less_s3) });
+        row
     };
-    let header = ["method", "gold given", "synthetic", "gold trained on", "steps", "accuracy [95 %]", "less S3 [95 %]"];
+    let mut header = vec!["method", "gold given", "synthetic", "gold trained on", "steps", "tokens", "seconds"];
+    header.extend(many_labels.then_some("macro-F1"));
+    header.extend(["accuracy [95 %]", "less S3 [95 %]"]);
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
 }
 

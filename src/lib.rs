@@ -2,10 +2,13 @@
 
 pub mod cli;
 pub mod compare;
+pub mod cost;
 pub mod dataset;
 pub mod error;
+pub mod features;
 pub mod fetch;
 pub mod generator;
+pub mod logistic;
 pub mod manifest;
 pub mod metrics;
 pub mod predict;
@@ -24,3 +27,4 @@ pub mod task;
 pub mod threshold;
 pub mod train;
 pub mod verify;
+pub mod words;

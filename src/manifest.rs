@@ -59,6 +59,8 @@ pub struct RoundRecord {
     /// Completions asked for in this round.
     pub written: usize,
     pub accepted: usize,
+    /// Accepted rows of each label, in the task's order.
+    pub labels: Vec<usize>,
     pub rejected: BTreeMap<Rejection, usize>,
     /// New tokens sampled in this round.
     pub tokens: u64,

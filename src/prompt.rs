@@ -1,10 +1,16 @@
 //! From a task's templates to prompts, and from a completion to a text: pure.
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, Value, context};
+use std::collections::BTreeMap;
 
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value};
+
+use crate::dataset::Input;
 use crate::generator::{CompletionRequest, Prompt, Sampling};
-use crate::task::{JudgePrompt, Task, WritingPrompt};
+use crate::task::{JudgePrompt, Kind, Task, WritingPrompt};
+
+/// What a template sees, by name.
+type Values = BTreeMap<&'static str, Value>;
 
 /// The templates of a task, compiled and tried once.
 pub struct Prompts<'t> {
@@ -31,10 +37,12 @@ impl<'t> Prompts<'t> {
         if self.task.prompts.rationale.is_some() {
             self.rationale(0).map_err(|e| named("rationale", e))?;
         }
-        self.seed(0, &["a reason"]).and_then(|_| self.seed(0, &[])).map_err(|e| named("seed", e))?;
-        self.extrapolate(0, "a text", 1).map_err(|e| named("extrapolate", e))?;
+        let pair = self.task.kind == Kind::Pair;
+        let (context, input) = (pair.then_some("a text"), Input { text: "a text", text_pair: pair.then_some("another") });
+        self.seed(0, &["a reason"], context).and_then(|_| self.seed(0, &[], context)).map_err(|e| named("seed", e))?;
+        self.extrapolate(0, input, 1).map_err(|e| named("extrapolate", e))?;
         for judge in &self.task.prompts.judge {
-            self.judge(judge, "a text").map_err(|e| named("judge", e))?;
+            self.judge(judge, input).map_err(|e| named("judge", e))?;
         }
         Ok(())
     }
@@ -42,31 +50,45 @@ impl<'t> Prompts<'t> {
     /// Asks for one reason why a text has the label.
     pub fn rationale(&self, label: usize) -> Result<Prompt, String> {
         let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
-        self.writing(template, context! { label => &self.says[label], labels => &self.says })
+        self.writing(template, self.values(Some(label), None))
     }
 
-    /// Asks for one example of the label, built on the rationales; without any, ZeroGen's prompt.
-    pub fn seed(&self, label: usize, rationales: &[&str]) -> Result<Prompt, String> {
-        self.writing(&self.task.prompts.seed, context! { label => &self.says[label], labels => &self.says, rationales => Value::from_iter(rationales.iter().map(|r| r.to_string())) })
+    /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
+    pub fn seed(&self, label: usize, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
+        let mut values = self.values(Some(label), context.map(Input::from));
+        values.insert("rationales", Value::from_iter(rationales.iter().map(|r| r.to_string())));
+        self.writing(&self.task.prompts.seed, values)
     }
 
-    /// Asks for one example like `text`, which has `label` and was taken for `predicted`.
-    pub fn extrapolate(&self, label: usize, text: &str, predicted: usize) -> Result<Prompt, String> {
-        let values = context! { label => &self.says[label], labels => &self.says, text => text, predicted => &self.says[predicted] };
+    /// Asks for one example like `input`, which has `label` and was taken for `predicted`; for a pair, for another second text.
+    pub fn extrapolate(&self, label: usize, input: Input, predicted: usize) -> Result<Prompt, String> {
+        let mut values = self.values(Some(label), Some(input));
+        values.insert("predicted", Value::from(self.says[predicted].as_str()));
         self.writing(&self.task.prompts.extrapolate, values)
     }
 
-    /// Asks which label `text` has.
-    pub fn judge(&self, template: &JudgePrompt, text: &str) -> Result<Prompt, String> {
-        let values = context! { text => text, labels => &self.says };
+    /// Asks which label `input` has.
+    pub fn judge(&self, template: &JudgePrompt, input: Input) -> Result<Prompt, String> {
+        self.prompt(&template.system, &template.user, &template.answer_start, self.values(None, Some(input)))
+    }
+
+    /// What a template sees; what it does not is an error there.
+    fn values(&self, label: Option<usize>, input: Option<Input>) -> Values {
+        let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
+        let own = [
+            ("label", label.map(|label| self.says[label].as_str())),
+            ("text", input.map(|input| input.text)),
+            ("text_pair", input.and_then(|input| input.text_pair)),
+        ];
+        values.extend(own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?)))));
+        values
+    }
+
+    fn writing(&self, template: &WritingPrompt, values: Values) -> Result<Prompt, String> {
         self.prompt(&template.system, &template.user, &template.answer_start, values)
     }
 
-    fn writing(&self, template: &WritingPrompt, values: Value) -> Result<Prompt, String> {
-        self.prompt(&template.system, &template.user, &template.answer_start, values)
-    }
-
-    fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Value) -> Result<Prompt, String> {
+    fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Values) -> Result<Prompt, String> {
         let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e));
         let system = system.as_deref().map(render).transpose()?;
         Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
@@ -129,15 +151,15 @@ mod tests {
                 "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
         });
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.seed(1, &["a", "b"]).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
-        assert_eq!(prompts.seed(0, &[]).unwrap().user, "Write a negative one.");
+        assert_eq!(prompts.seed(1, &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
+        assert_eq!(prompts.seed(0, &[], None).unwrap().user, "Write a negative one.");
     }
 
     #[test]
     fn a_text_with_template_signs_is_left_alone() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>", 1).unwrap().user, "Like this: {{ label }} {% x %} <b>");
+        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>".into(), 1).unwrap().user, "Like this: {{ label }} {% x %} <b>");
     }
 
     #[test]

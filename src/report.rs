@@ -12,19 +12,24 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         .iter()
         .map(|result| {
             let delivered = if result.method == delivery.delivered { "  ← model/" } else { "" };
-            vec![
+            let mut row = vec![
                 result.method.name().to_string(),
                 result.synthetic_rows.to_string(),
                 result.gold_rows.to_string(),
                 result.steps.to_string(),
-                format!("{}{delivered}", percent(&result.accuracy())),
-            ]
+            ];
+            row.extend(result.many_labels().then(|| format!("{:.3}", result.macro_f1)));
+            row.push(format!("{}{delivered}", percent(&result.accuracy())));
+            row
         })
         .collect();
     let mut text = String::new();
     if let Some(first) = delivery.results.first() {
         let accuracy = format!("accuracy on {} test rows [95 %]", first.correct.len());
-        text += &table(&["trained on", "synthetic", "gold", "steps", &accuracy], &rows);
+        let mut header = vec!["trained on", "synthetic", "gold", "steps"];
+        header.extend(first.many_labels().then_some("macro-F1"));
+        header.push(&accuracy);
+        text += &table(&header, &rows);
         text.push('\n');
     }
     let folder = folder.display();
@@ -75,6 +80,8 @@ mod tests {
             gold_rows,
             steps: 150,
             correct: (0..1000).map(|i| i < right).collect(),
+            macro_f1: 0.0,
+            labels: Default::default(),
         };
         let delivery = Delivery {
             best_round: 1,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::dataset::{GoldRow, read_gold, refuse_overlap};
+use crate::dataset::{Context, GoldRow, distinct, read_contexts, read_gold, refuse_overlap};
 use crate::error::{Error, Result};
 use crate::generator::Generate;
 use crate::generator::llama::{Kernels, Llama, LlamaConfig, requantise};
@@ -17,7 +17,7 @@ use crate::run_dir::RunDir;
 use crate::sha256::sha256_of;
 use crate::split::{Split, divide, sample};
 use crate::synthesis::{Delivery, Inputs, Limits, Method, Stage, Synthesis};
-use crate::task::{TargetKind, Task};
+use crate::task::{Kind, TargetKind, Task};
 use crate::train::SmallModel;
 
 /// What a person may say on the command line in place of, or beside, the task file.
@@ -29,6 +29,18 @@ pub struct Options {
     /// Gold rows to draw from the gold data
     #[arg(long, env = "LACUNA_GOLD_ROWS", value_name = "N")]
     pub gold_rows: Option<usize>,
+    /// Accepted rows of the seed
+    #[arg(long, env = "LACUNA_SEED_ROWS", value_name = "N")]
+    pub seed_rows: Option<usize>,
+    /// Rationales for each label; 0 writes without them
+    #[arg(long, env = "LACUNA_RATIONALES", value_name = "N")]
+    pub rationales: Option<usize>,
+    /// Rounds of extrapolation at most, whether they pay or not
+    #[arg(long, env = "LACUNA_ROUNDS", value_name = "N")]
+    pub rounds: Option<usize>,
+    /// Rows to write for each error, in place of a fixed number a round
+    #[arg(long, env = "LACUNA_ROWS_PER_ERROR", value_name = "N")]
+    pub rows_per_error: Option<usize>,
     /// What the small model learns from a synthetic row
     #[arg(long, env = "LACUNA_TARGETS", value_name = "KIND")]
     pub targets: Option<TargetKind>,
@@ -81,6 +93,8 @@ pub struct Setup {
     gold_path: PathBuf,
     gold: Vec<GoldRow>,
     test: Test,
+    /// Of a file; those of the gold rows follow from the split.
+    contexts: Option<Vec<Context>>,
     generator_path: PathBuf,
     /// SHA-256 of data and models, by what they are.
     sums: BTreeMap<String, Value>,
@@ -98,11 +112,14 @@ impl Setup {
     pub fn of_text(text: &str, task_path: &Path, options: &Options) -> Result<Setup> {
         let mut task = Task::parse(text, task_path)?;
         apply(options, &mut task);
+        task.check_values(task_path)?;
         let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
         Prompts::compile(&task).map_err(task_error)?;
         let progress = options.machine.progress();
         let (gold_path, test_path) = find_data(&task, task_path)?;
-        let (gold, test) = read_data(&gold_path, test_path, &task.label_names(), progress)?;
+        let (gold, test) = read_data(&gold_path, test_path, &task, progress)?;
+        let contexts_path = task.data.contexts.as_ref().filter(|named| *named != "gold").map(|named| Task::beside(task_path, named));
+        let contexts = contexts_path.as_deref().map(read_contexts).transpose()?;
         let generator_path = find_model(&task.models.generator, task_path)?;
         if !generator_path.is_file() {
             return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
@@ -115,12 +132,14 @@ impl Setup {
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(test.iter().map(|(path, _)| ("test", path.clone())));
+        files.extend(contexts_path.map(|path| ("contexts", path)));
         let sum = |(name, path): (&str, PathBuf)| {
             let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
             Ok((format!("sha256.{name}"), json!(sum)))
         };
         let sums = files.into_iter().map(sum).collect::<Result<_>>()?;
-        Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), gold_path, gold, test, generator_path, sums, small })
+        let (seed, machine) = (options.seed, options.machine.clone());
+        Ok(Setup { task, seed, machine, gold_path, gold, test, contexts, generator_path, sums, small })
     }
 
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
@@ -137,6 +156,15 @@ impl Setup {
         divide(&drawn, self.task.data.select_share, &labels, self.seed).map_err(data_error)
     }
 
+    /// The first texts for pairs: of the file, or of the rows in *mine*.
+    fn contexts(&self, split: &Split) -> Vec<Context> {
+        match (&self.contexts, self.task.kind) {
+            (_, Kind::Text) => Vec::new(),
+            (Some(contexts), Kind::Pair) => contexts.clone(),
+            (None, Kind::Pair) => distinct(split.mine.iter().map(|row| Context { line: row.line, text: row.text.clone() })),
+        }
+    }
+
     /// Runs, or goes on with, the task in `folder`. Without a `generator` the task's own is loaded, if there is something
     /// left to do, and put there for the next run.
     pub fn run(&self, folder: &Path, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
@@ -148,10 +176,12 @@ impl Setup {
             None => self.begin(&run, inputs, &split)?,
         };
         let prompts = Prompts::compile(&self.task).map_err(Error::Failed)?;
+        let contexts = self.contexts(&split);
         let inputs = Inputs {
             task: &self.task,
             prompts: &prompts,
             split: &split,
+            contexts: &contexts,
             test: self.test.as_ref().map(|(_, rows)| rows.as_slice()),
             small: &self.small,
             methods,
@@ -187,7 +217,7 @@ impl Setup {
     fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
         let mut inputs = self.sums.clone();
         flatten("task", &json!(self.task), &mut inputs);
-        for place in ["task.data.gold", "task.data.test", "task.models.generator", "task.models.small"] {
+        for place in ["task.data.gold", "task.data.test", "task.data.contexts", "task.models.generator", "task.models.small"] {
             inputs.remove(place);
         }
         inputs.insert("seed".to_string(), json!(self.seed));
@@ -199,6 +229,20 @@ impl Setup {
 fn apply(options: &Options, task: &mut Task) {
     if let Some(rows) = options.gold_rows {
         task.data.gold_rows = Some(rows);
+    }
+    if let Some(rows) = options.seed_rows {
+        task.seed.rows = rows;
+    }
+    if let Some(rationales) = options.rationales {
+        task.seed.rationale_candidates = task.seed.rationale_candidates.filter(|&candidates| rationales > 0 && candidates >= rationales);
+        task.seed.rationales_per_example = task.seed.rationales_per_example.min(rationales.max(1));
+        task.seed.rationales = rationales;
+    }
+    if let Some(rounds) = options.rounds {
+        (task.extrapolate.max_rounds, task.extrapolate.patience) = (rounds, rounds + 1);
+    }
+    if let Some(rows) = options.rows_per_error {
+        (task.extrapolate.rows_per_error, task.extrapolate.rows) = (rows, None);
     }
     if let Some(kind) = options.targets {
         task.targets.kind = kind;
@@ -217,8 +261,8 @@ fn absolute(named: &str) -> String {
     if path.exists() { std::path::absolute(path).unwrap_or(path.to_path_buf()).display().to_string() } else { named.to_string() }
 }
 
-fn read(path: &Path, labels: &[String], progress: Progress) -> Result<Vec<GoldRow>> {
-    let (rows, repeated) = read_gold(path, labels)?;
+fn read(path: &Path, task: &Task, progress: Progress) -> Result<Vec<GoldRow>> {
+    let (rows, repeated) = read_gold(path, task.kind, &task.label_names())?;
     if repeated > 0 {
         progress.say(format!("{}: {repeated} rows repeat an earlier text and are left out", path.display()));
     }
@@ -229,10 +273,10 @@ fn read(path: &Path, labels: &[String], progress: Progress) -> Result<Vec<GoldRo
 type Test = Option<(PathBuf, Vec<GoldRow>)>;
 
 /// The gold rows and the test rows, none of them in both.
-fn read_data(gold_path: &Path, test_path: Option<PathBuf>, labels: &[String], progress: Progress) -> Result<(Vec<GoldRow>, Test)> {
-    let gold = read(gold_path, labels, progress)?;
+fn read_data(gold_path: &Path, test_path: Option<PathBuf>, task: &Task, progress: Progress) -> Result<(Vec<GoldRow>, Test)> {
+    let gold = read(gold_path, task, progress)?;
     let Some(test_path) = test_path else { return Ok((gold, None)) };
-    let test = read(&test_path, labels, progress)?;
+    let test = read(&test_path, task, progress)?;
     refuse_overlap(&gold, gold_path, &test, &test_path)?;
     Ok((gold, Some((test_path, test))))
 }

@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn rows(labels: &[usize]) -> Vec<GoldRow> {
-        labels.iter().enumerate().map(|(i, &label)| GoldRow { line: i + 1, text: format!("text {i}"), label }).collect()
+        labels.iter().enumerate().map(|(i, &label)| GoldRow { line: i + 1, text: format!("text {i}"), text_pair: None, label }).collect()
     }
 
     fn names(n: usize) -> Vec<String> {

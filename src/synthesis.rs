@@ -8,9 +8,12 @@ mod judge;
 mod round;
 mod write;
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::GoldRow;
+use crate::cost::{Part, Spent};
+use crate::dataset::{Context, GoldRow, Input};
 use crate::error::{Error, Result};
 use crate::generator::{Finish, Generate};
 use crate::manifest::{Manifest, RoundRecord};
@@ -18,7 +21,7 @@ use crate::progress::Progress;
 use crate::prompt::Prompts;
 use crate::run_dir::RunDir;
 use crate::split::Split;
-use crate::task::{TargetKind, Task};
+use crate::task::{Parents, TargetKind, Task};
 use crate::train::SmallModel;
 
 pub use deliver::{Delivery, Method, MethodResult};
@@ -55,6 +58,8 @@ pub enum Stage {
 pub struct Limits {
     pub rationales: bool,
     pub soft_targets: bool,
+    /// A round extrapolates all *mine* rows, so it needs no errors.
+    pub all_of_mine: bool,
     pub max_rounds: usize,
     pub patience: usize,
 }
@@ -64,6 +69,7 @@ impl Limits {
         Limits {
             rationales: task.seed.rationales > 0,
             soft_targets: task.targets.kind == TargetKind::Soft,
+            all_of_mine: task.extrapolate.from == Parents::Mine,
             max_rounds: task.extrapolate.max_rounds,
             patience: task.extrapolate.patience,
         }
@@ -88,7 +94,7 @@ pub fn next(stage: Stage, limits: &Limits, rounds: &[RoundRecord]) -> Stage {
         Stage::Train { round } => {
             let rounds = &rounds[..=round];
             let paid_off = round - best_round(rounds) < limits.patience;
-            let errors_left = rounds[round].errors_after > 0;
+            let errors_left = limits.all_of_mine || rounds[round].errors_after > 0;
             if round < limits.max_rounds && paid_off && errors_left { Stage::Write { round: round + 1 } } else { Stage::Deliver }
         }
         Stage::Deliver | Stage::Done => Stage::Done,
@@ -111,6 +117,9 @@ pub struct Written {
     pub seed: u64,
     /// The gold line whose error it extrapolates.
     pub parent: Option<usize>,
+    /// The line of the context that it is the second text of, for a pair of the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
     /// Which of the label's rationales stood in the prompt.
     pub rationales: Vec<usize>,
     pub text: String,
@@ -124,6 +133,8 @@ pub struct Written {
 pub struct SyntheticRow {
     pub round: usize,
     pub text: String,
+    /// The second text of a pair; then `text` was given, and this was written.
+    pub text_pair: Option<String>,
     pub written: Written,
     /// For each judge prompt, ln p of each label's word.
     pub log_probs: Vec<Vec<f32>>,
@@ -131,11 +142,24 @@ pub struct SyntheticRow {
     pub target: Vec<f32>,
 }
 
+impl SyntheticRow {
+    pub fn input(&self) -> Input<'_> {
+        Input { text: &self.text, text_pair: self.text_pair.as_deref() }
+    }
+
+    /// The part that the generator wrote.
+    pub fn own_text(&self) -> &str {
+        self.text_pair.as_deref().unwrap_or(&self.text)
+    }
+}
+
 /// Everything that a run works with.
 pub struct Inputs<'a> {
     pub task: &'a Task,
     pub prompts: &'a Prompts<'a>,
     pub split: &'a Split,
+    /// First texts for pairs; empty for texts.
+    pub contexts: &'a [Context],
     /// Opened only by [`Stage::Deliver`].
     pub test: Option<&'a [GoldRow]>,
     pub small: &'a SmallModel,
@@ -172,22 +196,35 @@ impl<'a> Synthesis<'a> {
         let limits = Limits::of(self.inputs.task);
         let mut stage = limits.first();
         let mut resuming = true;
+        if self.manifest.rounds.is_empty() {
+            self.try_the_judge()?;
+        }
         loop {
             resuming &= stage != self.manifest.stage;
             if !resuming && stage != self.manifest.stage {
                 self.manifest.stage = stage;
                 self.manifest.write(self.run)?;
             }
-            match stage {
-                Stage::Rationales => self.write_rationales()?,
-                Stage::Calibrate => self.calibrate()?,
-                Stage::Write { round: 0 } => self.write_seed()?,
-                Stage::Write { round } => self.write_extrapolations(round)?,
-                Stage::Judge { round } => self.judge(round)?,
-                Stage::Train { round } => self.train(round)?,
-                Stage::Deliver | Stage::Done => return self.deliver(),
+            if matches!(stage, Stage::Deliver | Stage::Done) {
+                return self.deliver();
             }
+            let clock = Instant::now();
+            let outcome = self.stage(stage);
+            Spent::note(self.run, Part::of_stage(stage), clock.elapsed())?;
+            outcome?;
             stage = next(stage, &limits, &self.manifest.rounds);
+        }
+    }
+
+    fn stage(&mut self, stage: Stage) -> Result<()> {
+        match stage {
+            Stage::Rationales => self.write_rationales(),
+            Stage::Calibrate => self.calibrate(),
+            Stage::Write { round: 0 } => self.write_seed(),
+            Stage::Write { round } => self.write_extrapolations(round),
+            Stage::Judge { round } => self.judge(round),
+            Stage::Train { round } => self.train(round),
+            Stage::Deliver | Stage::Done => Ok(()),
         }
     }
 
@@ -213,7 +250,7 @@ mod tests {
     use crate::train::Score;
 
     fn limits(max_rounds: usize, patience: usize) -> Limits {
-        Limits { rationales: true, soft_targets: true, max_rounds, patience }
+        Limits { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
     }
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
@@ -226,6 +263,7 @@ mod tests {
             rows: 0,
             epoch: 1,
             steps: 1,
+            labels: vec![],
             errors_before: None,
             errors_after,
             select: Score { accuracy: 0.5, log_loss },
@@ -248,7 +286,7 @@ mod tests {
         let round = |round| [Write { round }, Judge { round }, Train { round }];
         let expected = [&[Rationales, Calibrate][..], &round(0), &round(1), &[Deliver, Done]].concat();
         assert_eq!(walk(&limits(1, 1), &[0.6, 0.5]), expected);
-        let hard = Limits { rationales: false, soft_targets: false, max_rounds: 0, patience: 1 };
+        let hard = Limits { rationales: false, soft_targets: false, all_of_mine: false, max_rounds: 0, patience: 1 };
         assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
     }
 
@@ -264,6 +302,8 @@ mod tests {
     fn no_errors_end_it() {
         let rounds = [round(0, 0.1, 0)];
         assert_eq!(next(Stage::Train { round: 0 }, &limits(3, 1), &rounds), Stage::Deliver);
+        let goldgen = Limits { all_of_mine: true, ..limits(3, 1) };
+        assert_eq!(next(Stage::Train { round: 0 }, &goldgen, &rounds), Stage::Write { round: 1 });
     }
 
     #[test]

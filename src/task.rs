@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
+use crate::words::forks;
 
 /// A task file as a person writes it. Every key has a default where the paper (arXiv 2310.13671) states one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Task {
 pub enum Kind {
     /// One text, one label.
     Text,
+    /// Two texts, one label: the first is given, the second is written.
+    Pair,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub struct Data {
     pub gold: String,
     /// Held out until everything is decided: a path, or, with a fetched name in `gold`, that name's own test rows.
     pub test: Option<String>,
+    /// For pairs, where first texts come from: `gold`, the default, for those of the gold rows in *mine*, or a path of JSON lines with `text`.
+    pub contexts: Option<String>,
     /// Rows drawn from the gold data, stratified; all if absent.
     pub gold_rows: Option<usize>,
     /// The share of the gold rows, in (0, 1), that chooses epoch and round.
@@ -124,8 +129,12 @@ impl Default for Seed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Extrapolate {
-    /// Accepted rows to write in a round, shared among its errors; one for each error if absent, as in the paper.
+    /// Accepted rows to write in a round, shared among its errors; `rows_per_error` for each if absent.
     pub rows: Option<usize>,
+    /// Rows to write for each error; the paper writes 1.
+    pub rows_per_error: usize,
+    /// What is extrapolated.
+    pub from: Parents,
     /// Rounds at most; the paper makes 2.
     pub max_rounds: usize,
     /// Rounds without a better score on *select* before it stops.
@@ -134,8 +143,18 @@ pub struct Extrapolate {
 
 impl Default for Extrapolate {
     fn default() -> Self {
-        Extrapolate { rows: None, max_rounds: 2, patience: 1 }
+        Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, max_rounds: 2, patience: 1 }
     }
+}
+
+/// Which gold rows in *mine* are extrapolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parents {
+    /// Those that the small model gets wrong: S3.
+    Errors,
+    /// All of them: GoldGen, the paper's baseline.
+    Mine,
 }
 
 /// What the small model learns from a synthetic row.
@@ -203,11 +222,11 @@ impl Default for Train {
 pub struct Prompts {
     /// Asks for one rationale; sees `label`, `labels`.
     pub rationale: Option<WritingPrompt>,
-    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them).
+    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text.
     pub seed: WritingPrompt,
-    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`.
+    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, for a pair also `text_pair`.
     pub extrapolate: WritingPrompt,
-    /// Ask which label a text has; see `text`, `labels`. Several are averaged.
+    /// Ask which label a text has; see `text`, `labels`, for a pair also `text_pair`. Several are averaged.
     #[serde(default)]
     pub judge: Vec<JudgePrompt>,
 }
@@ -241,7 +260,8 @@ pub struct JudgePrompt {
     pub user: String,
     #[serde(default)]
     pub answer_start: String,
-    /// For each label's name, the word as it follows the prompt, with its leading space; their first tokens must differ.
+    /// For each label's name, the word or words as they follow the prompt, with the leading space. Where some begin with the same
+    /// word, the next ones are asked for too; words that differ must differ in their first token.
     pub words: BTreeMap<String, String>,
 }
 
@@ -268,6 +288,19 @@ impl Task {
                 Err(at(offset.map(line_at), format!("{}: {message}", keys.join("."))))
             }
         }
+    }
+
+    /// Checks values that were changed after the file was read.
+    ///
+    /// # Errors
+    /// Names the key that makes no sense.
+    pub fn check_values(&self, path: &Path) -> Result<()> {
+        let error = |(keys, message): (&[&str], String)| Error::Task {
+            path: path.to_path_buf(),
+            line: None,
+            message: format!("{}: {message}", keys.join(".")),
+        };
+        self.check().map_err(error)
     }
 
     pub fn label_names(&self) -> Vec<String> {
@@ -300,6 +333,7 @@ impl Task {
         require(self.sampling.top_p > 0.0 && self.sampling.top_p <= 1.0, &["sampling", "top_p"], "must be above 0 and at most 1")?;
         require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1")?;
         require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
+        require(self.kind == Kind::Pair || self.data.contexts.is_none(), &["data", "contexts"], "only pairs have contexts")?;
         require(self.seed.rows >= self.labels.len(), &["seed", "rows"], "must be at least one for each label")?;
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
@@ -309,8 +343,13 @@ impl Task {
             require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
             let judged = candidates == self.seed.rationales || !self.prompts.judge.is_empty();
             require(judged, &["prompts"], "prompts.judge is missing; it chooses among seed.rationale_candidates")?;
+            let alone = candidates == self.seed.rationales || self.kind == Kind::Text;
+            require(alone, &["seed", "rationale_candidates"], "a pair's judge cannot judge a rationale; leave it out")?;
         }
         require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off")?;
+        let one_amount = self.extrapolate.rows.is_none() || self.extrapolate.rows_per_error == 1;
+        require(one_amount, &["extrapolate", "rows_per_error"], "has no effect beside extrapolate.rows; leave one out")?;
+        require(self.extrapolate.rows_per_error > 0, &["extrapolate", "rows_per_error"], "must be at least 1")?;
         require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1")?;
         require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more")?;
         let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty();
@@ -318,6 +357,8 @@ impl Task {
         for judge in &self.prompts.judge {
             let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
             require(matches, &["prompts", "judge"], "words must have one entry for each label's name")?;
+            let words: Vec<&str> = self.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            forks(&words).map(drop).map_err(|message| (&["prompts", "judge"][..], message))?;
         }
         require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1")?;
         require(self.train.batch > 0, &["train", "batch"], "must be at least 1")?;
@@ -358,9 +399,25 @@ mod tests {
     }
 
     #[test]
+    fn every_task_in_tasks_is_valid_and_its_prompts_render() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let task = Task::read(&entry.unwrap().path()).unwrap();
+            crate::prompt::Prompts::compile(&task).unwrap();
+            names.push(task.name);
+        }
+        names.sort();
+        assert_eq!(names, ["bank-intents", "imdb", "movie-sentiment", "qnli", "rte"]);
+    }
+
+    #[test]
     fn defaults_are_the_papers() {
         assert_eq!(Sampling::default().temperature, 0.9);
-        assert_eq!(Extrapolate::default(), Extrapolate { rows: None, max_rounds: 2, patience: 1 });
+        assert_eq!(
+            Extrapolate::default(),
+            Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, max_rounds: 2, patience: 1 }
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use lacuna_models::{Classifier, Encoded, PackedBatch, TextEncoder, TrainConfig, 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Input;
 use crate::error::{Error, Result};
 use crate::metrics;
 use crate::progress::Progress;
@@ -25,14 +26,21 @@ pub struct SmallModel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainRow {
     pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
     /// Probabilities of the labels, summing to 1.
     pub target: Vec<f32>,
 }
 
 impl TrainRow {
     /// A row whose label is certain.
-    pub fn hard(text: &str, label: usize, labels: usize) -> Self {
-        TrainRow { text: text.to_string(), target: (0..labels).map(|l| f32::from(u8::from(l == label))).collect() }
+    pub fn hard(input: Input, label: usize, labels: usize) -> Self {
+        let target = (0..labels).map(|l| f32::from(u8::from(l == label))).collect();
+        TrainRow { text: input.text.to_string(), text_pair: input.text_pair.map(str::to_string), target }
+    }
+
+    pub fn input(&self) -> Input<'_> {
+        Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
 }
 
@@ -87,7 +95,7 @@ pub struct Fitted {
 
 /// Labelled texts that choose the epoch and the labels' [`threshold`]s.
 pub struct Select<'a> {
-    pub texts: &'a [&'a str],
+    pub texts: &'a [Input<'a>],
     pub labels: &'a [usize],
     /// Epochs without a better score before it stops.
     pub patience: usize,
@@ -124,14 +132,14 @@ impl SmallModel {
         }
     }
 
-    fn encode(&self, text: &str, max_tokens: usize) -> Result<Encoded> {
+    pub(crate) fn encode(&self, input: Input, max_tokens: usize) -> Result<Encoded> {
         let max_tokens = max_tokens.min(self.base.config().max_position_embeddings);
-        self.encoder.encode(text, None, max_tokens).map_err(|e| Error::Failed(e.to_string()))
+        self.encoder.encode(input.text, input.text_pair, max_tokens).map_err(|e| Error::Failed(e.to_string()))
     }
 
     /// Runs `model` on `texts`, neighbours in length together.
-    pub fn predict(&self, model: &Classifier, texts: &[&str], max_tokens: usize) -> Result<Predictions> {
-        let encoded = texts.iter().map(|text| self.encode(text, max_tokens)).collect::<Result<Vec<_>>>()?;
+    pub fn predict<'t, I: Into<Input<'t>> + Copy>(&self, model: &Classifier, texts: &[I], max_tokens: usize) -> Result<Predictions> {
+        let encoded = texts.iter().map(|&text| self.encode(text.into(), max_tokens)).collect::<Result<Vec<_>>>()?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
         let mut logits = vec![Vec::new(); texts.len()];
@@ -155,7 +163,7 @@ impl SmallModel {
     /// A loss that is not finite.
     pub fn fit(&self, rows: &[TrainRow], select: Option<Select>, keys: &Train, epochs: usize, seed: u64, stage: Stage) -> Result<Fitted> {
         let failed = |e: lacuna_models::ModelError| Error::Failed(format!("training: {e}"));
-        let encoded = rows.iter().map(|row| self.encode(&row.text, keys.max_tokens)).collect::<Result<Vec<_>>>()?;
+        let encoded = rows.iter().map(|row| self.encode(row.input(), keys.max_tokens)).collect::<Result<Vec<_>>>()?;
         let steps_per_epoch = rows.len().div_ceil(keys.batch);
         let mut model = self.base.clone();
         let config = self.train_config(keys, epochs * steps_per_epoch, seed);

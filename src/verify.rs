@@ -21,6 +21,8 @@ pub enum Rejection {
     CopyOfGold,
     /// Most of it stands in the prompt's rationales.
     CopyOfRationale,
+    /// The same words as the text that it is the second of.
+    CopyOfContext,
 }
 
 /// Words a text needs at least.
@@ -44,13 +46,16 @@ impl Verifier {
         self.accepted.extend(texts.into_iter().map(fingerprint));
     }
 
-    /// Accepts `text` and remembers it, or says why not.
-    pub fn accept(&mut self, text: &str, finish: Finish, rationales: &[&str]) -> Result<(), Rejection> {
+    /// Accepts `text` and remembers it, or says why not; `context` is the first text of a pair.
+    pub fn accept(&mut self, text: &str, finish: Finish, rationales: &[&str], context: Option<&str>) -> Result<(), Rejection> {
         if finish == Finish::Length && !text.ends_with(['.', '!', '?', '…']) {
             return Err(Rejection::Unfinished);
         }
         if text.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count() < MIN_WORDS {
             return Err(Rejection::TooShort);
+        }
+        if context.is_some_and(|context| fingerprint(context) == fingerprint(text)) {
+            return Err(Rejection::CopyOfContext);
         }
         let own: Vec<u64> = trigrams(text).collect();
         let stands_in = |source: &HashSet<u64>| copied_share(&own, source) >= COPIED;
@@ -93,7 +98,8 @@ mod tests {
     #[test]
     fn each_reason_has_its_text() {
         let mut verifier = Verifier::new(["The plot wanders for two hours and never arrives."]);
-        let mut accept = |text: &str, finish| verifier.accept(text, finish, &["the actors are bored and it shows"]);
+        let mut accept =
+            |text: &str, finish| verifier.accept(text, finish, &["the actors are bored and it shows"], Some("Rain fell all day."));
         assert_eq!(accept("A warm film with a good heart", Finish::Stop), Ok(()));
         assert_eq!(accept("a Warm film  with a good heart", Finish::Stop), Err(Rejection::Duplicate));
         assert_eq!(accept("It begins well and then it", Finish::Length), Err(Rejection::Unfinished));
@@ -102,6 +108,7 @@ mod tests {
         assert_eq!(accept("", Finish::EndOfTurn), Err(Rejection::TooShort));
         assert_eq!(accept("the plot wanders for two hours, and never arrives", Finish::Stop), Err(Rejection::CopyOfGold));
         assert_eq!(accept("The actors are bored, and it shows!", Finish::Stop), Err(Rejection::CopyOfRationale));
+        assert_eq!(accept("rain fell  all day.", Finish::Stop), Err(Rejection::CopyOfContext));
         assert_eq!(accept("The plot wanders pleasantly along a sunny coast with friends", Finish::Stop), Ok(()));
     }
 }

@@ -53,6 +53,7 @@ fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     walk(run, run, &mut files);
     files.remove("lock");
+    files.remove("seconds.jsonl");
     files
 }
 

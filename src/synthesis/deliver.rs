@@ -1,12 +1,18 @@
 //! The last stage: the best round's dataset, the delivered model, and the only look at the test rows.
 
+use std::collections::BTreeMap;
+use std::time::Instant;
+
 use lacuna_models::Classifier;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Stage as RunStage, Synthesis, SyntheticRow, best_round};
+use crate::cost::{Part, Spent};
+use crate::dataset::{GoldRow, Input};
 use crate::error::{Error, Result};
-use crate::metrics::{Interval, bootstrap};
+use crate::logistic::Logistic;
+use crate::metrics::{self, Counts, Interval, bootstrap};
 use crate::run_dir::{RunDir, replace_folder, write_json, write_json_lines};
 use crate::seed;
 use crate::train::{Stage, TrainRow, epochs};
@@ -17,12 +23,18 @@ pub enum Method {
     /// The gold rows alone.
     #[serde(rename = "gold only")]
     GoldOnly,
+    /// Logistic regression on the pretrained small model's features of the gold rows.
+    #[serde(rename = "embeddings + logistic regression")]
+    Embeddings,
     /// Round 0.
     #[serde(rename = "seed")]
     Seed,
     /// The best round.
     #[serde(rename = "S3")]
     S3,
+    /// The last round, whatever its score.
+    #[serde(rename = "last round")]
+    LastRound,
     /// The best round's union and the gold rows.
     #[serde(rename = "S3 + gold")]
     S3Gold,
@@ -32,8 +44,10 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Method::GoldOnly => "gold only",
+            Method::Embeddings => "embeddings + logistic regression",
             Method::Seed => "seed",
             Method::S3 => "S3",
+            Method::LastRound => "last round",
             Method::S3Gold => "S3 + gold",
         }
     }
@@ -49,9 +63,23 @@ pub struct MethodResult {
     pub steps: usize,
     /// For each test row, in the order of the file.
     pub correct: Vec<bool>,
+    /// The unweighted mean of the labels' F1.
+    pub macro_f1: f64,
+    /// Counts on the test rows, by label.
+    pub labels: BTreeMap<String, Counts>,
 }
 
 impl MethodResult {
+    /// Before it is scored.
+    fn new(method: Method, synthetic_rows: usize, gold_rows: usize, steps: usize) -> Self {
+        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
+    }
+
+    /// Whether one accuracy says too little.
+    pub fn many_labels(&self) -> bool {
+        self.labels.len() > 2
+    }
+
     /// Accuracy on the test rows, with a 95 % bootstrap interval over them.
     pub fn accuracy(&self) -> Interval {
         bootstrap(&[self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()])
@@ -92,16 +120,8 @@ impl Synthesis<'_> {
         let delivered = if methods.contains(&Method::S3Gold) { Method::S3Gold } else { Method::S3 };
         let mut results = Vec::new();
         for &method in methods {
-            let (model, mut result) = self.model_of(method, best)?;
-            if method == delivered {
-                replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&model, new))?;
-            }
-            if let Some(test) = self.inputs.test {
-                let texts: Vec<&str> = test.iter().map(|row| row.text.as_str()).collect();
-                let predicted = self.inputs.small.predict(&model, &texts, self.inputs.task.train.max_tokens)?.labels();
-                result.correct = predicted.iter().zip(test).map(|(p, row)| *p == row.label).collect();
-                results.push(result);
-            }
+            let (predicted, result) = self.predictions_of(method, best, method == delivered)?;
+            results.extend(self.inputs.test.map(|test| self.scored(result, &predicted, test)));
         }
         let delivery = Delivery { best_round: best, dataset_rows, delivered, results };
         write_json(&self.run.join(SUMMARY), &delivery)?;
@@ -111,10 +131,52 @@ impl Synthesis<'_> {
         Ok(delivery)
     }
 
-    /// Loads or trains the model of a method; `correct` is still empty.
+    /// What a method says of the test rows, and the numbers of its training; `deliver` keeps its model.
+    fn predictions_of(&self, method: Method, best: usize, deliver: bool) -> Result<(Vec<usize>, MethodResult)> {
+        let clock = Instant::now();
+        let inputs: Vec<Input> = self.inputs.test.unwrap_or_default().iter().map(GoldRow::input).collect();
+        if method == Method::Embeddings {
+            let predicted = self.predict_by_embeddings(&inputs)?;
+            Spent::note(self.run, Part::Model(method), clock.elapsed())?;
+            return Ok((predicted, MethodResult::new(method, 0, self.gold().count(), 0)));
+        }
+        let (model, result) = self.model_of(method, best)?;
+        Spent::note(self.run, Part::Model(method), clock.elapsed())?;
+        if deliver {
+            replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&model, new))?;
+        }
+        let predicted = self.inputs.small.predict(&model, &inputs, self.inputs.task.train.max_tokens)?.labels();
+        Ok((predicted, result))
+    }
+
+    /// Logistic regression on features of all gold rows.
+    fn predict_by_embeddings(&self, inputs: &[Input]) -> Result<Vec<usize>> {
+        let max_tokens = self.inputs.task.train.max_tokens;
+        let features = |inputs: &[Input]| self.inputs.small.input_features(inputs, max_tokens);
+        let (gold, labels): (Vec<Input>, Vec<usize>) = self.gold().map(|row| (row.input(), row.label)).unzip();
+        let fitted = Logistic::fit(&features(&gold)?, &labels, self.labels());
+        Ok(features(inputs)?.iter().map(|row| fitted.predict(row)).collect())
+    }
+
+    fn gold(&self) -> impl Iterator<Item = &GoldRow> {
+        self.inputs.split.mine.iter().chain(&self.inputs.split.select)
+    }
+
+    fn scored(&self, result: MethodResult, predicted: &[usize], test: &[GoldRow]) -> MethodResult {
+        let gold: Vec<usize> = test.iter().map(|row| row.label).collect();
+        let counts = metrics::counts(predicted, &gold, self.labels());
+        MethodResult {
+            correct: predicted.iter().zip(&gold).map(|(p, g)| p == g).collect(),
+            macro_f1: metrics::macro_f1(&counts),
+            labels: self.inputs.task.label_names().into_iter().zip(counts).collect(),
+            ..result
+        }
+    }
+
+    /// Loads or trains the model of a method; it is not scored yet.
     fn model_of(&self, method: Method, best: usize) -> Result<(Classifier, MethodResult)> {
-        let gold_rows = self.inputs.split.mine.len() + self.inputs.split.select.len();
-        let result = |synthetic_rows, gold_rows, steps| MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![] };
+        let gold_rows = self.gold().count();
+        let result = |synthetic_rows, gold_rows, steps| MethodResult::new(method, synthetic_rows, gold_rows, steps);
         let of_round = |round: usize| {
             let record = &self.manifest.rounds[round];
             Ok((self.load_round(round)?, result(record.rows, 0, record.steps)))
@@ -122,6 +184,8 @@ impl Synthesis<'_> {
         match method {
             Method::Seed => of_round(0),
             Method::S3 => of_round(best),
+            Method::LastRound => of_round(self.manifest.rounds.len() - 1),
+            Method::Embeddings => Err(Error::Failed("a logistic regression has no small model".into())),
             Method::GoldOnly => self.fit_with_gold(vec![], 1).map(|(model, steps)| (model, result(0, gold_rows, steps))),
             Method::S3Gold => {
                 let union = self.union(best);
@@ -135,8 +199,7 @@ impl Synthesis<'_> {
     fn fit_with_gold(&self, mut rows: Vec<TrainRow>, repeat: usize) -> Result<(Classifier, usize)> {
         let (inputs, keys) = (&self.inputs, &self.inputs.task.train);
         let name = if rows.is_empty() { "gold only · training" } else { "best round + gold · training" };
-        let gold = inputs.split.mine.iter().chain(&inputs.split.select);
-        let gold: Vec<TrainRow> = gold.map(|row| TrainRow::hard(&row.text, row.label, self.labels())).collect();
+        let gold: Vec<TrainRow> = self.gold().map(|row| TrainRow::hard(row.input(), row.label, self.labels())).collect();
         for _ in 0..repeat {
             rows.extend(gold.iter().cloned());
         }
@@ -160,8 +223,11 @@ impl Synthesis<'_> {
             _ => vec![],
         };
         let by_label = |values: &[f32]| names.iter().cloned().zip(values.iter().map(|&x| json!(x))).collect::<serde_json::Map<_, _>>();
-        json!({
-            "text": row.text,
+        let mut line = json!({"text": row.text});
+        if let Some(text_pair) = &row.text_pair {
+            line["text_pair"] = json!(text_pair);
+        }
+        let provenance = json!({
             "label": names[written.label],
             "target": by_label(&row.target),
             "id": format!("{}-{}", row.round, written.id),
@@ -169,8 +235,13 @@ impl Synthesis<'_> {
             "prompt": written.prompt,
             "seed": written.seed,
             "parent": written.parent,
+            "context": written.context,
             "rationales": rationales,
             "log_probs": row.log_probs.iter().map(|scores| by_label(scores)).collect::<Vec<_>>(),
-        })
+        });
+        let absent = |name: &str, value: &Value| name == "context" && value.is_null();
+        let rest = provenance.as_object().into_iter().flatten().filter(|(name, value)| !absent(name, value));
+        rest.for_each(|(name, value)| line[name] = value.clone());
+        line
     }
 }

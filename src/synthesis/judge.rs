@@ -4,26 +4,37 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Synthesis, prompt_error};
-use crate::error::Result;
-use crate::generator::ScoreRequest;
+use super::{Synthesis, SyntheticRow, prompt_error};
+use crate::dataset::Input;
+use crate::error::{Error, Result};
+use crate::generator::{GenerateError, ScoreRequest};
 use crate::soft_targets::Calibration;
+use crate::task::JudgePrompt;
+use crate::words::{self, Fork, forks};
+
+/// One fork of a judge prompt of the task.
+struct Question<'t> {
+    judge: &'t JudgePrompt,
+    /// Which of the judge prompts.
+    prompt: usize,
+    fork: Fork,
+}
 
 /// A row of a judging journal: one question about one text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Judged {
     /// `key * questions + question`; the key is a gold row's line, or a written row's id.
     id: u64,
-    /// ln p of each label's word.
+    /// ln p of each word that may follow.
     log_probs: Vec<f32>,
 }
 
-impl Synthesis<'_> {
+impl<'a> Synthesis<'a> {
     /// Scores the gold rows and fits the calibration to them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
         let split = self.inputs.split;
         let rows: Vec<_> = split.mine.iter().chain(&split.select).collect();
-        let texts: Vec<(u64, String)> = rows.iter().map(|row| (row.line as u64, row.text.clone())).collect();
+        let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
         let gold: Vec<usize> = rows.iter().map(|row| row.label).collect();
         let scores = self.score("judge-gold", "judging the gold rows", &texts)?;
         let averaged: Vec<Vec<f32>> = scores.iter().map(|questions| average(questions)).collect();
@@ -38,7 +49,8 @@ impl Synthesis<'_> {
 
     /// Scores the rows of a round and gives them their soft targets.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
-        let texts: Vec<(u64, String)> = self.rows_of(round).map(|row| (row.written.id, row.text.clone())).collect();
+        let rows: Vec<SyntheticRow> = self.rows_of(round).cloned().collect();
+        let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
         let scores = self.score(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
         let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
         let intended = self.inputs.task.targets.intended;
@@ -50,9 +62,9 @@ impl Synthesis<'_> {
     }
 
     /// For each text (under its key) and each judge prompt, ln p of each label's word; what the journal holds is not asked again.
-    pub(super) fn score(&mut self, name: &str, title: &str, texts: &[(u64, String)]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let task = self.inputs.task;
-        let questions = task.prompts.judge.len();
+    pub(super) fn score(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let all = self.questions()?;
+        let questions = all.len();
         let (mut journal, judged) = self.run.journal::<Judged>(name)?;
         let mut scores: HashMap<u64, Vec<f32>> = judged.into_iter().map(|row| (row.id, row.log_probs)).collect();
         let ids = texts
@@ -60,10 +72,7 @@ impl Synthesis<'_> {
             .flat_map(|(key, text)| (0..questions).map(move |question| (key * questions as u64 + question as u64, text, question)));
         let mut requests = Vec::new();
         for (id, text, question) in ids.filter(|(id, ..)| !scores.contains_key(id)) {
-            let judge = &task.prompts.judge[question];
-            let prompt = self.inputs.prompts.judge(judge, text).map_err(prompt_error)?;
-            let words = task.labels.iter().map(|label| judge.words[&label.name].clone()).collect();
-            requests.push(ScoreRequest { id, prompt, words });
+            requests.push(self.ask(id, &all[question], *text)?);
         }
         let total = texts.len() * questions;
         let mut bar = self.inputs.progress.stage(title, "questions", total, total - requests.len());
@@ -75,9 +84,62 @@ impl Synthesis<'_> {
         })?;
         journal.sync()?;
         bar.finish("");
-        let of = |key: u64| (0..questions as u64).map(|question| scores[&(key * questions as u64 + question)].clone()).collect();
+        let prompts = self.inputs.task.prompts.judge.len();
+        let of = |key: u64| {
+            let answers: Vec<Vec<f32>> =
+                (0..questions as u64).map(|question| scores[&(key * questions as u64 + question)].clone()).collect();
+            (0..prompts).map(|prompt| by_label(&all, prompt, &answers)).collect()
+        };
         Ok(texts.iter().map(|(key, _)| of(*key)).collect())
     }
+
+    /// The forks of all judge prompts, in their order.
+    fn questions(&self) -> Result<Vec<Question<'a>>> {
+        let task = self.inputs.task;
+        let mut questions = Vec::new();
+        for (prompt, judge) in task.prompts.judge.iter().enumerate() {
+            let words: Vec<&str> = task.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            let forks = forks(&words).map_err(|message| Error::Failed(format!("prompts.judge: {message}")))?;
+            questions.extend(forks.into_iter().map(|fork| Question { judge, prompt, fork }));
+        }
+        Ok(questions)
+    }
+
+    fn ask(&self, id: u64, question: &Question, input: Input) -> Result<ScoreRequest> {
+        let mut prompt = self.inputs.prompts.judge(question.judge, input).map_err(prompt_error)?;
+        prompt.answer_start += &question.fork.said;
+        Ok(ScoreRequest { id, prompt, words: question.fork.next.clone() })
+    }
+
+    /// Asks every question once, about a gold row, before hours are spent: words that the generator cannot tell apart are
+    /// refused by the labels' names.
+    pub(super) fn try_the_judge(&mut self) -> Result<()> {
+        let (task, split) = (self.inputs.task, self.inputs.split);
+        let Some(row) = split.mine.first() else { return Ok(()) };
+        for question in self.questions()? {
+            let request = self.ask(0, &question, row.input())?;
+            let refused = match self.generator.score(&[request], &mut |_| Ok(())) {
+                Err(GenerateError::Request { reason, .. }) => reason,
+                other => {
+                    other?;
+                    continue;
+                }
+            };
+            let Fork { next, branch, .. } = &question.fork;
+            let named = |label: &usize| branch[*label].is_some_and(|word| refused.contains(&format!("{:?}", next[word])));
+            let names: Vec<String> = (0..task.labels.len()).filter(named).map(|label| format!("{:?}", task.labels[label].name)).collect();
+            let message = format!("prompts.judge {}, labels {}: {refused}", question.prompt + 1, names.join(", "));
+            return Err(Error::Failed(message));
+        }
+        Ok(())
+    }
+}
+
+/// ln p of each label's word by one judge prompt, from the answers to all questions.
+fn by_label(questions: &[Question], prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
+    let own = questions.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
+    let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();
+    words::log_probs(&forks, &answers)
 }
 
 /// The mean of the questions' log-probabilities.

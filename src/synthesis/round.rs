@@ -1,13 +1,16 @@
 //! The stage in which the small model learns the union and errs.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Synthesis;
-use crate::dataset::GoldRow;
+use crate::dataset::{GoldRow, Input};
 use crate::error::{Error, Result};
 use crate::manifest::RoundRecord;
 use crate::run_dir::{replace_folder, write_json, write_json_lines};
 use crate::seed;
+use crate::task::Parents;
 use crate::train::{Fitted, Predictions, Select, Stage, epochs};
 
 /// A *mine* row that the round's model got wrong.
@@ -16,6 +19,8 @@ pub struct Misclassified {
     /// In the gold file.
     pub line: usize,
     pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
     pub label: usize,
     pub predicted: usize,
 }
@@ -32,13 +37,13 @@ impl Synthesis<'_> {
         let (inputs, split) = (&self.inputs, self.inputs.split);
         let union = self.union(round);
         let keys = &inputs.task.train;
-        let texts: Vec<&str> = split.select.iter().map(|row| row.text.as_str()).collect();
+        let texts: Vec<Input> = split.select.iter().map(GoldRow::input).collect();
         let labels: Vec<usize> = split.select.iter().map(|row| row.label).collect();
         let select = Select { texts: &texts, labels: &labels, patience: EPOCH_PATIENCE };
         let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
         let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
         let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
-        let mine: Vec<&str> = split.mine.iter().map(|row| row.text.as_str()).collect();
+        let mine: Vec<Input> = split.mine.iter().map(GoldRow::input).collect();
         let on_mine = inputs.small.predict(&fitted.model, &mine, keys.max_tokens)?;
         let on_select = inputs.small.predict(&fitted.model, &texts, keys.max_tokens)?;
         let record = self.record(round, union.len(), &fitted, &on_mine, &on_select);
@@ -56,6 +61,7 @@ impl Synthesis<'_> {
             round,
             written: tally.written,
             accepted: self.rows_of(round).count(),
+            labels: (0..self.labels()).map(|label| self.rows_of(round).filter(|row| row.written.label == label).count()).collect(),
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,
             rows,
@@ -84,6 +90,17 @@ impl Synthesis<'_> {
         replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
     }
 
+    /// What the round after `round` extrapolates: its errors, or all *mine* rows.
+    pub(super) fn parents(&self, round: usize) -> Result<Vec<Misclassified>> {
+        let errors = self.misclassified(round)?;
+        if self.inputs.task.extrapolate.from == Parents::Errors {
+            return Ok(errors);
+        }
+        let predicted: HashMap<usize, usize> = errors.iter().map(|error| (error.line, error.predicted)).collect();
+        let of = |row: &GoldRow| misclassified(row, predicted.get(&row.line).copied().unwrap_or(row.label));
+        Ok(self.inputs.split.mine.iter().map(of).collect())
+    }
+
     /// The errors of a finished round.
     pub(super) fn misclassified(&self, round: usize) -> Result<Vec<Misclassified>> {
         let path = self.run.join(format!("rounds/{round}/misclassified.jsonl"));
@@ -98,7 +115,11 @@ impl Synthesis<'_> {
 fn errors<'r>(mine: &'r [GoldRow], predictions: &Predictions) -> impl Iterator<Item = Misclassified> + use<'r> {
     let predicted = predictions.labels();
     let wrong = mine.iter().zip(predicted).filter(|(row, predicted)| row.label != *predicted);
-    wrong.map(|(row, predicted)| Misclassified { line: row.line, text: row.text.clone(), label: row.label, predicted })
+    wrong.map(|(row, predicted)| misclassified(row, predicted))
+}
+
+fn misclassified(row: &GoldRow, predicted: usize) -> Misclassified {
+    Misclassified { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone(), label: row.label, predicted }
 }
 
 /// A round in a line.

@@ -6,7 +6,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::judge::average;
 use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
-use crate::dataset::fingerprint;
+use crate::dataset::{Context, Input, fingerprint};
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::prompt::{clean, whole_sentences};
@@ -24,6 +24,7 @@ struct Planned<'t> {
     prompt: Prompt,
     label: usize,
     parent: Option<usize>,
+    context: Option<usize>,
     rationales: Vec<usize>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Synthesis<'a> {
         let plan = |id: u64| {
             let label = id as usize % labels;
             let prompt = prompts.rationale(label).map_err(prompt_error)?;
-            Ok(Planned { name: "rationale", template, prompt, label, parent: None, rationales: vec![] })
+            Ok(Planned { name: "rationale", template, prompt, label, parent: None, context: None, rationales: vec![] })
         };
         let starts =
             (0..labels).map(|label| Ok(prompts.rationale(label).map_err(prompt_error)?.answer_start)).collect::<Result<Vec<_>>>()?;
@@ -81,7 +82,7 @@ impl<'a> Synthesis<'a> {
         if candidates.iter().all(|reasons| reasons.len() <= wanted) {
             return Ok(candidates.into_iter().map(texts).collect());
         }
-        let keyed: Vec<(u64, String)> = candidates.iter().flatten().map(|reason| (reason.id, reason.text.clone())).collect();
+        let keyed: Vec<(u64, Input)> = candidates.iter().flatten().map(|reason| (reason.id, reason.text.as_str().into())).collect();
         let mut scores = self.score("judge-rationales", "judging the rationales", &keyed)?.into_iter();
         let choose = |(label, reasons): (usize, Vec<Rationale>)| {
             let margin = |scores: Vec<Vec<f32>>| centre(&average(&scores))[label];
@@ -99,12 +100,16 @@ impl<'a> Synthesis<'a> {
     pub(super) fn write_seed(&mut self) -> Result<()> {
         let (task, prompts, labels, root) = (self.inputs.task, self.inputs.prompts, self.labels(), self.inputs.seed);
         let rationales = self.rationales.clone();
+        let contexts = self.shuffled_contexts();
         let plan = |id: u64| {
             let label = id as usize % labels;
             let drawn = draw_rationales(rationales.get(label).map_or(0, Vec::len), task.seed.rationales_per_example, root, id);
             let reasons: Vec<&str> = drawn.iter().map(|&i| rationales[label][i].as_str()).collect();
-            let prompt = prompts.seed(label, &reasons).map_err(prompt_error)?;
-            Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, label, parent: None, rationales: drawn })
+            // All labels of a context are neighbours: it tells nothing of the label, and their prompts share a prefix.
+            let context = (!contexts.is_empty()).then(|| contexts[id as usize / labels % contexts.len()]);
+            let prompt = prompts.seed(label, &reasons, context.map(|context| context.text.as_str())).map_err(prompt_error)?;
+            let context = context.map(|context| context.line);
+            Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, label, parent: None, context, rationales: drawn })
         };
         self.write_round(0, task.seed.rows, &plan)
     }
@@ -112,24 +117,27 @@ impl<'a> Synthesis<'a> {
     /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels.
     pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
         let (task, prompts) = (self.inputs.task, self.inputs.prompts);
-        let mut errors = self.misclassified(round - 1)?;
+        let mut errors = self.parents(round - 1)?;
         errors.shuffle(&mut seed::rng(self.inputs.seed, "order of errors", round as u64));
         let plan = |id: u64| {
-            let Misclassified { line, ref text, label, predicted } = errors[id as usize % errors.len()];
-            let prompt = prompts.extrapolate(label, text, predicted).map_err(prompt_error)?;
-            Ok(Planned { name: "extrapolate", template: &task.prompts.extrapolate, prompt, label, parent: Some(line), rationales: vec![] })
+            let Misclassified { line, ref text, ref text_pair, label, predicted } = errors[id as usize % errors.len()];
+            let input = Input { text, text_pair: text_pair.as_deref() };
+            let prompt = prompts.extrapolate(label, input, predicted).map_err(prompt_error)?;
+            let (template, parent) = (&task.prompts.extrapolate, Some(line));
+            Ok(Planned { name: "extrapolate", template, prompt, label, parent, context: None, rationales: vec![] })
         };
-        self.write_round(round, task.extrapolate.rows.unwrap_or(errors.len()), &plan)
+        self.write_round(round, task.extrapolate.rows.unwrap_or(errors.len() * task.extrapolate.rows_per_error), &plan)
     }
 
     /// Writes until `wanted` rows of `round` are accepted, and keeps them.
     fn write_round(&mut self, round: usize, wanted: usize, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<()> {
         let (split, labels) = (self.inputs.split, self.labels());
-        let (earlier, rationales) = (self.rows.clone(), self.rationales.clone());
+        let (earlier, rationales, givens) = (self.rows.clone(), self.rationales.clone(), self.givens());
         let verify = |written: &[Written]| {
-            let mut verifier = Verifier::new(split.mine.iter().chain(&split.select).map(|row| row.text.as_str()));
-            verifier.remember(earlier.iter().map(|row| row.text.as_str()));
-            written.iter().map(|row| verify_row(&mut verifier, row, round, &rationales, labels)).collect::<Vec<_>>()
+            let mut verifier = Verifier::new(split.mine.iter().chain(&split.select).map(|row| row.written()));
+            verifier.remember(earlier.iter().map(|row| row.own_text()));
+            let known = Known { round, rationales: &rationales, givens: &givens, labels };
+            written.iter().map(|row| verify_row(&mut verifier, row, &known)).collect::<Vec<_>>()
         };
         let count = |written: &[Written]| verify(written).iter().filter(|row| row.is_ok()).count();
         let journal = format!("round-{round}");
@@ -199,17 +207,31 @@ impl<'a> Synthesis<'a> {
 
     /// A request, and its journal row as far as it is known before it is written.
     fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<(CompletionRequest, Written)> {
-        let Planned { name, template, prompt, label, parent, rationales } = plan(id)?;
+        let Planned { name, template, prompt, label, parent, context, rationales } = plan(id)?;
         let seed = seed::derive(self.inputs.seed, journal, id);
         let (text, tokens, finish) = (String::new(), 0, Finish::Length);
-        let row = Written { id, prompt: name.to_string(), label, seed, parent, rationales, text, tokens, finish };
+        let row = Written { id, prompt: name.to_string(), label, seed, parent, context, rationales, text, tokens, finish };
         Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
     }
 
     /// What the rows of all rounds up to `round` teach.
     pub(super) fn union(&self, round: usize) -> Vec<TrainRow> {
         let rows = self.rows.iter().filter(|row| row.round <= round);
-        rows.map(|row| TrainRow { text: row.text.clone(), target: row.target.clone() }).collect()
+        rows.map(|row| TrainRow { text: row.text.clone(), text_pair: row.text_pair.clone(), target: row.target.clone() }).collect()
+    }
+
+    /// The contexts in the order in which the seed takes them, drawn once.
+    fn shuffled_contexts(&self) -> Vec<&'a Context> {
+        let mut contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
+        contexts.shuffle(&mut seed::rng(self.inputs.seed, "order of contexts", 0));
+        contexts
+    }
+
+    /// The first text of a pair by where it comes from; empty for texts.
+    fn givens(&self) -> HashMap<Given, &'a str> {
+        let contexts = self.inputs.contexts.iter().map(|context| (Given::Context(context.line), context.text.as_str()));
+        let pairs = self.inputs.split.mine.iter().filter(|row| row.text_pair.is_some());
+        contexts.chain(pairs.map(|row| (Given::Parent(row.line), row.text.as_str()))).collect()
     }
 }
 
@@ -242,18 +264,33 @@ fn accept_rationales(written: &[Written], starts: &[String], wanted: usize) -> V
     accepted
 }
 
-/// Verifies one row; an accepted one has the hard target of its label until it is judged.
-fn verify_row(
-    verifier: &mut Verifier,
-    row: &Written,
+/// Where the first text of a pair comes from: a line of the contexts, or of the gold rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Given {
+    Context(usize),
+    Parent(usize),
+}
+
+/// What stood in the prompts of a round.
+struct Known<'s> {
     round: usize,
-    rationales: &[Vec<String>],
+    rationales: &'s [Vec<String>],
+    givens: &'s HashMap<Given, &'s str>,
     labels: usize,
-) -> Result<SyntheticRow, Rejection> {
+}
+
+/// Verifies one row; an accepted one has the hard target of its label until it is judged.
+fn verify_row(verifier: &mut Verifier, row: &Written, known: &Known) -> Result<SyntheticRow, Rejection> {
     let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
     let text = clean(text);
-    let reasons: Vec<&str> = row.rationales.iter().map(|&i| rationales[row.label][i].as_str()).collect();
-    verifier.accept(&text, row.finish, &reasons)?;
-    let target = TrainRow::hard(&text, row.label, labels).target;
-    Ok(SyntheticRow { round, text, written: row.clone(), log_probs: Vec::new(), target })
+    let reasons: Vec<&str> = row.rationales.iter().map(|&i| known.rationales[row.label][i].as_str()).collect();
+    let given = row.context.map(Given::Context).or(row.parent.map(Given::Parent));
+    let given = given.and_then(|given| known.givens.get(&given).copied());
+    verifier.accept(&text, row.finish, &reasons, given)?;
+    let (text, text_pair) = match given {
+        Some(given) => (given.to_string(), Some(text)),
+        None => (text, None),
+    };
+    let target = TrainRow::hard(text.as_str().into(), row.label, known.labels).target;
+    Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), log_probs: Vec::new(), target })
 }

@@ -1,0 +1,239 @@
+//! Pairs and many labels, and methods side by side, on a scripted generator.
+
+mod common;
+
+use std::path::Path;
+
+use common::{BAD, Fixture, GOOD, TASK, text};
+use lacuna::compare::{Comparison, compare, method_names};
+use lacuna::generator::scripted::Scripted;
+use lacuna::generator::{CompletionRequest, Generate, GenerateError, ScoreRequest, Sink};
+use lacuna::setup::{Machine, Options, Setup};
+use lacuna::synthesis::Method;
+use serde_json::Value;
+
+const METHODS: [Method; 6] = [Method::GoldOnly, Method::Embeddings, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
+
+/// Pairs: the second text says whether it fits the first.
+fn pairs() -> Fixture {
+    let fixture = Fixture::new();
+    let rows_of = |first: u64, count: u64| (0..count).map(|i| pair(first + i).to_string() + "\n").collect::<String>();
+    std::fs::write(fixture.path("gold.jsonl"), rows_of(0, 40)).unwrap();
+    std::fs::write(fixture.path("test.jsonl"), rows_of(1000, 30)).unwrap();
+    std::fs::write(fixture.path("contexts.jsonl"), (0..9).map(|i| format!("{{\"text\": \"context number {i}\"}}\n")).collect::<String>())
+        .unwrap();
+    let task = TASK
+        .replace("kind = \"text\"", "kind = \"pair\"")
+        .replace("rationale_candidates = 5\n", "")
+        .replace("rationales = 3", "rationales = 0");
+    let task = task
+        .replace("Write {{ label }}", "Write {{ label }} for <{{ text }}>")
+        .replace("Like {{ text }},", "Not {{ text_pair }}, for <{{ text }}>,");
+    std::fs::write(fixture.path("task.toml"), task.replace("Which? {{ text }}", "Which? {{ text }} / {{ text_pair }}")).unwrap();
+    fixture
+}
+
+/// So many labels, named `g0 i0`, `g0 i1` … `g1 i0` …, ten in a group; six gold rows and two test rows each.
+fn many(labels: usize) -> Fixture {
+    let fixture = Fixture::new();
+    let name = |label: usize| format!("g{} i{}", label / 10, label % 10);
+    let row = |label: usize, i: usize| {
+        serde_json::json!({"text": format!("{} film number {i}", name(label)), "label": name(label)}).to_string() + "\n"
+    };
+    let rows = |from: usize, each: usize| (0..labels).flat_map(|l| (from..from + each).map(move |i| row(l, i))).collect::<String>();
+    std::fs::write(fixture.path("gold.jsonl"), rows(0, 6)).unwrap();
+    std::fs::write(fixture.path("test.jsonl"), rows(100, 2)).unwrap();
+    let listed = (0..labels).map(|l| format!("{{ name = \"{}\" }}", name(l))).collect::<Vec<_>>().join(", ");
+    let words = (0..labels).map(|l| format!("\"{0}\" = \" {0}\"", name(l))).collect::<Vec<_>>().join(", ");
+    let task = TASK.replace("{ name = \"negative\" }, { name = \"positive\" }", &listed);
+    let task =
+        task.replace("negative = \" negative\", positive = \" positive\"", &words).replace("rows = 24", &format!("rows = {}", 3 * labels));
+    std::fs::write(fixture.path("task.toml"), task).unwrap();
+    fixture
+}
+
+/// A quarter of the labels are wrong, so that there is always an error to extrapolate.
+fn pair(number: u64) -> serde_json::Value {
+    let fits = number.is_multiple_of(2);
+    let label = if fits != number.is_multiple_of(4 + number % 3) { "positive" } else { "negative" };
+    serde_json::json!({"text": format!("premise number {}", number / 3), "text_pair": text(fits, number), "label": label})
+}
+
+/// Writes by the label in the prompt and the request's seed; judges by the words in the text.
+fn of_two() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
+    let score = |request: &ScoreRequest| {
+        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
+        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
+    };
+    Scripted::new(complete, score)
+}
+
+/// Writes the label's name into the text; judges by finding it there.
+fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+    let complete = |request: &CompletionRequest| {
+        let words: Vec<&str> = request.prompt.user.split(|c: char| !c.is_alphanumeric()).collect();
+        let name = words.windows(2).find(|pair| pair[0].starts_with('g') && pair[1].starts_with('i')).unwrap();
+        let what = if words[0] == "Why" { "reason given as" } else { "story of number" };
+        format!("{} {} {what} {}", name[0], name[1], request.seed % 1_000_000)
+    };
+    let score = |request: &ScoreRequest| {
+        let has = |word: &String| request.prompt.user.split_whitespace().any(|own| own == word.trim());
+        request.words.iter().map(|word| if has(word) { -0.1 } else { -3.0 }).collect()
+    };
+    Scripted::new(complete, score)
+}
+
+fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
+    Some(Box::new(generator))
+}
+
+fn options() -> Options {
+    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, as_is: true, ..Options::default() }
+}
+
+fn setup(fixture: &Fixture) -> Setup {
+    Setup::new(&fixture.path("task.toml"), &options()).unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn pairs_keep_their_first_text_and_write_the_second() {
+    let fixture = pairs();
+    let run = fixture.path("run");
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_two())).unwrap();
+    assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 6]);
+    let gold = json_lines(&fixture.path("gold.jsonl"));
+    let manifest = json(&run.join("manifest.json"));
+    let mine: Vec<u64> = manifest["splits"]["mine"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    assert_eq!(rows.len(), 24 + 8 * delivery.best_round);
+    for row in &rows {
+        let given = row["context"].as_u64().or(row["parent"].as_u64()).unwrap();
+        assert!(mine.contains(&given), "{row}");
+        let parent = &gold[given as usize - 1];
+        assert_eq!(row["text"], parent["text"], "the first text is a gold row's own");
+        assert_ne!(row["text_pair"], parent["text_pair"]);
+        if row["round"] != 0 {
+            assert_eq!(row["label"], parent["label"], "an extrapolation has its error's gold label");
+        }
+    }
+    let asked: Vec<Value> = json_lines(&run.join("journal/round-0.jsonl")).into_iter().filter(|row| row["id"].as_u64() < Some(8)).collect();
+    let labels_of =
+        |context: &Value| asked.iter().filter(|row| row["context"] == *context).map(|row| row["label"].as_u64().unwrap()).sum::<u64>();
+    assert!(asked.iter().all(|row| labels_of(&row["context"]) == 1), "each context is asked for with each label once");
+}
+
+#[test]
+fn pairs_may_take_their_first_texts_from_a_file() {
+    let fixture = pairs();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    std::fs::write(
+        fixture.path("task.toml"),
+        task.replace("gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\ncontexts = \"contexts.jsonl\""),
+    )
+    .unwrap();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    for row in json_lines(&run.join("dataset.jsonl")).iter().filter(|row| row["round"] == 0) {
+        let line = row["context"].as_u64().unwrap();
+        assert_eq!(row["text"], format!("context number {}", line - 1));
+    }
+    assert!(json(&run.join("manifest.json"))["inputs"]["sha256.contexts"].is_string());
+}
+
+#[test]
+fn a_crash_changes_no_pair() {
+    let fixture = pairs();
+    let whole = fixture.path("whole");
+    setup(&fixture).run(&whole, &METHODS, &mut boxed(of_two())).unwrap();
+    for crash in [0, 1, 20, 41, 50, 70, 90, 105] {
+        let run = fixture.path(&format!("crash-{crash}"));
+        setup(&fixture).run(&run, &METHODS, &mut boxed(of_two().shuffled(crash as u64).failing_after(crash))).unwrap_err();
+        setup(&fixture).run(&run, &METHODS, &mut boxed(of_two().shuffled(7))).unwrap();
+        for file in ["dataset.jsonl", "summary.json", "manifest.json", "model/model.safetensors"] {
+            let read = |run: &Path| std::fs::read(run.join(file)).unwrap();
+            assert!(read(&run) == read(&whole), "crash after {crash}: {file} differs");
+        }
+    }
+}
+
+fn runs_with(labels: usize) {
+    let fixture = many(labels);
+    let run = fixture.path("run");
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_many())).unwrap();
+    let (manifest, rationales) = (json(&run.join("manifest.json")), json(&run.join("rationales.json")));
+    assert_eq!(manifest["rounds"][0]["labels"], Value::from(vec![3; labels]), "as many of each label");
+    assert_eq!(rationales.as_object().unwrap().values().map(|r| r.as_array().unwrap().len()).collect::<Vec<_>>(), vec![3; labels]);
+    assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "words of several parts are judged whole");
+    let summary = json(&run.join("summary.json"));
+    for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
+        assert_eq!((result.labels.len(), stored["labels"].as_object().unwrap().len()), (labels, labels));
+        assert!(result.labels.values().all(|counts| counts.gold == 2));
+        assert!((0.0..=1.0).contains(&result.macro_f1));
+    }
+}
+
+#[test]
+fn seven_labels() {
+    runs_with(7);
+}
+
+#[test]
+fn seventy_seven_labels() {
+    runs_with(77);
+}
+
+/// A generator for which two words begin with the same token.
+struct Refusing;
+
+impl Generate for Refusing {
+    fn complete(&mut self, _: &[CompletionRequest], _: Sink<lacuna::generator::Completion>) -> Result<(), GenerateError> {
+        panic!("nothing may be written before the judge is tried")
+    }
+
+    fn score(&mut self, requests: &[ScoreRequest], _: Sink<lacuna::generator::Score>) -> Result<(), GenerateError> {
+        let [first, .., last] = &requests[0].words[..] else { panic!("there are two words") };
+        Err(GenerateError::Request { id: 0, reason: format!("the words {first:?} and {last:?} begin with the same token") })
+    }
+}
+
+#[test]
+fn words_that_collide_are_refused_by_the_labels_names_before_anything_is_written() {
+    let fixture = many(7);
+    let error = setup(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(Refusing)).unwrap_err().to_string();
+    assert!(error.contains("prompts.judge 1, labels \"g0 i0\", \"g0 i6\": the words"), "{error}");
+}
+
+#[test]
+fn methods_side_by_side() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
+    let comparison = Comparison { task: &task, options: &options, seeds: 2, gold: &[40], methods: &[], folder: &folder };
+    let table = compare(&comparison, &mut boxed(of_two())).unwrap();
+    let lines = json(&folder.join("compare.json"));
+    let lines = lines.as_array().unwrap();
+    assert_eq!(lines.iter().map(|line| line["method"].as_str().unwrap()).collect::<Vec<_>>(), method_names());
+    let of = |name: &str| lines.iter().find(|line| line["method"] == name).unwrap();
+    for seed in 0..2 {
+        let rows = |name: &str| of(name)["results"][seed]["synthetic_rows"].as_u64().unwrap();
+        for name in ["ZeroGen", "ZeroGen, select", "ZeroGen, select, soft targets", "seed with rationales", "GoldGen"] {
+            assert_eq!(rows(name), rows("S3"), "{name}");
+        }
+        assert_eq!(rows("embeddings + logistic regression"), 0);
+    }
+    let tokens = |name: &str| of(name)["cost"]["tokens"].as_u64().unwrap();
+    assert_eq!((tokens("gold only"), tokens("embeddings + logistic regression")), (0, 0));
+    assert!(tokens("S3") >= tokens("GoldGen") && tokens("GoldGen") > tokens("ZeroGen"), "{table}");
+    assert!(of("S3")["cost"]["seconds"].as_f64().unwrap() > 0.0);
+    let chosen = ["S3".to_string(), "gold only".to_string()];
+    let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
+    assert_eq!(again.lines().count(), 4, "{again}");
+}
