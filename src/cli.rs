@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::fetch::FetchArgs;
 use crate::report;
 use crate::setup::{Machine, Options, Setup};
+use crate::sweep::{self, Axis, Sweep};
 use crate::synthesis::Method;
 
 /// Writes training data for small classifiers, offline: a language model writes, a small model errs, the language model fills the gap.
@@ -61,6 +62,22 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// The loop at several values of one thing at a time: a table and its curves; resumes
+    Sweep {
+        /// The task file
+        task: PathBuf,
+        /// What to vary, and its values: gold-rows, seed-rows, rounds, rows-per-error or rationales; may be given again
+        #[arg(long, required = true, value_name = "NAME=N,N…")]
+        vary: Vec<Axis>,
+        /// How many seeds, counted from --seed
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Where its runs, table and curves go [default: runs/sweep-<task file's name>]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// A trained model on lines from standard input; a JSON line for each
     Predict {
         /// A run's model folder
@@ -91,16 +108,26 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
         Command::Compare { task, seeds, gold, methods, out, options } => {
-            let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let folder = out.unwrap_or_else(|| Path::new("runs").join(format!("compare-{stem}")));
+            let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
             let (task, options, gold, methods, folder) = (&task, &options, &gold, &methods, &folder);
             print(&compare::compare(&Comparison { task, options, seeds, gold, methods, folder }, &mut None)?)
+        }
+        Command::Sweep { task, vary, seeds, out, options } => {
+            let folder = out.unwrap_or_else(|| beside_runs("sweep", &task));
+            let sweep = Sweep { task: &task, options: &options, axes: &vary, seeds, folder: &folder };
+            print(&sweep::sweep(&sweep, &mut None)?)
         }
         Command::Predict { model, logits, machine } => {
             crate::predict::predict(&model, machine.threads(), logits, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Fetch(args) => crate::fetch::run(&args).map_err(|e| Error::Model(format!("{e:#}"))),
     }
+}
+
+/// Where the runs of a command on many go if nobody says.
+fn beside_runs(command: &str, task: &Path) -> PathBuf {
+    let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Path::new("runs").join(format!("{command}-{stem}"))
 }
 
 fn run_task(setup: &Setup, folder: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::run_dir::{RunDir, write_json};
 use crate::soft_targets::Calibration;
 use crate::split::Split;
-use crate::synthesis::Stage;
+use crate::synthesis::{Changes, Stage};
 use crate::train::Score;
 use crate::verify::Rejection;
 
@@ -71,6 +71,8 @@ pub struct RoundRecord {
     /// Misclassified *mine* rows: those that this round extrapolated (none for the seed), and those that are left.
     pub errors_before: Option<usize>,
     pub errors_after: usize,
+    /// What became of the errors of the round before; none for the seed.
+    pub changes: Option<Changes>,
     pub select: Score,
     /// What *select* added to each label's logit; see [`crate::threshold`].
     pub offsets: Vec<f64>,

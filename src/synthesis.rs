@@ -3,8 +3,10 @@
 //! [`next`] says what follows a stage, [`Synthesis::run`] does it. A stage reads its journal first and does what is missing,
 //! so going on after a crash is the same walk through the stages: those that are done only read.
 
+mod changes;
 mod deliver;
 mod judge;
+mod likeness;
 mod round;
 mod write;
 
@@ -24,7 +26,9 @@ use crate::split::Split;
 use crate::task::{Parents, TargetKind, Task};
 use crate::train::SmallModel;
 
+pub use changes::Changes;
 pub use deliver::{Delivery, Method, MethodResult};
+pub use likeness::{Likeness, ToParents};
 pub use round::Misclassified;
 use write::Tally;
 
@@ -266,6 +270,7 @@ mod tests {
             labels: vec![],
             errors_before: None,
             errors_after,
+            changes: None,
             select: Score { accuracy: 0.5, log_loss },
             offsets: vec![],
         }

@@ -9,6 +9,7 @@ use lacuna::compare::{Comparison, compare, method_names};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, Generate, GenerateError, ScoreRequest, Sink};
 use lacuna::setup::{Machine, Options, Setup};
+use lacuna::sweep::{Sweep, sweep};
 use lacuna::synthesis::Method;
 use serde_json::Value;
 
@@ -236,4 +237,23 @@ fn methods_side_by_side() {
     let chosen = ["S3".to_string(), "gold only".to_string()];
     let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
     assert_eq!(again.lines().count(), 4, "{again}");
+}
+
+#[test]
+fn a_sweep_varies_one_thing_at_a_time() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("sweep"), options());
+    let axes = ["rounds=0,1", "seed-rows=12", "rationales=0", "rows-per-error=2", "gold-rows=20"].map(|axis| axis.parse().unwrap());
+    let points = Sweep { task: &task, options: &options, axes: &axes, seeds: 1, folder: &folder };
+    let table = sweep(&points, &mut boxed(of_two())).unwrap();
+    let manifest = |run: &str| json(&folder.join(run).join("seed-0/manifest.json"));
+    let rounds = |run: &str| manifest(run)["rounds"].as_array().unwrap().clone();
+    assert_eq!((rounds("rounds-0").len(), rounds("rounds-1").len()), (1, 2));
+    assert_eq!(rounds("seed-rows-12")[0]["accepted"], 12);
+    assert!(!folder.join("rationales-0/seed-0/rationales.json").exists());
+    let twice = rounds("rows-per-error-2");
+    assert_eq!(twice[1]["accepted"].as_u64(), twice[0]["errors_after"].as_u64().map(|errors| 2 * errors));
+    assert_eq!(manifest("gold-rows-20")["splits"]["mine"].as_array().unwrap().len(), 10);
+    assert_eq!(table.lines().count(), 2 + 6 * 4, "{table}");
+    assert!(std::fs::read_to_string(folder.join("sweep.svg")).unwrap().ends_with("</svg>\n"));
 }

@@ -81,6 +81,12 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     for round in 0..manifest["rounds"].as_array().unwrap().len() {
         let wrong = json_lines(&run.join(format!("rounds/{round}/misclassified.jsonl")));
         assert_eq!(wrong.len() as u64, manifest["rounds"][round]["errors_after"].as_u64().unwrap());
+        let metrics: Value = serde_json::from_slice(&std::fs::read(run.join(format!("rounds/{round}/metrics.json"))).unwrap()).unwrap();
+        let (likeness, changes) = (&metrics["synthetic"], &metrics["round"]["changes"]);
+        assert!((0.0..=1.0).contains(&likeness["distances"]["mauve"].as_f64().unwrap()), "{likeness}");
+        assert_eq!((likeness["to_parents"].is_null(), changes.is_null()), (round == 0, round == 0));
+        let sum = |of: &str| changes[of].as_array().map_or(0, |counts| counts.iter().map(|n| n.as_u64().unwrap()).sum::<u64>());
+        assert!(round == 0 || sum("stayed") + sum("appeared") == wrong.len() as u64);
     }
     assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 4]);
     let model = lacuna::train::SmallModel::load_trained(&run.join("model"), 1).unwrap();

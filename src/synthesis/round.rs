@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Synthesis;
+use super::{Changes, Synthesis};
 use crate::dataset::{GoldRow, Input};
 use crate::error::{Error, Result};
 use crate::manifest::RoundRecord;
@@ -46,18 +46,20 @@ impl Synthesis<'_> {
         let mine: Vec<Input> = split.mine.iter().map(GoldRow::input).collect();
         let on_mine = inputs.small.predict(&fitted.model, &mine, keys.max_tokens)?;
         let on_select = inputs.small.predict(&fitted.model, &texts, keys.max_tokens)?;
-        let record = self.record(round, union.len(), &fitted, &on_mine, &on_select);
+        let record = self.record(round, union.len(), &fitted, &on_mine, &on_select)?;
         self.save_round(&record, &fitted, &on_mine, &on_select)?;
         inputs.progress.say(line_of(&record));
         self.manifest.rounds.push(record);
         self.manifest.write(self.run)
     }
 
-    fn record(&self, round: usize, rows: usize, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> RoundRecord {
+    fn record(&self, round: usize, rows: usize, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<RoundRecord> {
         let tally = &self.tallies[round];
         let split = self.inputs.split;
         let gold: Vec<usize> = split.select.iter().map(|row| row.label).collect();
-        RoundRecord {
+        let wrong: Vec<Misclassified> = errors(&split.mine, on_mine).collect();
+        let before = round.checked_sub(1).map(|before| self.misclassified(before)).transpose()?;
+        Ok(RoundRecord {
             round,
             written: tally.written,
             accepted: self.rows_of(round).count(),
@@ -68,10 +70,11 @@ impl Synthesis<'_> {
             epoch: fitted.epoch,
             steps: fitted.steps,
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
-            errors_after: errors(&split.mine, on_mine).count(),
+            errors_after: wrong.len(),
+            changes: before.map(|before| Changes::between(&before, &wrong, self.labels())),
             select: on_select.score(&gold),
             offsets: fitted.offsets.clone(),
-        }
+        })
     }
 
     fn save_round(&self, record: &RoundRecord, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<()> {
@@ -86,7 +89,10 @@ impl Synthesis<'_> {
             serde_json::json!({"split": split, "line": row.line, "label": names[row.label], "predicted": names[predicted], "logits": logits})
         };
         write_json_lines(&folder.join("predictions.jsonl"), rows.map(prediction))?;
-        write_json(&folder.join("metrics.json"), &serde_json::json!({"round": record, "select_by_epoch": fitted.history}))?;
+        write_json(
+            &folder.join("metrics.json"),
+            &serde_json::json!({"round": record, "select_by_epoch": fitted.history, "synthetic": self.likeness(record.round)?}),
+        )?;
         replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
     }
 
@@ -126,8 +132,9 @@ fn misclassified(row: &GoldRow, predicted: usize) -> Misclassified {
 fn line_of(record: &RoundRecord) -> String {
     let RoundRecord { round, written, accepted, rows, errors_after, select, .. } = record;
     let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
+    let changes = record.changes.as_ref().map(|changes| format!(" ({})", changes.in_words())).unwrap_or_default();
     format!(
-        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}, select accuracy {:.3} (log loss {:.3})",
+        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}{changes}, select accuracy {:.3} (log loss {:.3})",
         select.accuracy, select.log_loss
     )
 }

@@ -1,0 +1,159 @@
+//! One thing varied at a time: how the result depends on the numbers of gold rows, seed rows, rounds, rationales.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cost::Cost;
+use crate::curves;
+use crate::error::{Error, Result};
+use crate::generator::Generate;
+use crate::metrics::{Interval, bootstrap};
+use crate::report::{percent, table};
+use crate::run_dir::{write_atomically, write_json};
+use crate::setup::{Options, Setup};
+use crate::synthesis::Method;
+
+/// Sets an option to a value.
+type Set = fn(&mut Options, usize);
+
+/// What can be varied: a name, and the option that it sets.
+const AXES: [(&str, Set); 5] = [
+    ("gold-rows", |options, n| options.gold_rows = Some(n)),
+    ("seed-rows", |options, n| options.seed_rows = Some(n)),
+    ("rounds", |options, n| options.rounds = Some(n)),
+    ("rows-per-error", |options, n| options.rows_per_error = Some(n)),
+    ("rationales", |options, n| options.rationales = Some(n)),
+];
+
+/// One thing and its values, all else as in the task; written `rounds=0,1,2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    name: &'static str,
+    values: Vec<usize>,
+}
+
+impl FromStr for Axis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = AXES.map(|(name, _)| name).join(", ");
+        let (name, values) = text.split_once('=').ok_or_else(|| format!("write NAME=N,N…; names are {names}"))?;
+        let (name, _) = AXES.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("there is no {name:?}; names are {names}"))?;
+        let number = |value: &str| value.trim().parse().map_err(|_| format!("{value:?} is not a number"));
+        Ok(Axis { name, values: values.split(',').map(number).collect::<Result<_, _>>()? })
+    }
+}
+
+impl Axis {
+    fn at(&self, value: usize, options: &Options) -> Options {
+        let mut options = options.clone();
+        let (_, set) = AXES.iter().find(|(name, _)| *name == self.name).expect("an axis is one of those");
+        set(&mut options, value);
+        options
+    }
+}
+
+/// One method at one point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepLine {
+    pub axis: String,
+    pub value: usize,
+    pub method: Method,
+    /// Means over seeds.
+    pub synthetic_rows: f64,
+    pub cost: Cost,
+    /// Mean over seeds, interval over seeds and test rows.
+    pub accuracy: Interval,
+}
+
+/// What a sweep compares at each point.
+const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+
+/// What is swept, and how often.
+pub struct Sweep<'a> {
+    pub task: &'a Path,
+    pub options: &'a Options,
+    pub axes: &'a [Axis],
+    /// How many seeds, counted from the options' seed.
+    pub seeds: u64,
+    /// Where runs, table and curves go.
+    pub folder: &'a Path,
+}
+
+/// Runs the task at every point for every seed, each in a folder of its own, so that it resumes; writes `sweep.json`, `sweep.md`
+/// and `sweep.svg` and returns the table. Without a `generator` the task's own is loaded when it is needed.
+///
+/// # Errors
+/// As a run; and a task without test rows.
+pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let mut lines: Vec<SweepLine> = Vec::new();
+    for axis in sweep.axes {
+        for &value in &axis.values {
+            lines.extend(at_point(sweep, axis, value, generator)?);
+            write_json(&sweep.folder.join("sweep.json"), &lines)?;
+        }
+    }
+    let text = render(&lines);
+    write_atomically(&sweep.folder.join("sweep.md"), text.as_bytes())?;
+    write_atomically(&sweep.folder.join("sweep.svg"), curves::draw(&lines).as_bytes())?;
+    Ok(text)
+}
+
+/// A method's synthetic rows, right and wrong answers and cost, for one seed.
+type OfSeed = (usize, Vec<f64>, Cost);
+
+fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
+    let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
+    for seed in sweep.options.seed..sweep.options.seed + sweep.seeds {
+        let options = Options { seed, ..axis.at(value, sweep.options) };
+        options.machine.progress().say(format!("— {} {value}, seed {seed}", axis.name));
+        let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
+        let delivery = Setup::new(sweep.task, &options)?.run(&run, &METHODS, generator)?;
+        if delivery.results.is_empty() {
+            let message = "a sweep needs test rows: add data.test".to_string();
+            return Err(Error::Task { path: sweep.task.to_path_buf(), line: None, message });
+        }
+        for (own, result) in by_method.iter_mut().zip(delivery.results) {
+            let right = result.correct.iter().map(|&c| f64::from(u8::from(c))).collect();
+            own.push((result.synthetic_rows, right, Cost::read(&run, result.method)));
+        }
+    }
+    Ok(METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect())
+}
+
+fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepLine {
+    let n = own.len() as f64;
+    let tokens = own.iter().map(|(.., cost)| cost.tokens as f64).sum::<f64>() / n;
+    let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(.., cost)| cost.seconds).sum::<f64>() / n };
+    let synthetic_rows = own.iter().map(|(rows, ..)| *rows as f64).sum::<f64>() / n;
+    let accuracy = bootstrap(&own.into_iter().map(|(_, right, _)| right).collect::<Vec<_>>());
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy }
+}
+
+fn render(lines: &[SweepLine]) -> String {
+    let row = |line: &SweepLine| {
+        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy } = line;
+        let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.tokens.to_string(), format!("{:.0}", cost.seconds)];
+        let [value, rows, tokens, seconds] = numbers;
+        vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)]
+    };
+    let header = ["method", "varied", "value", "synthetic", "tokens", "seconds", "accuracy [95 %]"];
+    table(&header, &lines.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_is_a_name_and_numbers() {
+        let axis: Axis = "rounds=0,1, 2".parse().unwrap();
+        assert_eq!(axis, Axis { name: "rounds", values: vec![0, 1, 2] });
+        assert_eq!(axis.at(2, &Options::default()).rounds, Some(2));
+        assert!("rows=1".parse::<Axis>().unwrap_err().starts_with("there is no \"rows\"; names are gold-rows, "));
+        assert_eq!("rounds=x".parse::<Axis>().unwrap_err(), "\"x\" is not a number");
+        assert!("rounds".parse::<Axis>().is_err());
+    }
+}

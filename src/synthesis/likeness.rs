@@ -1,0 +1,71 @@
+//! How the synthetic rows compare with the gold rows: variety, distance, and how near additions are to their errors.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Synthesis, SyntheticRow};
+use crate::distance::Distances;
+use crate::diversity::{Diversity, edit_distance};
+use crate::error::Result;
+
+/// Measures of the union after a round, of what the generator wrote: texts, or the second texts of pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Likeness {
+    pub synthetic: Diversity,
+    pub gold: Diversity,
+    /// On features of the pretrained small model; none for a handful of rows.
+    pub distances: Option<Distances>,
+    /// Of the round's own rows; none for the seed.
+    pub to_parents: Option<ToParents>,
+}
+
+/// Means over additions of how near each is to the error that it extrapolates (the paper's Table 6).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToParents {
+    /// Of the features, in [-1, 1].
+    pub cosine: f64,
+    /// Characters to change, over the characters of the longer text, in [0, 1].
+    pub edits: f64,
+}
+
+/// Texts of each kind that are looked at, evenly spaced.
+const MOST: usize = 300;
+
+impl Synthesis<'_> {
+    /// Compares the union after `round` with all gold rows; only the gold rows' texts are used, never their labels.
+    pub(super) fn likeness(&self, round: usize) -> Result<Likeness> {
+        let split = self.inputs.split;
+        let gold = thinned(split.mine.iter().chain(&split.select).map(|row| row.written()).collect());
+        let union = thinned(self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::own_text).collect());
+        let max_tokens = self.inputs.task.train.max_tokens;
+        let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
+        let distances = Distances::of(&features(&union)?, &features(&gold)?);
+        let to_parents = self.to_parents(round)?;
+        Ok(Likeness { synthetic: Diversity::of(&union), gold: Diversity::of(&gold), distances, to_parents })
+    }
+
+    fn to_parents(&self, round: usize) -> Result<Option<ToParents>> {
+        let texts: HashMap<usize, &str> = self.inputs.split.mine.iter().map(|row| (row.line, row.written())).collect();
+        let pairs = self.rows_of(round).filter_map(|row| Some((row.own_text(), *texts.get(&row.written.parent?)?)));
+        let (own, parents): (Vec<&str>, Vec<&str>) = thinned(pairs.collect()).into_iter().unzip();
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let max_tokens = self.inputs.task.train.max_tokens;
+        let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
+        let cosines = features(&own)?.into_iter().zip(features(&parents)?).map(|(u, v)| u.iter().zip(&v).map(|(a, b)| a * b).sum::<f64>());
+        let edits = own.iter().zip(&parents).map(|(a, b)| {
+            let longer = a.chars().count().max(b.chars().count()).max(1);
+            edit_distance(a, b) as f64 / longer as f64
+        });
+        let n = own.len() as f64;
+        Ok(Some(ToParents { cosine: cosines.sum::<f64>() / n, edits: edits.sum::<f64>() / n }))
+    }
+}
+
+/// At most [`MOST`] of them, evenly spaced.
+fn thinned<T: Copy>(all: Vec<T>) -> Vec<T> {
+    let n = all.len().min(MOST);
+    (0..n).map(|i| all[i * all.len() / n]).collect()
+}
