@@ -32,7 +32,9 @@ impl<'t> Prompts<'t> {
             self.rationale(0).map_err(|e| named("rationale", e))?;
         }
         self.seed(0, &["a reason"]).and_then(|_| self.seed(0, &[])).map_err(|e| named("seed", e))?;
-        self.extrapolate(0, "a text", 1).map_err(|e| named("extrapolate", e))?;
+        self.extrapolate(0, "a text", 1, &["a reason"])
+            .and_then(|_| self.extrapolate(0, "a text", 1, &[]))
+            .map_err(|e| named("extrapolate", e))?;
         for judge in &self.task.prompts.judge {
             self.judge(judge, "a text").map_err(|e| named("judge", e))?;
         }
@@ -50,9 +52,11 @@ impl<'t> Prompts<'t> {
         self.writing(&self.task.prompts.seed, context! { label => &self.says[label], labels => &self.says, rationales => Value::from_iter(rationales.iter().map(|r| r.to_string())) })
     }
 
-    /// Asks for one example like `text`, which has `label` and was taken for `predicted`.
-    pub fn extrapolate(&self, label: usize, text: &str, predicted: usize) -> Result<Prompt, String> {
-        let values = context! { label => &self.says[label], labels => &self.says, text => text, predicted => &self.says[predicted] };
+    /// Asks for one example like `text`, which has `label` and was taken for `predicted`, perhaps built on rationales too.
+    pub fn extrapolate(&self, label: usize, text: &str, predicted: usize, rationales: &[&str]) -> Result<Prompt, String> {
+        let rationales = Value::from_iter(rationales.iter().map(|r| r.to_string()));
+        let predicted = &self.says[predicted];
+        let values = context! { label => &self.says[label], labels => &self.says, text, predicted, rationales };
         self.writing(&self.task.prompts.extrapolate, values)
     }
 
@@ -137,7 +141,7 @@ mod tests {
     fn a_text_with_template_signs_is_left_alone() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>", 1).unwrap().user, "Like this: {{ label }} {% x %} <b>");
+        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>", 1, &[]).unwrap().user, "Like this: {{ label }} {% x %} <b>");
     }
 
     #[test]

@@ -124,8 +124,11 @@ impl Default for Seed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Extrapolate {
-    /// Accepted rows to write in a round, shared among its errors; one for each error if absent, as in the paper.
+    /// Accepted rows to write in a round, shared evenly among the labels that have errors, then among these; one for each
+    /// error if absent, as in the paper.
     pub rows: Option<usize>,
+    /// How many of the label's rationales stand in the prompt besides the error; none in the paper.
+    pub rationales_per_example: usize,
     /// Rounds at most; the paper makes 2.
     pub max_rounds: usize,
     /// Rounds without a better score on *select* before it stops.
@@ -134,7 +137,7 @@ pub struct Extrapolate {
 
 impl Default for Extrapolate {
     fn default() -> Self {
-        Extrapolate { rows: None, max_rounds: 2, patience: 1 }
+        Extrapolate { rows: None, rationales_per_example: 0, max_rounds: 2, patience: 1 }
     }
 }
 
@@ -205,7 +208,7 @@ pub struct Prompts {
     pub rationale: Option<WritingPrompt>,
     /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them).
     pub seed: WritingPrompt,
-    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`.
+    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, `rationales`.
     pub extrapolate: WritingPrompt,
     /// Ask which label a text has; see `text`, `labels`. Several are averaged.
     #[serde(default)]
@@ -304,6 +307,8 @@ impl Task {
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
+            let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
+            require(extrapolating, &["extrapolate", "rationales_per_example"], "must be at most seed.rationales")?;
             require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0")?;
             let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
             require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
@@ -360,7 +365,7 @@ mod tests {
     #[test]
     fn defaults_are_the_papers() {
         assert_eq!(Sampling::default().temperature, 0.9);
-        assert_eq!(Extrapolate::default(), Extrapolate { rows: None, max_rounds: 2, patience: 1 });
+        assert_eq!(Extrapolate::default(), Extrapolate { rows: None, rationales_per_example: 0, max_rounds: 2, patience: 1 });
     }
 
     #[test]

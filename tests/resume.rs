@@ -74,7 +74,10 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
         assert!((sum - 1.0).abs() < 1e-5, "{row}");
         match row["round"].as_u64().unwrap() {
             0 => assert_eq!((row["rationales"].as_array().unwrap().len(), row["parent"].is_null()), (2, true)),
-            _ => assert!(mine.contains(&row["parent"].as_u64().unwrap()), "{row}"),
+            _ => {
+                assert!(mine.contains(&row["parent"].as_u64().unwrap()), "{row}");
+                assert_eq!(row["rationales"].as_array().unwrap().len(), 1);
+            }
         }
     }
     for round in 0..manifest["rounds"].as_array().unwrap().len() {
