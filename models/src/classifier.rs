@@ -1,6 +1,6 @@
 //! The classifier: its parameters in one flat buffer, where they come from, and inference.
 
-use crate::batch::PackedBatch;
+use crate::batch::{PackedBatch, Shard};
 use crate::checkpoint::{self, Checkpoint, File};
 use crate::encoder::{self, Encoder};
 use crate::layout::{Layout, Tensor};
@@ -15,6 +15,13 @@ use std::sync::OnceLock;
 
 /// Standard deviation of the weights that a checkpoint does not have.
 const INITIALIZER_RANGE: f64 = 0.02;
+
+/// Work space of a forward pass: a call that finds it large enough allocates nothing.
+#[derive(Default)]
+pub struct Forward {
+    encoder: encoder::Work,
+    head: head::Work,
+}
 
 /// A BERT or DistilBERT sequence classifier. A clone copies the parameters (four bytes each).
 #[derive(Clone)]
@@ -82,15 +89,23 @@ impl Classifier {
     pub fn logits(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.config)?;
         let rounded = self.rounded(threads);
-        let logits = parallel::run(batch.shards(threads), |shard| {
-            let Classifier { config, layout, params, .. } = self;
-            let encoder = Encoder { config, layout, params, rounded, shard: &shard, masks: None };
-            let (mut work, mut head_work) = (encoder::Work::default(), head::Work::default());
-            encoder.forward(&mut work);
-            head::forward(&encoder, &work.hidden_states, &mut head_work);
-            head_work.logits
-        });
+        let logits = parallel::run(batch.shards(threads), |shard| self.forward(&mut Forward::default(), &shard, rounded).to_vec());
         Ok(logits.concat())
+    }
+
+    /// [`Classifier::logits`] on this thread, in work space that is kept between calls.
+    pub fn logits_with<'a>(&self, forward: &'a mut Forward, batch: &PackedBatch) -> Result<&'a [f32], ModelError> {
+        batch.check(&self.config)?;
+        let shards = batch.shards(1);
+        Ok(self.forward(forward, &shards[0], self.rounded(1)))
+    }
+
+    fn forward<'a>(&self, forward: &'a mut Forward, shard: &Shard, rounded: &Rounded) -> &'a [f32] {
+        let Classifier { config, layout, params, .. } = self;
+        let encoder = Encoder { config, layout, params, rounded, shard, masks: None };
+        encoder.forward(&mut forward.encoder);
+        head::forward(&encoder, &forward.encoder.hidden_states, &mut forward.head);
+        &forward.head.logits
     }
 
     /// The weights for inference.

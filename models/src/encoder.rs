@@ -20,6 +20,8 @@ use lacuna_kernels::{gelu, layer_norm};
 pub struct Masks {
     pub seed: u64,
     pub step: u64,
+    /// Place in the whole batch of the first row of the part that the shards are cut from.
+    pub first_row: usize,
     pub hidden: f32,
     /// After the attention's linear layer: BERT has a dropout there, DistilBERT has none.
     pub attention_output: f32,
@@ -46,7 +48,7 @@ impl Masks {
             Site::AttentionOutput(layer) => (3 + 3 * layer, self.attention_output),
             Site::Output(layer) => (4 + 3 * layer, self.hidden),
         };
-        Dropout::new(self.seed, self.step, number as u64, first_row, rate)
+        Dropout::new(self.seed, self.step, number as u64, self.first_row + first_row, rate)
     }
 }
 

@@ -6,10 +6,10 @@ use lacuna_kernels::adamw::{self, AdamW};
 
 /// The moments of every parameter.
 pub struct Optimizer {
-    m: Vec<f32>,
-    v: Vec<f32>,
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
     /// Whether a word row ever had a gradient; until then its moments are zero.
-    seen: Vec<bool>,
+    pub seen: Vec<bool>,
 }
 
 /// A part of the parameters that one update handles alike.

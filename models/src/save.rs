@@ -20,7 +20,8 @@ impl Classifier {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+/// Writes a file that appears whole or not at all: beside its place, synced and renamed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));
     let beside = Path::new(&beside);

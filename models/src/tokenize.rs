@@ -67,6 +67,11 @@ impl TextEncoder {
         Ok(self.join(cut))
     }
 
+    /// The id of [SEP], which ends each text.
+    pub fn sep(&self) -> u32 {
+        self.sep
+    }
+
     fn join(&self, (text, pair): (Encoding, Option<Encoding>)) -> Encoded {
         let mut input_ids = vec![self.cls];
         input_ids.extend_from_slice(text.get_ids());

@@ -20,15 +20,25 @@ pub struct StepOutcome {
     pub lr: f32,
 }
 
+/// Rows to learn from: all of a batch, or a part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    pub batch: &'a PackedBatch,
+    /// (rows, labels), each row summing to 1.
+    pub targets: &'a [f32],
+    /// (rows), from 0.
+    pub weights: &'a [f32],
+}
+
 /// Gradients, moments and work buffers of a fit.
 pub struct Trainer {
-    config: TrainConfig,
+    pub(crate) config: TrainConfig,
     /// Configuration and number of labels of the model it was made for.
     shape: (Config, usize),
     /// Steps done.
-    step: usize,
+    pub(crate) step: usize,
     gradients: Vec<f32>,
-    optimizer: Optimizer,
+    pub(crate) optimizer: Optimizer,
     /// The model's weights as they were at the last gradients, for fast products.
     rounded: Rounded,
     /// Word rows with a gradient now, in order.
@@ -74,7 +84,13 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<StepOutcome, ModelError> {
-        let (loss, _) = self.gradients(model, batch, targets, weights)?;
+        self.step_in_parts(model, &[Part { batch, targets, weights }])
+    }
+
+    /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
+    /// the rows of all parts were one batch.
+    pub fn step_in_parts(&mut self, model: &mut Classifier, parts: &[Part]) -> Result<StepOutcome, ModelError> {
+        let loss = self.accumulate(model, parts)?;
         let grad_norm = self.grad_norm(model);
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(ModelError::NotFinite { step: self.step, loss, grad_norm: grad_norm as f32 });
@@ -82,7 +98,7 @@ impl Trainer {
         let lr = self.config.lr_at(self.step);
         let TrainConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         // As many threads as the gradients had: no more than rows.
-        let threads = self.config.threads.min(batch.rows());
+        let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
         self.step += 1;
         let grad_scale = self.config.max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
         let adamw = AdamW { lr, beta1, beta2, eps, step: self.step as u32, grad_scale };
@@ -104,46 +120,65 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<(f32, &[f32]), ModelError> {
-        self.check(model, batch, targets, weights)?;
-        let (words, hidden) = (model.layout.words, model.config.hidden_size);
-        let shards = batch.shards(self.config.threads);
-        self.work.resize_with(shards.len().max(self.work.len()), Default::default);
-        self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
-
-        let loss = self.shard_gradients(model, &shards, targets, weights);
-        let (word_gradients, dense) = self.gradients.split_at_mut(words);
-        for (shard, work) in shards.iter().zip(&self.work) {
-            embedding::backward(shard.input_ids, &work.encoder.dembeddings, hidden, word_gradients);
-        }
-        add_shards(dense, &self.work[1..shards.len()]);
-        self.touched.extend_from_slice(&batch.input_ids);
-        self.touched.sort_unstable();
-        self.touched.dedup();
-        Ok((loss as f32, &self.gradients))
+        let loss = self.accumulate(model, &[Part { batch, targets, weights }])?;
+        Ok((loss, &self.gradients))
     }
 
-    fn check(&self, model: &Classifier, batch: &PackedBatch, targets: &[f32], weights: &[f32]) -> Result<(), ModelError> {
+    /// The loss of all parts together, and their gradients into `self.gradients`.
+    fn accumulate(&mut self, model: &Classifier, parts: &[Part]) -> Result<f32, ModelError> {
+        self.check(model, parts)?;
+        let (words, hidden) = (model.layout.words, model.config.hidden_size);
+        self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
+        self.gradients[words..].fill(0.0);
+        self.rounded.pack(&model.layout, &model.params[words..], self.config.precision.format(), true, self.config.threads);
+
+        let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
+        let (mut loss, mut first_row) = (0.0, 0);
+        for part in parts {
+            let shards = part.batch.shards(self.config.threads);
+            self.work.resize_with(shards.len().max(self.work.len()), Default::default);
+            loss += self.shard_gradients(model, part, &shards, first_row, 1.0 / rows as f32);
+            let (word_gradients, dense) = self.gradients.split_at_mut(words);
+            for (shard, work) in shards.iter().zip(&self.work) {
+                embedding::backward(shard.input_ids, &work.encoder.dembeddings, hidden, word_gradients);
+            }
+            add_shards(dense, &self.work[1..shards.len()]);
+            self.touched.extend_from_slice(&part.batch.input_ids);
+            first_row += part.batch.rows();
+        }
+        self.touched.sort_unstable();
+        self.touched.dedup();
+        Ok(loss as f32)
+    }
+
+    fn check(&self, model: &Classifier, parts: &[Part]) -> Result<(), ModelError> {
         self.config.check()?;
         if (&model.config, model.labels.len()) != (&self.shape.0, self.shape.1) {
             return Err(ModelError::Train("the trainer was made for a model of another shape".into()));
         }
-        batch.check(&model.config)?;
-        check_targets(targets, weights, batch.rows(), model.labels.len())
+        if parts.is_empty() {
+            return Err(ModelError::Batch("it has no parts".into()));
+        }
+        parts.iter().try_for_each(|part| {
+            part.batch.check(&model.config)?;
+            check_targets(part.targets, part.weights, part.batch.rows(), model.labels.len())
+        })
     }
 
-    /// Forward and backward of every shard, each on its thread; the sum of their losses.
-    fn shard_gradients(&mut self, model: &Classifier, shards: &[Shard], targets: &[f32], weights: &[f32]) -> f64 {
-        let masks = self.config.masks(self.step, model.config.architecture);
+    /// Forward and backward of every shard of a part, each on its thread; the sum of their losses. `first_row` is the number of rows in
+    /// the parts before: a row's masks depend on its place among all.
+    fn shard_gradients(&mut self, model: &Classifier, part: &Part, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
+        let mut masks = self.config.masks(self.step, model.config.architecture);
+        masks.first_row = first_row;
+        let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
         let Classifier { config, layout, params, labels, .. } = model;
-        self.rounded.pack(layout, &params[layout.words..], self.config.precision.format(), true, shards.len());
-        let rounded = &self.rounded;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
         let losses = parallel::run(jobs, |(shard, work, first)| {
             let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
             let rows = shard.first_row..shard.first_row + shard.rows();
-            let targets = &targets[rows.start * labels.len()..rows.end * labels.len()];
-            work.forward_backward(&encoder, first, targets, &weights[rows], 1.0 / weights.len() as f32)
+            let targets = &part.targets[rows.start * labels.len()..rows.end * labels.len()];
+            work.forward_backward(&encoder, first, targets, &part.weights[rows], smoothing, scale)
         });
         losses.iter().sum()
     }
@@ -157,18 +192,26 @@ impl Trainer {
 }
 
 impl ShardWork {
-    /// The gradients of one shard into `first`, or into its own buffer; returns its part of the loss.
-    fn forward_backward(&mut self, encoder: &Encoder, first: Option<&mut [f32]>, targets: &[f32], weights: &[f32], scale: f32) -> f64 {
+    /// Adds the gradients of one shard to `first`, or leaves them in its own buffer; returns its part of the loss.
+    fn forward_backward(
+        &mut self,
+        encoder: &Encoder,
+        first: Option<&mut [f32]>,
+        targets: &[f32],
+        weights: &[f32],
+        smoothing: f32,
+        scale: f32,
+    ) -> f64 {
         let ShardWork { encoder: work, head, dense } = self;
         let grads = first.unwrap_or_else(|| {
+            dense.clear();
             dense.resize(encoder.layout.len() - encoder.layout.words, 0.0);
             dense
         });
-        grads.fill(0.0);
         encoder.forward(work);
         head::forward(encoder, &work.hidden_states, head);
         head.dlogits.resize(head.logits.len(), 0.0);
-        let loss = soft_cross_entropy(&head.logits, targets, weights, scale, &mut head.dlogits);
+        let loss = soft_cross_entropy(&head.logits, targets, weights, smoothing, scale, &mut head.dlogits);
         head::backward(encoder, &work.hidden_states, head, grads);
         encoder.backward(&head.dcls, work, grads);
         loss
