@@ -1,9 +1,9 @@
 //! Training steps and forward passes on demand, for `scripts/bench_torch.py`, which runs PyTorch beside it.
 //!
-//! Arguments: a model folder, a precision (auto, f32, bf16, int16), a number of threads and a JSON file of batches
-//! (`[{"input_ids": [[…]], "token_type_ids": [[…]], "labels": […]}]`). Reads commands from standard input, answers each with a line of
-//! JSON: `train N` and `infer N` do batch N and answer with seconds, `epoch` trains on all batches, `logits N` gives the logits,
-//! `memory` the process's peak resident memory in bytes.
+//! Arguments: a model folder, a precision (auto, f32, bf16, int16), a number of threads, a JSON file of batches
+//! (`[{"input_ids": [[…]], "token_type_ids": [[…]], "labels": […]}]`) and, if it is about learning, the learning rate, the number of
+//! steps and the seed of the dropout. Reads commands from standard input, answers each with a line of
+//! JSON: `train N` and `infer N` do batch N and answer with seconds, `logits N` gives the logits, `memory` the process's peak resident memory in bytes.
 
 use lacuna_models::{Classifier, Encoded, PackedBatch, Precision, TrainConfig, Trainer};
 use serde::Deserialize;
@@ -40,9 +40,13 @@ impl From<Rows> for Batch {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let [folder, precision, threads, batches] = &arguments[..] else {
-        eprintln!("step_server FOLDER PRECISION THREADS BATCHES; started by scripts/bench_torch.py");
+    let [folder, precision, threads, batches, learning @ ..] = &arguments[..] else {
+        eprintln!("step_server FOLDER PRECISION THREADS BATCHES [LR STEPS SEED]; started by scripts/bench_torch.py");
         return Ok(());
+    };
+    let (lr, total_steps, seed) = match learning {
+        [lr, steps, seed] => (lr.parse()?, steps.parse()?, seed.parse()?),
+        _ => (1e-5, usize::MAX >> 1, 0),
     };
     let precision = match precision.as_str() {
         "auto" => Precision::Auto,
@@ -55,11 +59,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut model = Classifier::load(Path::new(folder), &labels, 1)?;
     model.set_precision(precision);
     let batches: Vec<Rows> = serde_json::from_slice(&std::fs::read(batches)?)?;
-    serve(model, precision, threads.parse()?, batches.into_iter().map(Batch::from).collect())
+    let config = TrainConfig { precision, threads: threads.parse()?, lr, total_steps, seed, ..TrainConfig::default() };
+    serve(model, config, batches.into_iter().map(Batch::from).collect())
 }
 
-fn serve(mut model: Classifier, precision: Precision, threads: usize, batches: Vec<Batch>) -> Result<(), Box<dyn Error>> {
-    let config = TrainConfig { precision, threads, lr: 1e-5, total_steps: usize::MAX >> 1, ..TrainConfig::default() };
+fn serve(mut model: Classifier, config: TrainConfig, batches: Vec<Batch>) -> Result<(), Box<dyn Error>> {
+    let threads = config.threads;
     let mut trainer = Trainer::new(&model, config);
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -77,11 +82,6 @@ fn serve(mut model: Classifier, precision: Precision, threads: usize, batches: V
                 continue;
             }
             "train" => drop(trainer.step(&mut model, &batch.packed, &batch.targets, &batch.weights)?),
-            "epoch" => {
-                for batch in &batches {
-                    trainer.step(&mut model, &batch.packed, &batch.targets, &batch.weights)?;
-                }
-            }
             other => return Err(format!("no command {other}").into()),
         }
         println!("{}", start.elapsed().as_secs_f64());

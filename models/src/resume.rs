@@ -1,6 +1,7 @@
 //! A training checkpoint: parameters, moments and the number of steps, from which training goes on bit by bit as if never interrupted.
 
-use crate::{Classifier, ModelError, TrainConfig, Trainer, save};
+use crate::network::Network;
+use crate::{ModelError, TrainConfig, Trainer, save};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -49,7 +50,7 @@ impl View for Buffer<'_> {
 
 impl Trainer {
     /// Writes all that [`Trainer::resume`] needs into one safetensors file, whole or not at all.
-    pub fn checkpoint(&self, model: &Classifier, path: &Path) -> Result<(), ModelError> {
+    pub fn checkpoint(&self, model: &Network, path: &Path) -> Result<(), ModelError> {
         let optimizer = &self.optimizer;
         let seen: Vec<u8> = optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
@@ -69,7 +70,7 @@ impl Trainer {
     ///
     /// # Errors
     /// A missing or damaged file, or one of another model or configuration. The model is then unchanged.
-    pub fn resume(model: &mut Classifier, config: TrainConfig, path: &Path) -> Result<Trainer, ModelError> {
+    pub fn resume(model: &mut Network, config: TrainConfig, path: &Path) -> Result<Trainer, ModelError> {
         let bytes = std::fs::read(path).map_err(ModelError::file(path))?;
         let damaged = |reason: String| ModelError::checkpoint(path, format!("not a whole training checkpoint: {reason}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -98,7 +99,7 @@ impl Trainer {
     }
 
     /// What a checkpoint must share with the trainer that goes on from it.
-    fn identity(&self, model: &Classifier) -> String {
-        format!("{:?} {:?} {:?}", model.config, model.labels, self.config)
+    fn identity(&self, model: &Network) -> String {
+        format!("{:?} {:?} {:?}", model.config, model.layout.question(), self.config)
     }
 }

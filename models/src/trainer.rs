@@ -2,8 +2,11 @@
 
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
+use crate::layout::Question;
+use crate::network::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::Rounded;
+use crate::span::{Span, SpanExtractor, check_spans, span_loss};
 use crate::{Classifier, Config, ModelError, TrainConfig, head, parallel};
 use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
@@ -30,11 +33,45 @@ pub struct Part<'a> {
     pub weights: &'a [f32],
 }
 
+/// A part of a batch and what its logits should say.
+struct Goals<'a> {
+    batch: &'a PackedBatch,
+    goal: Goal<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    /// Targets (rows, labels) and weights (rows).
+    Labels(&'a [f32], &'a [f32]),
+    Spans(&'a [Span]),
+}
+
+impl<'a> From<&Part<'a>> for Goals<'a> {
+    fn from(part: &Part<'a>) -> Self {
+        Goals { batch: part.batch, goal: Goal::Labels(part.targets, part.weights) }
+    }
+}
+
+impl Goal<'_> {
+    /// The loss of a shard of the part; leaves its gradient in `dlogits`.
+    fn loss(&self, shard: &Shard, logits: &[f32], smoothing: f32, scale: f32, dlogits: &mut [f32]) -> f64 {
+        let rows = shard.first_row..shard.first_row + shard.rows();
+        match self {
+            Goal::Labels(targets, weights) => {
+                let labels = logits.len() / shard.rows();
+                let targets = &targets[rows.start * labels..rows.end * labels];
+                soft_cross_entropy(logits, targets, &weights[rows], smoothing, scale, dlogits)
+            }
+            Goal::Spans(spans) => span_loss(shard, logits, &spans[rows], scale, dlogits),
+        }
+    }
+}
+
 /// Gradients, moments and work buffers of a fit.
 pub struct Trainer {
     pub(crate) config: TrainConfig,
-    /// Configuration and number of labels of the model it was made for.
-    shape: (Config, usize),
+    /// Configuration and head of the model it was made for.
+    shape: (Config, Question),
     /// Steps done.
     pub(crate) step: usize,
     gradients: Vec<f32>,
@@ -56,11 +93,11 @@ struct ShardWork {
 }
 
 impl Trainer {
-    /// Buffers for training a model of this shape.
-    pub fn new(model: &Classifier, config: TrainConfig) -> Self {
+    /// Buffers for training a model of this shape: a [`Classifier`] or a [`SpanExtractor`].
+    pub fn new(model: &Network, config: TrainConfig) -> Self {
         Trainer {
             config,
-            shape: (model.config.clone(), model.labels.len()),
+            shape: (model.config.clone(), model.layout.question()),
             step: 0,
             gradients: vec![0.0; model.layout.len()],
             optimizer: Optimizer::new(model),
@@ -90,6 +127,16 @@ impl Trainer {
     /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
     /// the rows of all parts were one batch.
     pub fn step_in_parts(&mut self, model: &mut Classifier, parts: &[Part]) -> Result<StepOutcome, ModelError> {
+        let parts: Vec<Goals> = parts.iter().map(Goals::from).collect();
+        self.step_towards(&mut model.network, &parts)
+    }
+
+    /// [`Trainer::step`] for spans: the loss is the mean of the cross-entropies of start and end.
+    pub fn step_spans(&mut self, model: &mut SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<StepOutcome, ModelError> {
+        self.step_towards(&mut model.network, &[Goals { batch, goal: Goal::Spans(spans) }])
+    }
+
+    fn step_towards(&mut self, model: &mut Network, parts: &[Goals]) -> Result<StepOutcome, ModelError> {
         let loss = self.accumulate(model, parts)?;
         let grad_norm = self.grad_norm(model);
         if !loss.is_finite() || !grad_norm.is_finite() {
@@ -120,12 +167,18 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<(f32, &[f32]), ModelError> {
-        let loss = self.accumulate(model, &[Part { batch, targets, weights }])?;
+        let loss = self.accumulate(&model.network, &[Goals::from(&Part { batch, targets, weights })])?;
+        Ok((loss, &self.gradients))
+    }
+
+    /// [`Trainer::gradients`] for spans.
+    pub fn span_gradients(&mut self, model: &SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<(f32, &[f32]), ModelError> {
+        let loss = self.accumulate(&model.network, &[Goals { batch, goal: Goal::Spans(spans) }])?;
         Ok((loss, &self.gradients))
     }
 
     /// The loss of all parts together, and their gradients into `self.gradients`.
-    fn accumulate(&mut self, model: &Classifier, parts: &[Part]) -> Result<f32, ModelError> {
+    fn accumulate(&mut self, model: &Network, parts: &[Goals]) -> Result<f32, ModelError> {
         self.check(model, parts)?;
         let (words, hidden) = (model.layout.words, model.config.hidden_size);
         self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
@@ -151,9 +204,9 @@ impl Trainer {
         Ok(loss as f32)
     }
 
-    fn check(&self, model: &Classifier, parts: &[Part]) -> Result<(), ModelError> {
+    fn check(&self, model: &Network, parts: &[Goals]) -> Result<(), ModelError> {
         self.config.check()?;
-        if (&model.config, model.labels.len()) != (&self.shape.0, self.shape.1) {
+        if (&model.config, model.layout.question()) != (&self.shape.0, self.shape.1) {
             return Err(ModelError::Train("the trainer was made for a model of another shape".into()));
         }
         if parts.is_empty() {
@@ -161,30 +214,33 @@ impl Trainer {
         }
         parts.iter().try_for_each(|part| {
             part.batch.check(&model.config)?;
-            check_targets(part.targets, part.weights, part.batch.rows(), model.labels.len())
+            match (part.goal, model.layout.question()) {
+                (Goal::Labels(targets, weights), Question::Labels(labels)) => check_targets(targets, weights, part.batch.rows(), labels),
+                (Goal::Spans(spans), Question::Span) => check_spans(part.batch, spans),
+                _ => Err(ModelError::Train("labels for a span extractor, or spans for a classifier".into())),
+            }
         })
     }
 
     /// Forward and backward of every shard of a part, each on its thread; the sum of their losses. `first_row` is the number of rows in
     /// the parts before: a row's masks depend on its place among all.
-    fn shard_gradients(&mut self, model: &Classifier, part: &Part, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
+    fn shard_gradients(&mut self, model: &Network, part: &Goals, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
         let mut masks = self.config.masks(self.step, model.config.architecture);
         masks.first_row = first_row;
         let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
-        let Classifier { config, layout, params, labels, .. } = model;
+        let Network { config, layout, params, .. } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
         let losses = parallel::run(jobs, |(shard, work, first)| {
             let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
-            let rows = shard.first_row..shard.first_row + shard.rows();
-            let targets = &part.targets[rows.start * labels.len()..rows.end * labels.len()];
-            work.forward_backward(&encoder, first, targets, &part.weights[rows], smoothing, scale)
+            let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, smoothing, scale, dlogits);
+            work.forward_backward(&encoder, first, loss)
         });
         losses.iter().sum()
     }
 
     /// The L2 norm of all gradients.
-    fn grad_norm(&self, model: &Classifier) -> f64 {
+    fn grad_norm(&self, model: &Network) -> f64 {
         let hidden = model.config.hidden_size;
         let words = self.touched.iter().map(|&id| adamw::squared_norm(&self.gradients[id as usize * hidden..][..hidden]));
         (words.sum::<f64>() + adamw::squared_norm(&self.gradients[model.layout.words..])).sqrt()
@@ -192,16 +248,9 @@ impl Trainer {
 }
 
 impl ShardWork {
-    /// Adds the gradients of one shard to `first`, or leaves them in its own buffer; returns its part of the loss.
-    fn forward_backward(
-        &mut self,
-        encoder: &Encoder,
-        first: Option<&mut [f32]>,
-        targets: &[f32],
-        weights: &[f32],
-        smoothing: f32,
-        scale: f32,
-    ) -> f64 {
+    /// Adds the gradients of one shard to `first`, or leaves them in its own buffer; returns its part of the loss. `loss` takes the logits
+    /// and leaves their gradient.
+    fn forward_backward(&mut self, encoder: &Encoder, first: Option<&mut [f32]>, loss: impl FnOnce(&[f32], &mut [f32]) -> f64) -> f64 {
         let ShardWork { encoder: work, head, dense } = self;
         let grads = first.unwrap_or_else(|| {
             dense.clear();
@@ -211,9 +260,9 @@ impl ShardWork {
         encoder.forward(work);
         head::forward(encoder, &work.hidden_states, head);
         head.dlogits.resize(head.logits.len(), 0.0);
-        let loss = soft_cross_entropy(&head.logits, targets, weights, smoothing, scale, &mut head.dlogits);
+        let loss = loss(&head.logits, &mut head.dlogits);
         head::backward(encoder, &work.hidden_states, head, grads);
-        encoder.backward(&head.dcls, work, grads);
+        encoder.backward(&head.dlast, work, grads);
         loss
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{batch, copy, golden, load};
-use lacuna_models::{Classifier, ModelError, PackedBatch, Part, Precision, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{Classifier, ModelError, PackedBatch, Part, Precision, Span, SpanExtractor, TextEncoder, TrainConfig, Trainer};
 use proptest::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
@@ -236,6 +236,33 @@ fn a_row_of_weight_zero_does_not_count() {
     let (alone, expected) = trainer.gradients(&model, &batch(&[4]), &targets(1), &[0.5]).unwrap();
     assert!((both - alone).abs() < 1e-6);
     assert!(gradients.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+/// From texts to answers: an extractor learns to point at a word of the context, and is the same after it was saved.
+#[test]
+fn an_extractor_learns_to_find_words() {
+    for architecture in ["bert", "distilbert"] {
+        let folder = copy(architecture);
+        let encoder = TextEncoder::load(folder.path()).unwrap();
+        let mut model = SpanExtractor::load(folder.path(), 3).unwrap();
+        let rows: Vec<_> = [("a film", 2..6), ("a bad film", 2..5), ("good a a", 0..4), ("a a a bad", 6..9)]
+            .map(|(context, answer)| (encoder.encode_question("good", context, 12).unwrap(), answer, context))
+            .into();
+        let batch = PackedBatch::from_rows(&rows.iter().map(|(row, ..)| &row.encoded).collect::<Vec<_>>());
+        let spans: Vec<Span> = rows.iter().map(|(row, answer, _)| row.span_of(answer.clone())).collect();
+        let mut trainer = Trainer::new(&model, TrainConfig { lr: 3e-3, total_steps: 150, ..TrainConfig::default() });
+        let losses: Vec<f32> = (0..150).map(|_| trainer.step_spans(&mut model, &batch, &spans).unwrap().loss).collect();
+        assert!(losses[149] < losses[0] / 5.0, "from {} to {}", losses[0], losses[149]);
+        let candidates: Vec<_> = rows.iter().map(|(row, ..)| row.context.clone()).collect();
+        let answers = model.answers(&batch, &candidates, 4, 1).unwrap();
+        for ((row, answer, context), found) in rows.iter().zip(&answers) {
+            assert_eq!(row.text_of(context, found.unwrap()), &context[answer.clone()]);
+        }
+        let saved = folder.path().join("saved");
+        model.save(&saved, &encoder).unwrap();
+        let again = SpanExtractor::load(&saved, 9).unwrap();
+        assert_eq!(again.logits(&batch, 1).unwrap(), model.logits(&batch, 1).unwrap());
+    }
 }
 
 #[test]
