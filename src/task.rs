@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lacuna_models::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -176,6 +177,8 @@ pub struct Train {
     pub max_tokens: usize,
     /// How often the gold rows are repeated in the union that the delivered model learns from.
     pub gold_repeat: usize,
+    /// What the small model's products multiply: "auto", "f32", "bf16" or "int16".
+    pub precision: Precision,
 }
 
 impl Default for Train {
@@ -189,6 +192,7 @@ impl Default for Train {
             weight_decay: 0.01,
             max_tokens: 256,
             gold_repeat: 2,
+            precision: Precision::Auto,
         }
     }
 }
