@@ -81,8 +81,8 @@ class Torch:
 class Ours:
     """The Rust side, a process that answers commands."""
 
-    def __init__(self, server, folder, precision, threads, batches):
-        command = [server, folder, precision, str(threads), batches]
+    def __init__(self, server, folder, precision, threads, batches, *learning):
+        command = [server, folder, precision, str(threads), batches, *map(str, learning)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, command):
