@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::lines::Lines;
 
 /// One real, labelled text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +26,11 @@ pub struct GoldRow {
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
 /// different labels, no rows at all.
 pub fn read_gold(path: &Path, labels: &[String]) -> Result<(Vec<GoldRow>, usize)> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let lines = Lines::open(path)?;
     let mut rows: Vec<GoldRow> = Vec::new();
     let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
     let mut repeated = 0;
-    for (index, raw) in bytes.split(|&b| b == b'\n').enumerate() {
+    for (index, raw) in lines.iter().enumerate() {
         let line = index + 1;
         if raw.iter().all(u8::is_ascii_whitespace) {
             continue;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lacuna_models::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -183,6 +184,8 @@ pub struct Train {
     pub use_select: bool,
     /// How often the gold rows are repeated in the union that the delivered model learns from.
     pub gold_repeat: usize,
+    /// What the small model's products multiply: "auto", "f32", "bf16" or "int16".
+    pub precision: Precision,
 }
 
 impl Default for Train {
@@ -197,6 +200,7 @@ impl Default for Train {
             max_tokens: 256,
             use_select: true,
             gold_repeat: 2,
+            precision: Precision::Auto,
         }
     }
 }

@@ -28,11 +28,6 @@ pub(crate) fn has_avx512() -> bool {
         && std::arch::is_x86_feature_detected!("fma")
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn has_avx512() -> bool {
-    false
-}
-
 /// Whether the CPU has `vpdpwssd`.
 pub(crate) fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
