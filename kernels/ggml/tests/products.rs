@@ -175,3 +175,25 @@ fn what_is_not_a_number_stays_so() {
         assert!(case.run(isa, &weights, &x).iter().all(|y| !y.is_finite()), "{isa:?}");
     }
 }
+
+/// Both round activations to 8 bits; ggml's scales are rounded to half precision too, or shared by 256 activations.
+#[test]
+fn no_farther_from_the_exact_product_than_ggml() {
+    for format in Format::ALL {
+        let case = Case { format, rows: 96, k: 1024, counts: [24, 1], gaps: [0, 0], threads: 1, sizes: [0, 0], seed: 3 };
+        let (weights, x) = case.inputs();
+        let dense: Vec<f64> =
+            weights.chunks_exact(format.block_bytes()).flat_map(|block| format.dequantise(block)).map(f64::from).collect();
+        let exact = |c: usize, r: usize| -> f64 {
+            let (row, column) = (&dense[r * case.k..][..case.k], &x[c * case.k..][..case.k]);
+            row.iter().zip(column).map(|(w, &x)| w * f64::from(x)).sum()
+        };
+        let exact: Vec<f64> = (0..case.n()).flat_map(|c| (0..case.rows).map(move |r| (c, r))).map(|(c, r)| exact(c, r)).collect();
+        let error = |y: &[f32]| y.iter().zip(&exact).map(|(&y, e)| (f64::from(y) - e).powi(2)).sum::<f64>().sqrt();
+        let theirs = error(&ggml::mul_mat(format, &weights, &x, case.k));
+        for isa in Isa::available() {
+            let ours = error(&case.run(isa, &weights, &x));
+            assert!(ours <= 1.05 * theirs, "{format:?} on {isa:?}: our error is {ours:.3e}, ggml's {theirs:.3e}");
+        }
+    }
+}
