@@ -39,6 +39,11 @@ pub struct Sampling {
     pub min_p: f32,
 }
 
+impl Sampling {
+    /// Plain sampling from the model's own distribution: T = 1, nothing truncated.
+    pub const PLAIN: Sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0 };
+}
+
 impl Default for Sampling {
     /// The paper's setting: T = 0.9 and nucleus sampling (arXiv 2310.13671, section 3.1), with the usual p = 0.95.
     fn default() -> Self {

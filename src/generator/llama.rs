@@ -88,6 +88,8 @@ pub struct Stats {
     pub prefilled_tokens: u64,
     /// New tokens that were decoded.
     pub decoded_tokens: u64,
+    /// Batches that were decoded, by all workers.
+    pub steps: u64,
     /// Wall-clock time spent in `complete` and `score`.
     pub seconds: f64,
 }
@@ -139,6 +141,7 @@ impl Llama {
             prompt_tokens: read(&self.counters.prompt_tokens),
             prefilled_tokens: read(&self.counters.prefilled),
             decoded_tokens: read(&self.counters.decoded),
+            steps: read(&self.counters.steps),
             seconds: read(&self.counters.microseconds) as f64 * 1e-6,
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Counters {
     pub(super) prefilled: AtomicU64,
     /// New tokens that went through `llama_decode`.
     pub(super) decoded: AtomicU64,
+    /// Calls of `llama_decode`.
+    pub(super) steps: AtomicU64,
     pub(super) microseconds: AtomicU64,
 }
 
@@ -172,6 +174,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             added.map_err(|error| fail("the batch is full", &error))?;
         }
         self.context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        self.work.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
         self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill) as u64, Ordering::Relaxed);
         Ok(())
