@@ -8,20 +8,22 @@ mod tokenise;
 mod workers;
 
 #[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
 mod tests;
 
 use super::chat_template::ChatTemplate;
 use super::prefix::PrefixTree;
 use super::sampler;
 use super::scheduler::{Job, Limits};
-use super::{Completion, CompletionRequest, Generate, GenerateError, Score, ScoreRequest, Sink};
+use super::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
-use readers::{Judging, Writing};
+use readers::{Judging, Reading, Writing};
 pub use requantise::requantise;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -150,18 +152,20 @@ impl Llama {
     fn run<R: Reader, J: Sync>(
         &self,
         mut jobs: Vec<(Job, J)>,
-        start: impl Fn(&J) -> R + Sync,
+        start: impl Fn(&Job, &J) -> R + Sync,
         sink: Sink<R::Answer>,
     ) -> Result<(), GenerateError> {
         if jobs.is_empty() {
             return Ok(());
         }
         let begun = Instant::now();
-        jobs.sort_by(|a, b| a.0.input_ids.cmp(&b.0.input_ids));
+        // By what may be shared first: that is what the tree is made of.
+        jobs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()).then_with(|| a.input_ids.cmp(&b.input_ids)));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree)?;
-        let work = Work { jobs: &jobs, tree: &tree, limits, start: |job| start(&details[job]), counters: &self.counters };
+        let work =
+            Work { jobs: &jobs, tree: &tree, limits, start: |job: usize| start(&jobs[job], &details[job]), counters: &self.counters };
         let outcome = workers::run(contexts, &work, sink);
         let prompt_tokens = jobs.iter().map(|job| job.input_ids.len() as u64).sum();
         self.counters.requests.fetch_add(jobs.len() as u64, Ordering::Relaxed);
@@ -250,7 +254,7 @@ impl Llama {
         let input_ids = tokenise::input_ids(&self.model.vocab(), &self.template, &request.prompt)?;
         let max_tokens = request.max_tokens as usize;
         self.check_length(request.id, input_ids.len(), max_tokens)?;
-        Ok(Job { input_ids, max_tokens })
+        Ok(Job::new(input_ids, max_tokens))
     }
 }
 
@@ -258,17 +262,29 @@ impl Generate for Llama {
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
         let jobs = requests.iter().map(|request| Ok((self.completion_job(request)?, request)));
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
-        self.run(jobs, |request| Writing::new(&self.model, request), sink)
+        self.run(jobs, |job, request| Writing::new(&self.model, request, &job.input_ids), sink)
     }
 
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
         let jobs = requests.iter().map(|request| {
             let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
             self.check_length(request.id, input_ids.len(), 0)?;
-            Ok((Job { input_ids, max_tokens: 0 }, Judging { id: request.id, words }))
+            Ok((Job::new(input_ids, 0), Judging { id: request.id, words }))
         });
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
-        self.run(jobs, Judging::clone, sink)
+        self.run(jobs, |_, judging| judging.clone(), sink)
+    }
+
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| {
+            let (prompt, text) = tokenise::given_text(&self.model.vocab(), &self.template, request)?;
+            self.check_length(request.id, prompt.len(), text.len())?;
+            // Nothing follows the text's last token: it needs no cell.
+            let input_ids = [&prompt[..], &text[..text.len() - 1]].concat();
+            Ok((Job { input_ids, logits_from: prompt.len() - 1, max_tokens: 0 }, (request.id, text)))
+        });
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, |_, (id, text)| Reading::new(*id, text), sink)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A generator that answers by script: the loop is tested with it, without a model.
 
-use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
+use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -66,6 +66,16 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Gene
 
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
         self.answer(requests, |script, request| Score { id: request.id, log_probs: (script.score)(request) }, sink)
+    }
+
+    /// The script's score of the text's words, one by one.
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
+        let reply = |script: &Self, request: &LikelihoodRequest| {
+            let words = request.text.split_whitespace().map(str::to_string).collect();
+            let question = ScoreRequest { id: request.id, prompt: request.prompt.clone(), words };
+            Likelihood { id: request.id, log_probs: (script.score)(&question) }
+        };
+        self.answer(requests, reply, sink)
     }
 }
 

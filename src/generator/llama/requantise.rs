@@ -58,7 +58,7 @@ fn cached_name(path: &Path, format: &str) -> std::io::Result<String> {
     Ok(format!("{stem}.{digits}.{format}.gguf"))
 }
 
-fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), String> {
+pub(super) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), String> {
     let c_path = |path: &Path| path.to_str().and_then(|path| CString::new(path).ok()).ok_or("has a path that llama.cpp cannot open");
     let (from, to) = (c_path(from)?, c_path(to)?);
     // SAFETY: the function has no precondition but an initialised backend, which `requantise` sees to.

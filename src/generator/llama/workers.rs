@@ -2,6 +2,7 @@
 
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
+use crate::generator::sampler::Room;
 use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step};
 use crate::generator::{GenerateError, Sink};
 use llama_cpp_2::context::LlamaContext;
@@ -13,6 +14,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 /// What a request does after it has seen logits.
 pub(super) enum Next<T> {
+    /// There are more logits of its prompt to read.
+    More,
     /// It goes on with this token.
     Token(Token),
     /// It is served.
@@ -23,8 +26,8 @@ pub(super) enum Next<T> {
 pub(super) trait Reader {
     type Answer: Send;
 
-    /// Reads the logits `(n_vocab)` after all tokens so far; `candidates` is room to work in.
-    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Self::Answer>, GenerateError>;
+    /// Reads the logits `(n_vocab)` after all tokens so far.
+    fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
 }
 
 /// What a model has done so far.
@@ -108,7 +111,7 @@ struct Worker<'a, R, S> {
     work: &'a Work<'a, S>,
     /// By slot.
     readers: Vec<Option<R>>,
-    candidates: Vec<(f32, Token)>,
+    room: Room,
 }
 
 impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
@@ -119,7 +122,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             scheduler: Scheduler::new(work.limits, work.jobs, work.tree),
             work,
             readers: (0..work.limits.slots).map(|_| None).collect(),
-            candidates: Vec::new(),
+            room: Room::default(),
         }
     }
 
@@ -183,7 +186,8 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
     /// Lets the request in a slot read its logits; its answer if it is served.
     fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
         let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
-        match reader.read(self.context.get_logits_ith(row as i32), &mut self.candidates)? {
+        match reader.read(self.context.get_logits_ith(row as i32), &mut self.room)? {
+            Next::More => Ok(None),
             Next::Token(token) => {
                 self.scheduler.extend(slot, token);
                 Ok(None)
