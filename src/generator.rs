@@ -1,6 +1,7 @@
 //! What a generator is: requests in, completions and label posteriors out as they finish.
 
 pub mod chat_template;
+pub mod form;
 pub mod llama;
 pub mod prefix;
 pub mod queue;
@@ -10,6 +11,7 @@ pub mod scheduler;
 pub mod scripted;
 pub mod stop;
 
+use form::Form;
 use repetition::Repetition;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +70,8 @@ pub struct CompletionRequest {
     pub max_tokens: u32,
     /// The text ends before the first of these.
     pub stop: Vec<String>,
+    /// What the text must look like; `None` leaves it free.
+    pub form: Option<Form>,
 }
 
 /// Why a completion ended.
@@ -76,7 +80,7 @@ pub struct CompletionRequest {
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
-    /// A stop string was met; it is not part of the text.
+    /// A stop string was met; it is not part of the text. Or the form is complete.
     Stop,
     /// `max_tokens` were written.
     Length,
@@ -162,6 +166,9 @@ pub trait Generate {
 
     /// Reads off the log-probabilities of the given words after every prompt.
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError>;
+
+    /// What writes, and how, for a run's record: with quantised weights the texts depend a little on these.
+    fn record(&self) -> serde_json::Value;
 
     /// Reads off how likely every given text is after its prompt.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError>;

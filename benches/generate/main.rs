@@ -6,7 +6,7 @@ mod server;
 mod stages;
 
 use anyhow::{Context, Result, ensure};
-use lacuna::generator::llama::{Llama, LlamaConfig, Stats, requantise};
+use lacuna::generator::llama::{Llama, LlamaConfig, Stats, Wishes, fastest_weights};
 use lacuna::generator::{Completion, Generate, Score};
 use machine::Peaks;
 use server::Server;
@@ -51,7 +51,8 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let settings = Settings::from_env(server)?;
-    let fast = requantise(&settings.shipped, &lacuna::registry::Cache::from_env()?.root().join("weights"))?;
+    let config = LlamaConfig { threads: settings.threads, ..LlamaConfig::new(&settings.shipped) };
+    let (fast, choice) = fastest_weights(&config, &lacuna::registry::Cache::from_env()?.root().join("weights"))?;
     let peaks = Peaks::measure(settings.threads);
     println!(
         "{}\n{} threads, {} texts a stage, {} alternations",
@@ -61,7 +62,10 @@ fn main() -> Result<()> {
         settings.alternations
     );
     println!("{peaks}");
-    println!("shipped: {}\nfast:    {}\n", settings.shipped.display(), fast.display());
+    println!("shipped: {}\nfast:    {}", settings.shipped.display(), fast.display());
+    for format in &choice.measured {
+        println!("         {} {:.0} tokens/s, perplexity {:.3}", format.format, format.tokens_per_second, format.perplexity);
+    }
     println!("| stage | lacuna | llama-server (slots) | one at a time | against the server | against one at a time |");
     println!("| --- | --- | --- | --- | --- | --- |");
     let mut notes = Vec::new();
@@ -109,6 +113,8 @@ impl Settings {
 fn measure(stage: &Stage, settings: &Settings, fast: &std::path::Path, peaks: &Peaks) -> Result<String> {
     let model = if stage.same_file { fast } else { &settings.shipped };
     let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(fast) })?;
+    let tuned = ours.tune(&lacuna::registry::Cache::from_env()?.root().join("probes"), Wishes::default())?;
+    eprintln!("{}: {tuned:?}", stage.name);
     let server = best_server(stage, settings, model)?;
     let alone = settings.start(model, 1)?;
     let few = stage.work.first(settings.texts.div_ceil(8));

@@ -106,7 +106,7 @@ fn extrapolation_prompts(sentences: &[String], n: usize) -> Vec<Prompt> {
 
 fn write(prompts: Vec<Prompt>, sampling: Sampling) -> Work {
     let stop = || vec!["\"".into(), "\n".into()];
-    let request = |(prompt, id)| CompletionRequest { id, prompt, sampling, seed: 7000 + id, max_tokens: 48, stop: stop() };
+    let request = |(prompt, id)| CompletionRequest { id, prompt, sampling, seed: 7000 + id, max_tokens: 48, stop: stop(), form: None };
     Work::Write(prompts.into_iter().zip(0..).map(request).collect())
 }
 

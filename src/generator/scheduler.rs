@@ -20,6 +20,8 @@ pub struct Limits {
     pub n_batch: usize,
     /// Cells of the KV cache; a token takes one, however many sequences share it.
     pub n_cells: usize,
+    /// Whether all sequences share these cells; otherwise each has as many of its own.
+    pub unified: bool,
 }
 
 /// One request as the scheduler sees it.
@@ -171,7 +173,7 @@ impl<'a> Scheduler<'a> {
         self.release_idle(&path);
         let missing: usize = path.iter().filter(|&&node| self.holders[node].is_none()).map(|&node| self.tree.nodes[node].n_tokens()).sum();
         let shared = path.last().map_or(0, |&node| self.tree.nodes[node].end);
-        if self.used_cells + missing + self.jobs[job].n_cells() - shared > self.limits.n_cells {
+        if self.limits.unified && self.used_cells + missing + self.jobs[job].n_cells() - shared > self.limits.n_cells {
             return None;
         }
         let base = self.hold(&path, job);
@@ -367,7 +369,8 @@ mod tests {
                 assert!(input.seq < self.limits.slots + self.limits.holders);
                 assert_eq!(input.pos, self.sequence(input.seq).len(), "sequence {} must go on without a hole", input.seq);
                 self.cells.push(Cell { token: input.token, pos: input.pos, seqs: [input.seq].into() });
-                assert!(self.cells.len() <= self.limits.n_cells, "more cells than there are");
+                let used = if self.limits.unified { self.cells.len() } else { self.sequence(input.seq).len() };
+                assert!(used <= self.limits.n_cells, "more cells than there are");
             }
         }
     }
@@ -425,14 +428,14 @@ mod tests {
     #[test]
     fn a_shared_prefix_is_prefilled_once() {
         let jobs = vec![Job::new(vec![1, 2, 3, 4, 5, 6], 3); 10];
-        let limits = Limits { slots: 4, holders: 2, n_batch: 8, n_cells: 5 + 4 * 4 };
+        let limits = Limits { slots: 4, holders: 2, n_batch: 8, n_cells: 5 + 4 * 4, unified: true };
         assert_eq!(run(limits, &jobs, &[3; 10]).0, 5 + 10);
     }
 
     #[test]
     fn a_finished_slot_is_refilled_before_the_next_step() {
         let jobs = vec![Job::new(vec![7], 4); 6];
-        let limits = Limits { slots: 2, holders: 0, n_batch: 2, n_cells: 64 };
+        let limits = Limits { slots: 2, holders: 0, n_batch: 2, n_cells: 64, unified: true };
         // The first job takes five steps; meanwhile the other slot serves five jobs of one step each.
         assert_eq!(run(limits, &jobs, &[4, 0, 0, 0, 0, 0]).1, 5);
     }
@@ -442,7 +445,7 @@ mod tests {
         let job = |token| Job::new(vec![token; 5], 3);
         let jobs = [job(1), job(2)];
         let tree = PrefixTree::new(&jobs, 2);
-        let mut scheduler = Scheduler::new(Limits { slots: 2, holders: 1, n_batch: 8, n_cells: 15 }, &jobs, &tree);
+        let mut scheduler = Scheduler::new(Limits { slots: 2, holders: 1, n_batch: 8, n_cells: 15, unified: true }, &jobs, &tree);
         assert_eq!(scheduler.admit(0), Some(0));
         assert_eq!(scheduler.admit(1), None);
         scheduler.finish(0);
@@ -453,7 +456,7 @@ mod tests {
         #[test]
         fn no_request_is_lost_and_every_sequence_is_its_prompt_and_its_tokens(
             mut prompts in prop::collection::vec((prop::collection::vec(0..2i32, 1..14), 0..6usize, 0..6usize, 0..14usize), 0..30),
-            slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize,
+            slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize, unified: bool,
         ) {
             prompts.sort_by(|a, b| a.0[..a.0.len().saturating_sub(1).min(a.3)].cmp(&b.0[..b.0.len().saturating_sub(1).min(b.3)]));
             let job = |(ids, max, _, from): &(Vec<Token>, usize, usize, usize)| {
@@ -462,7 +465,7 @@ mod tests {
             let jobs: Vec<Job> = prompts.iter().map(job).collect();
             let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.2).collect();
             let largest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
-            let limits = Limits { slots, holders, n_batch: slots + extra_batch, n_cells: largest + extra_cells };
+            let limits = Limits { slots, holders, n_batch: slots + extra_batch, n_cells: largest + extra_cells, unified };
             let (prefilled, _) = run(limits, &jobs, &lengths);
             prop_assert!(prefilled <= jobs.iter().map(|job| job.input_ids.len()).sum());
         }
@@ -474,7 +477,7 @@ mod tests {
             // After stealing, a worker may meet a prefix again that it has forgotten.
             let jobs: Vec<Job> = (0..20).map(|i| Job::new(vec![i / 5, i / 5, i % 5, 9], 2)).collect();
             let tree = PrefixTree::new(&jobs, 2);
-            let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20 };
+            let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20, unified: true };
             let mut scheduler = Scheduler::new(limits, &jobs, &tree);
             let mut cache = FakeCache { cells: Vec::new(), limits };
             let mut order = order.into_iter().peekable();

@@ -68,6 +68,10 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Gene
         self.answer(requests, |script, request| Score { id: request.id, log_probs: (script.score)(request) }, sink)
     }
 
+    fn record(&self) -> serde_json::Value {
+        serde_json::json!({"generator": "a script"})
+    }
+
     /// The script's score of the text's words, one by one.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
         let reply = |script: &Self, request: &LikelihoodRequest| {
@@ -86,8 +90,15 @@ mod tests {
 
     fn requests(n: u64) -> Vec<CompletionRequest> {
         let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };
-        let request =
-            |id| CompletionRequest { id, prompt: prompt(id), sampling: Sampling::default(), seed: id, max_tokens: 9, stop: vec![] };
+        let request = |id| CompletionRequest {
+            id,
+            prompt: prompt(id),
+            sampling: Sampling::default(),
+            seed: id,
+            max_tokens: 9,
+            stop: vec![],
+            form: None,
+        };
         (0..n).map(request).collect()
     }
 

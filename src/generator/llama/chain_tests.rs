@@ -55,7 +55,7 @@ fn assert_same(sampling: Sampling, text: &[Token]) {
     let mut room = Room::default();
     for seed in 0..DRAWS as u64 {
         let mut sampler = Sampler::after(sampling, seed, text);
-        counts[sampler.draw(&logits, &mut room).unwrap() as usize] += 1.0;
+        counts[sampler.draw(&logits, &mut room, None).unwrap() as usize] += 1.0;
     }
     let (mut statistic, mut cells, mut rare) = (0.0, 0, (0.0, 0.0));
     for (&p, &got) in expected.iter().zip(&counts) {

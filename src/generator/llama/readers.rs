@@ -1,6 +1,7 @@
 //! What requests do with logits: a completion draws its next token, a question reads off its words.
 
 use super::workers::{Next, Reader};
+use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
 use crate::generator::sampler::{self, BadLogits, Room, Sampler};
 use crate::generator::stop::GrowingText;
@@ -13,16 +14,18 @@ pub(super) struct Writing<'m> {
     model: &'m LlamaModel,
     id: u64,
     sampler: Sampler,
+    guide: Option<Guide<'m>>,
     text: GrowingText,
     tokens: u32,
     max_tokens: u32,
 }
 
 impl<'m> Writing<'m> {
-    pub(super) fn new(model: &'m LlamaModel, request: &CompletionRequest, prompt: &[Token]) -> Self {
+    pub(super) fn new(model: &'m LlamaModel, request: &CompletionRequest, prompt: &[Token], vocabulary: Option<&'m Vocabulary>) -> Self {
         let CompletionRequest { id, sampling, seed, max_tokens, .. } = *request;
         let sampler = Sampler::new(sampling, seed, prompt);
-        Writing { model, id, sampler, text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
+        let guide = request.form.as_ref().zip(vocabulary).map(|(form, vocabulary)| Guide::new(form, vocabulary));
+        Writing { model, id, sampler, guide, text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
     }
 
     /// Appends a token and says whether the text is complete.
@@ -31,6 +34,9 @@ impl<'m> Writing<'m> {
         self.tokens += 1;
         if vocab.is_eog(token) {
             Some(Finish::EndOfTurn)
+        } else if self.guide.as_mut().is_some_and(|guide| guide.push(token.0)) {
+            self.text.push(&vocab.token_to_piece(token, false, None));
+            Some(Finish::Stop)
         } else if self.text.push(&vocab.token_to_piece(token, false, None)) {
             Some(Finish::Stop)
         } else {
@@ -43,7 +49,9 @@ impl Reader for Writing<'_> {
     type Answer = Completion;
 
     fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Completion>, GenerateError> {
-        let token = self.sampler.draw(logits, room).map_err(|error| bad_logits(self.id, error))?;
+        let budget = (self.max_tokens - self.tokens) as usize;
+        let allowed = self.guide.as_mut().map(|guide| guide.allowed(budget));
+        let token = self.sampler.draw(logits, room, allowed.as_deref()).map_err(|error| bad_logits(self.id, error))?;
         let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
         let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
         Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))

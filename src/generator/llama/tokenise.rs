@@ -1,6 +1,7 @@
 //! Turns prompts into input_ids, such that nothing a caller writes can become a control token.
 
 use crate::generator::chat_template::ChatTemplate;
+use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
 use crate::generator::{GenerateError, LikelihoodRequest, Prompt, ScoreRequest};
 use llama_cpp_2::token::LlamaToken;
@@ -76,6 +77,13 @@ pub(super) fn given_text(
         return Err(GenerateError::Request { id: request.id, reason });
     }
     Ok((prompt, text))
+}
+
+/// The bytes of every token, for constrained output; control tokens have none.
+pub(super) fn vocabulary(vocab: &LlamaVocab) -> Vocabulary {
+    let tokens = || (0..vocab.n_tokens()).map(LlamaToken);
+    let piece = |token| if vocab.is_control(token) || vocab.is_eog(token) { Vec::new() } else { vocab.token_to_piece(token, false, None) };
+    Vocabulary::new(tokens().map(piece).collect(), tokens().filter(|&token| vocab.is_eog(token)).map(|token| token.0).collect())
 }
 
 /// The text of a token, empty if the model has no such token (its id is -1, which llama.cpp must not be asked about).

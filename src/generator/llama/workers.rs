@@ -1,5 +1,6 @@
 //! The decode loop: every worker steps its own context through the shared queue until all requests are served.
 
+use super::guard;
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
 use crate::generator::sampler::Room;
@@ -50,6 +51,7 @@ pub(super) struct Work<'a, S> {
     pub(super) jobs: &'a [Job],
     pub(super) tree: &'a PrefixTree,
     pub(super) limits: Limits,
+    pub(super) n_vocab: usize,
     /// Makes the reader of a job when it gets a slot.
     pub(super) start: S,
     pub(super) counters: &'a Counters,
@@ -161,9 +163,10 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         }
     }
 
-    /// Edits the cache and decodes the batch. The scheduler keeps to the limits beyond which llama.cpp aborts.
+    /// Edits the cache and decodes the batch.
     fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
+        guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("llama.cpp cannot be given", &what))?;
         for &edit in &step.edits {
             let edited = match edit {
                 CacheEdit::Clear { seq } => self.context.kv_cache_seq_rm(seq as i32, None, None),
