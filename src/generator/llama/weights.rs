@@ -9,6 +9,7 @@ use crate::generator::scheduler::Job;
 use crate::generator::{GenerateError, Likelihood};
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub struct Measured {
 
 /// The fastest form of a model whose perplexity on a built-in text stays within 1 % of the file's own: its path, and what was
 /// measured. Copies are made and measured once, in seconds to minutes, and the choice is kept in `cache_dir` for this file (by its
-/// sha256) and machine; only the chosen copy stays.
+/// sha256) and machine; of the copies made for it only the chosen one stays.
 pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path) -> Result<(PathBuf, Choice), GenerateError> {
     let path = &config.path;
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
@@ -67,23 +68,54 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path) -> Result<(PathBu
     let stem = format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), source_sum(path).map_err(unusable)?);
     let record = cache_dir.join(format!("{stem}.weights.json"));
     let copy_of = |format: &str| if format == own { path.clone() } else { cache_dir.join(format!("{stem}.{format}.gguf")) };
-    let kept = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice::<Choice>(&bytes).ok());
-    if let Some(choice) = kept.filter(|choice| choice.machine == machine() && copy_of(&choice.format).is_file()) {
+    let kept = || {
+        let choice: Choice = serde_json::from_slice(&std::fs::read(&record).ok()?).ok()?;
+        (choice.machine == machine() && copy_of(&choice.format).is_file()).then_some(choice)
+    };
+    if let Some(choice) = kept() {
+        return Ok((copy_of(&choice.format), choice));
+    }
+    // Two processes must not measure at once, nor take each other's copies away; what the other has found is read again.
+    let _lock = lock(cache_dir, &stem).map_err(unusable)?;
+    if let Some(choice) = kept() {
         return Ok((copy_of(&choice.format), choice));
     }
     tracing::info!("measuring which format of {} is fastest here, once", path.display());
     let mut measured = vec![measure(config, path, &own)?];
+    let mut made = Vec::new();
     for &(file_type, format) in &candidates {
         let copy = copy_of(format);
+        if !copy.is_file() {
+            made.push(format);
+        }
         requantise_to(path, &copy, file_type)?;
         measured.push(measure(config, &copy, format)?);
     }
     let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine() };
-    for (_, format) in candidates.iter().filter(|(_, format)| *format != choice.format) {
+    // A copy that was there before may be in use.
+    for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copy_of(format)).map_err(unusable)?;
     }
     write_whole(&record, &serde_json::to_vec_pretty(&choice).map_err(|error| unusable(error.into()))?).map_err(unusable)?;
     Ok((copy_of(&choice.format), choice))
+}
+
+/// Held until the file is closed; the operating system lets go of it with its process.
+fn lock(folder: &Path, stem: &str) -> std::io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let file = File::create(folder.join(format!("{stem}.lock")))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// A copy of a model with its weights as Q4_0, kept in `cache_dir`, for who wants to compare at equal weights.
+pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError> {
+    let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
+    Header::read(path).map_err(fail)?;
+    let sum = source_sum(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let copy = cache_dir.join(format!("{}.{sum}.Q4_0.gguf", path.file_stem().unwrap_or_default().to_string_lossy()));
+    requantise_to(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
+    Ok(copy)
 }
 
 /// The formats worth a trial: those with a packed matrix product and about as many bits as the original's.
@@ -145,7 +177,7 @@ mod tests {
     #[test]
     fn the_fastest_that_is_as_good_is_taken() {
         let own = measured("Q4_1", 100.0, 20.0);
-        let choose = |others: &[Measured]| fastest_as_good(&[&[own.clone()], others].concat());
+        let choose = |others: &[Measured]| fastest_as_good(&[std::slice::from_ref(&own), others].concat());
         assert_eq!(choose(&[measured("Q4_0", 180.0, 20.1), measured("Q8_0", 150.0, 19.9)]), "Q4_0");
         assert_eq!(choose(&[measured("Q4_0", 180.0, 20.3), measured("Q8_0", 150.0, 19.9)]), "Q8_0", "Q4_0 is over a hundredth worse");
         assert_eq!(choose(&[measured("Q4_0", 180.0, 25.0), measured("Q8_0", 105.0, 20.0)]), "Q4_1", "a little faster is not enough");
