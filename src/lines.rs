@@ -69,7 +69,7 @@ mod tests {
         let path = folder.path().join("lines");
         std::fs::write(&path, content).unwrap();
         let lines = Lines::open(&path).unwrap();
-        assert_eq!(lines.is_empty(), lines.len() == 0);
+        assert_eq!(lines.is_empty(), lines.iter().next().is_none());
         lines.iter().map(<[u8]>::to_vec).collect()
     }
 

@@ -92,6 +92,7 @@ impl<'t> Prompts<'t> {
             },
             max_tokens: template.max_tokens.unwrap_or(keys.max_tokens),
             stop: template.stop.clone().unwrap_or_else(|| keys.stop.clone()),
+            form: None,
         }
     }
 }

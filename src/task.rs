@@ -90,14 +90,14 @@ pub struct SamplingKeys {
 
 impl Default for SamplingKeys {
     fn default() -> Self {
-        let Sampling { temperature, top_p, top_k, min_p } = Sampling::default();
+        let Sampling { temperature, top_p, top_k, min_p, .. } = Sampling::default();
         SamplingKeys { temperature, top_p, top_k, min_p, max_tokens: 128, stop: Vec::new() }
     }
 }
 
 impl SamplingKeys {
     pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, min_p: self.min_p }
+        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, min_p: self.min_p, ..Sampling::default() }
     }
 }
 

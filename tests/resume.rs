@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
+use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
 use lacuna::setup::{Machine, Options, Setup};
@@ -30,7 +31,7 @@ fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
 
 fn setup(fixture: &Fixture) -> Setup {
     let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
-    Setup::new(&fixture.path("task.toml"), &Options { machine, as_is: true, ..Options::default() }).unwrap()
+    Setup::new(&fixture.path("task.toml"), &Options { machine, weights: Weights::AsIs, ..Options::default() }).unwrap()
 }
 
 fn json_lines(path: &Path) -> Vec<Value> {

@@ -113,7 +113,7 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
             return V::bytes(codes.add((step * PANEL + row) * 4));
         }
         let pair = V::bytes(codes.add((step / 2 * PANEL + row) * 4));
-        let nibbles = if step % 2 == 0 { V::low_nibbles(pair) } else { V::high_nibbles(pair) };
+        let nibbles = if step.is_multiple_of(2) { V::low_nibbles(pair) } else { V::high_nibbles(pair) };
         let bits = |plane: usize| codes.add(PANEL * BLOCK / 2 + ((plane * STEPS + step) * PANEL + row) / 2);
         match K::CODES {
             Codes::Byte | Codes::Nibble { more: 0 } => nibbles,
