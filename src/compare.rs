@@ -206,7 +206,7 @@ fn goldgen(task: &Task, rows: usize) -> Task {
         rows: (extrapolated > 0).then_some(extrapolated),
         rows_per_error: 1,
         max_rounds: usize::from(extrapolated > 0),
-        patience: 1,
+        ..task.extrapolate
     };
     task
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::lines::Lines;
 use crate::task::Kind;
 
 /// What the small model reads: a text, or a pair of texts.
@@ -61,12 +62,11 @@ impl GoldRow {
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
 /// different labels, no rows at all.
 pub fn read_gold(path: &Path, kind: Kind, labels: &[String]) -> Result<(Vec<GoldRow>, usize)> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let lines = Lines::open(path)?;
     let mut rows: Vec<GoldRow> = Vec::new();
     let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
     let mut repeated = 0;
-    for (index, raw) in bytes.split(|&b| b == b'\n').enumerate() {
+    for (index, raw) in lines.iter().enumerate() {
         let line = index + 1;
         if raw.iter().all(u8::is_ascii_whitespace) {
             continue;
@@ -117,10 +117,9 @@ pub struct Context {
 /// # Errors
 /// As [`read_gold`].
 pub fn read_contexts(path: &Path) -> Result<Vec<Context>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let lines = Lines::open(path)?;
     let mut contexts = Vec::new();
-    for (index, raw) in bytes.split(|&b| b == b'\n').enumerate().filter(|(_, raw)| !raw.iter().all(u8::is_ascii_whitespace)) {
+    for (index, raw) in lines.iter().enumerate().filter(|(_, raw)| !raw.iter().all(u8::is_ascii_whitespace)) {
         let object = parse_object(path, index + 1, raw, r#"{"text": "…"}"#)?;
         let text = text_field(&object, "text").map_err(|message| Error::data(path, index + 1, message))?;
         contexts.push(Context { line: index + 1, text });

@@ -12,7 +12,7 @@ const BATCH: usize = 32;
 impl SmallModel {
     /// The mean of the last hidden states of each text, scaled to length 1: (texts, hidden).
     pub fn features(&self, texts: &[&str], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
-        let encoded = texts.iter().map(|&text| self.encode(text.into(), max_tokens)).collect::<Result<Vec<_>>>()?;
+        let encoded = self.encode_all(texts, max_tokens)?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
         let mut features = vec![Vec::new(); texts.len()];

@@ -1,14 +1,18 @@
 //! What a generator is: requests in, completions and label posteriors out as they finish.
 
 pub mod chat_template;
+pub mod form;
 pub mod llama;
 pub mod prefix;
 pub mod queue;
+pub mod repetition;
 pub mod sampler;
 pub mod scheduler;
 pub mod scripted;
 pub mod stop;
 
+use form::Form;
+use repetition::Repetition;
 use serde::{Deserialize, Serialize};
 
 /// A prompt before the generator's own chat template is put around it.
@@ -37,12 +41,19 @@ pub struct Sampling {
     pub top_k: u32,
     /// Drops tokens less likely than this share of the most likely one, in [0, 1]; 0 keeps all.
     pub min_p: f32,
+    /// Comes before all of these.
+    pub repetition: Repetition,
+}
+
+impl Sampling {
+    /// Plain sampling from the model's own distribution: T = 1, nothing truncated.
+    pub const PLAIN: Sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition: Repetition::OFF };
 }
 
 impl Default for Sampling {
     /// The paper's setting: T = 0.9 and nucleus sampling (arXiv 2310.13671, section 3.1), with the usual p = 0.95.
     fn default() -> Self {
-        Sampling { temperature: 0.9, top_p: 0.95, top_k: 0, min_p: 0.0 }
+        Sampling { temperature: 0.9, top_p: 0.95, ..Sampling::PLAIN }
     }
 }
 
@@ -59,6 +70,8 @@ pub struct CompletionRequest {
     pub max_tokens: u32,
     /// The text ends before the first of these.
     pub stop: Vec<String>,
+    /// What the text must look like; `None` leaves it free.
+    pub form: Option<Form>,
 }
 
 /// Why a completion ended.
@@ -67,7 +80,7 @@ pub struct CompletionRequest {
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
-    /// A stop string was met; it is not part of the text.
+    /// A stop string was met; it is not part of the text. Or the form is complete.
     Stop,
     /// `max_tokens` were written.
     Length,
@@ -102,6 +115,31 @@ pub struct Score {
     pub log_probs: Vec<f32>,
 }
 
+/// A given text whose likelihood after a prompt is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LikelihoodRequest {
+    /// The caller's name for it; comes back in [`Likelihood::id`].
+    pub id: u64,
+    pub prompt: Prompt,
+    /// Goes on directly after the prompt; at least one token.
+    pub text: String,
+}
+
+/// How likely a given text is after its prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Likelihood {
+    pub id: u64,
+    /// ln p(token | prompt and the tokens before it), for every token of the text; their sum is the text's log-likelihood.
+    pub log_probs: Vec<f32>,
+}
+
+impl Likelihood {
+    /// ln p(text | prompt), in nats.
+    pub fn total(&self) -> f64 {
+        self.log_probs.iter().map(|&log_prob| f64::from(log_prob)).sum()
+    }
+}
+
 /// What can go wrong while generating; the message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
@@ -128,4 +166,10 @@ pub trait Generate {
 
     /// Reads off the log-probabilities of the given words after every prompt.
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError>;
+
+    /// What writes, and how, for a run's record: with quantised weights the texts depend a little on these.
+    fn record(&self) -> serde_json::Value;
+
+    /// Reads off how likely every given text is after its prompt.
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError>;
 }

@@ -23,6 +23,9 @@ pub struct Manifest {
     /// Everything that decides what the run writes: task keys, seeds, SHA-256 of data and models.
     pub inputs: BTreeMap<String, Value>,
     pub splits: Splits,
+    /// How the generator was run when the run was last begun or resumed, and which of its weights' formats were measured.
+    #[serde(default)]
+    pub generator: Option<Value>,
     pub calibration: Option<Calibration>,
     pub rounds: Vec<RoundRecord>,
     /// The round that is delivered; known at the end.
@@ -151,6 +154,7 @@ mod tests {
             stage: Stage::Rationales,
             inputs: inputs(5),
             splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },
+            generator: None,
             calibration: None,
             rounds: vec![],
             best_round: None,

@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::train::{Predictions, SmallModel};
 
-/// Lines that are predicted together.
-const CHUNK: usize = 256;
+/// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.
+const LINES_PER_THREAD: usize = 256;
 
 /// Reads a text a line from `input` and writes a JSON line for each: `label`, `probability`, and with `with_logits` the
 /// `text` and the `logits` in the order of the labels.
@@ -19,14 +19,14 @@ const CHUNK: usize = 256;
 pub fn predict(model: &Path, threads: usize, with_logits: bool, input: impl BufRead, mut output: impl Write) -> Result<()> {
     let small = SmallModel::load_trained(model, threads)?;
     let stdin = Path::new("standard input");
-    let mut lines = Vec::new();
+    let (mut lines, chunk) = (Vec::new(), LINES_PER_THREAD * threads.max(1));
     for (index, line) in input.split(b'\n').enumerate() {
         let line = String::from_utf8(line.map_err(Error::io("read", stdin))?).map_err(|_| Error::data(stdin, index + 1, "not UTF-8"))?;
         lines.push(line.trim_end_matches('\r').to_string());
-        if lines.len() == CHUNK && !write_chunk(&small, &lines, with_logits, &mut output)? {
+        if lines.len() == chunk && !write_chunk(&small, &lines, with_logits, &mut output)? {
             return Ok(());
         }
-        if lines.len() == CHUNK {
+        if lines.len() == chunk {
             lines.clear();
         }
     }

@@ -39,8 +39,10 @@ impl<'t> Prompts<'t> {
         }
         let pair = self.task.kind == Kind::Pair;
         let (context, input) = (pair.then_some("a text"), Input { text: "a text", text_pair: pair.then_some("another") });
-        self.seed(0, &["a reason"], context).and_then(|_| self.seed(0, &[], context)).map_err(|e| named("seed", e))?;
-        self.extrapolate(0, input, 1).map_err(|e| named("extrapolate", e))?;
+        for rationales in [&["a reason"][..], &[]] {
+            self.seed(0, rationales, context).map_err(|e| named("seed", e))?;
+            self.extrapolate(0, input, 1, rationales).map_err(|e| named("extrapolate", e))?;
+        }
         for judge in &self.task.prompts.judge {
             self.judge(judge, input).map_err(|e| named("judge", e))?;
         }
@@ -56,14 +58,16 @@ impl<'t> Prompts<'t> {
     /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
     pub fn seed(&self, label: usize, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
         let mut values = self.values(Some(label), context.map(Input::from));
-        values.insert("rationales", Value::from_iter(rationales.iter().map(|r| r.to_string())));
+        values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.seed, values)
     }
 
-    /// Asks for one example like `input`, which has `label` and was taken for `predicted`; for a pair, for another second text.
-    pub fn extrapolate(&self, label: usize, input: Input, predicted: usize) -> Result<Prompt, String> {
+    /// Asks for one example like `input`, which has `label` and was taken for `predicted`, perhaps built on rationales too; for a
+    /// pair, for another second text.
+    pub fn extrapolate(&self, label: usize, input: Input, predicted: usize, rationales: &[&str]) -> Result<Prompt, String> {
         let mut values = self.values(Some(label), Some(input));
         values.insert("predicted", Value::from(self.says[predicted].as_str()));
+        values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.extrapolate, values)
     }
 
@@ -110,8 +114,14 @@ impl<'t> Prompts<'t> {
             },
             max_tokens: template.max_tokens.unwrap_or(keys.max_tokens),
             stop: template.stop.clone().unwrap_or_else(|| keys.stop.clone()),
+            form: None,
         }
     }
+}
+
+/// Texts as a template sees them.
+fn texts(texts: &[&str]) -> Value {
+    Value::from_iter(texts.iter().map(|text| text.to_string()))
 }
 
 fn explain(error: &minijinja::Error) -> String {
@@ -159,7 +169,7 @@ mod tests {
     fn a_text_with_template_signs_is_left_alone() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>".into(), 1).unwrap().user, "Like this: {{ label }} {% x %} <b>");
+        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>".into(), 1, &[]).unwrap().user, "Like this: {{ label }} {% x %} <b>");
     }
 
     #[test]

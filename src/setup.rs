@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::dataset::{Context, GoldRow, distinct, read_contexts, read_gold, refuse_overlap};
 use crate::error::{Error, Result};
 use crate::generator::Generate;
-use crate::generator::llama::{Kernels, Llama, LlamaConfig, requantise};
+use crate::generator::llama::{Choice, Kernels, KvFormat, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
 use crate::manifest::{Manifest, Splits, flatten};
 use crate::progress::Progress;
 use crate::prompt::Prompts;
@@ -50,9 +50,9 @@ pub struct Options {
     /// The small model: a folder with a BERT or DistilBERT, or a fetched name
     #[arg(long, env = "LACUNA_SMALL_MODEL", value_name = "FOLDER")]
     pub small_model: Option<String>,
-    /// Use the generator's weights in their own format, also where another is faster here
-    #[arg(long, env = "LACUNA_AS_IS")]
-    pub as_is: bool,
+    /// The generator's weights: as they are, or in a faster format that is as good by measurement
+    #[arg(long, env = "LACUNA_WEIGHTS", value_enum, default_value_t)]
+    pub weights: Weights,
     #[command(flatten)]
     pub machine: Machine,
 }
@@ -69,6 +69,15 @@ pub struct Machine {
     /// Whose products and attention the generator runs on a CPU
     #[arg(long, env = "LACUNA_KERNELS", value_enum, default_value_t, value_name = "WHOSE")]
     pub kernels: Kernels,
+    /// Texts that a thread writes together [default: by a measurement]
+    #[arg(long, env = "LACUNA_SLOTS", value_name = "N")]
+    pub slots: Option<usize>,
+    /// Numbers in the generator's KV cache [default: by a measurement]
+    #[arg(long, env = "LACUNA_KV", value_enum)]
+    pub kv: Option<KvFormat>,
+    /// Whether the texts that are written together share one KV cache [default: by a measurement]
+    #[arg(long, env = "LACUNA_KV_UNIFIED", value_name = "BOOL")]
+    pub kv_unified: Option<bool>,
     /// No progress, only results
     #[arg(long, short, env = "LACUNA_QUIET")]
     pub quiet: bool,
@@ -96,6 +105,8 @@ pub struct Setup {
     /// Of a file; those of the gold rows follow from the split.
     contexts: Option<Vec<Context>>,
     generator_path: PathBuf,
+    /// What was measured to choose the generator's weights.
+    weights: Option<Choice>,
     /// SHA-256 of data and models, by what they are.
     sums: BTreeMap<String, Value>,
     small: SmallModel,
@@ -124,8 +135,7 @@ impl Setup {
         if !generator_path.is_file() {
             return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
         }
-        let generator_path =
-            if options.as_is { generator_path } else { fast_weights(generator_path, options.machine.gpu_layers, progress)? };
+        let (generator_path, weights) = choose_weights(generator_path, options, progress)?;
         let small_path = find_model(&task.models.small, task_path)?;
         let small = SmallModel::load(&small_path, &task.label_names(), options.seed, options.machine.threads())?;
         let mut files = vec![("gold", gold_path.clone()), ("generator", generator_path.clone())];
@@ -138,13 +148,27 @@ impl Setup {
             Ok((format!("sha256.{name}"), json!(sum)))
         };
         let sums = files.into_iter().map(sum).collect::<Result<_>>()?;
-        let (seed, machine) = (options.seed, options.machine.clone());
-        Ok(Setup { task, seed, machine, gold_path, gold, test, contexts, generator_path, sums, small })
+        Ok(Setup {
+            task,
+            seed: options.seed,
+            machine: options.machine.clone(),
+            gold_path,
+            gold,
+            test,
+            contexts,
+            generator_path,
+            weights,
+            sums,
+            small,
+        })
     }
 
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
         let (threads, gpu_layers, kernels) = (self.machine.threads(), self.machine.gpu_layers, self.machine.kernels);
-        Ok(Box::new(Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(&self.generator_path) })?))
+        let mut llama = Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(&self.generator_path) })?;
+        let Machine { slots, kv, kv_unified: unified, .. } = self.machine;
+        llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified })?;
+        Ok(Box::new(llama))
     }
 
     /// The splits for this task and seed.
@@ -171,7 +195,7 @@ impl Setup {
         let run = RunDir::open(folder)?;
         let split = self.split()?;
         let inputs = self.fingerprint(methods);
-        let manifest = match Manifest::resume(&run, &inputs)? {
+        let mut manifest = match Manifest::resume(&run, &inputs)? {
             Some(manifest) => manifest,
             None => self.begin(&run, inputs, &split)?,
         };
@@ -195,6 +219,7 @@ impl Setup {
             *generator = Some(self.load_generator()?);
         }
         let generator = generator.as_mut().expect("loaded above");
+        manifest.generator = Some(json!({"run": generator.record(), "weights": self.weights}));
         Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
     }
 
@@ -205,6 +230,7 @@ impl Setup {
             stage: Limits::of(&self.task).first(),
             inputs,
             splits: Splits::new(split, &self.gold_path, test),
+            generator: None,
             calibration: None,
             rounds: Vec::new(),
             best_round: None,
@@ -292,18 +318,23 @@ fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)
     Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
 }
 
-/// On a CPU, a copy of the generator in a format that has a fast matrix product, if its own has none; made once, in the cache.
-fn fast_weights(path: PathBuf, gpu_layers: u32, progress: Progress) -> Result<PathBuf> {
-    if gpu_layers > 0 {
-        return Ok(path);
+/// The generator's file, or on a CPU a copy of it in a format that is faster and as good, and what was measured to choose it.
+fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Result<(PathBuf, Option<Choice>)> {
+    if options.weights == Weights::AsIs {
+        return Ok((path, None));
     }
-    let cache = registry::Cache::from_env().map_err(|e| Error::Model(e.to_string()))?;
-    let fast = requantise(&path, &cache.root().join("weights"))?;
+    let Machine { gpu_layers, kernels, .. } = options.machine;
+    let config = LlamaConfig { threads: options.machine.threads(), gpu_layers, kernels, ..LlamaConfig::new(&path) };
+    let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"))?;
     if fast != path {
         let (own, copy) = (path.display(), fast.display());
-        progress.say(format!("{own}: its format is slow on a CPU; using {copy} (--as-is for the original)"));
+        progress.say(format!("{own}: its format is slow here; using {copy} (--weights as-is for the original)"));
     }
-    Ok(fast)
+    Ok((fast, Some(choice)))
+}
+
+fn cache() -> Result<registry::Cache> {
+    registry::Cache::from_env().map_err(|e| Error::Model(e.to_string()))
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

@@ -19,6 +19,11 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     }
 }
 
+/// The sha256 of bytes in lower case hexadecimal digits.
+pub fn sha256_of_bytes(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes))
+}
+
 /// Bytes as lower case hexadecimal digits.
 pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use lacuna_models::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -94,14 +95,14 @@ pub struct SamplingKeys {
 
 impl Default for SamplingKeys {
     fn default() -> Self {
-        let Sampling { temperature, top_p, top_k, min_p } = Sampling::default();
+        let Sampling { temperature, top_p, top_k, min_p, .. } = Sampling::default();
         SamplingKeys { temperature, top_p, top_k, min_p, max_tokens: 128, stop: Vec::new() }
     }
 }
 
 impl SamplingKeys {
     pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, min_p: self.min_p }
+        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, min_p: self.min_p, ..Sampling::default() }
     }
 }
 
@@ -129,12 +130,15 @@ impl Default for Seed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Extrapolate {
-    /// Accepted rows to write in a round, shared among its errors; `rows_per_error` for each if absent.
+    /// Accepted rows to write in a round, shared evenly among the labels that have errors, then among these; `rows_per_error`
+    /// for each error if absent.
     pub rows: Option<usize>,
     /// Rows to write for each error; the paper writes 1.
     pub rows_per_error: usize,
     /// What is extrapolated.
     pub from: Parents,
+    /// How many of the label's rationales stand in the prompt besides the error; none in the paper.
+    pub rationales_per_example: usize,
     /// Rounds at most; the paper makes 2.
     pub max_rounds: usize,
     /// Rounds without a better score on *select* before it stops.
@@ -143,7 +147,14 @@ pub struct Extrapolate {
 
 impl Default for Extrapolate {
     fn default() -> Self {
-        Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, max_rounds: 2, patience: 1 }
+        Extrapolate {
+            rows: None,
+            rows_per_error: 1,
+            from: Parents::Errors,
+            rationales_per_example: 0,
+            max_rounds: 2,
+            patience: 1,
+        }
     }
 }
 
@@ -199,6 +210,8 @@ pub struct Train {
     pub use_select: bool,
     /// How often the gold rows are repeated in the union that the delivered model learns from.
     pub gold_repeat: usize,
+    /// What the small model's products multiply: "auto", "f32", "bf16" or "int16".
+    pub precision: Precision,
 }
 
 impl Default for Train {
@@ -213,6 +226,7 @@ impl Default for Train {
             max_tokens: 256,
             use_select: true,
             gold_repeat: 2,
+            precision: Precision::Auto,
         }
     }
 }
@@ -224,7 +238,8 @@ pub struct Prompts {
     pub rationale: Option<WritingPrompt>,
     /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text.
     pub seed: WritingPrompt,
-    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, for a pair also `text_pair`.
+    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, `rationales`, for a pair also
+    /// `text_pair`.
     pub extrapolate: WritingPrompt,
     /// Ask which label a text has; see `text`, `labels`, for a pair also `text_pair`. Several are averaged.
     #[serde(default)]
@@ -338,6 +353,8 @@ impl Task {
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
+            let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
+            require(extrapolating, &["extrapolate", "rationales_per_example"], "must be at most seed.rationales")?;
             require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0")?;
             let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
             require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
@@ -414,10 +431,9 @@ mod tests {
     #[test]
     fn defaults_are_the_papers() {
         assert_eq!(Sampling::default().temperature, 0.9);
-        assert_eq!(
-            Extrapolate::default(),
-            Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, max_rounds: 2, patience: 1 }
-        );
+        let extrapolate = Extrapolate::default();
+        assert_eq!((extrapolate.rows, extrapolate.rows_per_error, extrapolate.from), (None, 1, Parents::Errors));
+        assert_eq!((extrapolate.rationales_per_example, extrapolate.max_rounds), (0, 2));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Fine-tune the small model from its pretrained weights, and keep the epoch that *select* likes best.
 
 use std::path::Path;
+use std::sync::Mutex;
 
-use lacuna_models::{Classifier, Encoded, PackedBatch, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{Classifier, Encoded, Forward, PackedBatch, TextEncoder, TrainConfig, Trainer};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ use crate::seed;
 use crate::soft_targets::{argmax, softmax};
 use crate::task::Train;
 use crate::threshold;
+use crate::token_cache::{CacheRow, LabelledBatch, TokenCache};
 
 /// The pretrained small model that every round starts from, and its tokenizer.
 pub struct SmallModel {
@@ -132,30 +134,59 @@ impl SmallModel {
         }
     }
 
-    pub(crate) fn encode(&self, input: Input, max_tokens: usize) -> Result<Encoded> {
-        let max_tokens = max_tokens.min(self.base.config().max_position_embeddings);
-        self.encoder.encode(input.text, input.text_pair, max_tokens).map_err(|e| Error::Failed(e.to_string()))
+    fn max_tokens(&self, wanted: usize) -> usize {
+        wanted.min(self.base.config().max_position_embeddings)
     }
 
-    /// Runs `model` on `texts`, neighbours in length together.
-    pub fn predict<'t, I: Into<Input<'t>> + Copy>(&self, model: &Classifier, texts: &[I], max_tokens: usize) -> Result<Predictions> {
-        let encoded = texts.iter().map(|&text| self.encode(text.into(), max_tokens)).collect::<Result<Vec<_>>>()?;
+    /// Runs `model` on `texts`, neighbours in length together, a batch a thread at a time.
+    pub fn predict<'t, I: Into<Input<'t>> + Copy + Sync>(&self, model: &Classifier, texts: &[I], max_tokens: usize) -> Result<Predictions> {
+        let encoded = self.encode_all(texts, max_tokens)?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
-        let mut logits = vec![Vec::new(); texts.len()];
         let labels = model.labels().len();
-        for chunk in order.chunks(PREDICT_BATCH) {
-            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-            let out = model.logits(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
-            for (&i, row) in chunk.iter().zip(out.chunks_exact(labels)) {
-                logits[i] = row.to_vec();
+        let (mut logits, batches) = (vec![Vec::new(); texts.len()], Mutex::new(order.chunks(PREDICT_BATCH)));
+        let next = || batches.lock().unwrap_or_else(|e| e.into_inner()).next();
+        let work = || -> Result<Vec<(usize, Vec<f32>)>> {
+            let (mut forward, mut found) = (Forward::default(), Vec::new());
+            while let Some(chunk) = next() {
+                let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+                let out = model.logits_with(&mut forward, &batch).map_err(|e| Error::Failed(e.to_string()))?;
+                found.extend(chunk.iter().copied().zip(out.chunks_exact(labels).map(<[f32]>::to_vec)));
             }
+            Ok(found)
+        };
+        let threads = self.threads.min(texts.len().div_ceil(PREDICT_BATCH)).max(1);
+        for part in on_threads(vec![(); threads], |()| work()) {
+            part?.into_iter().for_each(|(i, row)| logits[i] = row);
         }
         Ok(Predictions { logits })
     }
 
-    /// Fine-tunes a copy of the pretrained model on `rows`; with `select`, returns its best epoch with the
-    /// labels' thresholds moved, otherwise the last as it is.
+    /// Every text's tokens, at most so many of each; neighbours on one thread.
+    pub(crate) fn encode_all<'t, I: Into<Input<'t>> + Copy + Sync>(&self, texts: &[I], max_tokens: usize) -> Result<Vec<Encoded>> {
+        let max_tokens = self.max_tokens(max_tokens);
+        let parts: Vec<&[I]> = texts.chunks(texts.len().div_ceil(self.threads.max(1)).max(PREDICT_BATCH)).collect();
+        let one = |&text: &I| {
+            let Input { text, text_pair } = text.into();
+            self.encoder.encode(text, text_pair, max_tokens).map_err(|e| Error::Failed(e.to_string()))
+        };
+        let parts = on_threads(parts, |part| part.iter().map(one).collect::<Result<Vec<_>>>());
+        Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Encodes the rows into a temporary token cache; the file is gone as soon as nobody holds it.
+    fn cache(&self, rows: &[TrainRow], max_tokens: usize) -> Result<TokenCache> {
+        let folder = std::env::temp_dir();
+        let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
+        let labels = self.base.labels().len();
+        let cache_row = |row: &'_ TrainRow| CacheRow { text: &row.text, text_pair: row.text_pair.as_deref(), target: &row.target, weight: 1.0 };
+        let cache_rows = rows.iter().map(cache_row);
+        TokenCache::write(file.path(), &self.encoder, (rows.len(), labels), cache_rows, self.max_tokens(max_tokens), self.threads)?;
+        TokenCache::open(file.path())
+    }
+
+    /// Fine-tunes a copy of the pretrained model on `rows`; with `select`, returns its best epoch with the labels' thresholds
+    /// moved, otherwise the last as it is.
     ///
     /// Sequences are packed without padding, so a batch costs what its tokens cost and needs no length buckets.
     ///
@@ -163,9 +194,10 @@ impl SmallModel {
     /// A loss that is not finite.
     pub fn fit(&self, rows: &[TrainRow], select: Option<Select>, keys: &Train, epochs: usize, seed: u64, stage: Stage) -> Result<Fitted> {
         let failed = |e: lacuna_models::ModelError| Error::Failed(format!("training: {e}"));
-        let encoded = rows.iter().map(|row| self.encode(row.input(), keys.max_tokens)).collect::<Result<Vec<_>>>()?;
+        let cache = self.cache(rows, keys.max_tokens)?;
         let steps_per_epoch = rows.len().div_ceil(keys.batch);
         let mut model = self.base.clone();
+        model.set_precision(keys.precision);
         let config = self.train_config(keys, epochs * steps_per_epoch, seed);
         let mut trainer = Trainer::new(&model, config);
         let mut best: Option<(Score, usize, Classifier)> = None;
@@ -175,9 +207,8 @@ impl SmallModel {
         for epoch in 1..=epochs {
             order.shuffle(&mut seed::rng(seed, "order of rows", epoch as u64));
             for chunk in order.chunks(keys.batch) {
-                let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-                let targets: Vec<f32> = chunk.iter().flat_map(|&i| rows[i].target.iter().copied()).collect();
-                trainer.step(&mut model, &batch, &targets, &vec![1.0; chunk.len()]).map_err(failed)?;
+                let LabelledBatch { batch, targets, weights } = cache.batch(chunk)?;
+                trainer.step(&mut model, &batch, &targets, &weights).map_err(failed)?;
                 bar.step(1);
             }
             let Some(select) = &select else { continue };
@@ -221,10 +252,20 @@ impl SmallModel {
             classifier_dropout: config.classifier_dropout,
             total_steps,
             threads: self.threads,
+            precision: keys.precision,
             seed: seed::derive(seed, "dropout", 0),
             ..TrainConfig::default()
         }
     }
+}
+
+/// Runs every job on a thread of its own; results in their order.
+fn on_threads<T: Send, R: Send>(jobs: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = jobs.into_iter().map(|job| scope.spawn(move || work(job))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// How a fit is shown.

@@ -9,7 +9,7 @@ use common::Fixture;
 
 fn lacuna(fixture: &Fixture, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
-    command.current_dir(fixture.folder.path()).args(arguments).env("LACUNA_HOME", fixture.path("home")).env("LACUNA_AS_IS", "true");
+    command.current_dir(fixture.folder.path()).args(arguments).env("LACUNA_HOME", fixture.path("home")).env("LACUNA_WEIGHTS", "as-is");
     command.output().unwrap()
 }
 
@@ -152,7 +152,7 @@ fn a_full_disk() {
     let fixture = Fixture::new();
     let line = format!("trap '' XFSZ; ulimit -f 1; exec {} run task.toml --quiet", env!("CARGO_BIN_EXE_lacuna"));
     let mut command = Command::new("bash");
-    let output = command.current_dir(fixture.folder.path()).args(["-c", &line]).env("LACUNA_AS_IS", "true").output().unwrap();
+    let output = command.current_dir(fixture.folder.path()).args(["-c", &line]).env("LACUNA_WEIGHTS", "as-is").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(6), "{error}");
     assert!(error.contains("lacuna: cannot write runs/tiny/manifest.json"), "{error}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::compare::{Comparison, compare, method_names};
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, Generate, GenerateError, ScoreRequest, Sink};
+use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use lacuna::setup::{Machine, Options, Setup};
 use lacuna::sweep::{Sweep, sweep};
 use lacuna::synthesis::Method;
@@ -196,13 +196,21 @@ fn seventy_seven_labels() {
 struct Refusing;
 
 impl Generate for Refusing {
-    fn complete(&mut self, _: &[CompletionRequest], _: Sink<lacuna::generator::Completion>) -> Result<(), GenerateError> {
+    fn complete(&mut self, _: &[CompletionRequest], _: Sink<Completion>) -> Result<(), GenerateError> {
         panic!("nothing may be written before the judge is tried")
     }
 
-    fn score(&mut self, requests: &[ScoreRequest], _: Sink<lacuna::generator::Score>) -> Result<(), GenerateError> {
+    fn score(&mut self, requests: &[ScoreRequest], _: Sink<Score>) -> Result<(), GenerateError> {
         let [first, .., last] = &requests[0].words[..] else { panic!("there are two words") };
         Err(GenerateError::Request { id: 0, reason: format!("the words {first:?} and {last:?} begin with the same token") })
+    }
+
+    fn likelihood(&mut self, _: &[LikelihoodRequest], _: Sink<Likelihood>) -> Result<(), GenerateError> {
+        panic!("nothing is asked for likelihoods")
+    }
+
+    fn record(&self) -> Value {
+        Value::Null
     }
 }
 

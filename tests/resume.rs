@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
+use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
 use lacuna::setup::{Machine, Options, Setup};
@@ -30,7 +31,7 @@ fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
 
 fn setup(fixture: &Fixture) -> Setup {
     let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
-    Setup::new(&fixture.path("task.toml"), &Options { machine, as_is: true, ..Options::default() }).unwrap()
+    Setup::new(&fixture.path("task.toml"), &Options { machine, weights: Weights::AsIs, ..Options::default() }).unwrap()
 }
 
 fn json_lines(path: &Path) -> Vec<Value> {
@@ -75,7 +76,10 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
         assert!((sum - 1.0).abs() < 1e-5, "{row}");
         match row["round"].as_u64().unwrap() {
             0 => assert_eq!((row["rationales"].as_array().unwrap().len(), row["parent"].is_null()), (2, true)),
-            _ => assert!(mine.contains(&row["parent"].as_u64().unwrap()), "{row}"),
+            _ => {
+                assert!(mine.contains(&row["parent"].as_u64().unwrap()), "{row}");
+                assert_eq!(row["rationales"].as_array().unwrap().len(), 1);
+            }
         }
     }
     for round in 0..manifest["rounds"].as_array().unwrap().len() {

@@ -66,6 +66,7 @@ impl Attention<'_> {
         self.cu_seqlens.windows(2).map(|ends| self.heads * self.queries_of(ends[1] - ends[0]) * (ends[1] - ends[0])).sum()
     }
 
+    /// The heads of every sequence in turn; an empty sequence has none.
     fn each_head(&self) -> impl Iterator<Item = Head> {
         let (mut first_query, mut probs) = (0, 0);
         self.cu_seqlens.windows(2).enumerate().flat_map(move |(row, ends)| {
@@ -74,7 +75,8 @@ impl Attention<'_> {
             let (query, prob) = (first_query, probs);
             first_query += queries;
             probs += self.heads * queries * keys;
-            (0..self.heads).map(move |head| {
+            let heads = if keys > 0 { self.heads } else { 0 };
+            (0..heads).map(move |head| {
                 let start = prob + head * queries * keys;
                 Head { row, head, token, keys, queries, first_query: query, probs: start..start + queries * keys }
             })
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn forward_and_backward() {
-        let cu_seqlens = [0, 1, 6, 7, 10];
+        let cu_seqlens = [0, 0, 1, 6, 6, 7, 10, 10];
         for queries in [Queries::All, Queries::First] {
             for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
                 for (heads, head_size) in [(1, 1), (2, 3), (3, 8)] {

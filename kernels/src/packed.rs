@@ -396,7 +396,7 @@ mod tests {
         assert_eq!([1.0, -0.0, f32::INFINITY, f32::NEG_INFINITY].map(round), [1.0, -0.0, f32::INFINITY, f32::NEG_INFINITY]);
         assert_eq!(round(f32::MAX), f32::INFINITY);
         // Halfway between two: the even one.
-        assert_eq!([1.003_906_25, 1.011_718_75].map(round), [1.0, 1.015_625]);
+        assert_eq!([257.0 / 256.0, 259.0 / 256.0].map(round), [1.0, 1.015_625]);
         assert!(round(f32::NAN).is_nan() && round(f32::from_bits(0x7fff_ffff)).is_nan());
     }
 

@@ -28,11 +28,6 @@ pub(crate) fn has_avx512() -> bool {
         && std::arch::is_x86_feature_detected!("fma")
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn has_avx512() -> bool {
-    false
-}
-
 /// Whether the CPU has `vpdpwssd`.
 pub(crate) fn has_vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -98,24 +93,24 @@ impl Tile<'_> {
             }
         }
         for (c, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-            *out += sum.as_f32() * (scale * self.right_scales.get(c).copied().unwrap_or(1.0));
+            *out += sum.to_f32() * (scale * self.right_scales.get(c).copied().unwrap_or(1.0));
         }
     }
 }
 
 /// A sum of products: an integer or a float.
-trait Sum {
-    fn as_f32(self) -> f32;
+trait Sum: Copy {
+    fn to_f32(self) -> f32;
 }
 
 impl Sum for i32 {
-    fn as_f32(self) -> f32 {
+    fn to_f32(self) -> f32 {
         self as f32
     }
 }
 
 impl Sum for f32 {
-    fn as_f32(self) -> f32 {
+    fn to_f32(self) -> f32 {
         self
     }
 }
@@ -171,23 +166,23 @@ mod x86 {
         unsafe {
             for _ in 0..tile.pairs {
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
-                for r in 0..ROWS {
+                for (r, sum) in sums.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(left.add(r * ROW).read());
-                    sums[r][0] = _mm512_dpwssd_epi32(sums[r][0], a, b0);
-                    sums[r][1] = _mm512_dpwssd_epi32(sums[r][1], a, b1);
+                    sum[0] = _mm512_dpwssd_epi32(sum[0], a, b0);
+                    sum[1] = _mm512_dpwssd_epi32(sum[1], a, b1);
                 }
                 (left, right) = (left.add(PAIR), right.add(RIGHT_PANEL / 16));
             }
             let scales = tile.right_scales.as_ptr();
             let (s0, s1) = (_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(16)));
             let (m0, m1) = masks(tile.cols);
-            for r in 0..ROWS {
+            for (r, sum) in sums.into_iter().enumerate() {
                 if r < tile.rows {
                     let (scale, out) = (_mm512_set1_ps(tile.left_scales[r]), out.add(r * row_stride));
-                    add(out, m0, _mm512_cvtepi32_ps(sums[r][0]), _mm512_mul_ps(scale, s0));
+                    add(out, m0, _mm512_cvtepi32_ps(sum[0]), _mm512_mul_ps(scale, s0));
                     // Not an address to compute where the row ends before it.
                     if m1 != 0 {
-                        add(out.add(16), m1, _mm512_cvtepi32_ps(sums[r][1]), _mm512_mul_ps(scale, s1));
+                        add(out.add(16), m1, _mm512_cvtepi32_ps(sum[1]), _mm512_mul_ps(scale, s1));
                     }
                 }
             }
@@ -203,20 +198,20 @@ mod x86 {
         unsafe {
             for _ in 0..tile.pairs {
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
-                for r in 0..ROWS {
+                for (r, sum) in sums.iter_mut().enumerate() {
                     let a: __m512bh = transmute(_mm512_set1_epi32(left.add(r * ROW).read()));
-                    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], a, transmute::<__m512i, __m512bh>(b0));
-                    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], a, transmute::<__m512i, __m512bh>(b1));
+                    sum[0] = _mm512_dpbf16_ps(sum[0], a, transmute::<__m512i, __m512bh>(b0));
+                    sum[1] = _mm512_dpbf16_ps(sum[1], a, transmute::<__m512i, __m512bh>(b1));
                 }
                 (left, right) = (left.add(PAIR), right.add(RIGHT_PANEL / 16));
             }
             let ((m0, m1), one) = (masks(tile.cols), _mm512_set1_ps(1.0));
-            for r in 0..ROWS {
+            for (r, sum) in sums.into_iter().enumerate() {
                 if r < tile.rows {
                     let out = out.add(r * row_stride);
-                    add(out, m0, sums[r][0], one);
+                    add(out, m0, sum[0], one);
                     if m1 != 0 {
-                        add(out.add(16), m1, sums[r][1], one);
+                        add(out.add(16), m1, sum[1], one);
                     }
                 }
             }

@@ -190,19 +190,36 @@ impl Config {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// A config.json that `AutoModelForSequenceClassification` reads.
-    pub(crate) fn to_json(&self, labels: &[String]) -> String {
+    /// The fields that every head has.
+    fn to_map(&self) -> Map<String, Value> {
         let mut map = match self.architecture {
             Architecture::Bert => bert::write_config(self),
             Architecture::DistilBert => distilbert::write_config(self),
         };
+        map.insert("pad_token_id".into(), json!(self.pad_token_id));
+        map.insert("torch_dtype".into(), json!("float32"));
+        map
+    }
+
+    /// A config.json that `AutoModelForQuestionAnswering` reads.
+    pub(crate) fn to_span_json(&self) -> String {
+        let mut map = self.to_map();
+        let class = match self.architecture {
+            Architecture::Bert => "BertForQuestionAnswering",
+            Architecture::DistilBert => "DistilBertForQuestionAnswering",
+        };
+        map.insert("architectures".into(), json!([class]));
+        format!("{:#}\n", Value::Object(map))
+    }
+
+    /// A config.json that `AutoModelForSequenceClassification` reads.
+    pub(crate) fn to_json(&self, labels: &[String]) -> String {
+        let mut map = self.to_map();
         let id2label: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
         let label2id: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i))).collect();
         map.insert("id2label".into(), Value::Object(id2label));
         map.insert("label2id".into(), Value::Object(label2id));
         map.insert("problem_type".into(), json!("single_label_classification"));
-        map.insert("pad_token_id".into(), json!(self.pad_token_id));
-        map.insert("torch_dtype".into(), json!("float32"));
         format!("{:#}\n", Value::Object(map))
     }
 }

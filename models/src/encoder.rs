@@ -1,12 +1,12 @@
 //! The post-LN transformer of BERT and DistilBERT, forward and backward, over the rows of one shard.
 //!
-//! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
+//! A classifier (unlike a span head) reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
 //! computed for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
 
 use crate::affine::{Affine, Dense};
 use crate::batch::Shard;
 use crate::config::Config;
-use crate::layout::{Layer, Layout};
+use crate::layout::{Layer, Layout, Question};
 use crate::precision::Rounded;
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::dropout::Dropout;
@@ -20,6 +20,8 @@ use lacuna_kernels::{gelu, layer_norm};
 pub struct Masks {
     pub seed: u64,
     pub step: u64,
+    /// Place in the whole batch of the first row of the part that the shards are cut from.
+    pub first_row: usize,
     pub hidden: f32,
     /// After the attention's linear layer: BERT has a dropout there, DistilBERT has none.
     pub attention_output: f32,
@@ -46,7 +48,7 @@ impl Masks {
             Site::AttentionOutput(layer) => (3 + 3 * layer, self.attention_output),
             Site::Output(layer) => (4 + 3 * layer, self.hidden),
         };
-        Dropout::new(self.seed, self.step, number as u64, first_row, rate)
+        Dropout::new(self.seed, self.step, number as u64, self.first_row + first_row, rate)
     }
 }
 
@@ -116,7 +118,8 @@ struct Scratch {
 pub struct Work {
     embedding_norm: Norm,
     layers: Vec<LayerActivations>,
-    /// What goes from layer to layer; after [`Encoder::forward`] the last hidden state of [CLS], (rows, hidden).
+    /// What goes from layer to layer; after [`Encoder::forward`] the last hidden states of the queries: those of [CLS], (rows, hidden),
+    /// for a classifier, of all tokens for a span.
     pub hidden_states: Vec<f32>,
     /// (tokens, hidden): the gradient of the embedding sums, the output of [`Encoder::backward`].
     pub dembeddings: Vec<f32>,
@@ -135,7 +138,8 @@ impl Encoder<'_> {
 
     fn queries(&self, layer: usize) -> Queries {
         let last = layer + 1 == self.layout.layers.len();
-        if last && !self.shard.every_token { Queries::First } else { Queries::All }
+        let first_tokens = self.layout.question() != Question::Span && !self.shard.every_token;
+        if last && first_tokens { Queries::First } else { Queries::All }
     }
 
     /// The boundaries of the rows among the queries.
@@ -162,7 +166,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// Leaves the last hidden state of each row's first token in `work.hidden_states`. With masks, keeps what [`Encoder::backward`]
+    /// Leaves the last hidden states of the queries in `work.hidden_states`. With masks, keeps what [`Encoder::backward`]
     /// needs; without, all layers work in the buffers of one.
     pub fn forward(&self, work: &mut Work) {
         let layers = self.layout.layers.len();
@@ -248,11 +252,11 @@ impl Encoder<'_> {
         }
     }
 
-    /// Adds to `grads` (the dense part) from `dcls` (rows, hidden), the gradient of the last hidden state of [CLS]; leaves that of the
+    /// Adds to `grads` (the dense part) from `dlast` (queries, hidden), the gradient of the last hidden states; leaves that of the
     /// embedding sums in `work.dembeddings`.
-    pub fn backward(&self, dcls: &[f32], work: &mut Work, grads: &mut [f32]) {
+    pub fn backward(&self, dlast: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
-        work.scratch.d.extend_from_slice(dcls);
+        work.scratch.d.extend_from_slice(dlast);
         for i in (0..self.layout.layers.len()).rev() {
             self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
             self.attention_backward(i, &work.layers[i], &mut work.scratch, grads);

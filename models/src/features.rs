@@ -2,9 +2,10 @@
 
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
-use crate::{Classifier, ModelError, parallel};
+use crate::network::Network;
+use crate::{ModelError, parallel};
 
-impl Classifier {
+impl Network {
     /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The heads are not used.
     ///
     /// # Errors
@@ -14,7 +15,7 @@ impl Classifier {
         let rounded = self.rounded(threads);
         let features = parallel::run(batch.shards(threads), |shard| {
             let shard = Shard { every_token: true, ..shard };
-            let Classifier { config, layout, params, .. } = self;
+            let Network { config, layout, params, .. } = self;
             let encoder = Encoder { config, layout, params, rounded, shard: &shard, masks: None };
             let mut work = encoder::Work::default();
             encoder.forward(&mut work);

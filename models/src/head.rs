@@ -1,59 +1,82 @@
-//! The classification head: a dense layer and its activation on [CLS], dropout, and the classifier.
+//! The heads. Classification: a dense layer and its activation on [CLS], dropout, and the classifier. Span: a linear layer on every token.
 
 use crate::config::Architecture;
 use crate::encoder::{Encoder, Site};
+use crate::layout::Head;
 use lacuna_kernels::linear::Scratch;
 use lacuna_kernels::matmul::Mat;
 use lacuna_kernels::{relu, tanh};
 
-/// What the head works in; kept between steps.
+/// What the head works in; kept between steps. *Queries* are rows for a classifier, tokens for a span.
 #[derive(Default)]
 pub struct Work {
     /// (rows, hidden): after the activation.
     pooled: Vec<f32>,
-    /// (rows, hidden): after dropout.
+    /// (queries, hidden): after dropout.
     kept: Vec<f32>,
-    /// (rows, labels)
+    /// (rows, labels), or (tokens, 2)
     pub logits: Vec<f32>,
-    /// (rows, labels): to be filled before [`backward`].
+    /// Like `logits`: to be filled before [`backward`].
     pub dlogits: Vec<f32>,
     dpooled: Vec<f32>,
-    /// (rows, hidden): the output of [`backward`].
-    pub dcls: Vec<f32>,
+    /// (queries, hidden): the output of [`backward`].
+    pub dlast: Vec<f32>,
     linear: Scratch,
 }
 
-/// Leaves the logits of `cls` (rows, hidden) in `work.logits`.
-pub fn forward(encoder: &Encoder, cls: &[f32], work: &mut Work) {
-    let dense = encoder.dense();
-    encoder.layout.head.forward(dense, cls, &mut work.pooled, &mut work.linear);
-    match encoder.config.architecture {
-        Architecture::Bert => tanh::forward(&mut work.pooled),
-        Architecture::DistilBert => relu::forward(&mut work.pooled),
+/// Leaves the logits of the last hidden states (queries, hidden) in `work.logits`.
+pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
+    let values = encoder.dense();
+    match &encoder.layout.head {
+        Head::Labels { dense, classifier } => {
+            dense.forward(values, last, &mut work.pooled, &mut work.linear);
+            match encoder.config.architecture {
+                Architecture::Bert => tanh::forward(&mut work.pooled),
+                Architecture::DistilBert => relu::forward(&mut work.pooled),
+            }
+            work.kept.clone_from(&work.pooled);
+            drop_rows(encoder, &mut work.kept);
+            classifier.forward(values, &work.kept, &mut work.logits, &mut work.linear);
+        }
+        Head::Span { outputs } => {
+            work.kept.clear();
+            work.kept.extend_from_slice(last);
+            drop_rows(encoder, &mut work.kept);
+            outputs.forward(values, &work.kept, &mut work.logits, &mut work.linear);
+        }
     }
-    work.kept.clone_from(&work.pooled);
-    drop_rows(encoder, &mut work.kept);
-    encoder.layout.classifier.forward(dense, &work.kept, &mut work.logits, &mut work.linear);
 }
 
-/// Adds to `grads` (the dense part) from `work.dlogits`; leaves the gradient of `cls` in `work.dcls`.
-pub fn backward(encoder: &Encoder, cls: &[f32], work: &mut Work, grads: &mut [f32]) {
-    let dense = encoder.dense();
-    let (classifier, head) = (&encoder.layout.classifier, &encoder.layout.head);
-    let dlogits = Mat::new(&work.dlogits, classifier.bias.len());
-    classifier.backward(dense, (&work.kept, dlogits), &mut work.dpooled, false, grads, &mut work.linear);
-    drop_rows(encoder, &mut work.dpooled);
-    match encoder.config.architecture {
-        Architecture::Bert => tanh::backward(&mut work.dpooled, &work.pooled),
-        Architecture::DistilBert => relu::backward(&mut work.dpooled, &work.pooled),
+/// Adds to `grads` (the dense part) from `work.dlogits`; leaves the gradient of the last hidden states in `work.dlast`.
+pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f32]) {
+    let values = encoder.dense();
+    match &encoder.layout.head {
+        Head::Labels { dense, classifier } => {
+            let dlogits = Mat::new(&work.dlogits, classifier.bias.len());
+            classifier.backward(values, (&work.kept, dlogits), &mut work.dpooled, false, grads, &mut work.linear);
+            drop_rows(encoder, &mut work.dpooled);
+            match encoder.config.architecture {
+                Architecture::Bert => tanh::backward(&mut work.dpooled, &work.pooled),
+                Architecture::DistilBert => relu::backward(&mut work.dpooled, &work.pooled),
+            }
+            let dpooled = Mat::new(&work.dpooled, encoder.config.hidden_size);
+            dense.backward(values, (last, dpooled), &mut work.dlast, false, grads, &mut work.linear);
+        }
+        Head::Span { outputs } => {
+            let dlogits = Mat::new(&work.dlogits, 2);
+            outputs.backward(values, (&work.kept, dlogits), &mut work.dlast, false, grads, &mut work.linear);
+            drop_rows(encoder, &mut work.dlast);
+        }
     }
-    let dpooled = Mat::new(&work.dpooled, encoder.config.hidden_size);
-    head.backward(dense, (cls, dpooled), &mut work.dcls, false, grads, &mut work.linear);
 }
 
+/// The dropout before the last linear layer. BERT has none there for spans.
 fn drop_rows(encoder: &Encoder, x: &mut [f32]) {
-    if let Some(masks) = encoder.masks {
-        let rows: Vec<usize> = (0..=encoder.shard.rows()).collect();
-        masks.at(Site::Classifier, encoder.shard.first_row).apply(x, &rows);
+    let Some(masks) = encoder.masks else { return };
+    let dropout = masks.at(Site::Classifier, encoder.shard.first_row);
+    match (&encoder.layout.head, encoder.config.architecture) {
+        (Head::Labels { .. }, _) => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
+        (Head::Span { .. }, Architecture::Bert) => {}
+        (Head::Span { .. }, Architecture::DistilBert) => dropout.apply(x, &encoder.shard.cu_seqlens),
     }
 }

@@ -61,8 +61,25 @@ pub struct Layout {
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
     pub layers: Vec<Layer>,
-    pub head: Affine,
-    pub classifier: Affine,
+    pub head: Head,
+}
+
+/// What stands on the encoder.
+#[derive(Clone, Debug)]
+pub enum Head {
+    /// A dense layer on [CLS], its activation, and a classifier.
+    Labels { dense: Affine, classifier: Affine },
+    /// Two numbers for every token: how much it looks like the beginning and like the end of the answer.
+    Span { outputs: Affine },
+}
+
+/// What a model is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which of so many labels?
+    Labels(usize),
+    /// From which token to which?
+    Span,
 }
 
 struct Builder<'a> {
@@ -113,7 +130,19 @@ impl Builder<'_> {
         self.round(affine)
     }
 
-    fn layer(&mut self, config: &Config, i: usize) -> Layer {
+    fn head(&mut self, config: &Config, question: Question) -> Head {
+        let hidden = config.hidden_size;
+        match question {
+            Question::Labels(labels) => Head::Labels {
+                dense: self.affine(&[self.names.head.into()], &[hidden, hidden]),
+                classifier: self.affine(&["classifier".into()], &[labels, hidden]),
+            },
+            Question::Span => Head::Span { outputs: self.affine(&["qa_outputs".into()], &[2, hidden]) },
+        }
+    }
+
+    /// `first_only`: only the first token of each row is asked.
+    fn layer(&mut self, config: &Config, i: usize, first_only: bool) -> Layer {
         let names = self.names;
         let name = |part: &str| format!("{}{}.{i}.{part}", names.prefix, names.layer);
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
@@ -125,7 +154,7 @@ impl Builder<'_> {
             rounded: None,
         };
         let (mut query, mut key_value) = (part(0..hidden), part(hidden..3 * hidden));
-        if i + 1 == config.num_hidden_layers {
+        if first_only {
             (query, key_value) = (self.round(query), self.round(key_value));
         } else {
             qkv = self.round(qkv);
@@ -144,8 +173,8 @@ impl Builder<'_> {
 }
 
 impl Layout {
-    /// The plan for a classifier with `labels` labels.
-    pub fn new(config: &Config, labels: usize) -> Self {
+    /// The plan for a model that is asked this.
+    pub fn new(config: &Config, question: Question) -> Self {
         let names = config.architecture.names();
         let hidden = config.hidden_size;
         let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
@@ -154,10 +183,24 @@ impl Layout {
         let positions = b.table("position_embeddings", config.max_position_embeddings, hidden);
         let token_types = (config.type_vocab_size > 0).then(|| b.table("token_type_embeddings", config.type_vocab_size, hidden));
         let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[hidden]);
-        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i)).collect();
-        let head = b.affine(&[names.head.into()], &[hidden, hidden]);
-        let classifier = b.affine(&["classifier".into()], &[labels, hidden]);
-        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head, classifier }
+        let last = |i: usize| i + 1 == config.num_hidden_layers;
+        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && question != Question::Span)).collect();
+        let head = b.head(config, question);
+        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head }
+    }
+
+    /// What the model is asked.
+    pub fn question(&self) -> Question {
+        match &self.head {
+            Head::Labels { classifier, .. } => Question::Labels(classifier.bias.len()),
+            Head::Span { .. } => Question::Span,
+        }
+    }
+
+    /// The tensors of the encoder and, after them, those of the head.
+    pub fn parts(&self) -> (&[Tensor], &[Tensor]) {
+        let head = if self.question() == Question::Span { 2 } else { 4 };
+        self.tensors.split_at(self.tensors.len() - head)
     }
 
     /// The linear layers whose weights are rounded, in the order of their numbers.

@@ -1,15 +1,16 @@
 //! AdamW over the flat buffer, spread over threads.
 
 use crate::layout::Layout;
-use crate::{Classifier, parallel};
+use crate::network::Network;
+use crate::parallel;
 use lacuna_kernels::adamw::{self, AdamW};
 
 /// The moments of every parameter.
 pub struct Optimizer {
-    m: Vec<f32>,
-    v: Vec<f32>,
+    pub m: Vec<f32>,
+    pub v: Vec<f32>,
     /// Whether a word row ever had a gradient; until then its moments are zero.
-    seen: Vec<bool>,
+    pub seen: Vec<bool>,
 }
 
 /// A part of the parameters that one update handles alike.
@@ -35,13 +36,13 @@ const PIECE: usize = 1 << 16;
 
 impl Optimizer {
     /// Zero moments for a model of this shape.
-    pub fn new(model: &Classifier) -> Self {
+    pub fn new(model: &Network) -> Self {
         let zeros = || vec![0.0; model.layout.len()];
         Optimizer { m: zeros(), v: zeros(), seen: vec![false; model.config.vocab_size] }
     }
 
     /// One step. `touched` are the word rows that have a gradient; biases and LayerNorms do not decay.
-    pub fn update(&mut self, model: &mut Classifier, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
+    pub fn update(&mut self, model: &mut Network, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
         touched.iter().for_each(|&id| self.seen[id as usize] = true);
         let cuts = cuts(&model.layout, &self.seen, model.config.hidden_size);
         let (mut params, mut grads, mut m, mut v) = (&mut model.params[..], grads, &mut self.m[..], &mut self.v[..]);

@@ -5,14 +5,16 @@ use crate::layout::Layout;
 use crate::parallel;
 use lacuna_kernels::linear::{PackedWeight, Weight};
 use lacuna_kernels::packed::Format;
+use serde::{Deserialize, Serialize};
 
 /// The numbers that the products of the transformer's linear layers multiply. Sums, parameters, gradients and everything else are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// The fastest that this CPU has instructions for: [`Precision::Int16`] with AVX512_VNNI, otherwise [`Precision::F32`].
     ///
-    /// It depends on the CPU alone, never on a measurement, so that runs repeat. bf16 is never the faster one: `vdpbf16ps` runs at the
-    /// speed of `vpdpwssd` on AMD's Zen 4 and at a quarter of it on Intel's Sapphire Rapids, where f32 is twice as fast as bf16.
+    /// It depends on the CPU alone, never on a measurement, so that runs repeat. bf16 is never chosen: on an Intel Xeon with AVX512_BF16
+    /// `vdpbf16ps` measured half the speed of f32 and a quarter of the integers', and on AMD's Zen 4 it can be no faster than they.
     #[default]
     Auto,
     F32,

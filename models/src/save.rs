@@ -1,6 +1,7 @@
-//! Saves a classifier as a folder that transformers opens.
+//! Saves a model as a folder that transformers opens.
 
-use crate::{Classifier, ModelError, TextEncoder};
+use crate::network::Network;
+use crate::{Classifier, ModelError, SpanExtractor, TextEncoder};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -10,17 +11,29 @@ impl Classifier {
     ///
     /// Each file appears whole or not at all: it is written beside its place, synced and renamed.
     pub fn save(&self, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
-        fs::create_dir_all(folder).map_err(ModelError::file(folder))?;
-        write(&folder.join("model.safetensors"), &self.to_safetensors()?)?;
-        write(&folder.join("config.json"), self.config_json().as_bytes())?;
-        for (name, bytes) in encoder.files(&self.config)? {
-            write(&folder.join(name), &bytes)?;
-        }
-        sync_folder(folder)
+        save(&self.network, &self.config_json(), folder, encoder)
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+impl SpanExtractor {
+    /// As [`Classifier::save`].
+    pub fn save(&self, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
+        save(&self.network, &self.config_json(), folder, encoder)
+    }
+}
+
+fn save(network: &Network, config_json: &str, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
+    fs::create_dir_all(folder).map_err(ModelError::file(folder))?;
+    write(&folder.join("model.safetensors"), &network.to_safetensors()?)?;
+    write(&folder.join("config.json"), config_json.as_bytes())?;
+    for (name, bytes) in encoder.files(&network.config)? {
+        write(&folder.join(name), &bytes)?;
+    }
+    sync_folder(folder)
+}
+
+/// Writes a file that appears whole or not at all: beside its place, synced and renamed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));
     let beside = Path::new(&beside);

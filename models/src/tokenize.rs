@@ -1,9 +1,10 @@
 //! Texts to token ids, by the tokenizer.json of the model.
 
-use crate::{Architecture, Config, ModelError};
+use crate::{Architecture, Config, ModelError, Span};
 use serde_json::json;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tokenizers::utils::truncation::{TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, Tokenizer};
 
 /// A text, or a pair of texts, as the model reads it.
@@ -13,6 +14,38 @@ pub struct Encoded {
     pub input_ids: Vec<u32>,
     /// 0 up to the first [SEP], 1 after it
     pub token_type_ids: Vec<u32>,
+}
+
+/// A question and the text that holds its answer, as the model reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedQuestion {
+    /// [CLS] question [SEP] context [SEP]
+    pub encoded: Encoded,
+    /// The tokens of the context, counted from [CLS].
+    pub context: Range<usize>,
+    /// For each of them, the bytes of the context that it stands for.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+impl EncodedQuestion {
+    /// The tokens that hold these bytes of the context; [CLS] if a part of them was cut off.
+    pub fn span_of(&self, bytes: Range<usize>) -> Span {
+        let start = self.offsets.iter().position(|&(_, end)| end > bytes.start);
+        let end = self.offsets.iter().position(|&(_, end)| end >= bytes.end);
+        match (start, end) {
+            (Some(start), Some(end)) if start <= end => Span { start: self.context.start + start, end: self.context.start + end },
+            _ => Span { start: 0, end: 0 },
+        }
+    }
+
+    /// The words of `context` that a span stands for; none for one that is not inside of the context.
+    pub fn text_of<'a>(&self, context: &'a str, span: Span) -> &'a str {
+        let offset = |token: usize| token.checked_sub(self.context.start).and_then(|i| self.offsets.get(i));
+        match (offset(span.start), offset(span.end)) {
+            (Some(&(start, _)), Some(&(_, end))) => context.get(start..end).unwrap_or_default(),
+            _ => "",
+        }
+    }
 }
 
 /// A tokenizer and the files it is saved as.
@@ -65,6 +98,29 @@ impl TextEncoder {
         let limit = TruncationParams { max_length: max_tokens - special, strategy, stride: 0, ..TruncationParams::default() };
         let cut = truncate_encodings(text, pair, &limit).map_err(|e| ModelError::tokenizer(&self.path, e))?;
         Ok(self.join(cut))
+    }
+
+    /// Encodes a question and the text that may hold its answer into at most `max_tokens` tokens; the end of the text is cut off.
+    ///
+    /// # Errors
+    /// The question leaves no room for the text.
+    pub fn encode_question(&self, question: &str, context: &str, max_tokens: usize) -> Result<EncodedQuestion, ModelError> {
+        let plain = |text: &str| self.tokenizer.encode(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
+        let (question, mut context) = (plain(question)?, plain(context)?);
+        let taken = question.len() + 3;
+        if max_tokens <= taken {
+            let reason = format!("the question and 3 special tokens take {taken} of {max_tokens} tokens; none is left for its context");
+            return Err(ModelError::tokenizer(&self.path, reason));
+        }
+        context.truncate(max_tokens - taken, 0, TruncationDirection::Right);
+        let first = question.len() + 2;
+        let (tokens, offsets) = (first..first + context.len(), context.get_offsets().to_vec());
+        Ok(EncodedQuestion { encoded: self.join((question, Some(context))), context: tokens, offsets })
+    }
+
+    /// The id of [SEP], which ends each text.
+    pub fn sep(&self) -> u32 {
+        self.sep
     }
 
     fn join(&self, (text, pair): (Encoding, Option<Encoding>)) -> Encoded {

@@ -2,8 +2,11 @@
 
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
+use crate::layout::Question;
+use crate::network::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::Rounded;
+use crate::span::{Span, SpanExtractor, check_spans, span_loss};
 use crate::{Classifier, Config, ModelError, TrainConfig, head, parallel};
 use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
@@ -20,15 +23,59 @@ pub struct StepOutcome {
     pub lr: f32,
 }
 
+/// Rows to learn from: all of a batch, or a part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    pub batch: &'a PackedBatch,
+    /// (rows, labels), each row summing to 1.
+    pub targets: &'a [f32],
+    /// (rows), from 0.
+    pub weights: &'a [f32],
+}
+
+/// A part of a batch and what its logits should say.
+struct Goals<'a> {
+    batch: &'a PackedBatch,
+    goal: Goal<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Goal<'a> {
+    /// Targets (rows, labels) and weights (rows).
+    Labels(&'a [f32], &'a [f32]),
+    Spans(&'a [Span]),
+}
+
+impl<'a> From<&Part<'a>> for Goals<'a> {
+    fn from(part: &Part<'a>) -> Self {
+        Goals { batch: part.batch, goal: Goal::Labels(part.targets, part.weights) }
+    }
+}
+
+impl Goal<'_> {
+    /// The loss of a shard of the part; leaves its gradient in `dlogits`.
+    fn loss(&self, shard: &Shard, logits: &[f32], smoothing: f32, scale: f32, dlogits: &mut [f32]) -> f64 {
+        let rows = shard.first_row..shard.first_row + shard.rows();
+        match self {
+            Goal::Labels(targets, weights) => {
+                let labels = logits.len() / shard.rows();
+                let targets = &targets[rows.start * labels..rows.end * labels];
+                soft_cross_entropy(logits, targets, &weights[rows], smoothing, scale, dlogits)
+            }
+            Goal::Spans(spans) => span_loss(shard, logits, &spans[rows], scale, dlogits),
+        }
+    }
+}
+
 /// Gradients, moments and work buffers of a fit.
 pub struct Trainer {
-    config: TrainConfig,
-    /// Configuration and number of labels of the model it was made for.
-    shape: (Config, usize),
+    pub(crate) config: TrainConfig,
+    /// Configuration and head of the model it was made for.
+    shape: (Config, Question),
     /// Steps done.
-    step: usize,
+    pub(crate) step: usize,
     gradients: Vec<f32>,
-    optimizer: Optimizer,
+    pub(crate) optimizer: Optimizer,
     /// The model's weights as they were at the last gradients, for fast products.
     rounded: Rounded,
     /// Word rows with a gradient now, in order.
@@ -46,11 +93,11 @@ struct ShardWork {
 }
 
 impl Trainer {
-    /// Buffers for training a model of this shape.
-    pub fn new(model: &Classifier, config: TrainConfig) -> Self {
+    /// Buffers for training a model of this shape: a [`Classifier`] or a [`SpanExtractor`].
+    pub fn new(model: &Network, config: TrainConfig) -> Self {
         Trainer {
             config,
-            shape: (model.config.clone(), model.labels.len()),
+            shape: (model.config.clone(), model.layout.question()),
             step: 0,
             gradients: vec![0.0; model.layout.len()],
             optimizer: Optimizer::new(model),
@@ -74,7 +121,23 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<StepOutcome, ModelError> {
-        let (loss, _) = self.gradients(model, batch, targets, weights)?;
+        self.step_in_parts(model, &[Part { batch, targets, weights }])
+    }
+
+    /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
+    /// the rows of all parts were one batch.
+    pub fn step_in_parts(&mut self, model: &mut Classifier, parts: &[Part]) -> Result<StepOutcome, ModelError> {
+        let parts: Vec<Goals> = parts.iter().map(Goals::from).collect();
+        self.step_towards(&mut model.network, &parts)
+    }
+
+    /// [`Trainer::step`] for spans: the loss is the mean of the cross-entropies of start and end.
+    pub fn step_spans(&mut self, model: &mut SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<StepOutcome, ModelError> {
+        self.step_towards(&mut model.network, &[Goals { batch, goal: Goal::Spans(spans) }])
+    }
+
+    fn step_towards(&mut self, model: &mut Network, parts: &[Goals]) -> Result<StepOutcome, ModelError> {
+        let loss = self.accumulate(model, parts)?;
         let grad_norm = self.grad_norm(model);
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(ModelError::NotFinite { step: self.step, loss, grad_norm: grad_norm as f32 });
@@ -82,7 +145,7 @@ impl Trainer {
         let lr = self.config.lr_at(self.step);
         let TrainConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         // As many threads as the gradients had: no more than rows.
-        let threads = self.config.threads.min(batch.rows());
+        let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
         self.step += 1;
         let grad_scale = self.config.max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
         let adamw = AdamW { lr, beta1, beta2, eps, step: self.step as u32, grad_scale };
@@ -104,52 +167,80 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<(f32, &[f32]), ModelError> {
-        self.check(model, batch, targets, weights)?;
-        let (words, hidden) = (model.layout.words, model.config.hidden_size);
-        let shards = batch.shards(self.config.threads);
-        self.work.resize_with(shards.len().max(self.work.len()), Default::default);
-        self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
+        let loss = self.accumulate(&model.network, &[Goals::from(&Part { batch, targets, weights })])?;
+        Ok((loss, &self.gradients))
+    }
 
-        let loss = self.shard_gradients(model, &shards, targets, weights);
-        let (word_gradients, dense) = self.gradients.split_at_mut(words);
-        for (shard, work) in shards.iter().zip(&self.work) {
-            embedding::backward(shard.input_ids, &work.encoder.dembeddings, hidden, word_gradients);
+    /// [`Trainer::gradients`] for spans.
+    pub fn span_gradients(&mut self, model: &SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<(f32, &[f32]), ModelError> {
+        let loss = self.accumulate(&model.network, &[Goals { batch, goal: Goal::Spans(spans) }])?;
+        Ok((loss, &self.gradients))
+    }
+
+    /// The loss of all parts together, and their gradients into `self.gradients`.
+    fn accumulate(&mut self, model: &Network, parts: &[Goals]) -> Result<f32, ModelError> {
+        self.check(model, parts)?;
+        let (words, hidden) = (model.layout.words, model.config.hidden_size);
+        self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
+        self.gradients[words..].fill(0.0);
+        self.rounded.pack(&model.layout, &model.params[words..], self.config.precision.format(), true, self.config.threads);
+
+        let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
+        let (mut loss, mut first_row) = (0.0, 0);
+        for part in parts {
+            let shards = part.batch.shards(self.config.threads);
+            self.work.resize_with(shards.len().max(self.work.len()), Default::default);
+            loss += self.shard_gradients(model, part, &shards, first_row, 1.0 / rows as f32);
+            let (word_gradients, dense) = self.gradients.split_at_mut(words);
+            for (shard, work) in shards.iter().zip(&self.work) {
+                embedding::backward(shard.input_ids, &work.encoder.dembeddings, hidden, word_gradients);
+            }
+            add_shards(dense, &self.work[1..shards.len()]);
+            self.touched.extend_from_slice(&part.batch.input_ids);
+            first_row += part.batch.rows();
         }
-        add_shards(dense, &self.work[1..shards.len()]);
-        self.touched.extend_from_slice(&batch.input_ids);
         self.touched.sort_unstable();
         self.touched.dedup();
-        Ok((loss as f32, &self.gradients))
+        Ok(loss as f32)
     }
 
-    fn check(&self, model: &Classifier, batch: &PackedBatch, targets: &[f32], weights: &[f32]) -> Result<(), ModelError> {
+    fn check(&self, model: &Network, parts: &[Goals]) -> Result<(), ModelError> {
         self.config.check()?;
-        if (&model.config, model.labels.len()) != (&self.shape.0, self.shape.1) {
+        if (&model.config, model.layout.question()) != (&self.shape.0, self.shape.1) {
             return Err(ModelError::Train("the trainer was made for a model of another shape".into()));
         }
-        batch.check(&model.config)?;
-        check_targets(targets, weights, batch.rows(), model.labels.len())
+        if parts.is_empty() {
+            return Err(ModelError::Batch("it has no parts".into()));
+        }
+        parts.iter().try_for_each(|part| {
+            part.batch.check(&model.config)?;
+            match (part.goal, model.layout.question()) {
+                (Goal::Labels(targets, weights), Question::Labels(labels)) => check_targets(targets, weights, part.batch.rows(), labels),
+                (Goal::Spans(spans), Question::Span) => check_spans(part.batch, spans),
+                _ => Err(ModelError::Train("labels for a span extractor, or spans for a classifier".into())),
+            }
+        })
     }
 
-    /// Forward and backward of every shard, each on its thread; the sum of their losses.
-    fn shard_gradients(&mut self, model: &Classifier, shards: &[Shard], targets: &[f32], weights: &[f32]) -> f64 {
-        let masks = self.config.masks(self.step, model.config.architecture);
-        let Classifier { config, layout, params, labels, .. } = model;
-        self.rounded.pack(layout, &params[layout.words..], self.config.precision.format(), true, shards.len());
-        let rounded = &self.rounded;
+    /// Forward and backward of every shard of a part, each on its thread; the sum of their losses. `first_row` is the number of rows in
+    /// the parts before: a row's masks depend on its place among all.
+    fn shard_gradients(&mut self, model: &Network, part: &Goals, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
+        let mut masks = self.config.masks(self.step, model.config.architecture);
+        masks.first_row = first_row;
+        let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
+        let Network { config, layout, params, .. } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
         let losses = parallel::run(jobs, |(shard, work, first)| {
             let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
-            let rows = shard.first_row..shard.first_row + shard.rows();
-            let targets = &targets[rows.start * labels.len()..rows.end * labels.len()];
-            work.forward_backward(&encoder, first, targets, &weights[rows], 1.0 / weights.len() as f32)
+            let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, smoothing, scale, dlogits);
+            work.forward_backward(&encoder, first, loss)
         });
         losses.iter().sum()
     }
 
     /// The L2 norm of all gradients.
-    fn grad_norm(&self, model: &Classifier) -> f64 {
+    fn grad_norm(&self, model: &Network) -> f64 {
         let hidden = model.config.hidden_size;
         let words = self.touched.iter().map(|&id| adamw::squared_norm(&self.gradients[id as usize * hidden..][..hidden]));
         (words.sum::<f64>() + adamw::squared_norm(&self.gradients[model.layout.words..])).sqrt()
@@ -157,20 +248,21 @@ impl Trainer {
 }
 
 impl ShardWork {
-    /// The gradients of one shard into `first`, or into its own buffer; returns its part of the loss.
-    fn forward_backward(&mut self, encoder: &Encoder, first: Option<&mut [f32]>, targets: &[f32], weights: &[f32], scale: f32) -> f64 {
+    /// Adds the gradients of one shard to `first`, or leaves them in its own buffer; returns its part of the loss. `loss` takes the logits
+    /// and leaves their gradient.
+    fn forward_backward(&mut self, encoder: &Encoder, first: Option<&mut [f32]>, loss: impl FnOnce(&[f32], &mut [f32]) -> f64) -> f64 {
         let ShardWork { encoder: work, head, dense } = self;
         let grads = first.unwrap_or_else(|| {
+            dense.clear();
             dense.resize(encoder.layout.len() - encoder.layout.words, 0.0);
             dense
         });
-        grads.fill(0.0);
         encoder.forward(work);
         head::forward(encoder, &work.hidden_states, head);
         head.dlogits.resize(head.logits.len(), 0.0);
-        let loss = soft_cross_entropy(&head.logits, targets, weights, scale, &mut head.dlogits);
+        let loss = loss(&head.logits, &mut head.dlogits);
         head::backward(encoder, &work.hidden_states, head, grads);
-        encoder.backward(&head.dcls, work, grads);
+        encoder.backward(&head.dlast, work, grads);
         loss
     }
 }

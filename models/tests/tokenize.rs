@@ -2,7 +2,7 @@
 
 mod common;
 
-use lacuna_models::TextEncoder;
+use lacuna_models::{Span, TextEncoder};
 use proptest::prelude::*;
 use std::fs;
 
@@ -30,6 +30,27 @@ fn the_longer_text_is_cut_first() {
     let encoded = encoder.encode("good", Some("bad bad bad bad bad"), 7).unwrap();
     assert_eq!(encoded.input_ids, [2, 7, 3, 8, 8, 8, 3]);
     assert_eq!(encoder.encode("good bad film", None, 4).unwrap().input_ids, [2, 7, 8, 3]);
+}
+
+#[test]
+fn questions_and_the_places_of_their_answers() {
+    let (encoder, context) = (encoder(), "a GOOD, good  film");
+    let question = encoder.encode_question("bad film", context, 12).unwrap();
+    assert_eq!(question.encoded.input_ids, [2, 8, 9, 3, 5, 7, 1, 7, 9, 3]);
+    assert_eq!(question.encoded.token_type_ids, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(question.context, 4..9);
+    // "GOOD", then "good  film", then a part of a word, which means the whole word.
+    for (bytes, span, text) in [(2..6, (5, 5), "GOOD"), (8..18, (7, 8), "good  film"), (3..5, (5, 5), "GOOD")] {
+        let span = Span { start: span.0, end: span.1 };
+        assert_eq!(question.span_of(bytes), span);
+        assert_eq!(question.text_of(context, span), text);
+    }
+    assert_eq!(question.text_of(context, Span { start: 0, end: 0 }), "");
+    let cut = encoder.encode_question("bad film", context, 8).unwrap();
+    assert_eq!((cut.context.clone(), cut.encoded.input_ids.len()), (4..7, 8));
+    assert_eq!(cut.span_of(8..18), Span { start: 0, end: 0 });
+    let error = encoder.encode_question("bad film", context, 5).unwrap_err().to_string();
+    assert!(error.contains("take 5 of 5 tokens"), "{error}");
 }
 
 #[test]

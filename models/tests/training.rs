@@ -3,7 +3,7 @@
 mod common;
 
 use common::{batch, copy, golden, load};
-use lacuna_models::{Classifier, ModelError, PackedBatch, Precision, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{Classifier, ModelError, PackedBatch, Part, Precision, Span, SpanExtractor, TextEncoder, TrainConfig, Trainer};
 use proptest::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
@@ -42,12 +42,86 @@ fn training_repeats() {
             let mut model = load(&golden("bert"));
             let config = TrainConfig { threads, precision, seed: 9, lr: 1e-2, ..TrainConfig::default() };
             let mut trainer = Trainer::new(&model, config);
-            (0..4).for_each(|_| drop(trainer.step(&mut model, &batch(&LENGTHS), &targets(6), &[1.0; 6]).unwrap()));
+            for _ in 0..4 {
+                trainer.step(&mut model, &batch(&LENGTHS), &targets(6), &[1.0; 6]).unwrap();
+            }
             model.flat().to_vec()
         };
         assert_eq!(trained(1), trained(1));
         assert_eq!(trained(3), trained(3));
     }
+}
+
+/// Stopped after any number of steps and resumed from its checkpoint, training ends with the same bits.
+#[test]
+fn resumes_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let config = TrainConfig { threads: 2, lr: 1e-2, total_steps: 6, ..TrainConfig::default() };
+    let batches = [batch(&LENGTHS), batch(&[2, 7, 4, 4, 1, 11])];
+    let run = |model: &mut Classifier, trainer: &mut Trainer, steps: std::ops::Range<usize>| {
+        for step in steps {
+            trainer.step(model, &batches[step % 2], &targets(6), &[1.0; 6]).unwrap();
+        }
+    };
+    let mut whole = load(&golden("bert"));
+    let mut trainer = Trainer::new(&whole, config.clone());
+    run(&mut whole, &mut trainer, 0..6);
+    for stop in [0, 1, 4] {
+        let mut model = load(&golden("bert"));
+        let mut trainer = Trainer::new(&model, config.clone());
+        run(&mut model, &mut trainer, 0..stop);
+        trainer.checkpoint(&model, &path).unwrap();
+        let mut model = load(&golden("bert"));
+        let mut trainer = Trainer::resume(&mut model, config.clone(), &path).unwrap();
+        assert_eq!(trainer.steps(), stop);
+        run(&mut model, &mut trainer, stop..6);
+        assert!(model.flat().iter().zip(whole.flat()).all(|(a, b)| a.to_bits() == b.to_bits()), "stopped after {stop} steps");
+    }
+    let mut model = load(&golden("bert"));
+    let other = TrainConfig { lr: 2e-2, ..config.clone() };
+    let error = Trainer::resume(&mut model, other, &path).err().unwrap().to_string();
+    assert!(error.contains("another model or training configuration"), "{error}");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = Trainer::resume(&mut model, config, &path).err().unwrap().to_string();
+    assert!(error.contains("not a whole training checkpoint"), "{error}");
+}
+
+/// A batch in parts is the batch: the same dropout masks, the same loss and gradients, whatever its threads.
+#[test]
+fn parts_are_the_batch() {
+    let model = load(&golden("bert"));
+    let (all, targets, weights) = (batch(&LENGTHS), targets(6), [1.0, 2.0, 0.5, 0.0, 1.0, 3.0]);
+    let part = |rows: std::ops::Range<usize>| {
+        let tokens = all.cu_seqlens[rows.start] as usize..all.cu_seqlens[rows.end] as usize;
+        PackedBatch {
+            input_ids: all.input_ids[tokens.clone()].to_vec(),
+            token_type_ids: all.token_type_ids[tokens.clone()].to_vec(),
+            cu_seqlens: all.cu_seqlens[rows.start..=rows.end].iter().map(|&end| end - tokens.start as u32).collect(),
+        }
+    };
+    for threads in [1, 3] {
+        let config = TrainConfig { threads, lr: 1e-3, label_smoothing: 0.1, precision: Precision::F32, ..TrainConfig::default() };
+        let step = |parts: &[Part]| {
+            let mut model = model.clone();
+            let outcome = Trainer::new(&model, config.clone()).step_in_parts(&mut model, parts).unwrap();
+            (outcome.loss, outcome.grad_norm)
+        };
+        let whole = step(&[Part { batch: &all, targets: &targets, weights: &weights }]);
+        let pieces = [part(0..2), part(2..3), part(3..6)];
+        let rows = [0..2, 2..3, 3..6];
+        let parts: Vec<Part> = pieces
+            .iter()
+            .zip(rows)
+            .map(|(batch, r)| Part { batch, targets: &targets[r.start * 3..r.end * 3], weights: &weights[r] })
+            .collect();
+        let parted = step(&parts);
+        assert!((whole.0 - parted.0).abs() < 1e-6 && (whole.1 - parted.1).abs() < 1e-5 * whole.1, "{whole:?} {parted:?}");
+    }
+    let mut model = model.clone();
+    let error = Trainer::new(&model, TrainConfig::default()).step_in_parts(&mut model, &[]).unwrap_err();
+    assert!(error.to_string().contains("no parts"), "{error}");
 }
 
 /// Inference sees what the last step made of the weights, not what they were before.
@@ -162,6 +236,33 @@ fn a_row_of_weight_zero_does_not_count() {
     let (alone, expected) = trainer.gradients(&model, &batch(&[4]), &targets(1), &[0.5]).unwrap();
     assert!((both - alone).abs() < 1e-6);
     assert!(gradients.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+/// From texts to answers: an extractor learns to point at a word of the context, and is the same after it was saved.
+#[test]
+fn an_extractor_learns_to_find_words() {
+    for architecture in ["bert", "distilbert"] {
+        let folder = copy(architecture);
+        let encoder = TextEncoder::load(folder.path()).unwrap();
+        let mut model = SpanExtractor::load(folder.path(), 3).unwrap();
+        let rows: Vec<_> = [("a film", 2..6), ("a bad film", 2..5), ("good a a", 0..4), ("a a a bad", 6..9)]
+            .map(|(context, answer)| (encoder.encode_question("good", context, 12).unwrap(), answer, context))
+            .into();
+        let batch = PackedBatch::from_rows(&rows.iter().map(|(row, ..)| &row.encoded).collect::<Vec<_>>());
+        let spans: Vec<Span> = rows.iter().map(|(row, answer, _)| row.span_of(answer.clone())).collect();
+        let mut trainer = Trainer::new(&model, TrainConfig { lr: 3e-3, total_steps: 150, ..TrainConfig::default() });
+        let losses: Vec<f32> = (0..150).map(|_| trainer.step_spans(&mut model, &batch, &spans).unwrap().loss).collect();
+        assert!(losses[149] < losses[0] / 5.0, "from {} to {}", losses[0], losses[149]);
+        let candidates: Vec<_> = rows.iter().map(|(row, ..)| row.context.clone()).collect();
+        let answers = model.answers(&batch, &candidates, 4, 1).unwrap();
+        for ((row, answer, context), found) in rows.iter().zip(&answers) {
+            assert_eq!(row.text_of(context, found.unwrap()), &context[answer.clone()]);
+        }
+        let saved = folder.path().join("saved");
+        model.save(&saved, &encoder).unwrap();
+        let again = SpanExtractor::load(&saved, 9).unwrap();
+        assert_eq!(again.logits(&batch, 1).unwrap(), model.logits(&batch, 1).unwrap());
+    }
 }
 
 #[test]

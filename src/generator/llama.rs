@@ -1,34 +1,45 @@
 //! A GGUF language model through llama.cpp. Only this module and its children know llama-cpp-2.
 
 mod gguf;
+mod guard;
 mod memory;
+mod probe;
 mod readers;
 mod requantise;
 mod tokenise;
+mod weights;
 mod workers;
 
+#[cfg(test)]
+mod chain_tests;
 #[cfg(test)]
 mod tests;
 
 use super::chat_template::ChatTemplate;
+use super::form::Vocabulary;
 use super::prefix::PrefixTree;
 use super::sampler;
 use super::scheduler::{Job, Limits};
-use super::{Completion, CompletionRequest, Generate, GenerateError, Score, ScoreRequest, Sink};
+use super::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
+use gguf::Header;
 use lacuna_ggml_kernels::Unavailable;
+use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
-use readers::{Judging, Writing};
-pub use requantise::requantise;
+use memory::Footprint;
+pub use probe::{Settings, Wishes};
+use readers::{Judging, Reading, Writing};
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};
 use workers::{Counters, Reader, Work};
 
 /// The most tokens in one `llama_decode`, logical and physical.
@@ -37,6 +48,17 @@ const N_BATCH: usize = 512;
 const LEAST_SAVED: usize = 32;
 /// Slots and holders together must stay within llama.cpp's 256 sequences.
 const MOST_SLOTS: usize = 128;
+
+/// The numbers in a KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum KvFormat {
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers with a scale for every 32: half the memory.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
 
 /// How to load and run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +69,8 @@ pub struct LlamaConfig {
     pub threads: usize,
     /// Layers to put on a GPU; above 0 there is one worker. Needs a build with `cuda`, `metal` or `vulkan`.
     pub gpu_layers: u32,
-    /// Requests that a worker decodes together, 1 to 128; 16 to 32 are fastest on a CPU.
-    pub slots: usize,
+    /// Width, format and layout of the KV cache; [`Llama::tune`] chooses them by measurement.
+    pub settings: Settings,
     /// The most tokens of one request, prompt and new ones together; 0 takes the model's training context.
     pub n_ctx: usize,
     /// Whose products and attention run on the CPU.
@@ -66,9 +88,16 @@ pub enum Kernels {
 }
 
 impl LlamaConfig {
-    /// All cores, no GPU, 32 slots, the training context.
+    /// All cores, no GPU, 32 slots with one KV cache in F16, the training context.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        LlamaConfig { path: path.into(), threads: 0, gpu_layers: 0, slots: 32, n_ctx: 0, kernels: Kernels::Auto }
+        LlamaConfig {
+            path: path.into(),
+            threads: 0,
+            gpu_layers: 0,
+            settings: Settings { slots: 32, kv: KvFormat::F16, unified: true },
+            n_ctx: 0,
+            kernels: Kernels::Auto,
+        }
     }
 }
 
@@ -101,6 +130,8 @@ pub struct Stats {
     pub prefilled_tokens: u64,
     /// New tokens that were decoded.
     pub decoded_tokens: u64,
+    /// Batches that were decoded, by all workers.
+    pub steps: u64,
     /// Wall-clock time spent in `complete` and `score`.
     pub seconds: f64,
 }
@@ -112,7 +143,10 @@ pub struct Llama {
     template: ChatTemplate,
     config: LlamaConfig,
     description: Description,
+    footprint: Footprint,
     counters: Counters,
+    /// Made when the first form is asked for.
+    vocabulary: OnceLock<Vocabulary>,
     /// Attention in F32 throughout, several times slower: for tests that compare.
     exact_attention: bool,
 }
@@ -122,8 +156,11 @@ impl Llama {
     pub fn load(config: LlamaConfig) -> Result<Self, GenerateError> {
         let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
         let backend = backend().map_err(fail)?;
-        check_config(&config, backend).map_err(fail)?;
-        gguf::check_file(&config.path).map_err(fail)?;
+        check_settings(config.settings).map_err(fail)?;
+        check_gpu(&config, backend).map_err(fail)?;
+        let header = Header::read(&config.path).map_err(fail)?;
+        let footprint = Footprint::of(&header, N_BATCH);
+        check_memory(&footprint, &header, &config).map_err(fail)?;
         choose_kernels(&config);
         let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
         let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
@@ -137,7 +174,24 @@ impl Llama {
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
         let config = with_context(config, description.n_ctx_train);
-        Ok(Llama { backend, model, template, config, description, counters: Counters::default(), exact_attention: false })
+        Ok(Llama {
+            backend,
+            model,
+            template,
+            config,
+            description,
+            footprint,
+            counters: Counters::default(),
+            vocabulary: OnceLock::new(),
+            exact_attention: false,
+        })
+    }
+
+    /// Takes other settings from the next call on.
+    pub fn set(&mut self, settings: Settings) -> Result<(), GenerateError> {
+        check_settings(settings).map_err(|reason| GenerateError::Load { path: self.config.path.display().to_string(), reason })?;
+        self.config.settings = settings;
+        Ok(())
     }
 
     /// What was loaded.
@@ -153,6 +207,7 @@ impl Llama {
             prompt_tokens: read(&self.counters.prompt_tokens),
             prefilled_tokens: read(&self.counters.prefilled),
             decoded_tokens: read(&self.counters.decoded),
+            steps: read(&self.counters.steps),
             seconds: read(&self.counters.microseconds) as f64 * 1e-6,
         }
     }
@@ -161,18 +216,26 @@ impl Llama {
     fn run<R: Reader, J: Sync>(
         &self,
         mut jobs: Vec<(Job, J)>,
-        start: impl Fn(&J) -> R + Sync,
+        start: impl Fn(&Job, &J) -> R + Sync,
         sink: Sink<R::Answer>,
     ) -> Result<(), GenerateError> {
         if jobs.is_empty() {
             return Ok(());
         }
         let begun = Instant::now();
-        jobs.sort_by(|a, b| a.0.input_ids.cmp(&b.0.input_ids));
+        // By what may be shared first: that is what the tree is made of.
+        jobs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()).then_with(|| a.input_ids.cmp(&b.input_ids)));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree)?;
-        let work = Work { jobs: &jobs, tree: &tree, limits, start: |job| start(&details[job]), counters: &self.counters };
+        let work = Work {
+            jobs: &jobs,
+            tree: &tree,
+            limits,
+            n_vocab: self.model.n_vocab().max(0) as usize,
+            start: |job: usize| start(&jobs[job], &details[job]),
+            counters: &self.counters,
+        };
         let outcome = workers::run(contexts, &work, sink);
         let prompt_tokens = jobs.iter().map(|job| job.input_ids.len() as u64).sum();
         self.counters.requests.fetch_add(jobs.len() as u64, Ordering::Relaxed);
@@ -186,9 +249,15 @@ impl Llama {
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
         let workers = if self.config.gpu_layers > 0 { 1 } else { self.config.threads.min(jobs.len()) };
         let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
-        let slots = self.config.slots.min(jobs.len());
-        let n_cells = self.affordable_cells(cells_wanted(jobs, tree, slots), jobs, workers)?;
-        let limits = Limits { slots, holders: slots, n_batch: N_BATCH, n_cells };
+        let unified = self.config.settings.unified;
+        let slots = self.config.settings.slots.min(jobs.len());
+        let holders = if unified { slots } else { slots.div_ceil(4) };
+        // Caches of their own: each has the cells for one request.
+        let caches = if unified { 1 } else { slots + holders };
+        let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
+        let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
+        let limits = Limits { slots, holders, n_batch: N_BATCH, n_cells, unified };
+        guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
             self.model.new_context(self.backend, params.clone()).map_err(|_| {
@@ -200,40 +269,29 @@ impl Llama {
 
     fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
         let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(limits.n_cells as u32))
+            .with_n_ctx(NonZeroU32::new((limits.n_cells * if limits.unified { 1 } else { limits.slots + limits.holders }) as u32))
             .with_n_batch(limits.n_batch as u32)
             .with_n_ubatch(limits.n_batch as u32)
             .with_n_seq_max((limits.slots + limits.holders) as u32)
-            .with_kv_unified(true)
+            .with_kv_unified(limits.unified)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
             .with_no_perf(true);
         if !self.exact_attention {
-            return params;
+            return match self.config.settings.kv {
+                KvFormat::F16 => params,
+                KvFormat::Q8_0 => params.with_type_k(KvCacheType::Q8_0).with_type_v(KvCacheType::Q8_0),
+            };
         }
         // Flash attention would round keys and values to F16 again.
         params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
     }
 
-    /// Cells of each worker's KV cache, a multiple of 256: what is wanted, less if memory is short; an error if not even the
-    /// longest request would fit.
-    fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize) -> Result<usize, GenerateError> {
-        let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1).next_multiple_of(256);
-        let wanted = wanted.next_multiple_of(256).max(longest);
-        let per_cell = memory::bytes_per_cell(&self.model, &self.description.architecture).max(1);
-        // Logits and activations of one batch; the rest of the system keeps a tenth.
-        let scratch = (N_BATCH * self.model.n_vocab().max(0) as usize * 4) as u64;
-        let Some(available) = memory::available() else { return Ok(wanted) };
-        let each = (available / 10 * 9 / workers as u64).saturating_sub(scratch);
-        let affordable = usize::try_from(each / per_cell / 256 * 256).unwrap_or(usize::MAX);
-        if affordable < longest {
-            let (need, have) = (((per_cell * longest as u64 + scratch) * workers as u64) >> 20, available >> 20);
-            return Err(GenerateError::Decode(format!(
-                "the KV caches of {workers} workers need {need} MiB for requests of {longest} tokens and {have} MiB are free; \
-                 use fewer threads, shorter prompts or a smaller model"
-            )));
-        }
-        Ok(wanted.min(affordable))
+    /// Cells of each worker's KV cache; an error if not even the longest request would fit.
+    fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
+        let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
+        let free = memory::available().unwrap_or(u64::MAX);
+        self.footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
     }
 
     /// Refuses a request that is longer than the context.
@@ -258,28 +316,52 @@ impl Llama {
         if request.stop.iter().any(String::is_empty) {
             return Err(refuse("a stop string is empty; it would end every text at once".into()));
         }
-        let input_ids = tokenise::input_ids(&self.model.vocab(), &self.template, &request.prompt)?;
         let max_tokens = request.max_tokens as usize;
+        request.form.iter().try_for_each(|form| form.check(max_tokens)).map_err(refuse)?;
+        let input_ids = tokenise::input_ids(&self.model.vocab(), &self.template, &request.prompt)?;
         self.check_length(request.id, input_ids.len(), max_tokens)?;
-        Ok(Job { input_ids, max_tokens })
+        Ok(Job::new(input_ids, max_tokens))
     }
 }
 
 impl Generate for Llama {
+    fn record(&self) -> serde_json::Value {
+        let LlamaConfig { threads, gpu_layers, settings, n_ctx, kernels, .. } = &self.config;
+        let Description { path, quantisation, .. } = &self.description;
+        serde_json::json!({
+            "weights": path, "format": quantisation, "threads": threads, "gpu_layers": gpu_layers, "n_ctx": n_ctx, "settings": settings,
+            "kernels": running_kernels(), "machine": probe::machine(*kernels),
+        })
+    }
+
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
         let jobs = requests.iter().map(|request| Ok((self.completion_job(request)?, request)));
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
-        self.run(jobs, |request| Writing::new(&self.model, request), sink)
+        let any_form = requests.iter().any(|request| request.form.is_some());
+        let vocabulary = any_form.then(|| self.vocabulary.get_or_init(|| tokenise::vocabulary(&self.model.vocab())));
+        self.run(jobs, |job, request| Writing::new(&self.model, request, &job.input_ids, vocabulary), sink)
     }
 
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
         let jobs = requests.iter().map(|request| {
             let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
             self.check_length(request.id, input_ids.len(), 0)?;
-            Ok((Job { input_ids, max_tokens: 0 }, Judging { id: request.id, words }))
+            Ok((Job::new(input_ids, 0), Judging { id: request.id, words }))
         });
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
-        self.run(jobs, Judging::clone, sink)
+        self.run(jobs, |_, judging| judging.clone(), sink)
+    }
+
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| {
+            let (prompt, text) = tokenise::given_text(&self.model.vocab(), &self.template, request)?;
+            self.check_length(request.id, prompt.len(), text.len())?;
+            // Nothing follows the text's last token: it needs no cell.
+            let input_ids = [&prompt[..], &text[..text.len() - 1]].concat();
+            Ok((Job { input_ids, logits_from: prompt.len() - 1, max_tokens: 0 }, (request.id, text)))
+        });
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, |_, (id, text)| Reading::new(*id, text), sink)
     }
 }
 
@@ -306,10 +388,22 @@ fn choose_kernels(config: &LlamaConfig) {
     lacuna_ggml_kernels::set_enabled(wanted);
 }
 
-fn check_config(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {
-    if !(1..=MOST_SLOTS).contains(&config.slots) {
-        return Err(format!("slots is {}; it must be from 1 to {MOST_SLOTS}", config.slots));
+/// Whose kernels compute: the name of ours for this processor, or ggml's.
+fn running_kernels() -> &'static str {
+    match lacuna_ggml_kernels::install() {
+        Ok(isa) if lacuna_ggml_kernels::is_enabled() => isa.name(),
+        _ => "ggml",
     }
+}
+
+fn check_settings(settings: Settings) -> Result<(), String> {
+    if !(1..=MOST_SLOTS).contains(&settings.slots) {
+        return Err(format!("slots is {}; it must be from 1 to {MOST_SLOTS}", settings.slots));
+    }
+    Ok(())
+}
+
+fn check_gpu(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {
     if config.gpu_layers > 0 && !backend.supports_gpu_offload() {
         return Err(
             "gpu_layers is above 0 and no GPU can be used; build with the feature `cuda`, `metal` or `vulkan`, or set it to 0".into()
@@ -318,10 +412,28 @@ fn check_config(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), Stri
     Ok(())
 }
 
+/// The weights, and the smallest contexts, fit the memory of the device that they go to.
+fn check_memory(footprint: &Footprint, header: &Header, config: &LlamaConfig) -> Result<(), String> {
+    if config.gpu_layers == 0 {
+        let workers = if config.threads == 0 { cores() } else { config.threads };
+        return memory::available().map_or(Ok(()), |free| footprint.check_load(free, workers));
+    }
+    let architecture = header.text("general.architecture").unwrap_or_default();
+    let n_layers = header.integer(&format!("{architecture}.block_count")).unwrap_or(u64::MAX - 1);
+    let gpus = llama_cpp_2::list_llama_ggml_backend_devices();
+    let free: u64 = gpus.iter().filter(|device| device.device_type == LlamaBackendDeviceType::Gpu).map(|gpu| gpu.memory_free as u64).sum();
+    // A device that shares the system's memory does not always say.
+    if free == 0 { Ok(()) } else { footprint.check_gpu(free, config.gpu_layers, n_layers) }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Fills in what 0 stands for.
 fn with_context(mut config: LlamaConfig, n_ctx_train: usize) -> LlamaConfig {
     if config.threads == 0 {
-        config.threads = std::thread::available_parallelism().map_or(1, usize::from);
+        config.threads = cores();
     }
     if config.n_ctx == 0 {
         config.n_ctx = n_ctx_train;

@@ -28,9 +28,9 @@ pub struct PrefixTree {
 }
 
 impl PrefixTree {
-    /// Finds what neighbours share. `sorted` is in lexicographic order; a node has at least two prompts below it and saves at
-    /// least `saved` tokens over prefilling its own tokens in each. The last token of a prompt is never shared: its logits belong
-    /// to one request.
+    /// Finds what neighbours share. `sorted` has, in lexicographic order, the tokens of every prompt that may be shared: not the
+    /// last, nor any other whose logits belong to one request. A node has at least two prompts below it and saves at least `saved`
+    /// tokens over prefilling its own tokens in each.
     pub fn new<P: AsRef<[Token]>>(sorted: &[P], saved: usize) -> Self {
         let mut tree = PrefixTree { nodes: Vec::new(), leaf: Vec::with_capacity(sorted.len()) };
         let mut intervals = shared_intervals(sorted).into_iter().peekable();
@@ -84,10 +84,9 @@ fn shared_intervals<P: AsRef<[Token]>>(sorted: &[P]) -> Vec<Interval> {
     intervals
 }
 
-/// How many tokens two prompts share, at most all but the last of either.
+/// How many tokens two prompts share.
 fn common_prefix(a: &[Token], b: &[Token]) -> usize {
-    let longest = a.len().min(b.len()).saturating_sub(1);
-    a[..longest].iter().zip(&b[..longest]).take_while(|(x, y)| x == y).count()
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
 
 #[cfg(test)]
@@ -97,7 +96,7 @@ mod tests {
 
     #[test]
     fn two_groups_below_one_instruction() {
-        let prompts = [vec![1, 2, 3, 4, 9], vec![1, 2, 3, 4, 9], vec![1, 2, 7, 7, 8], vec![1, 2, 7, 7, 9], vec![5, 5]];
+        let prompts = [vec![1, 2, 3, 4], vec![1, 2, 3, 4], vec![1, 2, 7, 7], vec![1, 2, 7, 7], vec![5]];
         let tree = PrefixTree::new(&prompts, 2);
         let root = Node { parent: None, start: 0, end: 2 };
         let left = Node { parent: Some(0), start: 2, end: 4 };
@@ -108,7 +107,7 @@ mod tests {
 
     #[test]
     fn short_overlaps_are_not_worth_a_node() {
-        let prompts = [vec![1, 2, 3, 4, 9], vec![1, 2, 3, 5, 9], vec![1, 4, 4, 4, 4]];
+        let prompts = [vec![1, 2, 3, 4], vec![1, 2, 3, 5], vec![1, 4, 4, 4]];
         let root = Node { parent: None, start: 0, end: 1 };
         let tree = PrefixTree::new(&prompts, 2);
         assert_eq!(tree.nodes, vec![root, Node { parent: Some(0), start: 1, end: 3 }]);
@@ -133,7 +132,7 @@ mod tests {
                 for node in tree.path(i) {
                     let Node { start, end, .. } = tree.nodes[node];
                     prop_assert_eq!(start, at);
-                    prop_assert!(end > start && end < prompt.len());
+                    prop_assert!(end > start && end <= prompt.len());
                     let first = *first_below[node].get_or_insert(i);
                     prop_assert_eq!(&prompts[first][..end], &prompt[..end]);
                     below[node] += 1;
@@ -146,9 +145,9 @@ mod tests {
         }
 
         #[test]
-        fn equal_neighbours_share_all_but_the_last_token(prompt in prop::collection::vec(0..9i32, 2..20), copies in 2..9usize) {
+        fn equal_neighbours_share_everything(prompt in prop::collection::vec(0..9i32, 2..20), copies in 2..9usize) {
             let tree = PrefixTree::new(&vec![prompt.clone(); copies], 1);
-            prop_assert_eq!(tree.nodes, vec![Node { parent: None, start: 0, end: prompt.len() - 1 }]);
+            prop_assert_eq!(tree.nodes, vec![Node { parent: None, start: 0, end: prompt.len() }]);
         }
     }
 }

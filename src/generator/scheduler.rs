@@ -20,6 +20,8 @@ pub struct Limits {
     pub n_batch: usize,
     /// Cells of the KV cache; a token takes one, however many sequences share it.
     pub n_cells: usize,
+    /// Whether all sequences share these cells; otherwise each has as many of its own.
+    pub unified: bool,
 }
 
 /// One request as the scheduler sees it.
@@ -27,20 +29,28 @@ pub struct Limits {
 pub struct Job {
     /// The prompt, not empty.
     pub input_ids: Vec<Token>,
+    /// The logits are wanted from this token of the prompt on; the last one's if only the next token is of interest.
+    pub logits_from: usize,
     /// At most this many new tokens; 0 only reads the logits after the prompt.
     pub max_tokens: usize,
 }
 
 impl Job {
+    /// A job that reads the logits after its last token only.
+    pub fn new(input_ids: Vec<Token>, max_tokens: usize) -> Self {
+        Job { logits_from: input_ids.len().saturating_sub(1), input_ids, max_tokens }
+    }
+
     /// Cells that it takes when nothing is shared.
     pub fn n_cells(&self) -> usize {
         self.input_ids.len() + self.max_tokens
     }
 }
 
+/// What may be shared: the tokens before those whose logits belong to this job.
 impl AsRef<[Token]> for Job {
     fn as_ref(&self) -> &[Token] {
-        &self.input_ids
+        &self.input_ids[..self.logits_from]
     }
 }
 
@@ -72,8 +82,8 @@ pub struct Output {
     pub slot: SeqId,
 }
 
-/// What to do next: the edits in order, then the batch. Every output must be answered with [`Scheduler::extend`] or
-/// [`Scheduler::finish`] before the next step.
+/// What to do next: the edits in order, then the batch. The last output of a prompt, and every one after it, must be answered with
+/// [`Scheduler::extend`] or [`Scheduler::finish`] before the next step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     pub edits: Vec<CacheEdit>,
@@ -163,7 +173,7 @@ impl<'a> Scheduler<'a> {
         self.release_idle(&path);
         let missing: usize = path.iter().filter(|&&node| self.holders[node].is_none()).map(|&node| self.tree.nodes[node].n_tokens()).sum();
         let shared = path.last().map_or(0, |&node| self.tree.nodes[node].end);
-        if self.used_cells + missing + self.jobs[job].n_cells() - shared > self.limits.n_cells {
+        if self.limits.unified && self.used_cells + missing + self.jobs[job].n_cells() - shared > self.limits.n_cells {
             return None;
         }
         let base = self.hold(&path, job);
@@ -286,31 +296,31 @@ impl<'a> Scheduler<'a> {
         for &node in &self.resident {
             if let Some(holder) = &mut self.holders[node] {
                 let prompt = &self.jobs[holder.job].input_ids;
-                prefill(&mut holder.fill, prompt, holder.seq, false, self.limits.n_batch, step);
+                prefill(&mut holder.fill, prompt, holder.seq, usize::MAX, self.limits.n_batch, step);
             }
         }
     }
 
     fn prefill_slots(&mut self, step: &mut Step) {
         for (seq, slot) in self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, slot.as_mut()?))) {
-            let prompt = &self.jobs[slot.job].input_ids;
-            if prefill(&mut slot.fill, prompt, seq, true, self.limits.n_batch, step) {
-                step.outputs.push(Output { row: step.batch.len() - 1, slot: seq });
-            }
+            let job = &self.jobs[slot.job];
+            let first = step.batch.len();
+            prefill(&mut slot.fill, &job.input_ids, seq, job.logits_from, self.limits.n_batch, step);
+            let rows = first..step.batch.len();
+            step.outputs.extend(rows.filter(|&row| step.batch[row].logits).map(|row| Output { row, slot: seq }));
         }
     }
 }
 
-/// Puts as much of the prompt into the batch as it has room for; true when that was the prompt's last token.
-fn prefill(fill: &mut Fill, prompt: &[Token], seq: SeqId, logits_at_end: bool, n_batch: usize, step: &mut Step) -> bool {
+/// Puts as much of the prompt into the batch as it has room for; logits are wanted from a position on.
+fn prefill(fill: &mut Fill, prompt: &[Token], seq: SeqId, logits_from: usize, n_batch: usize, step: &mut Step) {
     if fill.from.is_some() || fill.at >= fill.goal {
-        return false;
+        return;
     }
     let end = fill.goal.min(fill.at + n_batch - step.batch.len());
     let tokens = (fill.at..end).zip(&prompt[fill.at..end]);
-    step.batch.extend(tokens.map(|(pos, &token)| Input { token, pos, seq, logits: logits_at_end && pos + 1 == fill.goal }));
+    step.batch.extend(tokens.map(|(pos, &token)| Input { token, pos, seq, logits: pos >= logits_from }));
     fill.at = end;
-    end == fill.goal
 }
 
 #[cfg(test)]
@@ -359,7 +369,8 @@ mod tests {
                 assert!(input.seq < self.limits.slots + self.limits.holders);
                 assert_eq!(input.pos, self.sequence(input.seq).len(), "sequence {} must go on without a hole", input.seq);
                 self.cells.push(Cell { token: input.token, pos: input.pos, seqs: [input.seq].into() });
-                assert!(self.cells.len() <= self.limits.n_cells, "more cells than there are");
+                let used = if self.limits.unified { self.cells.len() } else { self.sequence(input.seq).len() };
+                assert!(used <= self.limits.n_cells, "more cells than there are");
             }
         }
     }
@@ -375,7 +386,7 @@ mod tests {
         let mut scheduler = Scheduler::new(limits, jobs, &tree);
         let mut cache = FakeCache { cells: Vec::new(), limits };
         let mut written: Vec<Vec<Token>> = vec![Vec::new(); jobs.len()];
-        let mut finished = vec![0; jobs.len()];
+        let (mut finished, mut read) = (vec![0; jobs.len()], vec![0; jobs.len()]);
         let mut waiting = (0..jobs.len()).peekable();
         let (mut prefilled, mut steps) = (0, 0);
         loop {
@@ -389,6 +400,12 @@ mod tests {
                 let job = scheduler.job_in(output.slot).expect("outputs are of slots in use");
                 assert!(step.batch[output.row].logits && step.batch[output.row].seq == output.slot);
                 let sequence = cache.sequence(output.slot);
+                let input = step.batch[output.row];
+                assert!(input.pos >= jobs[job].logits_from);
+                read[job] += 1;
+                if input.pos + 1 < jobs[job].input_ids.len() {
+                    continue;
+                }
                 assert_eq!(sequence, [jobs[job].input_ids.clone(), written[job].clone()].concat());
                 if written[job].len() == lengths[job].min(jobs[job].max_tokens) {
                     finished[job] += 1;
@@ -402,30 +419,33 @@ mod tests {
         }
         assert_eq!(waiting.next(), None, "a job was left over");
         assert!(finished.iter().all(|&times| times == 1), "every job finishes once: {finished:?}");
+        for (job, read) in read.into_iter().enumerate() {
+            assert_eq!(read, jobs[job].input_ids.len() - jobs[job].logits_from + written[job].len(), "every logit is read once");
+        }
         (prefilled, steps)
     }
 
     #[test]
     fn a_shared_prefix_is_prefilled_once() {
-        let jobs = vec![Job { input_ids: vec![1, 2, 3, 4, 5, 6], max_tokens: 3 }; 10];
-        let limits = Limits { slots: 4, holders: 2, n_batch: 8, n_cells: 5 + 4 * 4 };
+        let jobs = vec![Job::new(vec![1, 2, 3, 4, 5, 6], 3); 10];
+        let limits = Limits { slots: 4, holders: 2, n_batch: 8, n_cells: 5 + 4 * 4, unified: true };
         assert_eq!(run(limits, &jobs, &[3; 10]).0, 5 + 10);
     }
 
     #[test]
     fn a_finished_slot_is_refilled_before_the_next_step() {
-        let jobs = vec![Job { input_ids: vec![7], max_tokens: 4 }; 6];
-        let limits = Limits { slots: 2, holders: 0, n_batch: 2, n_cells: 64 };
+        let jobs = vec![Job::new(vec![7], 4); 6];
+        let limits = Limits { slots: 2, holders: 0, n_batch: 2, n_cells: 64, unified: true };
         // The first job takes five steps; meanwhile the other slot serves five jobs of one step each.
         assert_eq!(run(limits, &jobs, &[4, 0, 0, 0, 0, 0]).1, 5);
     }
 
     #[test]
     fn a_job_waits_until_there_are_cells() {
-        let job = |token| Job { input_ids: vec![token; 5], max_tokens: 3 };
+        let job = |token| Job::new(vec![token; 5], 3);
         let jobs = [job(1), job(2)];
         let tree = PrefixTree::new(&jobs, 2);
-        let mut scheduler = Scheduler::new(Limits { slots: 2, holders: 1, n_batch: 8, n_cells: 15 }, &jobs, &tree);
+        let mut scheduler = Scheduler::new(Limits { slots: 2, holders: 1, n_batch: 8, n_cells: 15, unified: true }, &jobs, &tree);
         assert_eq!(scheduler.admit(0), Some(0));
         assert_eq!(scheduler.admit(1), None);
         scheduler.finish(0);
@@ -435,14 +455,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_request_is_lost_and_every_sequence_is_its_prompt_and_its_tokens(
-            mut prompts in prop::collection::vec((prop::collection::vec(0..2i32, 1..14), 0..6usize, 0..6usize), 0..30),
-            slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize,
+            mut prompts in prop::collection::vec((prop::collection::vec(0..2i32, 1..14), 0..6usize, 0..6usize, 0..14usize), 0..30),
+            slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize, unified: bool,
         ) {
-            prompts.sort();
-            let jobs: Vec<Job> = prompts.iter().map(|(ids, max, _)| Job { input_ids: ids.clone(), max_tokens: *max }).collect();
-            let lengths: Vec<usize> = prompts.iter().map(|&(_, _, length)| length).collect();
+            prompts.sort_by(|a, b| a.0[..a.0.len().saturating_sub(1).min(a.3)].cmp(&b.0[..b.0.len().saturating_sub(1).min(b.3)]));
+            let job = |(ids, max, _, from): &(Vec<Token>, usize, usize, usize)| {
+                Job { logits_from: *from.min(&(ids.len() - 1)), ..Job::new(ids.clone(), *max) }
+            };
+            let jobs: Vec<Job> = prompts.iter().map(job).collect();
+            let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.2).collect();
             let largest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
-            let limits = Limits { slots, holders, n_batch: slots + extra_batch, n_cells: largest + extra_cells };
+            let limits = Limits { slots, holders, n_batch: slots + extra_batch, n_cells: largest + extra_cells, unified };
             let (prefilled, _) = run(limits, &jobs, &lengths);
             prop_assert!(prefilled <= jobs.iter().map(|job| job.input_ids.len()).sum());
         }
@@ -452,9 +475,9 @@ mod tests {
             order in Just((0..20usize).collect::<Vec<_>>()).prop_shuffle(), holders in 0..4usize,
         ) {
             // After stealing, a worker may meet a prefix again that it has forgotten.
-            let jobs: Vec<Job> = (0..20).map(|i| Job { input_ids: vec![i / 5, i / 5, i % 5, 9], max_tokens: 2 }).collect();
+            let jobs: Vec<Job> = (0..20).map(|i| Job::new(vec![i / 5, i / 5, i % 5, 9], 2)).collect();
             let tree = PrefixTree::new(&jobs, 2);
-            let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20 };
+            let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20, unified: true };
             let mut scheduler = Scheduler::new(limits, &jobs, &tree);
             let mut cache = FakeCache { cells: Vec::new(), limits };
             let mut order = order.into_iter().peekable();

@@ -1,6 +1,6 @@
 //! A generator that answers by script: the loop is tested with it, without a model.
 
-use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Score, ScoreRequest, Sink};
+use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -67,6 +67,20 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Gene
     fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
         self.answer(requests, |script, request| Score { id: request.id, log_probs: (script.score)(request) }, sink)
     }
+
+    fn record(&self) -> serde_json::Value {
+        serde_json::json!({"generator": "a script"})
+    }
+
+    /// The script's score of the text's words, one by one.
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
+        let reply = |script: &Self, request: &LikelihoodRequest| {
+            let words = request.text.split_whitespace().map(str::to_string).collect();
+            let question = ScoreRequest { id: request.id, prompt: request.prompt.clone(), words };
+            Likelihood { id: request.id, log_probs: (script.score)(&question) }
+        };
+        self.answer(requests, reply, sink)
+    }
 }
 
 #[cfg(test)]
@@ -76,8 +90,15 @@ mod tests {
 
     fn requests(n: u64) -> Vec<CompletionRequest> {
         let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };
-        let request =
-            |id| CompletionRequest { id, prompt: prompt(id), sampling: Sampling::default(), seed: id, max_tokens: 9, stop: vec![] };
+        let request = |id| CompletionRequest {
+            id,
+            prompt: prompt(id),
+            sampling: Sampling::default(),
+            seed: id,
+            max_tokens: 9,
+            stop: vec![],
+            form: None,
+        };
         (0..n).map(request).collect()
     }
 

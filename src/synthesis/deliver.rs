@@ -218,10 +218,7 @@ impl Synthesis<'_> {
     fn dataset_row(&self, row: &SyntheticRow) -> Value {
         let names = self.inputs.task.label_names();
         let written = &row.written;
-        let rationales: Vec<&str> = match row.round {
-            0 => written.rationales.iter().map(|&i| self.rationales[written.label][i].as_str()).collect(),
-            _ => vec![],
-        };
+        let rationales: Vec<&str> = written.rationales.iter().map(|&i| self.rationales[written.label][i].as_str()).collect();
         let by_label = |values: &[f32]| names.iter().cloned().zip(values.iter().map(|&x| json!(x))).collect::<serde_json::Map<_, _>>();
         let mut line = json!({"text": row.text});
         if let Some(text_pair) = &row.text_pair {

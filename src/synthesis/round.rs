@@ -25,6 +25,12 @@ pub struct Misclassified {
     pub predicted: usize,
 }
 
+impl Misclassified {
+    pub fn input(&self) -> Input<'_> {
+        Input { text: &self.text, text_pair: self.text_pair.as_deref() }
+    }
+}
+
 /// Epochs without a better score on *select* before a fit stops.
 const EPOCH_PATIENCE: usize = 2;
 

@@ -116,17 +116,23 @@ impl<'a> Synthesis<'a> {
 
     /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels.
     pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
-        let (task, prompts) = (self.inputs.task, self.inputs.prompts);
+        let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
+        let rationales = self.rationales.clone();
         let mut errors = self.parents(round - 1)?;
-        errors.shuffle(&mut seed::rng(self.inputs.seed, "order of errors", round as u64));
+        errors.shuffle(&mut seed::rng(root, "order of errors", round as u64));
+        let wanted = task.extrapolate.rows.unwrap_or(errors.len() * task.extrapolate.rows_per_error);
+        let errors = if task.extrapolate.rows.is_some() { in_turns(errors) } else { errors };
+        let journal_root = seed::derive(root, "extrapolation", round as u64);
         let plan = |id: u64| {
-            let Misclassified { line, ref text, ref text_pair, label, predicted } = errors[id as usize % errors.len()];
-            let input = Input { text, text_pair: text_pair.as_deref() };
-            let prompt = prompts.extrapolate(label, input, predicted).map_err(prompt_error)?;
-            let (template, parent) = (&task.prompts.extrapolate, Some(line));
-            Ok(Planned { name: "extrapolate", template, prompt, label, parent, context: None, rationales: vec![] })
+            let error = &errors[id as usize % errors.len()];
+            let (label, of_label) = (error.label, rationales.get(error.label).map_or(0, Vec::len));
+            let drawn = draw_rationales(of_label, task.extrapolate.rationales_per_example, journal_root, id);
+            let reasons: Vec<&str> = drawn.iter().map(|&i| rationales[label][i].as_str()).collect();
+            let prompt = prompts.extrapolate(label, error.input(), error.predicted, &reasons).map_err(prompt_error)?;
+            let (template, parent) = (&task.prompts.extrapolate, Some(error.line));
+            Ok(Planned { name: "extrapolate", template, prompt, label, parent, context: None, rationales: drawn })
         };
-        self.write_round(round, task.extrapolate.rows.unwrap_or(errors.len() * task.extrapolate.rows_per_error), &plan)
+        self.write_round(round, wanted, &plan)
     }
 
     /// Writes until `wanted` rows of `round` are accepted, and keeps them.
@@ -243,6 +249,16 @@ fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     drawn
 }
 
+/// The errors in an order, to be gone through again and again, in which the labels that have any take turns.
+///
+/// A model that leans to a label errs on the others; rows in proportion to its errors would make the next one lean the other way.
+fn in_turns(errors: Vec<Misclassified>) -> Vec<Misclassified> {
+    let mut by_label: BTreeMap<usize, Vec<Misclassified>> = BTreeMap::new();
+    errors.into_iter().for_each(|error| by_label.entry(error.label).or_default().push(error));
+    let turns = by_label.values().map(Vec::len).max().unwrap_or(0);
+    (0..turns).flat_map(|turn| by_label.values().map(move |errors| errors[turn % errors.len()].clone())).collect()
+}
+
 /// A reason for a label, and the request that wrote it.
 struct Rationale {
     id: u64,
@@ -293,4 +309,22 @@ fn verify_row(verifier: &mut Verifier, row: &Written, known: &Known) -> Result<S
     };
     let target = TrainRow::hard(text.as_str().into(), row.label, known.labels).target;
     Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), log_probs: Vec::new(), target })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_with_errors_take_turns() {
+        let error = |line, label| Misclassified { line, text: String::new(), text_pair: None, label, predicted: 9 };
+        let order = |errors: &[(usize, usize)]| {
+            let errors = errors.iter().map(|&(line, label)| error(line, label)).collect();
+            in_turns(errors).iter().map(|e| (e.line, e.label)).collect::<Vec<_>>()
+        };
+        let expected = [(2, 0), (1, 2), (2, 0), (3, 2), (2, 0), (4, 2)];
+        assert_eq!(order(&[(1, 2), (2, 0), (3, 2), (4, 2)]), expected);
+        assert_eq!(order(&[(5, 1), (6, 1)]), [(5, 1), (6, 1)]);
+        assert!(order(&[]).is_empty());
+    }
 }

@@ -84,6 +84,7 @@ rows = 24
 
 [extrapolate]
 rows = 8
+rationales_per_example = 1
 max_rounds = 2
 patience = 2
 
@@ -100,7 +101,7 @@ user = "Why {{ label }}?"
 user = "Write {{ label }}{% for r in rationales %} {{ r }}{% endfor %}"
 
 [prompts.extrapolate]
-user = "Like {{ text }}, {{ label }}"
+user = "Like {{ text }}, {{ label }}{% for r in rationales %} {{ r }}{% endfor %}"
 
 [[prompts.judge]]
 user = "Which? {{ text }}"

@@ -1,7 +1,8 @@
 //! Decoding and prefill of a whole model, ours alternating with ggml's in one process; medians of steps.
 //!
 //! `LACUNA_TEST_GGUF=model.gguf cargo bench --bench decode -- [widths] [steps]`, for example `-- 1,32,64 24`. ggml runs with its own
-//! repacking and flash attention, with one cache for all sequences and with one for each; the faster counts.
+//! repacking and flash attention, with one cache for all sequences and with one for each; the faster counts. Times are those that the
+//! thread ran (Linux; elsewhere the clock's), so that other programs on the machine disturb less.
 
 use lacuna_ggml_kernels::{install, set_enabled};
 use llama_cpp_2::context::LlamaContext;
@@ -12,6 +13,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use std::num::NonZeroU32;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 /// Tokens of the shared prefix.
@@ -25,14 +27,15 @@ fn main() {
     let widths = arguments.first().map_or("1,2,8,16,32,64", String::as_str);
     let widths: Vec<usize> = widths.split(',').map(|width| width.parse().expect("widths such as 1,32,64")).collect();
     let steps = arguments.get(1).map_or(24, |steps| steps.parse().expect("a number of steps"));
-    println!("kernels: {:?}", install().map(|isa| isa.name()));
+    println!("{path} on {:?}", install().map(|isa| isa.name()));
     let mut backend = LlamaBackend::init().expect("llama.cpp starts");
     backend.void_logs();
     let load = |ours: bool| {
         set_enabled(ours);
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), own_memory());
         let model = LlamaModel::load_from_file(&backend, &path, &LlamaModelParams::default()).expect("the model loads");
-        println!("{path}: {} in {:.2} s", if ours { "ours, loaded" } else { "ggml, loaded" }, begun.elapsed().as_secs_f64());
+        let (seconds, mebibytes) = (begun.elapsed().as_secs_f64(), (own_memory() - before) / 1024.0);
+        println!("{}: loaded in {seconds:.2} s, {mebibytes:.0} MiB beside the mapped file", if ours { "ours" } else { "ggml" });
         model
     };
     let (ours, ggml) = (load(true), load(false));
@@ -74,16 +77,31 @@ impl<'m> Batch<'m> {
             let token = LlamaToken((self.state >> 40) as i32 % 20_000);
             batch.add(token, self.position, &[sequence as i32], true).expect("there is room");
         }
-        let begun = Instant::now();
+        let begun = now();
         self.context.decode(&mut batch).expect("it decodes");
         self.context.synchronize();
-        self.seconds.push(begun.elapsed().as_secs_f64());
+        self.seconds.push(now() - begun);
         self.position += 1;
     }
 
     fn median(&mut self) -> f64 {
         median(&mut self.seconds)
     }
+}
+
+/// KiB of memory that is not a mapped file; 0 where there is no /proc.
+fn own_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0.0)
+}
+
+/// Seconds that this thread has run.
+fn now() -> f64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ran = schedstat.split_whitespace().next().and_then(|nanoseconds| nanoseconds.parse::<f64>().ok());
+    ran.map_or_else(|| START.elapsed().as_secs_f64(), |nanoseconds| nanoseconds * 1e-9)
 }
 
 fn median(seconds: &mut [f64]) -> f64 {
@@ -148,9 +166,9 @@ fn prefill(backend: &LlamaBackend, ours: &LlamaModel, ggml: &LlamaModel) {
         for (i, context) in contexts.iter_mut().enumerate() {
             set_enabled(i == 0);
             context.clear_kv_cache();
-            let begun = Instant::now();
+            let begun = now();
             feed(context, &prompt, 0);
-            seconds[i].push(begun.elapsed().as_secs_f64());
+            seconds[i].push(now() - begun);
         }
     }
     let [ours, ggml] = seconds.map(|mut seconds| median(&mut seconds));
@@ -160,16 +178,14 @@ fn prefill(backend: &LlamaBackend, ours: &LlamaModel, ggml: &LlamaModel) {
 
 /// Two contexts on two threads against one alone, at width 32.
 fn two_cores(backend: &LlamaBackend, ours: &LlamaModel, steps: usize) {
-    let mut alone = Batch::new(backend, ours, true, true, 32, 2 * steps);
-    let mut pair = [(); 2].map(|()| Batch::new(backend, ours, true, true, 32, 2 * steps));
-    let begun = Instant::now();
-    (0..2 * steps).for_each(|_| alone.step());
-    let one = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
+    let batch = || Batch::new(backend, ours, true, true, 32, steps);
+    let (mut alone, mut pair) = (batch(), [batch(), batch()]);
+    (0..steps).for_each(|_| alone.step());
     std::thread::scope(|scope| {
         for batch in &mut pair {
-            scope.spawn(move || (0..2 * steps).for_each(|_| batch.step()));
+            scope.spawn(move || (0..steps).for_each(|_| batch.step()));
         }
     });
-    println!("two cores decode {:.2} times what one does", 2.0 * one / begun.elapsed().as_secs_f64());
+    let rate = |batch: &mut Batch| 1.0 / batch.median();
+    println!("two cores decode {:.2} times what one does", pair.each_mut().map(rate).iter().sum::<f64>() / rate(&mut alone));
 }

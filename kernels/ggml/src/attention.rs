@@ -260,7 +260,11 @@ unsafe fn shared_chunk<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, cells:
 /// Some cells' keys or values as F32, (cells, dim).
 #[inline(always)]
 unsafe fn widen<L: Lanes>(from: &Strided, cells: &[u32], tile: &Tile, dim: usize, to: *mut f32) {
+    const AHEAD: usize = 8;
     for (i, &cell) in cells.iter().enumerate() {
+        if let Some(&later) = cells.get(i + AHEAD) {
+            prefetch(from, later, tile, dim);
+        }
         let halves: *const u16 = from.at([cell as usize, tile.kv_head, tile.stream]);
         for d in (0..dim).step_by(L::LEN) {
             // SAFETY: a cell has `dim` halves, a multiple of the vector's length.
@@ -381,7 +385,10 @@ unsafe fn own_scores<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize
             }
         }
         for (i, some) in cells.chunks(L::LEN).enumerate() {
-            prefetch(a, tile, cells, (i + 1) * L::LEN, L::LEN);
+            for &cell in cells.iter().skip((i + 1) * L::LEN).take(L::LEN) {
+                prefetch(&a.k, cell, tile, a.key_dim);
+                prefetch(&a.v, cell, tile, a.value_dim);
+            }
             widen::<L>(&a.k, some, tile, a.key_dim, work.keys);
             let present = ((1u64 << some.len()) - 1) as u32;
             for h in 0..a.group() {
@@ -397,15 +404,11 @@ unsafe fn own_scores<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize
     }
 }
 
-/// Asks for the keys and values of the cells to come: they lie anywhere in the cache.
+/// Asks for a cell's key or value: cells lie anywhere in the cache.
 #[inline(always)]
-fn prefetch(a: &Attention, tile: &Tile, cells: &[u32], from: usize, n: usize) {
-    for &cell in cells.iter().skip(from).take(n) {
-        for (strided, dim) in [(&a.k, a.key_dim), (&a.v, a.value_dim)] {
-            for line in (0..dim * 2).step_by(64) {
-                lanes::prefetch(strided.at::<u8>([cell as usize, tile.kv_head, tile.stream]).wrapping_add(line));
-            }
-        }
+fn prefetch(from: &Strided, cell: u32, tile: &Tile, dim: usize) {
+    for line in (0..dim * 2).step_by(64) {
+        crate::prefetch::now(from.at::<u8>([cell as usize, tile.kv_head, tile.stream]).wrapping_add(line));
     }
 }
 

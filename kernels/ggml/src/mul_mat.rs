@@ -12,9 +12,8 @@ mod vector;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::packed::{BLOCK, PANEL};
+use vector::Rounded;
 
-/// Bytes of rounded activations for each block of a column: 32 codes, and four numbers about them.
-const ROUNDED: usize = BLOCK + 16;
 /// 1.5 · 2²³: a float this large counts in ones, so an integer added to its bits is added to its value.
 const MAGIC: f32 = 12_582_912.0;
 
@@ -56,8 +55,12 @@ impl Columns {
 
     /// The first number of column `i`.
     fn at(&self, i: usize) -> *mut f32 {
-        assert!(i < self.len(), "column {i} of {}", self.len());
-        let [n0, n1, _] = self.counts;
+        let [n0, n1, n2] = self.counts;
+        assert!(i < n0 * n1 * n2, "column {i} of {}", self.len());
+        if n1 == 1 && n2 == 1 {
+            // The common case, without divisions.
+            return self.base.wrapping_add(i * self.strides[0]).cast();
+        }
         let place = [i % n0, i / n0 % n1, i / n0 / n1];
         let bytes: usize = place.iter().zip(self.strides).map(|(index, stride)| index * stride).sum();
         self.base.wrapping_add(bytes).cast()
@@ -67,24 +70,27 @@ impl Columns {
 /// Columns in groups as even as can be.
 #[derive(Clone, Copy)]
 struct Groups {
-    n: usize,
     count: usize,
+    /// Columns of a group; the first `longer` groups have one more.
+    width: usize,
+    longer: usize,
 }
 
 impl Groups {
-    /// Groups of `n` columns for the registers of `isa`.
+    /// Groups of `n` columns, at least one, for the registers of `isa`.
     fn new(isa: Isa, n: usize) -> Self {
         let most = match isa {
             Isa::Avx512Vnni => 8,
             Isa::AvxVnni => 5,
             Isa::Avx2 => 4,
         };
-        Groups { n, count: n.div_ceil(most) }
+        let count = n.div_ceil(most);
+        Groups { count, width: n / count, longer: n % count }
     }
 
     /// First column of group `g`, and of the next for `g + 1`.
     fn begin(&self, g: usize) -> usize {
-        g * self.n / self.count
+        g * self.width + g.min(self.longer)
     }
 }
 
@@ -95,7 +101,7 @@ pub fn work_len(weights_k: usize, n: usize, threads: usize) -> usize {
 
 /// Rounded activations of all columns, a whole number of cache lines.
 fn rounded_len(k: usize, n: usize) -> usize {
-    (k / BLOCK * ROUNDED * n).next_multiple_of(64)
+    (k / BLOCK * n * size_of::<Rounded>()).next_multiple_of(64)
 }
 
 /// A panel's codes as bytes.
@@ -120,7 +126,7 @@ pub unsafe fn mul_mat(isa: Isa, weights: Weights, x: Columns, y: Columns, part: 
     let rounded = work.wrapping_add(work.align_offset(64));
     let scratch = rounded.wrapping_add(rounded_len(weights.k, n) + ith * scratch_len(weights.k));
     let groups = Groups::new(isa, n);
-    let job = Job { weights, x, y, groups, rounded, scratch };
+    let job = Job { weights, x, y, groups, rounded: rounded.cast(), scratch };
     let panels = weights.rows.div_ceil(PANEL);
     let (round, panel): (Step, Step) = match isa {
         #[cfg(target_arch = "x86_64")]
@@ -148,9 +154,8 @@ struct Job<'a> {
     x: Columns,
     y: Columns,
     groups: Groups,
-    /// Group after group, block after block: `init`, `init of the second half`, `scale`, `sum` for each column, then the codes as
-    /// (step of 4, column, 4).
-    rounded: *mut u8,
+    /// Rounded activations, group after group: (blocks, columns of the group).
+    rounded: *mut Rounded,
     /// A panel's codes as bytes, of this thread alone.
     scratch: *mut u8,
 }
@@ -166,7 +171,7 @@ impl Job<'_> {
     }
 
     /// Rounded activations of group `g`.
-    fn rounded_group(&self, g: usize) -> *mut u8 {
-        self.rounded.wrapping_add(self.groups.begin(g) * self.blocks() * ROUNDED)
+    fn rounded_group(&self, g: usize) -> *mut Rounded {
+        self.rounded.wrapping_add(self.groups.begin(g) * self.blocks())
     }
 }

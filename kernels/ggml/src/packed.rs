@@ -45,7 +45,7 @@ pub enum Scales {
 
 impl Codes {
     /// Bytes of a block's codes.
-    pub const fn len(self) -> usize {
+    pub const fn byte_len(self) -> usize {
         match self {
             Codes::Nibble { more } => PANEL * BLOCK / 2 + more * PANEL * BLOCK / 8,
             Codes::Table => PANEL * BLOCK / 2,
@@ -56,7 +56,7 @@ impl Codes {
 
 impl Scales {
     /// Bytes before a block's codes.
-    pub const fn len(self) -> usize {
+    pub const fn byte_len(self) -> usize {
         match self {
             Scales::Half | Scales::Super | Scales::SuperHalves => PANEL * 2,
             Scales::HalfMin => PANEL * 4,
@@ -108,7 +108,7 @@ impl Format {
 
     /// Bytes of a packed block.
     pub const fn packed_block_len(self) -> usize {
-        self.scales().len() + self.codes().len()
+        self.scales().byte_len() + self.codes().byte_len()
     }
 
     /// Bytes of a head and its blocks.
@@ -152,7 +152,7 @@ impl Format {
             Scales::SuperHalves => head[2 * r..][..2].copy_from_slice(&block[208..]),
         }
         for (sub, packed) in blocks.chunks_exact_mut(self.packed_block_len()).enumerate() {
-            let (scales, codes) = packed.split_at_mut(self.scales().len());
+            let (scales, codes) = packed.split_at_mut(self.scales().byte_len());
             self.pack_scales(block, sub, r, scales);
             self.pack_codes(&self.packed_codes_of(block, sub), r, codes);
         }

@@ -70,7 +70,7 @@ impl Random {
 
     /// Half-precision numbers between 1/8 and 4 in size, of either sign.
     fn halves(&mut self, n: usize) -> Vec<u16> {
-        (0..n).map(|_| ((12 + self.draw() % 5) << 10 | self.draw() % 1024 | self.draw() % 2 << 15) as u16).collect()
+        (0..n).map(|_| (((12 + self.draw() % 5) << 10) | (self.draw() % 1024) | ((self.draw() % 2) << 15)) as u16).collect()
     }
 }
 

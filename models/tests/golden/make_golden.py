@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import (
     BertConfig,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     DistilBertConfig,
+    DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
     get_linear_schedule_with_warmup,
 )
@@ -27,19 +29,19 @@ AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q
 HERE = Path(__file__).parent
 
 
-def make_model(kind):
-    labels = dict(num_labels=LABELS)
+def make_model(kind, span=False):
+    labels = {} if span else dict(num_labels=LABELS)
     if kind == "bert":
         config = BertConfig(
             vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
             max_position_embeddings=12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
         )
-        return BertForSequenceClassification(config)
+        return (BertForQuestionAnswering if span else BertForSequenceClassification)(config)
     config = DistilBertConfig(
         vocab_size=VOCAB, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=12,
-        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, **labels,
+        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0, **labels,
     )
-    return DistilBertForSequenceClassification(config)
+    return (DistilBertForQuestionAnswering if span else DistilBertForSequenceClassification)(config)
 
 
 def randomise(model, dtype):
@@ -107,5 +109,39 @@ def main(kind, dtype):
     save_file({k: v.contiguous() for k, v in golden.items()}, folder / "golden.safetensors")
 
 
-main("bert", torch.float16)
-main("distilbert", torch.bfloat16)
+def main_span(kind):
+    """For a span head: rows one by one, so that no padding takes part in the softmax over a row's tokens."""
+    torch.manual_seed(2)
+    model = make_model(kind, span=True)
+    randomise(model, torch.float32)
+    model.train()
+    folder = HERE / f"{kind}_span"
+    model.save_pretrained(folder)
+
+    input_ids = [torch.randint(1, VOCAB, (n,)) for n in LENGTHS]
+    token_type_ids = [(torch.arange(n) > n // 2).long() for n in LENGTHS]
+    spans = [(1, 3), (0, 0), (4, 8), (2, 2)]
+    logits, losses = [], []
+    for ids, types, (start, end) in zip(input_ids, token_type_ids, spans):
+        inputs = dict(input_ids=ids[None], start_positions=torch.tensor([start]), end_positions=torch.tensor([end]))
+        if kind == "bert":
+            inputs["token_type_ids"] = types[None]
+        output = model(**inputs)
+        logits.append(torch.stack([output.start_logits[0], output.end_logits[0]], dim=1))
+        losses.append(output.loss)
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    golden = dict(
+        input_ids=torch.cat(input_ids), token_type_ids=torch.cat(token_type_ids), spans=torch.tensor(spans),
+        cu_seqlens=torch.tensor([0] + LENGTHS).cumsum(0), logits=torch.cat(logits).detach(), loss=loss.detach(),
+    )
+    for name, parameter in model.named_parameters():
+        golden["gradient." + name] = parameter.grad.clone()
+    save_file({k: v.contiguous() for k, v in golden.items()}, folder / "golden.safetensors")
+
+
+if __name__ == "__main__":
+    main("bert", torch.float16)
+    main("distilbert", torch.bfloat16)
+    main_span("bert")
+    main_span("distilbert")

@@ -1,11 +1,97 @@
-//! Looks at a GGUF file before llama.cpp does, so that a wrong path or a damaged file gives a message.
+//! Reads the header of a GGUF file before llama.cpp does: a wrong path or a damaged file gives a message, and what a model needs is
+//! known before it is loaded. Format: ggml's `docs/gguf.md`.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
 
-/// Says why the file cannot be a GGUF model; checks the header only.
-pub(super) fn check_file(path: &Path) -> Result<(), String> {
+/// A header of more bytes than this is no model's.
+const LONGEST_HEADER: u64 = 1 << 30;
+
+/// What the header says, as far as it is of use here.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Header {
+    values: HashMap<String, Value>,
+    /// Bytes of the file, and of the other parts of a split model.
+    pub(super) bytes: u64,
+}
+
+/// A value of the metadata.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Integer(u64),
+    Text(String),
+    /// Its length, and its items if they are integers.
+    Array(u64, Vec<u64>),
+    /// Nothing that is looked at here.
+    Other,
+}
+
+impl Header {
+    /// Checks the file and reads its metadata; the reason if it cannot be a GGUF model.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let file = open(path)?;
+        let damaged = |_| "is damaged or cut off: its header cannot be read. Compare its sha256 with the publisher's or fetch it again";
+        let mut reader = BufReader::with_capacity(1 << 16, file.take(LONGEST_HEADER));
+        let values = read_values(&mut reader).map_err(damaged)?;
+        let mut header = Header { values, bytes: 0 };
+        header.bytes = header.parts(path).iter().filter_map(|part| std::fs::metadata(part).ok()).map(|data| data.len()).sum();
+        Ok(header)
+    }
+
+    /// An integer.
+    pub(super) fn integer(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Integer(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// An integer, or the largest of an array that has one for every layer.
+    pub(super) fn largest(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Integer(value) => Some(*value),
+            Value::Array(_, items) => items.iter().copied().max(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.values.get(key)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The length of an array.
+    pub(super) fn length(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Array(length, _) => Some(*length),
+            _ => None,
+        }
+    }
+
+    /// The format of most weights, for example `Q4_0`; `unknown` if the file does not say.
+    pub(super) fn format(&self) -> String {
+        self.integer("general.file_type").map_or("unknown".into(), |file_type| quantisation_name(&file_type.to_string()))
+    }
+
+    /// All files of a split model, `…-00001-of-00003.gguf`; otherwise the file itself.
+    fn parts(&self, path: &Path) -> Vec<PathBuf> {
+        let count = self.integer("split.count").filter(|&count| (2..=999).contains(&count));
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match (count, name.rfind("-00001-of-")) {
+            (Some(count), Some(at)) => {
+                (1..=count).map(|i| path.with_file_name(format!("{}-{i:05}-of-{count:05}.gguf", &name[..at]))).collect()
+            }
+            _ => vec![path.to_owned()],
+        }
+    }
+}
+
+/// Opens a file that begins as a GGUF does.
+fn open(path: &Path) -> Result<File, String> {
     let metadata = std::fs::metadata(path)
         .map_err(|error| format!("cannot be opened: {error}. Check the path, or fetch the model with `lacuna fetch`"))?;
     if metadata.is_dir() {
@@ -19,10 +105,70 @@ pub(super) fn check_file(path: &Path) -> Result<(), String> {
     file.read_exact(&mut header).map_err(|_| "is too short for a GGUF model; it was probably cut off, fetch it again".to_string())?;
     let version = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     match (&header[..4], version) {
-        (b"GGUF", 2..=3) => Ok(()),
+        (b"GGUF", 2..=3) => Ok(file),
         (b"GGUF", _) => Err(format!("is GGUF version {version}; 2 and 3 can be read. Convert the model again")),
         _ => Err("is not a GGUF file; give a model in llama.cpp's format (a name that ends in .gguf)".into()),
     }
+}
+
+/// The metadata, from behind the version on.
+fn read_values(reader: &mut impl Read) -> io::Result<HashMap<String, Value>> {
+    let _tensors = integer::<8>(reader)?;
+    let count = integer::<8>(reader)?;
+    let mut values = HashMap::new();
+    for _ in 0..count {
+        let key = text(reader)?;
+        let kind = integer::<4>(reader)?;
+        values.insert(key, value(reader, kind)?);
+    }
+    Ok(values)
+}
+
+fn value(reader: &mut impl Read, kind: u64) -> io::Result<Value> {
+    Ok(match kind {
+        0 | 1 | 7 => Value::Integer(integer::<1>(reader)?),
+        2 | 3 => Value::Integer(integer::<2>(reader)?),
+        4 | 5 => Value::Integer(integer::<4>(reader)?),
+        10 | 11 => Value::Integer(integer::<8>(reader)?),
+        6 => skip(reader, 4)?,
+        12 => skip(reader, 8)?,
+        8 => Value::Text(text(reader)?),
+        9 => {
+            let (item, length) = (integer::<4>(reader)?, integer::<8>(reader)?);
+            if item == 9 {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let mut integers = Vec::new();
+            for _ in 0..length {
+                if let Value::Integer(value) = value(reader, item)? {
+                    integers.push(value);
+                }
+            }
+            Value::Array(length, integers)
+        }
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<Value> {
+    io::copy(&mut reader.take(bytes), &mut io::sink())?;
+    Ok(Value::Other)
+}
+
+/// An integer of N bytes, the lowest first.
+fn integer<const N: usize>(reader: &mut impl Read) -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    reader.read_exact(&mut bytes[..N])?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn text(reader: &mut impl Read) -> io::Result<String> {
+    let length = integer::<8>(reader)?;
+    let mut bytes = Vec::new();
+    if reader.take(length).read_to_end(&mut bytes)? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What `general.file_type` calls the weights (llama.h, `llama_ftype`).
@@ -53,22 +199,82 @@ pub(super) fn quantisation_name(file_type: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A file's bytes with the given integers, texts, and a vocabulary of a size.
+    pub(in crate::generator::llama) fn gguf(integers: &[(&str, u32)], texts: &[(&str, &str)], vocabulary: u64) -> Vec<u8> {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend((text.len() as u64).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        };
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((integers.len() as u64 + texts.len() as u64 + 1).to_le_bytes());
+        for (key, value) in integers {
+            text(&mut bytes, key);
+            bytes.extend(4u32.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        for (key, value) in texts {
+            text(&mut bytes, key);
+            bytes.extend(8u32.to_le_bytes());
+            text(&mut bytes, value);
+        }
+        text(&mut bytes, "tokenizer.ggml.tokens");
+        bytes.extend(9u32.to_le_bytes());
+        bytes.extend(8u32.to_le_bytes());
+        bytes.extend(vocabulary.to_le_bytes());
+        (0..vocabulary).for_each(|_| text(&mut bytes, "ab"));
+        bytes
+    }
+
+    pub(in crate::generator::llama) fn read(bytes: &[u8]) -> Result<Header, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Header::read(file.path())
+    }
 
     #[test]
     fn what_is_no_model_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, bytes: &[u8]| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, bytes).unwrap();
-            check_file(&path)
-        };
-        assert!(check_file(folder.path()).unwrap_err().contains("folder"));
-        assert!(check_file(&folder.path().join("none.gguf")).unwrap_err().contains("cannot be opened"));
-        assert!(write("empty.gguf", b"").unwrap_err().contains("too short"));
-        assert!(write("page.gguf", b"<!doctype html>").unwrap_err().contains("not a GGUF"));
-        assert!(write("old.gguf", b"GGUF\x01\0\0\0").unwrap_err().contains("version 1"));
-        assert_eq!(write("good.gguf", b"GGUF\x03\0\0\0"), Ok(()));
+        assert!(Header::read(folder.path()).unwrap_err().contains("folder"));
+        assert!(Header::read(&folder.path().join("none.gguf")).unwrap_err().contains("cannot be opened"));
+        assert!(read(b"").unwrap_err().contains("too short"));
+        assert!(read(b"<!doctype html>").unwrap_err().contains("not a GGUF"));
+        assert!(read(b"GGUF\x01\0\0\0").unwrap_err().contains("version 1"));
+    }
+
+    #[test]
+    fn the_header_is_read() {
+        let bytes = gguf(&[("general.file_type", 3), ("llama.block_count", 30)], &[("general.architecture", "llama")], 7);
+        let header = read(&bytes).unwrap();
+        assert_eq!((header.format().as_str(), header.integer("llama.block_count")), ("Q4_1", Some(30)));
+        assert_eq!((header.text("general.architecture"), header.length("tokenizer.ggml.tokens")), (Some("llama"), Some(7)));
+        assert_eq!((header.integer("general.architecture"), header.text("none")), (None, None));
+        assert_eq!(header.bytes, bytes.len() as u64);
+        for end in 8..bytes.len() {
+            assert!(read(&bytes[..end]).unwrap_err().contains("sha256"), "cut off at {end}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_split_model_count_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = gguf(&[("split.count", 2)], &[], 0);
+        let path = |i: usize| folder.path().join(format!("m-0000{i}-of-00002.gguf"));
+        std::fs::write(path(1), &bytes).unwrap();
+        std::fs::write(path(2), [0; 500]).unwrap();
+        assert_eq!(Header::read(&path(1)).unwrap().bytes, bytes.len() as u64 + 500);
+    }
+
+    proptest! {
+        #[test]
+        fn noise_is_an_error_or_a_header(noise in prop::collection::vec(any::<u8>(), 0..200), at in 8..100usize) {
+            let mut bytes = gguf(&[("a", 1)], &[("b", "c")], 3);
+            bytes.splice(at.min(bytes.len()).., noise);
+            let _ = read(&bytes);
+        }
     }
 }

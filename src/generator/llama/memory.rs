@@ -1,13 +1,110 @@
-//! How much memory a KV cache takes and how much there is.
+//! How much memory a model takes, known from its header before it is loaded, and how much there is.
 
-use llama_cpp_2::model::LlamaModel;
+use super::gguf::Header;
 
-/// Bytes of one KV cell: keys and values of all layers in F16. An upper bound where layers differ or some have no attention.
-pub(super) fn bytes_per_cell(model: &LlamaModel, architecture: &str) -> u64 {
-    let head_dim = model.n_embd().max(0) as u64 / u64::from(model.n_head().max(1));
-    let read = |key: &str| model.meta_val_str(&format!("{architecture}.attention.{key}")).ok()?.parse::<u64>().ok();
-    let per_head = read("key_length").unwrap_or(head_dim) + read("value_length").unwrap_or(head_dim);
-    u64::from(model.n_layer()) * u64::from(model.n_head_kv()) * per_head * 2
+const MIB: u64 = 1 << 20;
+/// A KV cache is never smaller.
+const LEAST_CELLS: u64 = 256;
+
+/// What a model takes, in bytes; an upper bound where layers differ or some have no attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Footprint {
+    /// The weights, mapped once.
+    pub(super) weights: u64,
+    /// The part of the weights that each layer on a GPU takes there.
+    pub(super) per_layer: u64,
+    /// One KV cell: keys and values of all layers in F16, and a column of the attention mask.
+    pub(super) per_cell: u64,
+    /// Logits and activations of one batch, in each worker.
+    pub(super) compute: u64,
+}
+
+impl Footprint {
+    /// From the header of the file, for batches of `n_batch` tokens.
+    pub(super) fn of(header: &Header, n_batch: usize) -> Self {
+        let architecture = header.text("general.architecture").unwrap_or_default();
+        let read = |key: &str| header.largest(&format!("{architecture}.{key}"));
+        let (layers, width) = (read("block_count").unwrap_or(1), read("embedding_length").unwrap_or(0));
+        let heads = read("attention.head_count").unwrap_or(1).max(1);
+        let kv_heads = read("attention.head_count_kv").unwrap_or(heads);
+        let head = |key: &str| read(key).unwrap_or(width / heads);
+        let keys_and_values = head("attention.key_length") + head("attention.value_length");
+        let vocabulary = header.length("tokenizer.ggml.tokens").unwrap_or(0);
+        // Twice the logits: llama.cpp's graph has them, and the output that is read.
+        let row = 2 * vocabulary + 8 * width + 3 * read("feed_forward_length").unwrap_or(4 * width);
+        Footprint {
+            weights: header.bytes,
+            per_layer: header.bytes / (layers + 1),
+            per_cell: layers * kv_heads * keys_and_values * 2 + 6 * n_batch as u64,
+            compute: n_batch as u64 * row * 4,
+        }
+    }
+
+    /// Bytes beside the weights.
+    fn contexts(&self, workers: u64, cells: u64) -> u64 {
+        workers * (self.compute + cells * self.per_cell)
+    }
+
+    /// Whether the model, with the smallest KV caches, fits the memory that is free; if not, what does.
+    pub(super) fn check_load(&self, free: u64, workers: usize) -> Result<(), String> {
+        let need = |workers| self.weights + self.contexts(workers, LEAST_CELLS);
+        if need(workers as u64) <= spendable(free) {
+            return Ok(());
+        }
+        let short = format!("needs {} MiB with {workers} threads, and {} MiB are free", mib(need(workers as u64)), free / MIB);
+        match (1..workers as u64).rev().find(|&fewer| need(fewer) <= spendable(free)) {
+            Some(fewer) => Err(format!("{short}. With {fewer} of them it fits: --threads {fewer}")),
+            None => Err(format!(
+                "{short}. No setting makes it fit: with one thread it needs {} MiB. Take a smaller model, or one with fewer bits a weight",
+                mib(need(1))
+            )),
+        }
+    }
+
+    /// Whether the layers that are to go to a GPU, and their part of the smallest KV cache, fit the memory that is free there.
+    pub(super) fn check_gpu(&self, free: u64, layers: u32, n_layers: u64) -> Result<(), String> {
+        let need = |layers: u64| layers * self.per_layer + self.contexts(1, LEAST_CELLS);
+        let layers = u64::from(layers).min(n_layers + 1);
+        if need(layers) <= spendable(free) {
+            return Ok(());
+        }
+        let fit = (1..layers).rev().find(|&fewer| need(fewer) <= spendable(free)).unwrap_or(0);
+        let short = format!("{layers} layers need {} MiB on the GPU, and {} MiB are free there", mib(need(layers)), free / MIB);
+        Err(format!("{short}. The most that fits is --gpu-layers {fit}"))
+    }
+
+    /// Cells of each KV cache, a multiple of 256, once the weights are loaded, when every worker has `caches` of them: what is wanted,
+    /// less if memory is short; an error, with the largest setting that fits, if not even the longest request would.
+    pub(super) fn cells(&self, free: u64, workers: usize, caches: usize, wanted: usize, longest: usize) -> Result<usize, String> {
+        let longest = longest.next_multiple_of(LEAST_CELLS as usize) as u64;
+        let wanted = wanted.next_multiple_of(LEAST_CELLS as usize).max(longest as usize);
+        let affordable = |workers: u64| {
+            let each = (spendable(free) / workers).saturating_sub(self.compute);
+            each / self.per_cell.max(1) / caches as u64 / LEAST_CELLS * LEAST_CELLS
+        };
+        let most = affordable(workers as u64);
+        if most >= longest {
+            return Ok(wanted.min(usize::try_from(most).unwrap_or(usize::MAX)));
+        }
+        let short = format!(
+            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, and {} MiB are free",
+            mib(self.contexts(workers as u64, longest * caches as u64)),
+            free / MIB
+        );
+        match (1..workers as u64).rev().find(|&fewer| affordable(fewer) >= longest) {
+            Some(fewer) => Err(format!("{short}. With fewer threads they fit: --threads {fewer}")),
+            None => Err(format!("{short}. With one thread, prompt and new tokens together may be {} at most", affordable(1))),
+        }
+    }
+}
+
+/// The rest of the system keeps a tenth.
+fn spendable(free: u64) -> u64 {
+    free / 10 * 9
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(MIB)
 }
 
 /// Bytes that this process may still take; `None` where the system does not say (only Linux does).
@@ -31,6 +128,59 @@ fn cgroup_rest() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generator::llama::gguf::tests::{gguf, read};
+
+    /// 1,000 MiB of weights, 64 MiB of compute buffers a worker, 256 cells in 16 MiB.
+    const MODEL: Footprint = Footprint { weights: 1000 * MIB, per_layer: 100 * MIB, per_cell: MIB / 16, compute: 64 * MIB };
+
+    /// Free memory of which so much may be spent.
+    fn with(mebibytes: u64) -> u64 {
+        (mebibytes * MIB).div_ceil(9) * 10
+    }
+
+    #[test]
+    fn the_header_tells_what_a_model_takes() {
+        let integers = [
+            ("llama.block_count", 30),
+            ("llama.embedding_length", 576),
+            ("llama.attention.head_count", 9),
+            ("llama.attention.head_count_kv", 3),
+            ("llama.feed_forward_length", 1536),
+        ];
+        let bytes = gguf(&integers, &[("general.architecture", "llama")], 1000);
+        let footprint = Footprint::of(&read(&bytes).unwrap(), 512);
+        assert_eq!(footprint.per_cell, 30 * 3 * (64 + 64) * 2 + 512 * 6);
+        assert_eq!(footprint.compute, 512 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
+        assert_eq!(footprint.weights, bytes.len() as u64);
+    }
+
+    #[test]
+    fn loading_says_how_many_threads_fit() {
+        assert_eq!(MODEL.check_load(with(1000 + 4 * 80), 4), Ok(()));
+        let error = MODEL.check_load(with(1000 + 2 * 80), 4).unwrap_err();
+        assert!(error.contains("needs 1320 MiB") && error.contains("--threads 2"), "{error}");
+        let error = MODEL.check_load(with(900), 4).unwrap_err();
+        assert!(error.contains("1080 MiB") && error.contains("smaller model"), "{error}");
+    }
+
+    #[test]
+    fn a_gpu_says_how_many_layers_fit() {
+        assert_eq!(MODEL.check_gpu(with(80 + 900), 99, 8), Ok(()));
+        let error = MODEL.check_gpu(with(80 + 350), 99, 8).unwrap_err();
+        assert!(error.contains("9 layers need 980 MiB") && error.contains("--gpu-layers 3"), "{error}");
+        assert!(MODEL.check_gpu(with(10), 2, 8).unwrap_err().contains("--gpu-layers 0"));
+    }
+
+    #[test]
+    fn a_cache_is_as_large_as_wanted_or_as_memory_allows() {
+        assert_eq!(MODEL.cells(with(10_000), 2, 1, 257, 100), Ok(512));
+        assert_eq!(MODEL.cells(with(64 + 4 * 2 * 16), 1, 4, 9_999, 100), Ok(512), "four caches share");
+        assert_eq!(MODEL.cells(with(2 * (64 + 3 * 16)), 2, 1, 9_999, 700), Ok(768));
+        let error = MODEL.cells(with(2 * (64 + 3 * 16)), 2, 1, 9_999, 1000).unwrap_err();
+        assert!(error.contains("--threads 1") && error.contains("requests of 1024 tokens"), "{error}");
+        let error = MODEL.cells(with(64 + 3 * 16), 2, 1, 9_999, 1000).unwrap_err();
+        assert!(error.contains("may be 768 at most"), "{error}");
+    }
 
     #[test]
     fn meminfo_is_in_kibibytes() {

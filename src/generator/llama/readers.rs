@@ -1,10 +1,11 @@
 //! What requests do with logits: a completion draws its next token, a question reads off its words.
 
 use super::workers::{Next, Reader};
+use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
-use crate::generator::sampler::{self, BadLogits, Sampler};
+use crate::generator::sampler::{self, BadLogits, Room, Sampler};
 use crate::generator::stop::GrowingText;
-use crate::generator::{Completion, CompletionRequest, Finish, GenerateError, Score};
+use crate::generator::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Score};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
@@ -13,15 +14,18 @@ pub(super) struct Writing<'m> {
     model: &'m LlamaModel,
     id: u64,
     sampler: Sampler,
+    guide: Option<Guide<'m>>,
     text: GrowingText,
     tokens: u32,
     max_tokens: u32,
 }
 
 impl<'m> Writing<'m> {
-    pub(super) fn new(model: &'m LlamaModel, request: &CompletionRequest) -> Self {
+    pub(super) fn new(model: &'m LlamaModel, request: &CompletionRequest, prompt: &[Token], vocabulary: Option<&'m Vocabulary>) -> Self {
         let CompletionRequest { id, sampling, seed, max_tokens, .. } = *request;
-        Writing { model, id, sampler: Sampler::new(sampling, seed), text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
+        let sampler = Sampler::new(sampling, seed, prompt);
+        let guide = request.form.as_ref().zip(vocabulary).map(|(form, vocabulary)| Guide::new(form, vocabulary));
+        Writing { model, id, sampler, guide, text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
     }
 
     /// Appends a token and says whether the text is complete.
@@ -30,6 +34,9 @@ impl<'m> Writing<'m> {
         self.tokens += 1;
         if vocab.is_eog(token) {
             Some(Finish::EndOfTurn)
+        } else if self.guide.as_mut().is_some_and(|guide| guide.push(token.0)) {
+            self.text.push(&vocab.token_to_piece(token, false, None));
+            Some(Finish::Stop)
         } else if self.text.push(&vocab.token_to_piece(token, false, None)) {
             Some(Finish::Stop)
         } else {
@@ -41,8 +48,10 @@ impl<'m> Writing<'m> {
 impl Reader for Writing<'_> {
     type Answer = Completion;
 
-    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Completion>, GenerateError> {
-        let token = self.sampler.draw(logits, candidates).map_err(|error| bad_logits(self.id, error))?;
+    fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Completion>, GenerateError> {
+        let budget = (self.max_tokens - self.tokens) as usize;
+        let allowed = self.guide.as_mut().map(|guide| guide.allowed(budget));
+        let token = self.sampler.draw(logits, room, allowed.as_deref()).map_err(|error| bad_logits(self.id, error))?;
         let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
         let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
         Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))
@@ -60,9 +69,37 @@ pub(super) struct Judging {
 impl Reader for Judging {
     type Answer = Score;
 
-    fn read(&mut self, logits: &[f32], _: &mut Vec<(f32, Token)>) -> Result<Next<Score>, GenerateError> {
+    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Score>, GenerateError> {
         let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
         Ok(Next::Done(Score { id: self.id, log_probs }))
+    }
+}
+
+/// A given text whose tokens are being looked up.
+pub(super) struct Reading {
+    pub(super) id: u64,
+    /// The tokens of the text that are still to be looked up, the next one last.
+    pub(super) rest: Vec<Token>,
+    pub(super) log_probs: Vec<f32>,
+}
+
+impl Reading {
+    pub(super) fn new(id: u64, text: &[Token]) -> Self {
+        Reading { id, rest: text.iter().rev().copied().collect(), log_probs: Vec::with_capacity(text.len()) }
+    }
+}
+
+impl Reader for Reading {
+    type Answer = Likelihood;
+
+    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Likelihood>, GenerateError> {
+        if let Some(token) = self.rest.pop() {
+            self.log_probs.extend(sampler::log_probs(logits, &[token]).map_err(|error| bad_logits(self.id, error))?);
+        }
+        if !self.rest.is_empty() {
+            return Ok(Next::More);
+        }
+        Ok(Next::Done(Likelihood { id: self.id, log_probs: std::mem::take(&mut self.log_probs) }))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Turns prompts into input_ids, such that nothing a caller writes can become a control token.
 
 use crate::generator::chat_template::ChatTemplate;
+use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
-use crate::generator::{GenerateError, Prompt, ScoreRequest};
+use crate::generator::{GenerateError, LikelihoodRequest, Prompt, ScoreRequest};
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 
@@ -55,6 +56,34 @@ pub(super) fn question(
         firsts.push(*first);
     }
     Ok((prompt_ids, firsts))
+}
+
+/// The tokens of a prompt and of the text that goes on after it, at least one of each.
+///
+/// A text may draw the prompt's last characters into its first token (`"` and `The` into `"The`): the prompt is what the two
+/// tokenisations, with and without the text, have in common.
+pub(super) fn given_text(
+    vocab: &LlamaVocab,
+    template: &ChatTemplate,
+    request: &LikelihoodRequest,
+) -> Result<(Vec<Token>, Vec<Token>), GenerateError> {
+    let alone = input_ids(vocab, template, &request.prompt)?;
+    let answer_start = format!("{}{}", request.prompt.answer_start, request.text);
+    let mut prompt = input_ids(vocab, template, &Prompt { answer_start, ..request.prompt.clone() })?;
+    let common = prompt.iter().zip(&alone).take_while(|(a, b)| a == b).count();
+    let text = prompt.split_off(common);
+    if text.is_empty() || prompt.is_empty() {
+        let reason = "the text has no token of its own after the prompt; an empty text has no likelihood".into();
+        return Err(GenerateError::Request { id: request.id, reason });
+    }
+    Ok((prompt, text))
+}
+
+/// The bytes of every token, for constrained output; control tokens have none.
+pub(super) fn vocabulary(vocab: &LlamaVocab) -> Vocabulary {
+    let tokens = || (0..vocab.n_tokens()).map(LlamaToken);
+    let piece = |token| if vocab.is_control(token) || vocab.is_eog(token) { Vec::new() } else { vocab.token_to_piece(token, false, None) };
+    Vocabulary::new(tokens().map(piece).collect(), tokens().filter(|&token| vocab.is_eog(token)).map(|token| token.0).collect())
 }
 
 /// The text of a token, empty if the model has no such token (its id is -1, which llama.cpp must not be asked about).

@@ -1,7 +1,9 @@
 //! The decode loop: every worker steps its own context through the shared queue until all requests are served.
 
+use super::guard;
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
+use crate::generator::sampler::Room;
 use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step};
 use crate::generator::{GenerateError, Sink};
 use llama_cpp_2::context::LlamaContext;
@@ -13,6 +15,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 /// What a request does after it has seen logits.
 pub(super) enum Next<T> {
+    /// There are more logits of its prompt to read.
+    More,
     /// It goes on with this token.
     Token(Token),
     /// It is served.
@@ -23,8 +27,8 @@ pub(super) enum Next<T> {
 pub(super) trait Reader {
     type Answer: Send;
 
-    /// Reads the logits `(n_vocab)` after all tokens so far; `candidates` is room to work in.
-    fn read(&mut self, logits: &[f32], candidates: &mut Vec<(f32, Token)>) -> Result<Next<Self::Answer>, GenerateError>;
+    /// Reads the logits `(n_vocab)` after all tokens so far.
+    fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
 }
 
 /// What a model has done so far.
@@ -37,6 +41,8 @@ pub(super) struct Counters {
     pub(super) prefilled: AtomicU64,
     /// New tokens that went through `llama_decode`.
     pub(super) decoded: AtomicU64,
+    /// Calls of `llama_decode`.
+    pub(super) steps: AtomicU64,
     pub(super) microseconds: AtomicU64,
 }
 
@@ -45,6 +51,7 @@ pub(super) struct Work<'a, S> {
     pub(super) jobs: &'a [Job],
     pub(super) tree: &'a PrefixTree,
     pub(super) limits: Limits,
+    pub(super) n_vocab: usize,
     /// Makes the reader of a job when it gets a slot.
     pub(super) start: S,
     pub(super) counters: &'a Counters,
@@ -106,7 +113,7 @@ struct Worker<'a, R, S> {
     work: &'a Work<'a, S>,
     /// By slot.
     readers: Vec<Option<R>>,
-    candidates: Vec<(f32, Token)>,
+    room: Room,
 }
 
 impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
@@ -117,7 +124,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             scheduler: Scheduler::new(work.limits, work.jobs, work.tree),
             work,
             readers: (0..work.limits.slots).map(|_| None).collect(),
-            candidates: Vec::new(),
+            room: Room::default(),
         }
     }
 
@@ -156,9 +163,10 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         }
     }
 
-    /// Edits the cache and decodes the batch. The scheduler keeps to the limits beyond which llama.cpp aborts.
+    /// Edits the cache and decodes the batch.
     fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
+        guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("llama.cpp cannot be given", &what))?;
         for &edit in &step.edits {
             let edited = match edit {
                 CacheEdit::Clear { seq } => self.context.kv_cache_seq_rm(seq as i32, None, None),
@@ -172,6 +180,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             added.map_err(|error| fail("the batch is full", &error))?;
         }
         self.context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        self.work.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
         self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill) as u64, Ordering::Relaxed);
         Ok(())
@@ -180,7 +189,8 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
     /// Lets the request in a slot read its logits; its answer if it is served.
     fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
         let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
-        match reader.read(self.context.get_logits_ith(row as i32), &mut self.candidates)? {
+        match reader.read(self.context.get_logits_ith(row as i32), &mut self.room)? {
+            Next::More => Ok(None),
             Next::Token(token) => {
                 self.scheduler.extend(slot, token);
                 Ok(None)

@@ -80,8 +80,8 @@ impl Cells {
                 ones(bits).for_each(|t| counts[t] += 1);
             }
         }
-        for t in 0..tokens {
-            self.own_begin[t + 1] = self.own_begin[t] + counts[t];
+        for (t, count) in counts.iter().enumerate().take(tokens) {
+            self.own_begin[t + 1] = self.own_begin[t] + count;
         }
         let mut next = self.own_begin;
         for (cell, &bits) in seen.iter().enumerate().filter(|(_, bits)| (1..least).contains(&bits.count_ones())) {

@@ -33,15 +33,3 @@ pub(super) trait Lanes: Copy {
     /// A matrix product.
     unsafe fn product(product: Product);
 }
-
-/// Asks for a cache line.
-#[inline(always)]
-pub(super) fn prefetch(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch touches no memory that the program could notice; SSE is always there.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast())
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}

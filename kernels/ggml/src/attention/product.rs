@@ -1,5 +1,8 @@
 //! A small F32 matrix product: tiles of six rows by a few vectors that stay in registers.
 
+// Arrays of registers are indexed by row and column, as in the mathematics.
+#![allow(clippy::needless_range_loop)]
+
 use super::lanes::Lanes;
 
 /// c (rows, cols) = a (rows, inner) · b (inner, cols), or c += that. Strides are in numbers.

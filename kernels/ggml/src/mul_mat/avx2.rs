@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::tile::{self, Kind, STEPS};
-use super::vector::{Rounded, Vector, inverse_and_scale};
+use super::vector::{Codes32, Vector, inverse_and_scale};
 use crate::format::IQ4_NL_BYTES;
 use crate::packed::Codes;
 use std::arch::x86_64::*;
@@ -157,7 +157,7 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn round(x: *const f32) -> Rounded {
+    unsafe fn round(x: *const f32) -> Codes32 {
         unsafe {
             let parts = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.wrapping_add(at)));
             let sign = _mm256_set1_ps(-0.0);
@@ -173,7 +173,7 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
             let halves = [_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3])];
             let bytes = _mm256_packs_epi16(halves[0], halves[1]);
             let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-            let mut rounded = Rounded { codes: [0; STEPS], scale, sums: [0; 2] };
+            let mut rounded = Codes32 { codes: [0; STEPS], scale, sums: [0; 2] };
             _mm256_storeu_si256(rounded.codes.as_mut_ptr().cast(), bytes);
             let pair = [_mm256_add_epi32(codes[0], codes[1]), _mm256_add_epi32(codes[2], codes[3])];
             for (sum, pair) in rounded.sums.iter_mut().zip(pair) {

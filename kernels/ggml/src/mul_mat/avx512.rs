@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::tile::{self, Kind, STEPS};
-use super::vector::{Rounded, Vector, inverse_and_scale};
+use super::vector::{Codes32, Vector, inverse_and_scale};
 use crate::format::IQ4_NL_BYTES;
 use std::arch::x86_64::*;
 
@@ -123,7 +123,7 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn round(x: *const f32) -> Rounded {
+    unsafe fn round(x: *const f32) -> Codes32 {
         unsafe {
             let (low, high) = (_mm512_loadu_ps(x), _mm512_loadu_ps(x.add(16)));
             let largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
@@ -131,10 +131,14 @@ impl Vector for Zmm {
             let (inverse, scale) = inverse_and_scale(largest, odd);
             let low = _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse)));
             let high = _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse)));
+            let bytes = _mm256_set_m128i(_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(low));
+            // Sums of four codes, then of all four such sums in each half.
+            let sums = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+            let sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32::<0b0100_1110>(sums));
+            let sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32::<0b1011_0001>(sums));
             let mut codes = [0i32; STEPS];
-            _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(low));
-            _mm_storeu_si128(codes.as_mut_ptr().add(4).cast(), _mm512_cvtepi32_epi8(high));
-            Rounded { codes, scale, sums: [_mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high)] }
+            _mm256_storeu_si256(codes.as_mut_ptr().cast(), bytes);
+            Codes32 { codes, scale, sums: [_mm256_extract_epi32::<0>(sums), _mm256_extract_epi32::<4>(sums)] }
         }
     }
 

@@ -1,8 +1,11 @@
 //! The product of a panel of packed weights with a few columns, in any kind of vector: sums of a block in integers, sums of blocks
 //! in floats.
 
-use super::vector::Vector;
-use super::{Job, MAGIC, ROUNDED};
+// Arrays of registers are indexed by column and row, as in the mathematics.
+#![allow(clippy::needless_range_loop)]
+
+use super::vector::{Codes32, Rounded, Vector};
+use super::{Job, MAGIC};
 use crate::format::Format;
 use crate::packed::{BLOCK, Codes, PANEL, Scales};
 
@@ -90,8 +93,8 @@ pub(super) unsafe fn unpack<V: Vector, K: Kind>(job: &Job, p: usize) {
     for b in 0..job.blocks() {
         // SAFETY: the panel has this block, the scratch room for its codes.
         unsafe {
-            let codes = job.panel(p).add(K::places(b).1 + K::SCALES.len());
-            let bytes = job.scratch.add(b * Codes::Byte.len());
+            let codes = job.panel(p).add(K::places(b).1 + K::SCALES.byte_len());
+            let bytes = job.scratch.add(b * Codes::Byte.byte_len());
             for step in 0..STEPS {
                 for row in (0..PANEL).step_by(V::ROWS) {
                     V::store_bytes(codes_of::<V, K, false>(codes, step, row), bytes.add((step * PANEL + row) * 4));
@@ -110,7 +113,7 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
             return V::bytes(codes.add((step * PANEL + row) * 4));
         }
         let pair = V::bytes(codes.add((step / 2 * PANEL + row) * 4));
-        let nibbles = if step % 2 == 0 { V::low_nibbles(pair) } else { V::high_nibbles(pair) };
+        let nibbles = if step.is_multiple_of(2) { V::low_nibbles(pair) } else { V::high_nibbles(pair) };
         let bits = |plane: usize| codes.add(PANEL * BLOCK / 2 + ((plane * STEPS + step) * PANEL + row) / 2);
         match K::CODES {
             Codes::Byte | Codes::Nibble { more: 0 } => nibbles,
@@ -133,13 +136,17 @@ pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usi
         unsafe {
             let mut sums = [[V::splat(0.0); 2]; C];
             let mut rounded = job.rounded_group(g).cast_const();
+            let next = panel.wrapping_add(job.weights.format.panel_len(job.weights.k));
             for b in 0..job.blocks() {
                 let (head, scales) = K::places(b);
-                let packed = panel.add(scales + K::SCALES.len());
-                let codes = if UNPACKED { job.scratch.add(b * Codes::Byte.len()).cast_const() } else { packed };
+                let packed = panel.add(scales + K::SCALES.byte_len());
+                let codes = if UNPACKED { job.scratch.add(b * Codes::Byte.byte_len()).cast_const() } else { packed };
                 let block = Block { head: panel.add(head), scales: panel.add(scales), codes, rounded };
                 add_block::<V, K, UNPACKED, C>(block, first, &mut sums);
-                rounded = rounded.add(C * ROUNDED);
+                rounded = rounded.add(C);
+                if g == 0 && first == 0 {
+                    prefetch(next.wrapping_add(scales), K::FORMAT.packed_block_len());
+                }
             }
             let rows = job.weights.rows - p * PANEL;
             for c in 0..C {
@@ -159,25 +166,26 @@ struct Block {
     head: *const u8,
     scales: *const u8,
     codes: *const u8,
-    rounded: *const u8,
+    rounded: *const Rounded,
 }
 
 /// Adds the products of one block for the two vectors of rows from `first` on.
 #[inline(always)]
 unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(block: Block, first: usize, sums: &mut [[V::Float; 2]; C]) {
     let parts = if matches!(K::SCALES, Scales::SuperHalves) { 2 } else { 1 };
-    // SAFETY: the caller gives a block; see `Job::rounded` for the numbers of each column.
+    // SAFETY: the caller gives a block.
     unsafe {
+        let columns: [*const Rounded; C] = std::array::from_fn(|c| block.rounded.wrapping_add(c));
         for part in 0..parts {
             let mut dots = [[V::splat_int(0); 2]; C];
             for c in 0..C {
-                dots[c] = [V::splat_int(number::<C>(block.rounded, part, c)); 2];
+                dots[c] = [V::splat_int((*columns[c]).init[part]); 2];
             }
             for step in part * STEPS / parts..(part + 1) * STEPS / parts {
                 let low = codes_of::<V, K, UNPACKED>(block.codes, step, first);
                 let high = codes_of::<V, K, UNPACKED>(block.codes, step, first + V::ROWS);
                 for c in 0..C {
-                    let x = V::splat_int(number::<C>(block.rounded, 4 + step, c));
+                    let x = V::splat_int((*columns[c]).codes[step]);
                     dots[c] = [V::dot::<K>(dots[c][0], low, x), V::dot::<K>(dots[c][1], high, x)];
                 }
             }
@@ -188,7 +196,7 @@ unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(bl
                 let offset = V::mul(scale, V::splat(MAGIC));
                 for c in 0..C {
                     let product = V::mul_sub(V::as_float(dots[c][half]), scale, offset);
-                    sums[c][half] = V::mul_add(product, V::splat(float::<C>(block.rounded, 2, c)), sums[c][half]);
+                    sums[c][half] = V::mul_add(product, V::splat((*columns[c]).scale), sums[c][half]);
                 }
             }
         }
@@ -196,24 +204,19 @@ unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(bl
             for half in 0..2 {
                 let minimum = minimum::<V, K>(block, first + half * V::ROWS);
                 for c in 0..C {
-                    sums[c][half] = V::mul_add(minimum, V::splat(float::<C>(block.rounded, 3, c)), sums[c][half]);
+                    sums[c][half] = V::mul_add(minimum, V::splat((*columns[c]).sum), sums[c][half]);
                 }
             }
         }
     }
 }
 
-/// Number `row` of column `c` of a rounded block of `C` columns.
+/// Asks for the next panel's block while this one is computed: weights come from far away, one after the other.
 #[inline(always)]
-unsafe fn number<const C: usize>(rounded: *const u8, row: usize, c: usize) -> i32 {
-    // SAFETY: a rounded block has twelve rows of numbers.
-    unsafe { rounded.cast::<i32>().add(row * C + c).read_unaligned() }
-}
-
-#[inline(always)]
-unsafe fn float<const C: usize>(rounded: *const u8, row: usize, c: usize) -> f32 {
-    // SAFETY: as `number`.
-    f32::from_bits(unsafe { number::<C>(rounded, row, c) } as u32)
+fn prefetch(at: *const u8, len: usize) {
+    for line in (0..len).step_by(64) {
+        crate::prefetch::soon(at.wrapping_add(line));
+    }
 }
 
 /// The scales of a vector of rows; `part` is the half of the block.
@@ -258,19 +261,13 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
     for c in 0..width {
         let x = job.x.at(begin + c);
         for b in 0..job.blocks() {
-            // SAFETY: a column has `blocks` times 32 numbers; a group has `width * ROUNDED` bytes for each block.
+            // SAFETY: a column has `blocks` times 32 numbers; a group has `width` of them for each block.
             unsafe {
-                let numbers = job.rounded_group(g).add(b * width * ROUNDED).cast::<i32>().add(c);
-                let rounded = V::round(x.add(b * BLOCK));
-                let sum = rounded.sums[0] + rounded.sums[1];
-                let first = if halves { rounded.sums[0] } else { sum };
-                numbers.write_unaligned(MAGIC.to_bits() as i32 - zero * first);
-                numbers.add(width).write_unaligned(MAGIC.to_bits() as i32 - zero * (sum - first));
-                numbers.add(2 * width).write_unaligned(rounded.scale.to_bits() as i32);
-                numbers.add(3 * width).write_unaligned((rounded.scale * sum as f32).to_bits() as i32);
-                for (step, four) in rounded.codes.into_iter().enumerate() {
-                    numbers.add((4 + step) * width).write_unaligned(four);
-                }
+                let Codes32 { codes, scale, sums: [first, second] } = V::round(x.add(b * BLOCK));
+                let sum = first.wrapping_add(second);
+                let init = if halves { [first, second] } else { [sum, 0] };
+                let init = init.map(|sum| (MAGIC.to_bits() as i32).wrapping_sub(zero.wrapping_mul(sum)));
+                job.rounded_group(g).add(b * width + c).write(Rounded { init, scale, sum: scale * sum as f32, codes });
             }
         }
     }

@@ -3,13 +3,25 @@
 use super::Job;
 use super::tile::{Kind, STEPS};
 
-/// 32 activations in 8 bits.
+/// 32 activations in 8 bits, as the kernels read them.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(super) struct Rounded {
-    /// Four codes in each number, the first in its lowest byte.
-    pub codes: [i32; STEPS],
+    /// Where the dot products of the block begin, as the bits of a float: [`super::MAGIC`] less the share of the codes' zero. The
+    /// second is for the second half of a block whose halves have scales of their own.
+    pub init: [i32; 2],
     /// What a code is worth.
     pub scale: f32,
-    /// Sums of the first 16 codes and of the others.
+    /// The sum of all codes, times the scale.
+    pub sum: f32,
+    /// Four codes in each number, the first in its lowest byte.
+    pub codes: [i32; STEPS],
+}
+
+/// The codes of 32 activations, what they are worth, and the sums of the first 16 codes and of the others.
+pub(super) struct Codes32 {
+    pub codes: [i32; STEPS],
+    pub scale: f32,
     pub sums: [i32; 2],
 }
 
@@ -71,7 +83,7 @@ pub(super) trait Vector {
     /// Writes the first `count` numbers.
     unsafe fn store(numbers: Self::Float, to: *mut f32, count: usize);
     /// Rounds 32 numbers.
-    unsafe fn round(x: *const f32) -> Rounded;
+    unsafe fn round(x: *const f32) -> Codes32;
 
     /// [`super::tile::tile`] with the vector's instructions enabled.
     unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);

@@ -1,0 +1,80 @@
+//! A token cache of ten million rows: how long opening takes, and how fast a shuffled pass reads.
+//!
+//! Rows of 25 tokens, like a review's snippet; the file (1.2 GB) goes into the temporary folder and is in the page cache when it is
+//! read. ROWS in the environment changes their number. The pass is compared with copying the same bytes by memcpy, in order and in
+//! the order of the pass.
+
+use lacuna::seed;
+use lacuna::token_cache::{CacheWriter, TokenCache};
+use rand::seq::SliceRandom;
+use std::hint::black_box;
+use std::time::Instant;
+
+const TOKENS: usize = 25;
+const BATCH: usize = 32;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let rows: usize = std::env::var("ROWS").ok().map_or(Ok(10_000_000), |rows| rows.parse())?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("tokens.safetensors");
+    let start = Instant::now();
+    let mut writer = CacheWriter::create(&path, rows, 2, 102)?;
+    let mut ids = [101; TOKENS];
+    for row in 0..rows {
+        (1..TOKENS - 1).for_each(|i| ids[i] = 1000 + ((row * 31 + i * 7919) % 20_000) as u32);
+        ids[TOKENS - 1] = 102;
+        writer.push(&ids, &[0.25, 0.75], 1.0)?;
+    }
+    writer.finish()?;
+    println!("{rows} rows written in {:.1} s", start.elapsed().as_secs_f64());
+
+    let mut seconds: Vec<f64> = (0..9).map(|_| open(&path)).collect::<Result<_, _>>()?;
+    seconds.sort_by(f64::total_cmp);
+    println!("open: {:.3} ms (median of 9)", 1e3 * seconds[4]);
+
+    let cache = TokenCache::open(&path)?;
+    let mut order: Vec<usize> = (0..rows).collect();
+    let in_order = copy(&cache, &order)?;
+    order.shuffle(&mut seed::rng(1, "order of rows", 1));
+    println!("{:>36}{:>8.2} GB/s of tokens", "memcpy, rows in order", in_order);
+    println!("{:>36}{:>8.2} GB/s", "memcpy, rows shuffled", copy(&cache, &order)?);
+    println!("{:>36}{:>8.2} GB/s", "batches of 32, rows shuffled", pass(&cache, &order)?);
+    println!("resident memory besides the mapped file: {} MB", anonymous_memory()? / 1_000_000);
+    Ok(())
+}
+
+fn open(path: &std::path::Path) -> Result<f64, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    black_box(TokenCache::open(path)?.rows());
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// GB/s of plain copies of the rows' tokens.
+fn copy(cache: &TokenCache, order: &[usize]) -> Result<f64, Box<dyn std::error::Error>> {
+    let (mut buffer, start) = ([0u8; 4 * TOKENS], Instant::now());
+    for &row in order {
+        buffer.copy_from_slice(cache.input_ids(row)?);
+        black_box(&mut buffer);
+    }
+    Ok(rate(order, start))
+}
+
+/// GB/s of tokens through whole batches: ids, token types, targets and weights.
+fn pass(cache: &TokenCache, order: &[usize]) -> Result<f64, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    for chunk in order.chunks(BATCH) {
+        black_box(cache.batch(chunk)?);
+    }
+    Ok(rate(order, start))
+}
+
+fn rate(order: &[usize], start: Instant) -> f64 {
+    (order.len() * 4 * TOKENS) as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+/// The process's memory that is not a file's, in bytes.
+fn anonymous_memory() -> Result<usize, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc/self/status")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<usize>()? * 1024)
+}

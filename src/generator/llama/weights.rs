@@ -1,0 +1,192 @@
+//! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
+
+use super::gguf::Header;
+use super::probe::{machine, write_whole};
+use super::requantise::{requantise_to, source_sum};
+use super::{Llama, LlamaConfig};
+use crate::generator::llama::readers::Reading;
+use crate::generator::scheduler::Job;
+use crate::generator::{GenerateError, Likelihood};
+use llama_cpp_sys_2 as sys;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A copy may be so much more surprised by the built-in text than the original.
+const WORSE: f64 = 1.01;
+/// A copy must be so much faster to be worth it.
+const FASTER: f64 = 1.1;
+const TRIAL: Duration = Duration::from_millis(1500);
+/// Plain prose of several kinds, one piece a paragraph, written for this purpose.
+const TEXT: &str = include_str!("perplexity.txt");
+
+/// Which weights to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Weights {
+    /// The file, or a faster copy that is as good, by measurement.
+    #[default]
+    Auto,
+    /// The file as it is.
+    AsIs,
+}
+
+/// What was chosen, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub format: String,
+    /// The original first.
+    pub measured: Vec<Measured>,
+    /// The machine that it was measured on.
+    machine: String,
+}
+
+/// One format's speed and quality.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub format: String,
+    /// New tokens, all threads together.
+    pub tokens_per_second: f64,
+    /// Of the built-in text.
+    pub perplexity: f64,
+}
+
+/// The fastest form of a model whose perplexity on a built-in text stays within 1 % of the file's own: its path, and what was
+/// measured. Copies are made and measured once, in seconds to minutes, and the choice is kept in `cache_dir` for this file (by its
+/// sha256) and machine; of the copies made for it only the chosen one stays.
+pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path) -> Result<(PathBuf, Choice), GenerateError> {
+    let path = &config.path;
+    let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
+    let header = Header::read(path).map_err(fail)?;
+    let own = header.format();
+    let none = || Choice { format: own.clone(), measured: Vec::new(), machine: machine(config.kernels) };
+    let candidates = candidates(&own);
+    if candidates.is_empty() || config.gpu_layers > 0 {
+        return Ok((path.clone(), none()));
+    }
+    let unusable = |error: std::io::Error| fail(format!("no faster copy can be made in {}: {error}", cache_dir.display()));
+    let stem = format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), source_sum(path).map_err(unusable)?);
+    let record = cache_dir.join(format!("{stem}.weights.json"));
+    let copy_of = |format: &str| if format == own { path.clone() } else { cache_dir.join(format!("{stem}.{format}.gguf")) };
+    let kept = || {
+        let choice: Choice = serde_json::from_slice(&std::fs::read(&record).ok()?).ok()?;
+        (choice.machine == machine(config.kernels) && copy_of(&choice.format).is_file()).then_some(choice)
+    };
+    if let Some(choice) = kept() {
+        return Ok((copy_of(&choice.format), choice));
+    }
+    // Two processes must not measure at once, nor take each other's copies away; what the other has found is read again.
+    let _lock = lock(cache_dir, &stem).map_err(unusable)?;
+    if let Some(choice) = kept() {
+        return Ok((copy_of(&choice.format), choice));
+    }
+    tracing::info!("measuring which format of {} is fastest here, once", path.display());
+    let mut measured = vec![measure(config, path, &own)?];
+    let mut made = Vec::new();
+    for &(file_type, format) in &candidates {
+        let copy = copy_of(format);
+        if !copy.is_file() {
+            made.push(format);
+        }
+        requantise_to(path, &copy, file_type)?;
+        measured.push(measure(config, &copy, format)?);
+    }
+    let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
+    // A copy that was there before may be in use.
+    for format in made.into_iter().filter(|format| *format != choice.format) {
+        std::fs::remove_file(copy_of(format)).map_err(unusable)?;
+    }
+    write_whole(&record, &serde_json::to_vec_pretty(&choice).map_err(|error| unusable(error.into()))?).map_err(unusable)?;
+    Ok((copy_of(&choice.format), choice))
+}
+
+/// Held until the file is closed; the operating system lets go of it with its process.
+fn lock(folder: &Path, stem: &str) -> std::io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let file = File::create(folder.join(format!("{stem}.lock")))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// A copy of a model with its weights as Q4_0, kept in `cache_dir`, for who wants to compare at equal weights.
+pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError> {
+    let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
+    Header::read(path).map_err(fail)?;
+    let sum = source_sum(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let copy = cache_dir.join(format!("{}.{sum}.Q4_0.gguf", path.file_stem().unwrap_or_default().to_string_lossy()));
+    requantise_to(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
+    Ok(copy)
+}
+
+/// The formats worth a trial: those with a packed matrix product and about as many bits as the original's.
+fn candidates(format: &str) -> Vec<(sys::llama_ftype, &'static str)> {
+    let four_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0"), (sys::LLAMA_FTYPE_MOSTLY_IQ4_NL, "IQ4_NL")];
+    let eight_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0")];
+    match format {
+        "Q4_1" | "Q4_K_S" | "Q4_K_M" | "IQ4_XS" | "Q5_0" | "Q5_1" => [&four_bits[..], &eight_bits].concat(),
+        "F32" | "F16" | "BF16" | "Q5_K_S" | "Q5_K_M" | "Q6_K" => eight_bits.into(),
+        _ => Vec::new(),
+    }
+}
+
+/// The fastest whose perplexity is within a hundredth of the first's; the first unless another is clearly faster.
+fn fastest_as_good(measured: &[Measured]) -> String {
+    let own = &measured[0];
+    let good = measured.iter().filter(|other| other.perplexity <= WORSE * own.perplexity);
+    let faster = good.filter(|other| other.tokens_per_second > FASTER * own.tokens_per_second);
+    faster.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second)).unwrap_or(own).format.clone()
+}
+
+fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, GenerateError> {
+    let llama = Llama::load(LlamaConfig { path: path.to_owned(), ..config.clone() })?;
+    let tokens_per_second = llama.pace(TRIAL)?.max(llama.pace(TRIAL)?);
+    let measured = Measured { format: format.into(), tokens_per_second, perplexity: llama.perplexity()? };
+    tracing::info!("{format}: {tokens_per_second:.0} tokens/s, perplexity {:.3}", measured.perplexity);
+    Ok(measured)
+}
+
+impl Llama {
+    /// exp of the mean surprise at the tokens of the built-in text, paragraph by paragraph, each after a BOS or its first token.
+    pub(super) fn perplexity(&self) -> Result<f64, GenerateError> {
+        let vocab = self.model.vocab();
+        let jobs = TEXT.split("\n\n").filter_map(|paragraph| {
+            let tokens: Vec<i32> = vocab.tokenize(paragraph.trim().as_bytes(), true, false).iter().map(|token| token.0).collect();
+            let tokens = &tokens[..tokens.len().min(self.config.n_ctx)];
+            let (last, input_ids) = tokens.split_last()?;
+            let targets = [&input_ids[1.min(input_ids.len())..], &[*last]].concat();
+            (!input_ids.is_empty()).then(|| (Job { input_ids: input_ids.into(), logits_from: 0, max_tokens: 0 }, targets))
+        });
+        let (mut surprise, mut tokens) = (0.0, 0);
+        self.run(jobs.collect(), |_, targets| Reading::new(0, targets), &mut |found: Likelihood| {
+            surprise -= found.total();
+            tokens += found.log_probs.len();
+            Ok(())
+        })?;
+        Ok((surprise / tokens.max(1) as f64).exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(format: &str, tokens_per_second: f64, perplexity: f64) -> Measured {
+        Measured { format: format.into(), tokens_per_second, perplexity }
+    }
+
+    #[test]
+    fn the_fastest_that_is_as_good_is_taken() {
+        let own = measured("Q4_1", 100.0, 20.0);
+        let choose = |others: &[Measured]| fastest_as_good(&[std::slice::from_ref(&own), others].concat());
+        assert_eq!(choose(&[measured("Q4_0", 180.0, 20.1), measured("Q8_0", 150.0, 19.9)]), "Q4_0");
+        assert_eq!(choose(&[measured("Q4_0", 180.0, 20.3), measured("Q8_0", 150.0, 19.9)]), "Q8_0", "Q4_0 is over a hundredth worse");
+        assert_eq!(choose(&[measured("Q4_0", 180.0, 25.0), measured("Q8_0", 105.0, 20.0)]), "Q4_1", "a little faster is not enough");
+        assert_eq!(choose(&[measured("Q4_0", 180.0, f64::NAN)]), "Q4_1");
+    }
+
+    #[test]
+    fn a_fast_format_has_no_candidates() {
+        assert!(candidates("Q4_0").is_empty() && candidates("Q8_0").is_empty());
+        assert_eq!(candidates("F16").len(), 1);
+    }
+}
