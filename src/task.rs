@@ -147,14 +147,7 @@ pub struct Extrapolate {
 
 impl Default for Extrapolate {
     fn default() -> Self {
-        Extrapolate {
-            rows: None,
-            rows_per_error: 1,
-            from: Parents::Errors,
-            rationales_per_example: 0,
-            max_rounds: 2,
-            patience: 1,
-        }
+        Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, rationales_per_example: 0, max_rounds: 2, patience: 1 }
     }
 }
 

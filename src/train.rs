@@ -179,8 +179,8 @@ impl SmallModel {
         let folder = std::env::temp_dir();
         let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
         let labels = self.base.labels().len();
-        let cache_row = |row: &'_ TrainRow| CacheRow { text: &row.text, text_pair: row.text_pair.as_deref(), target: &row.target, weight: 1.0 };
-        let cache_rows = rows.iter().map(cache_row);
+        let cache_rows =
+            rows.iter().map(|TrainRow { text, text_pair, target }| CacheRow { text, text_pair: text_pair.as_deref(), target, weight: 1.0 });
         TokenCache::write(file.path(), &self.encoder, (rows.len(), labels), cache_rows, self.max_tokens(max_tokens), self.threads)?;
         TokenCache::open(file.path())
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::compare::{Comparison, compare, method_names};
+use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use lacuna::setup::{Machine, Options, Setup};
@@ -90,7 +91,7 @@ fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
 }
 
 fn options() -> Options {
-    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, as_is: true, ..Options::default() }
+    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, weights: Weights::AsIs, ..Options::default() }
 }
 
 fn setup(fixture: &Fixture) -> Setup {
