@@ -78,6 +78,9 @@ pub struct Machine {
     /// Whether the texts that are written together share one KV cache [default: by a measurement]
     #[arg(long, env = "LACUNA_KV_UNIFIED", value_name = "BOOL")]
     pub kv_unified: Option<bool>,
+    /// Tokens that the generator computes at a time, at most [default: by a measurement]
+    #[arg(long, env = "LACUNA_N_BATCH", value_name = "N")]
+    pub n_batch: Option<usize>,
     /// No progress, only results
     #[arg(long, short, env = "LACUNA_QUIET")]
     pub quiet: bool,
@@ -166,8 +169,9 @@ impl Setup {
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
         let (threads, gpu_layers, kernels) = (self.machine.threads(), self.machine.gpu_layers, self.machine.kernels);
         let mut llama = Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(&self.generator_path) })?;
-        let Machine { slots, kv, kv_unified: unified, .. } = self.machine;
-        llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified })?;
+        let Machine { slots, kv, kv_unified: unified, n_batch, .. } = self.machine;
+        let progress = self.machine.progress();
+        llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
         Ok(Box::new(llama))
     }
 
@@ -325,7 +329,7 @@ fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Resul
     }
     let Machine { gpu_layers, kernels, .. } = options.machine;
     let config = LlamaConfig { threads: options.machine.threads(), gpu_layers, kernels, ..LlamaConfig::new(&path) };
-    let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"))?;
+    let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"), &|what| progress.say(what))?;
     if fast != path {
         let (own, copy) = (path.display(), fast.display());
         progress.say(format!("{own}: its format is slow here; using {copy} (--weights as-is for the original)"));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
+use crate::generator::repetition::Repetition;
 use crate::words::forks;
 
 /// A task file as a person writes it. Every key has a default where the paper (arXiv 2310.13671) states one.
@@ -91,18 +92,21 @@ pub struct SamplingKeys {
     /// New tokens at most, for one text.
     pub max_tokens: u32,
     pub stop: Vec<String>,
+    /// What holds back words and runs of words that have occurred; off in the paper.
+    pub repetition: Repetition,
 }
 
 impl Default for SamplingKeys {
     fn default() -> Self {
-        let Sampling { temperature, top_p, top_k, min_p, .. } = Sampling::default();
-        SamplingKeys { temperature, top_p, top_k, min_p, max_tokens: 128, stop: Vec::new() }
+        let Sampling { temperature, top_p, top_k, min_p, repetition } = Sampling::default();
+        SamplingKeys { temperature, top_p, top_k, min_p, max_tokens: 128, stop: Vec::new(), repetition }
     }
 }
 
 impl SamplingKeys {
     pub fn sampling(&self) -> Sampling {
-        Sampling { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, min_p: self.min_p, ..Sampling::default() }
+        let SamplingKeys { temperature, top_p, top_k, min_p, repetition, .. } = *self;
+        Sampling { temperature, top_p, top_k, min_p, repetition }
     }
 }
 
@@ -341,6 +345,7 @@ impl Task {
         require(self.sampling.top_p > 0.0 && self.sampling.top_p <= 1.0, &["sampling", "top_p"], "must be above 0 and at most 1")?;
         require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1")?;
         require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
+        self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
         require(self.kind == Kind::Pair || self.data.contexts.is_none(), &["data", "contexts"], "only pairs have contexts")?;
         require(self.seed.rows >= self.labels.len(), &["seed", "rows"], "must be at least one for each label")?;
         if self.seed.rationales > 0 {
@@ -437,6 +442,7 @@ mod tests {
             ("rows = 400", "rowz = 800", "unknown field `rowz`"),
             ("rows = 400", "rows = 1", "seed.rows: must be at least one for each label"),
             ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
+            ("top_p = 1.0", "repetition = { repeat = 0.0 }", "sampling.repetition: repetition.repeat is 0; it must be above 0"),
             ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
             ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),

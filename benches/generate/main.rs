@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let settings = Settings::from_env(server)?;
     let weights = lacuna::registry::Cache::from_env()?.root().join("weights");
     let config = LlamaConfig { threads: settings.threads, ..LlamaConfig::new(&settings.shipped) };
-    let (fast, choice) = fastest_weights(&config, &weights)?;
+    let (fast, choice) = fastest_weights(&config, &weights, &|what| eprintln!("{what}"))?;
     let models = Models { shipped: settings.shipped.clone(), fast, same: q4_0_copy(&settings.shipped, &weights)? };
     let peaks = Peaks::measure(settings.threads);
     println!(
@@ -125,7 +125,7 @@ impl Settings {
 fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -> Result<String> {
     let (mine, model) = if stage.same_file { (&models.same, &models.same) } else { (&models.fast, &models.shipped) };
     let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(mine) })?;
-    let tuned = ours.tune(&lacuna::registry::Cache::from_env()?.root().join("probes"), Wishes::default())?;
+    let tuned = ours.tune(&lacuna::registry::Cache::from_env()?.root().join("probes"), Wishes::default(), &|what| eprintln!("{what}"))?;
     eprintln!("{}: {tuned:?}", stage.name);
     let server = best_server(stage, settings, model)?;
     let alone = settings.start(model, 1)?;

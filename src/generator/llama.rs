@@ -42,8 +42,10 @@ use std::time::Instant;
 pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};
 use workers::{Counters, Reader, Work};
 
-/// The most tokens in one `llama_decode`, logical and physical.
+/// The most tokens in one `llama_decode`, logical and physical, unless another number is measured or wished.
 const N_BATCH: usize = 512;
+/// Larger ones only take memory.
+const LARGEST_BATCH: usize = 4096;
 /// A shared prefix that saves fewer tokens of prefill is not worth a sequence of its own.
 const LEAST_SAVED: usize = 32;
 /// Slots and holders together must stay within llama.cpp's 256 sequences.
@@ -94,7 +96,7 @@ impl LlamaConfig {
             path: path.into(),
             threads: 0,
             gpu_layers: 0,
-            settings: Settings { slots: 32, kv: KvFormat::F16, unified: true },
+            settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,
             kernels: Kernels::Auto,
         }
@@ -159,7 +161,7 @@ impl Llama {
         check_settings(config.settings).map_err(fail)?;
         check_gpu(&config, backend).map_err(fail)?;
         let header = Header::read(&config.path).map_err(fail)?;
-        let footprint = Footprint::of(&header, N_BATCH);
+        let footprint = Footprint::of(&header, config.settings.n_batch);
         check_memory(&footprint, &header, &config).map_err(fail)?;
         choose_kernels(&config);
         let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
@@ -256,7 +258,7 @@ impl Llama {
         let caches = if unified { 1 } else { slots + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
-        let limits = Limits { slots, holders, n_batch: N_BATCH, n_cells, unified };
+        let limits = Limits { slots, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
@@ -291,7 +293,8 @@ impl Llama {
     fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
         let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
         let free = memory::available().unwrap_or(u64::MAX);
-        self.footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
+        let footprint = self.footprint.with_batch(self.config.settings.n_batch);
+        footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
     }
 
     /// Refuses a request that is longer than the context.
@@ -399,6 +402,9 @@ fn running_kernels() -> &'static str {
 fn check_settings(settings: Settings) -> Result<(), String> {
     if !(1..=MOST_SLOTS).contains(&settings.slots) {
         return Err(format!("slots is {}; it must be from 1 to {MOST_SLOTS}", settings.slots));
+    }
+    if !(settings.slots..=LARGEST_BATCH).contains(&settings.n_batch) {
+        return Err(format!("n_batch is {}; it must be from the {} slots to {LARGEST_BATCH}", settings.n_batch, settings.slots));
     }
     Ok(())
 }

@@ -13,10 +13,12 @@ pub(super) struct Footprint {
     pub(super) weights: u64,
     /// The part of the weights that each layer on a GPU takes there.
     pub(super) per_layer: u64,
-    /// One KV cell: keys and values of all layers in F16, and a column of the attention mask.
-    pub(super) per_cell: u64,
-    /// Logits and activations of one batch, in each worker.
-    pub(super) compute: u64,
+    /// Keys and values of one KV cell, all layers, in F16.
+    pub(super) keys_and_values: u64,
+    /// Logits and activations of one token of a batch.
+    pub(super) per_token: u64,
+    /// Tokens of a batch.
+    pub(super) n_batch: usize,
 }
 
 impl Footprint {
@@ -35,14 +37,30 @@ impl Footprint {
         Footprint {
             weights: header.bytes,
             per_layer: header.bytes / (layers + 1),
-            per_cell: layers * kv_heads * keys_and_values * 2 + 6 * n_batch as u64,
-            compute: n_batch as u64 * row * 4,
+            keys_and_values: layers * kv_heads * keys_and_values * 2,
+            per_token: row * 4,
+            n_batch,
         }
+    }
+
+    /// The same with batches of another size.
+    pub(super) fn with_batch(self, n_batch: usize) -> Self {
+        Footprint { n_batch, ..self }
+    }
+
+    /// One KV cell, and its column of the attention mask.
+    pub(super) fn per_cell(&self) -> u64 {
+        self.keys_and_values + 6 * self.n_batch as u64
+    }
+
+    /// Logits and activations of one batch, in each worker.
+    pub(super) fn compute(&self) -> u64 {
+        self.n_batch as u64 * self.per_token
     }
 
     /// Bytes beside the weights.
     fn contexts(&self, workers: u64, cells: u64) -> u64 {
-        workers * (self.compute + cells * self.per_cell)
+        workers * (self.compute() + cells * self.per_cell())
     }
 
     /// Whether the model, with the smallest KV caches, fits the memory that is free; if not, what does.
@@ -79,8 +97,8 @@ impl Footprint {
         let longest = longest.next_multiple_of(LEAST_CELLS as usize) as u64;
         let wanted = wanted.next_multiple_of(LEAST_CELLS as usize).max(longest as usize);
         let affordable = |workers: u64| {
-            let each = (spendable(free) / workers).saturating_sub(self.compute);
-            each / self.per_cell.max(1) / caches as u64 / LEAST_CELLS * LEAST_CELLS
+            let each = (spendable(free) / workers).saturating_sub(self.compute());
+            each / self.per_cell().max(1) / caches as u64 / LEAST_CELLS * LEAST_CELLS
         };
         let most = affordable(workers as u64);
         if most >= longest {
@@ -131,7 +149,8 @@ mod tests {
     use crate::generator::llama::gguf::tests::{gguf, read};
 
     /// 1,000 MiB of weights, 64 MiB of compute buffers a worker, 256 cells in 16 MiB.
-    const MODEL: Footprint = Footprint { weights: 1000 * MIB, per_layer: 100 * MIB, per_cell: MIB / 16, compute: 64 * MIB };
+    const MODEL: Footprint =
+        Footprint { weights: 1000 * MIB, per_layer: 100 * MIB, keys_and_values: MIB / 16 - 6 * 512, per_token: MIB / 8, n_batch: 512 };
 
     /// Free memory of which so much may be spent.
     fn with(mebibytes: u64) -> u64 {
@@ -149,8 +168,9 @@ mod tests {
         ];
         let bytes = gguf(&integers, &[("general.architecture", "llama")], 1000);
         let footprint = Footprint::of(&read(&bytes).unwrap(), 512);
-        assert_eq!(footprint.per_cell, 30 * 3 * (64 + 64) * 2 + 512 * 6);
-        assert_eq!(footprint.compute, 512 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
+        assert_eq!(footprint.per_cell(), 30 * 3 * (64 + 64) * 2 + 512 * 6);
+        assert_eq!(footprint.compute(), 512 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
+        assert_eq!(footprint.with_batch(128).compute(), 128 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
         assert_eq!(footprint.weights, bytes.len() as u64);
     }
 

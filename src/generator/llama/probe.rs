@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 const TRIAL: Duration = Duration::from_millis(700);
 /// A setting must be so much faster than the usual one to be taken: less may be noise.
 const CLEARLY: f64 = 1.05;
-/// Tokens of the prefix that the measured requests share, and new tokens of each: a seed stage's.
+/// Tokens of the prefix that the measured requests share, of each one's own prompt, and new ones: about a round's.
 const PREFIX: usize = 96;
+const OWN: usize = 24;
 const NEW: usize = 24;
 
 /// What may be chosen by measurement. With quantised weights a text depends a little on what is decoded beside it, and so on these.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub kv: KvFormat,
     /// Whether all sequences share one KV cache.
     pub unified: bool,
+    /// The most tokens in one `llama_decode`, its micro-batch.
+    pub n_batch: usize,
 }
 
 /// Settings that a person has fixed; the others are measured.
@@ -38,6 +41,7 @@ pub struct Wishes {
     pub slots: Option<usize>,
     pub kv: Option<KvFormat>,
     pub unified: Option<bool>,
+    pub n_batch: Option<usize>,
 }
 
 /// What is remembered.
@@ -51,17 +55,18 @@ struct Memory {
 }
 
 impl Llama {
-    /// Chooses width, format and layout of the KV cache: what is wished, else what was measured earlier for this model on this
-    /// machine, else what a measurement of some seconds finds. `folder` keeps what was found; a model that a person has fixed
-    /// altogether is not measured.
-    pub fn tune(&mut self, folder: &Path, wishes: Wishes) -> Result<Settings, GenerateError> {
+    /// Chooses width, format and layout of the KV cache, and the micro-batch: what is wished, else what was measured earlier for this
+    /// model on this machine, else what a measurement of some seconds finds, which `say` tells. `folder` keeps what was found; a
+    /// model that a person has fixed altogether is not measured.
+    pub fn tune(&mut self, folder: &Path, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
         let usual = self.config.settings;
         let wished = Settings {
             slots: wishes.slots.unwrap_or(usual.slots),
             kv: wishes.kv.unwrap_or(usual.kv),
             unified: wishes.unified.unwrap_or(usual.unified),
+            n_batch: wishes.n_batch.unwrap_or(usual.n_batch),
         };
-        if let Wishes { slots: Some(_), kv: Some(_), unified: Some(_) } = wishes {
+        if let Wishes { slots: Some(_), kv: Some(_), unified: Some(_), n_batch: Some(_) } = wishes {
             self.set(wished)?;
             return Ok(wished);
         }
@@ -71,6 +76,7 @@ impl Llama {
         let chosen = match remembered.filter(|memory| memory.of == of) {
             Some(memory) => memory.chosen,
             None => {
+                say(format!("{}: measuring once how it decodes fastest here", self.config.path.display()));
                 let (chosen, measured) = self.choose(wished, wishes)?;
                 // A folder that cannot be written costs another measurement next time, nothing else.
                 if let Err(error) = remember(&file, &Memory { of, chosen, measured }) {
@@ -83,9 +89,8 @@ impl Llama {
         Ok(chosen)
     }
 
-    /// Tries widths, then formats, then layouts, each with the best of what came before.
+    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before.
     fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Vec<(Settings, f64)>), GenerateError> {
-        tracing::info!("measuring how {} decodes fastest here, once", self.config.path.display());
         let mut measured = Vec::new();
         let mut best = usual;
         let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
@@ -97,6 +102,10 @@ impl Llama {
         }
         if wishes.unified.is_none() {
             best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], &mut measured)?;
+        }
+        if wishes.n_batch.is_none() {
+            let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
+            best = self.fastest(best, &others, &mut measured)?;
         }
         Ok((best, measured))
     }
@@ -136,11 +145,12 @@ impl Llama {
     /// New tokens a second, all workers together, from the first of them on for `time`.
     pub(super) fn pace(&self, time: Duration) -> Result<f64, GenerateError> {
         let n_vocab = self.model.n_vocab().max(1) as usize;
-        let context = self.config.n_ctx.clamp(4, PREFIX + NEW);
-        let (prefix, new) = (context * PREFIX / (PREFIX + NEW), context * NEW / (PREFIX + NEW));
+        let context = self.config.n_ctx.clamp(6, PREFIX + OWN + NEW);
+        let part = |tokens: usize| context * tokens / (PREFIX + OWN + NEW);
         let word = |i: usize| (i * 7919 % n_vocab) as Token;
         let requests = self.config.settings.slots * self.config.threads * 4;
-        let job = |i: usize| Job::new((0..prefix).map(|at| word(at + 5)).chain([word(i)]).collect(), new.max(1));
+        let own = |i: usize| (0..part(OWN)).map(move |at| word(i + 31 * at));
+        let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain(own(i)).collect(), part(NEW).max(1));
         let pacer = Pacer { first: OnceLock::new(), tokens: AtomicU64::new(0), time };
         let jobs = (0..requests).map(|i| (job(i), ())).collect();
         let mut last = Duration::ZERO;

@@ -1,35 +1,29 @@
 //! Converts a model's weights into another format.
 
 use crate::generator::GenerateError;
-use crate::sha256::sha256_of;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
 
-/// Puts a copy of `path` with other weights at `target`, unless there is one; it appears whole or not at all.
-pub(super) fn requantise_to(path: &Path, target: &Path, file_type: sys::llama_ftype) -> Result<(), GenerateError> {
+/// Puts a copy of `path` with other weights at `target`; it appears whole or not at all. One caller at a time: what a killed one left
+/// is written over.
+pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype) -> Result<(), GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
-    if target.is_file() {
-        return Ok(());
-    }
     super::backend().map_err(fail)?;
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let unusable = |error: std::io::Error| fail(format!("no copy can be made in {}: {error}", folder.display()));
-    std::fs::create_dir_all(folder).map_err(unusable)?;
     tracing::info!("converting {} to {}", path.display(), target.display());
-    let partial = tempfile::Builder::new().prefix("requantise-").suffix(".gguf").tempfile_in(folder).map_err(unusable)?;
-    quantise(path, partial.path(), file_type).map_err(fail)?;
-    File::open(partial.path()).and_then(|file| file.sync_all()).map_err(unusable)?;
-    partial.persist(target).map_err(|error| unusable(error.error))?;
-    Ok(())
+    let partial = target.with_extension("partial");
+    let made = quantise(path, &partial, file_type).and_then(|()| put(&partial, target).map_err(|error| error.to_string()));
+    made.map_err(|reason| {
+        // Its loss is the error to tell, not that it cannot be cleaned up.
+        let _ = std::fs::remove_file(&partial);
+        fail(reason)
+    })
 }
 
-/// The first 16 hexadecimal digits of a file's sha256: copies are named by their source.
-pub(super) fn source_sum(path: &Path) -> std::io::Result<String> {
-    let mut sum = sha256_of(path)?;
-    sum.truncate(16);
-    Ok(sum)
+fn put(partial: &Path, target: &Path) -> std::io::Result<()> {
+    File::open(partial)?.sync_all()?;
+    std::fs::rename(partial, target)
 }
 
 pub(super) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), String> {

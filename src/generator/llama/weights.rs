@@ -2,11 +2,12 @@
 
 use super::gguf::Header;
 use super::probe::{machine, write_whole};
-use super::requantise::{requantise_to, source_sum};
+use super::requantise::requantise;
 use super::{Llama, LlamaConfig};
 use crate::generator::llama::readers::Reading;
 use crate::generator::scheduler::Job;
 use crate::generator::{GenerateError, Likelihood};
+use crate::sha256::sha256_of;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -52,69 +53,90 @@ pub struct Measured {
 }
 
 /// The fastest form of a model whose perplexity on a built-in text stays within 1 % of the file's own: its path, and what was
-/// measured. Copies are made and measured once, in seconds to minutes, and the choice is kept in `cache_dir` for this file (by its
-/// sha256) and machine; of the copies made for it only the chosen one stays.
-pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path) -> Result<(PathBuf, Choice), GenerateError> {
+/// measured. Copies are made and measured once, in seconds to minutes, which `say` tells; the choice is kept in `cache_dir` for this
+/// file (by its sha256) and machine. Of the copies made for it only the chosen one stays.
+pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(String)) -> Result<(PathBuf, Choice), GenerateError> {
     let path = &config.path;
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
-    let header = Header::read(path).map_err(fail)?;
-    let own = header.format();
-    let none = || Choice { format: own.clone(), measured: Vec::new(), machine: machine(config.kernels) };
+    let own = Header::read(path).map_err(fail)?.format();
     let candidates = candidates(&own);
     if candidates.is_empty() || config.gpu_layers > 0 {
-        return Ok((path.clone(), none()));
+        return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine: machine(config.kernels) }));
     }
     let unusable = |error: std::io::Error| fail(format!("no faster copy can be made in {}: {error}", cache_dir.display()));
-    let stem = format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), source_sum(path).map_err(unusable)?);
-    let record = cache_dir.join(format!("{stem}.weights.json"));
-    let copy_of = |format: &str| if format == own { path.clone() } else { cache_dir.join(format!("{stem}.{format}.gguf")) };
+    let copies = Copies::of(path, cache_dir).map_err(unusable)?;
+    let record = cache_dir.join(format!("{}.weights.json", copies.stem));
+    let form = |format: &str| if format == own { path.clone() } else { copies.path(format) };
     let kept = || {
         let choice: Choice = serde_json::from_slice(&std::fs::read(&record).ok()?).ok()?;
-        (choice.machine == machine(config.kernels) && copy_of(&choice.format).is_file()).then_some(choice)
+        (choice.machine == machine(config.kernels) && form(&choice.format).is_file()).then_some(choice)
     };
     if let Some(choice) = kept() {
-        return Ok((copy_of(&choice.format), choice));
+        return Ok((form(&choice.format), choice));
     }
-    // Two processes must not measure at once, nor take each other's copies away; what the other has found is read again.
-    let _lock = lock(cache_dir, &stem).map_err(unusable)?;
+    // What another process has found meanwhile is read again.
+    let _lock = copies.lock().map_err(unusable)?;
     if let Some(choice) = kept() {
-        return Ok((copy_of(&choice.format), choice));
+        return Ok((form(&choice.format), choice));
     }
-    tracing::info!("measuring which format of {} is fastest here, once", path.display());
+    let formats: Vec<&str> = candidates.iter().map(|(_, format)| *format).collect();
+    say(format!("{}: measuring once whether {} is faster here than {own} and as good", path.display(), formats.join(", ")));
     let mut measured = vec![measure(config, path, &own)?];
     let mut made = Vec::new();
-    for &(file_type, format) in &candidates {
-        let copy = copy_of(format);
+    for (file_type, format) in candidates {
+        let copy = copies.path(format);
         if !copy.is_file() {
+            requantise(path, &copy, file_type)?;
             made.push(format);
         }
-        requantise_to(path, &copy, file_type)?;
         measured.push(measure(config, &copy, format)?);
     }
     let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
     // A copy that was there before may be in use.
     for format in made.into_iter().filter(|format| *format != choice.format) {
-        std::fs::remove_file(copy_of(format)).map_err(unusable)?;
+        std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
     write_whole(&record, &serde_json::to_vec_pretty(&choice).map_err(|error| unusable(error.into()))?).map_err(unusable)?;
-    Ok((copy_of(&choice.format), choice))
+    Ok((form(&choice.format), choice))
 }
 
-/// Held until the file is closed; the operating system lets go of it with its process.
-fn lock(folder: &Path, stem: &str) -> std::io::Result<File> {
-    std::fs::create_dir_all(folder)?;
-    let file = File::create(folder.join(format!("{stem}.lock")))?;
-    file.lock()?;
-    Ok(file)
+/// The copies of one model in a folder, named by the model's sha256.
+struct Copies<'p> {
+    folder: &'p Path,
+    stem: String,
+}
+
+impl<'p> Copies<'p> {
+    fn of(path: &Path, folder: &'p Path) -> std::io::Result<Self> {
+        let sum = sha256_of(path)?;
+        Ok(Copies { folder, stem: format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), &sum[..16]) })
+    }
+
+    fn path(&self, format: &str) -> PathBuf {
+        self.folder.join(format!("{}.{format}.gguf", self.stem))
+    }
+
+    /// Two processes must not measure at once, nor take each other's copies away. Held until the file is closed; the operating system
+    /// lets go of it with its process.
+    fn lock(&self) -> std::io::Result<File> {
+        std::fs::create_dir_all(self.folder)?;
+        let file = File::create(self.folder.join(format!("{}.lock", self.stem)))?;
+        file.lock()?;
+        Ok(file)
+    }
 }
 
 /// A copy of a model with its weights as Q4_0, kept in `cache_dir`, for who wants to compare at equal weights.
 pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     Header::read(path).map_err(fail)?;
-    let sum = source_sum(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let copy = cache_dir.join(format!("{}.{sum}.Q4_0.gguf", path.file_stem().unwrap_or_default().to_string_lossy()));
-    requantise_to(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
+    let unusable = |error: std::io::Error| fail(format!("no copy can be made in {}: {error}", cache_dir.display()));
+    let copies = Copies::of(path, cache_dir).map_err(unusable)?;
+    let _lock = copies.lock().map_err(unusable)?;
+    let copy = copies.path("Q4_0");
+    if !copy.is_file() {
+        requantise(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
+    }
     Ok(copy)
 }
 
