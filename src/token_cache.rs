@@ -54,6 +54,8 @@ pub struct LabelledBatch {
 
 /// Bytes reserved for the header, its length included: a multiple of 8, so that all tensors are aligned.
 const HEADER: usize = 1024;
+/// Bytes that come from memory together.
+const CACHE_LINE: usize = 64;
 /// Texts that a thread encodes before their tokens are written.
 const TEXTS_PER_THREAD: usize = 512;
 
@@ -224,21 +226,34 @@ impl TokenCache {
     /// # Errors
     /// Boundaries that make no sense: a damaged file.
     pub fn batch(&self, rows: &[usize]) -> Result<LabelledBatch> {
-        let mut out = LabelledBatch::default();
-        out.batch.cu_seqlens.push(0);
-        for &row in rows {
-            let ids = &mut out.batch.input_ids;
-            ids.extend(self.input_ids(row)?.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)));
-            let start = out.batch.token_type_ids.len();
-            let first = ids[start..].iter().position(|&id| id == self.sep).map_or(ids.len(), |i| start + i + 1);
-            out.batch.token_type_ids.resize(first, 0);
-            out.batch.token_type_ids.resize(ids.len(), 1);
-            out.batch.cu_seqlens.push(ids.len() as u32);
-            let labels = 4 * self.labels_per_row;
-            out.targets.extend(floats(&self.map[self.labels.clone()][row * labels..][..labels]));
-            out.weights.extend(floats(&self.map[self.weights.clone()][row * 4..][..4]));
+        let ids: Vec<&[u8]> = rows.iter().map(|&row| self.input_ids(row)).collect::<Result<_>>()?;
+        let (labels, weights) = (&self.map[self.labels.clone()], &self.map[self.weights.clone()]);
+        let labels_of = |row: usize| &labels[4 * row * self.labels_per_row..][..4 * self.labels_per_row];
+        // Shuffled rows are far from each other. Looking at all of them first lets the CPU wait for many at a time.
+        let looked_at = rows.iter().zip(&ids).fold(0, |seen, (&row, ids)| {
+            seen ^ ids.iter().step_by(CACHE_LINE).fold(weights[4 * row], |seen, id| seen ^ id) ^ labels_of(row).first().unwrap_or(&0)
+        });
+        std::hint::black_box(looked_at);
+
+        let tokens = ids.iter().map(|ids| ids.len() / 4).sum();
+        let mut batch = PackedBatch {
+            input_ids: Vec::with_capacity(tokens),
+            token_type_ids: Vec::with_capacity(tokens),
+            cu_seqlens: Vec::with_capacity(rows.len() + 1),
+        };
+        batch.cu_seqlens.push(0);
+        for ids in ids {
+            let start = batch.input_ids.len();
+            batch.input_ids.extend(ids.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)));
+            let row = &batch.input_ids[start..];
+            let first = row.iter().position(|&id| id == self.sep).map_or(row.len(), |i| i + 1);
+            batch.token_type_ids.resize(start + first, 0);
+            batch.token_type_ids.resize(batch.input_ids.len(), 1);
+            batch.cu_seqlens.push(batch.input_ids.len() as u32);
         }
-        Ok(out)
+        let targets = rows.iter().flat_map(|&row| floats(labels_of(row))).collect();
+        let weights = rows.iter().flat_map(|&row| floats(&weights[4 * row..][..4])).collect();
+        Ok(LabelledBatch { batch, targets, weights })
     }
 
     /// The bytes of a row's tokens.
