@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use crate::compare::{self, Comparison};
+use crate::doctor::{self, Diagnosis};
 use crate::error::{Error, Result};
 use crate::fetch::FetchArgs;
 use crate::report;
@@ -88,6 +89,14 @@ enum Command {
         #[command(flatten)]
         machine: Machine,
     },
+    /// What this machine has, which kernels run, and whether models and data are whole and fit
+    Doctor {
+        /// GGUF files to look at besides those in the cache
+        models: Vec<PathBuf>,
+        /// CPU threads that a model is to run on; 0 for all cores
+        #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+        threads: usize,
+    },
     /// Models and data by name, into the cache, checked; the only command that uses a network
     Fetch(FetchArgs),
 }
@@ -119,6 +128,11 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Predict { model, logits, machine } => {
             crate::predict::predict(&model, machine.threads(), logits, std::io::stdin().lock(), std::io::stdout().lock())
+        }
+        Command::Doctor { models, threads } => {
+            let Diagnosis { text, faults } = doctor::examine(&models, threads)?;
+            print(&text)?;
+            if faults.is_empty() { Ok(()) } else { Err(Error::Model(faults.join("\n"))) }
         }
         Command::Fetch(args) => crate::fetch::run(&args).map_err(|e| Error::Model(format!("{e:#}"))),
     }

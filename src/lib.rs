@@ -7,6 +7,7 @@ pub mod curves;
 pub mod dataset;
 pub mod distance;
 pub mod diversity;
+pub mod doctor;
 pub mod error;
 pub mod features;
 pub mod fetch;

@@ -167,3 +167,22 @@ fn predict_refuses_a_folder_that_is_no_model() {
     assert_eq!(output.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read nowhere/config.json"));
 }
+
+#[test]
+fn doctor_tells_what_is_missing_damaged_or_no_model() {
+    let fixture = Fixture::new();
+    let output = lacuna(&fixture, &["doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for word in ["processor", "kernels", "back ends", "not here; get it with `lacuna fetch all-minilm-l6-v2`"] {
+        assert!(text.contains(word), "{text}");
+    }
+    std::fs::create_dir_all(fixture.path("home/models/all-minilm-l6-v2")).unwrap();
+    std::fs::write(fixture.path("home/models/all-minilm-l6-v2/config.json"), "{}").unwrap();
+    std::fs::write(fixture.path("half.gguf"), b"GGUF\x03\0\0\0").unwrap();
+    let output = lacuna(&fixture, &["doctor", "half.gguf"]);
+    let (text, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(text.contains("DAMAGED") && text.contains("cannot be used"), "{text}");
+    assert!(error.contains("half.gguf") && error.contains("get it again with `lacuna fetch all-minilm-l6-v2`"), "{error}");
+}

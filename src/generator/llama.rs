@@ -2,6 +2,7 @@
 
 mod gguf;
 mod guard;
+mod host;
 mod memory;
 mod probe;
 mod readers;
@@ -22,6 +23,7 @@ use super::sampler;
 use super::scheduler::{Job, Limits};
 use super::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use gguf::Header;
+pub use host::{Device, Fit, Host};
 use lacuna_ggml_kernels::Unavailable;
 use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::LogOptions;
@@ -99,6 +101,15 @@ impl LlamaConfig {
             settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,
             kernels: Kernels::Auto,
+        }
+    }
+
+    /// Contexts that are decoded side by side: one a thread on a CPU.
+    fn workers(&self) -> usize {
+        match (self.gpu_layers, self.threads) {
+            (0, 0) => cores(),
+            (0, threads) => threads,
+            _ => 1,
         }
     }
 }
@@ -249,7 +260,7 @@ impl Llama {
     /// One context a worker, as large as the jobs need or memory allows. Made one after the other: llama.cpp may write to the
     /// model meanwhile.
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
-        let workers = if self.config.gpu_layers > 0 { 1 } else { self.config.threads.min(jobs.len()) };
+        let workers = self.config.workers().min(jobs.len());
         let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
         let unified = self.config.settings.unified;
         let slots = self.config.settings.slots.min(jobs.len());
@@ -421,8 +432,7 @@ fn check_gpu(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String>
 /// The weights, and the smallest contexts, fit the memory of the device that they go to.
 fn check_memory(footprint: &Footprint, header: &Header, config: &LlamaConfig) -> Result<(), String> {
     if config.gpu_layers == 0 {
-        let workers = if config.threads == 0 { cores() } else { config.threads };
-        return memory::available().map_or(Ok(()), |free| footprint.check_load(free, workers));
+        return memory::available().map_or(Ok(()), |free| footprint.check_load(free, config.workers()));
     }
     let architecture = header.text("general.architecture").unwrap_or_default();
     let n_layers = header.integer(&format!("{architecture}.block_count")).unwrap_or(u64::MAX - 1);

@@ -63,18 +63,22 @@ impl Footprint {
         workers * (self.compute() + cells * self.per_cell())
     }
 
+    /// Bytes of the model with the smallest KV caches.
+    pub(super) fn needs(&self, workers: usize) -> u64 {
+        self.weights + self.contexts(workers as u64, LEAST_CELLS)
+    }
+
     /// Whether the model, with the smallest KV caches, fits the memory that is free; if not, what does.
     pub(super) fn check_load(&self, free: u64, workers: usize) -> Result<(), String> {
-        let need = |workers| self.weights + self.contexts(workers, LEAST_CELLS);
-        if need(workers as u64) <= spendable(free) {
+        if self.needs(workers) <= spendable(free) {
             return Ok(());
         }
-        let short = format!("needs {} MiB with {workers} threads, and {} MiB are free", mib(need(workers as u64)), free / MIB);
-        match (1..workers as u64).rev().find(|&fewer| need(fewer) <= spendable(free)) {
+        let short = format!("needs {} MiB with {workers} threads, and {} MiB are free", mib(self.needs(workers)), free / MIB);
+        match (1..workers).rev().find(|&fewer| self.needs(fewer) <= spendable(free)) {
             Some(fewer) => Err(format!("{short}. With {fewer} of them it fits: --threads {fewer}")),
             None => Err(format!(
                 "{short}. No setting makes it fit: with one thread it needs {} MiB. Take a smaller model, or one with fewer bits a weight",
-                mib(need(1))
+                mib(self.needs(1))
             )),
         }
     }

@@ -1,5 +1,6 @@
 //! A short measurement of how fast a model decodes here, and the settings chosen by it, remembered for the model and the machine.
 
+use super::host::processor;
 use super::workers::{Next, Reader};
 use super::{Kernels, KvFormat, Llama};
 use crate::generator::GenerateError;
@@ -179,9 +180,7 @@ impl Llama {
 
 /// The processor, whose kernels run on it, and the version that measured.
 pub(super) fn machine(kernels: Kernels) -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find(|line| line.starts_with("model name")).unwrap_or(std::env::consts::ARCH);
-    format!("{model}, {} cores, {kernels:?} kernels, lacuna {}", super::cores(), env!("CARGO_PKG_VERSION"))
+    format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), super::cores(), env!("CARGO_PKG_VERSION"))
 }
 
 fn remember(file: &Path, memory: &Memory) -> std::io::Result<()> {
