@@ -1,5 +1,8 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101) over flat slices, in one pass.
 
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
+
 /// One update's numbers; the same for every parameter but for the weight decay.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
@@ -13,21 +16,40 @@ pub struct AdamW {
     pub grad_scale: f32,
 }
 
+impl AdamW {
+    /// What the first moment and the root of the second are multiplied by, corrections of their bias among it; what a parameter keeps.
+    fn factors(&self, weight_decay: f32) -> (f32, f32, f32) {
+        assert!(self.step > 0, "steps count from 1");
+        let correction = |beta: f32| 1.0 - (beta as f64).powi(self.step as i32);
+        let rate = (self.lr as f64 / correction(self.beta1)) as f32;
+        let root = (1.0 / correction(self.beta2).sqrt()) as f32;
+        (rate, root, 1.0 - self.lr * weight_decay)
+    }
+}
+
 /// Updates `params` and the moments `m` and `v` in place; decays the parameters by `lr * weight_decay` first, as PyTorch does.
 pub fn update(adamw: &AdamW, weight_decay: f32, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
     assert!(grads.len() == params.len() && m.len() == params.len() && v.len() == params.len(), "shapes of an update");
-    assert!(adamw.step > 0, "steps count from 1");
-    let AdamW { lr, beta1, beta2, eps, step, grad_scale } = *adamw;
-    let correction = |beta: f32| 1.0 - (beta as f64).powi(step as i32);
-    let keep = 1.0 - lr * weight_decay;
-    let rate = (lr as f64 / correction(beta1)) as f32;
-    let root = (1.0 / correction(beta2).sqrt()) as f32;
+    let AdamW { beta1, beta2, eps, grad_scale, .. } = *adamw;
+    let (rate, root, keep) = adamw.factors(weight_decay);
     for (((p, g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
         let g = g * grad_scale;
         *m = beta1 * *m + (1.0 - beta1) * g;
         *v = beta2 * *v + (1.0 - beta2) * g * g;
         *p = *p * keep - rate * *m / (v.sqrt() * root + eps);
     }
+}
+
+/// [`update`] of candle's operations: the parameters and the moments `m` and `v` after it.
+#[cfg(feature = "candle")]
+pub fn composed(adamw: &AdamW, weight_decay: f32, [param, grad, m, v]: [&Tensor; 4]) -> candle_core::Result<[Tensor; 3]> {
+    let (rate, root, keep) = adamw.factors(weight_decay);
+    let [beta1, beta2] = [adamw.beta1, adamw.beta2].map(|beta| [beta as f64, (1.0 - beta) as f64]);
+    let grad = (grad * adamw.grad_scale as f64)?;
+    let m = ((m * beta1[0])? + (&grad * beta1[1])?)?;
+    let v = ((v * beta2[0])? + (grad.sqr()? * beta2[1])?)?;
+    let step = ((&m * rate as f64)? / v.sqrt()?.affine(root as f64, adamw.eps as f64)?)?;
+    Ok([((param * keep as f64)? - step)?, m, v])
 }
 
 /// Σ x² in f64.
@@ -67,6 +89,22 @@ mod tests {
         assert_close(&params, &expected.iter().map(|e| e[0]).collect::<Vec<_>>(), 1e-6);
         assert_close(&m, &expected.iter().map(|e| e[1]).collect::<Vec<_>>(), 1e-6);
         assert_close(&v, &expected.iter().map(|e| e[2]).collect::<Vec<_>>(), 1e-6);
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, var};
+        let n = 37;
+        let (mut params, mut m, mut v) = (random(n, 1), vec![0.0; n], vec![0.0; n]);
+        let mut state = [&params, &m, &v].map(|x| var(x, n).as_detached_tensor());
+        for step in 1..=3 {
+            let adamw = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-8, step, grad_scale: 0.5 };
+            let grads = random(n, 10 + step as u64);
+            update(&adamw, 0.1, &mut params, &grads, &mut m, &mut v);
+            state = composed(&adamw, 0.1, [&state[0], &var(&grads, n).as_detached_tensor(), &state[1], &state[2]]).unwrap();
+            state.iter().zip([&params, &m, &v]).for_each(|(found, expected)| assert_tensor(found, expected, 1e-6));
+        }
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use crate::approx::exp;
 use crate::dropout::Dropout;
 use crate::matmul::{Mat, MatMut, matmul};
+#[cfg(feature = "candle")]
+use crate::padding::Padding;
 use crate::sum::{max, sum, sum2};
+#[cfg(feature = "candle")]
+use candle_core::{D, Device, Result, Shape, Tensor};
 use std::ops::Range;
 
 /// Which tokens of a sequence ask: all of them, or only the first ([CLS]), which is all a classifier reads from the last layer.
@@ -178,6 +182,56 @@ fn dropped<'a>(attention: &Attention, h: &Head, probs: &'a [f32], scratch: &'a m
     scratch
 }
 
+/// [`forward`] of candle's operations, over rows padded to the longest. `q` is (query tokens, hidden), `k` and `v` are (tokens, hidden);
+/// the context (query tokens, hidden). `padding` belongs to the same `cu_seqlens`; no row is empty.
+#[cfg(feature = "candle")]
+pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3]) -> Result<Tensor> {
+    let q = (q / (attention.head_size as f64).sqrt())?;
+    let q = match attention.queries {
+        Queries::All => padding.pad(&q)?,
+        Queries::First => q.unsqueeze(1)?,
+    };
+    let [q, k, v] = [&q, &padding.pad(k)?, &padding.pad(v)?].map(|x| {
+        // (rows, places, hidden) to (rows, heads, places, head_size)
+        x.reshape((padding.rows(), (), attention.heads, attention.head_size))?.transpose(1, 2)?.contiguous()
+    });
+    let probs = masked_softmax(&q?.matmul(&k?.t()?)?, padding)?;
+    let probs = match attention.dropout.filter(|d| !d.is_off()) {
+        Some(dropout) => (&probs * padded_mask(attention, &dropout, probs.shape(), probs.device())?)?,
+        None => probs,
+    };
+    let context = probs.matmul(&v?)?.transpose(1, 2)?.reshape((padding.rows(), (), attention.hidden()))?;
+    match attention.queries {
+        Queries::All => padding.unpad(&context),
+        Queries::First => context.squeeze(1),
+    }
+}
+
+/// softmax over the tokens of each row, of `scores` (rows, heads, queries, longest). candle's own in one piece has no gradient.
+#[cfg(feature = "candle")]
+fn masked_softmax(scores: &Tensor, padding: &Padding) -> Result<Tensor> {
+    let mask = padding.mask().reshape((padding.rows(), 1, 1, padding.longest()))?;
+    // One subtraction masks the padding and keeps exp in its range. The softmax does not change with what is subtracted from all scores
+    // of a query, so that no gradient goes through it.
+    let highest = scores.detach().broadcast_add(&mask)?.max_keepdim(D::Minus1)?;
+    let odds = (scores - highest.broadcast_sub(&mask)?)?.exp()?;
+    odds.broadcast_div(&odds.sum_keepdim(D::Minus1)?)
+}
+
+/// The dropout of the probabilities, whose `shape` is (rows, heads, queries, longest), as [`forward`] has it.
+#[cfg(feature = "candle")]
+fn padded_mask(attention: &Attention, dropout: &Dropout, shape: &Shape, device: &Device) -> Result<Tensor> {
+    let (_, heads, queries, longest) = shape.dims4()?;
+    let mut kept = vec![0; shape.elem_count()];
+    for h in attention.each_head() {
+        let head = &mut kept[(h.row * heads + h.head) * queries * longest..];
+        for (query, places) in head.chunks_exact_mut(longest).take(h.queries).enumerate() {
+            dropout.row(h.row).kept((h.head * h.queries + query) * h.keys, &mut places[..h.keys]);
+        }
+    }
+    dropout.mask(kept, shape, device)
+}
+
 /// softmax(scale * row) in place. -inf becomes 0; a NaN, or a row of nothing but -inf, makes the whole row NaN.
 fn softmax(row: &mut [f32], scale: f32) {
     let highest = max(row);
@@ -239,6 +293,42 @@ mod tests {
                     let mut dqkv = vec![0.0; qkv.len()];
                     backward(&a, &qkv, &probs, &dcontext, &mut dqkv, &mut Default::default());
                     assert_close(&dqkv, &gradient(&qkv, |x| dot(&reference(&a, x, &mask), &dcontext)), 1e-4);
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, var};
+        for cu_seqlens in [vec![0, 1], vec![0, 1, 6, 7, 10], vec![0, 4, 8]] {
+            for queries in [Queries::All, Queries::First] {
+                for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
+                    for (heads, head_size) in [(1, 1), (2, 3), (3, 8)] {
+                        let (rows, tokens) = (cu_seqlens.len() - 1, cu_seqlens[cu_seqlens.len() - 1]);
+                        let hidden = heads * head_size;
+                        let a = Attention { heads, head_size, cu_seqlens: &cu_seqlens, queries, dropout };
+                        // The largest scores are far apart, so that an unmasked neighbour would show.
+                        let qkv: Vec<f32> = random(tokens * 3 * hidden, 1).iter().map(|x| 3.0 * x).collect();
+                        let dcontext = random(a.query_tokens() * hidden, 2);
+                        let (mut probs, mut context) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()]);
+                        forward(&a, &qkv, &mut probs, &mut context, &mut Vec::new());
+                        let mut dqkv = vec![0.0; qkv.len()];
+                        backward(&a, &qkv, &probs, &dcontext, &mut dqkv, &mut Default::default());
+
+                        let padding = Padding::new(&cu_seqlens, &Device::Cpu).unwrap();
+                        let qkv = [var(&qkv, (tokens, 3 * hidden))];
+                        let [q, k, v] = [0, 1, 2].map(|part| qkv[0].narrow(1, part * hidden, hidden).unwrap().contiguous().unwrap());
+                        let firsts: Vec<u32> = cu_seqlens[..rows].iter().map(|&token| token as u32).collect();
+                        let q = match queries {
+                            Queries::All => q,
+                            Queries::First => q.index_select(&Tensor::new(firsts, &Device::Cpu).unwrap(), 0).unwrap(),
+                        };
+                        let found = composed(&a, &padding, [&q, &k, &v]).unwrap();
+                        assert_tensor(&found, &context, 1e-5);
+                        assert_tensor(&gradients(&found, &dcontext, &qkv)[0], &dqkv, 1e-4);
+                    }
                 }
             }
         }

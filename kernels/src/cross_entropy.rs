@@ -1,5 +1,8 @@
 //! Softmax cross-entropy against soft targets, with label smoothing and a weight for each row.
 
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
+
 /// Returns `scale` · Σ_r weight_r · Σ_l t_rl · (log Σ exp(logits_r) − logit_rl) and leaves its gradient in `dlogits`.
 ///
 /// `logits`, `targets` and `dlogits` are (rows, labels), `weights` (rows); each row of the targets sums to 1. t is the target moved
@@ -31,6 +34,19 @@ pub fn soft_cross_entropy(logits: &[f32], targets: &[f32], weights: &[f32], smoo
     loss
 }
 
+/// [`soft_cross_entropy`] of candle's operations, as a scalar: `logits` (rows, labels), finite; the rest as there.
+#[cfg(feature = "candle")]
+pub fn composed(logits: &Tensor, targets: &[f32], weights: &[f32], smoothing: f32, scale: f32) -> candle_core::Result<Tensor> {
+    let (rows, labels) = logits.dims2()?;
+    let targets = Tensor::from_slice(targets, (rows, labels), logits.device())?;
+    let weights = Tensor::from_slice(weights, (rows, 1), logits.device())?;
+    let smoothed = targets.affine(1.0 - smoothing as f64, smoothing as f64 / labels as f64)?;
+    let lowered = logits.broadcast_sub(&logits.detach().max_keepdim(1)?)?;
+    let log_total = lowered.exp()?.sum_keepdim(1)?.log()?;
+    let losses = (smoothed * log_total.broadcast_sub(&lowered)?)?;
+    losses.broadcast_mul(&weights)?.sum_all()? * scale as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +76,27 @@ mod tests {
                 let reference = |logits: &[f64]| reference(logits, &targets, &weights, smoothing as f64, 0.25);
                 assert!((loss - reference(&wide(&logits))).abs() < 1e-6);
                 assert_close(&dlogits, &gradient(&logits, reference), 1e-6);
+            }
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, var};
+        for (rows, labels) in [(1, 2), (4, 3), (7, 11)] {
+            let logits: Vec<f32> = random(rows * labels, 1).iter().map(|x| x * 5.0).collect();
+            let mut weights: Vec<f32> = random(rows, 2).iter().map(|x| x + 1.5).collect();
+            weights[rows - 1] = 0.0;
+            let raw: Vec<f32> = random(rows * labels, 3).iter().map(|x| x + 1.1).collect();
+            let targets: Vec<f32> = raw.chunks(labels).flat_map(|row| row.iter().map(|x| x / row.iter().sum::<f32>())).collect();
+            for smoothing in [0.0, 0.125] {
+                let mut dlogits = vec![0.0; logits.len()];
+                let loss = soft_cross_entropy(&logits, &targets, &weights, smoothing, 0.25, &mut dlogits);
+                let vars = [var(&logits, (rows, labels))];
+                let found = composed(&vars[0], &targets, &weights, smoothing, 0.25).unwrap();
+                assert_tensor(&found, &[loss as f32], 1e-5);
+                assert_tensor(&gradients(&found, &[1.0], &vars)[0], &dlogits, 1e-6);
             }
         }
     }

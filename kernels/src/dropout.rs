@@ -2,6 +2,9 @@
 //!
 //! Nothing is stored: the backward computes the mask again. How the rows of a batch are spread over threads does not change it.
 
+#[cfg(feature = "candle")]
+use candle_core::{DType, Device, Result, Shape, Tensor};
+
 /// The masks of one place in the network in one training step.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
@@ -61,7 +64,36 @@ impl Dropout {
     }
 }
 
+/// [`Dropout::apply`] of candle's operations, with the same masks.
+#[cfg(feature = "candle")]
+pub fn composed(dropout: &Dropout, x: &Tensor, cu_seqlens: &[usize]) -> Result<Tensor> {
+    if dropout.is_off() {
+        return Ok(x.clone());
+    }
+    let columns = x.dim(1)?;
+    let mut kept = vec![0; x.elem_count()];
+    for (row, ends) in cu_seqlens.windows(2).enumerate() {
+        dropout.row(row).kept(0, &mut kept[ends[0] * columns..ends[1] * columns]);
+    }
+    x * dropout.mask(kept, x.shape(), x.device())?
+}
+
+#[cfg(feature = "candle")]
+impl Dropout {
+    /// A mask of `kept` elements (see [`RowMask::kept`]). A byte an element goes to the device: masks are made on the CPU, by the same
+    /// function on whatever device the rest is computed.
+    pub(crate) fn mask(&self, kept: Vec<u8>, shape: &Shape, device: &Device) -> Result<Tensor> {
+        Tensor::from_vec(kept, shape, device)?.to_dtype(DType::F32)? * (1.0 / (1.0 - self.rate)) as f64
+    }
+}
+
 impl RowMask {
+    /// Which of the elements `first..` of the mask are kept: 1, or 0 for a dropped one.
+    #[cfg(feature = "candle")]
+    pub(crate) fn kept(&self, first: usize, kept: &mut [u8]) {
+        kept.iter_mut().enumerate().for_each(|(i, kept)| *kept = (self.element((first + i) as u32) != 0.0) as u8);
+    }
+
     /// Multiplies `x` by elements `first..` of the mask: 0 for a dropped element, 1 / (1 − rate) for a kept one.
     pub fn apply(&self, first: usize, x: &mut [f32]) {
         for (i, x) in x.iter_mut().enumerate() {
@@ -121,5 +153,23 @@ mod tests {
     #[test]
     fn rate_zero_is_the_identity() {
         assert!(masked(&Dropout::new(1, 1, 1, 0, 0.0), &[0, 5], 3).iter().all(|&v| v == 1.0));
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, random, var};
+        let (columns, cu_seqlens) = (7, [0, 3, 4, 9]);
+        let (x, dy) = (random(9 * columns, 1), random(9 * columns, 2));
+        for rate in [0.0, 0.3] {
+            let dropout = Dropout::new(1, 2, 3, 4, rate);
+            let (mut y, mut dx) = (x.clone(), dy.clone());
+            dropout.apply(&mut y, &cu_seqlens);
+            dropout.apply(&mut dx, &cu_seqlens);
+            let vars = [var(&x, (9, columns))];
+            let found = composed(&dropout, &vars[0], &cu_seqlens).unwrap();
+            assert_tensor(&found, &y, 0.0);
+            assert_tensor(&gradients(&found, &dy, &vars)[0], &dx, 0.0);
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Embeddings: the sum of rows of several tables (word, position, token type).
 
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
+
 /// A table of rows of `hidden` numbers, and the row that each token takes from it.
 pub struct Lookup<'a> {
     /// (vocabulary, hidden)
@@ -27,6 +30,14 @@ pub fn backward(ids: &[u32], dout: &[f32], hidden: usize, dtable: &mut [f32]) {
         let row = &mut dtable[id as usize * hidden..][..hidden];
         row.iter_mut().zip(dout).for_each(|(r, d)| *r += d);
     }
+}
+
+/// [`forward`] of candle's operations, for pairs of a table (vocabulary, hidden) and ids (tokens). A table's gradient is as large as it.
+#[cfg(feature = "candle")]
+pub fn composed(lookups: &[(&Tensor, &[u32])]) -> candle_core::Result<Tensor> {
+    let mut rows = lookups.iter().map(|(table, ids)| table.index_select(&Tensor::new(*ids, table.device())?, 0));
+    let first = rows.next().expect("embeddings look into one table or more")?;
+    rows.try_fold(first, |sum, rows| sum + rows?)
 }
 
 #[cfg(test)]
@@ -57,5 +68,24 @@ mod tests {
         assert_close(&dwords, &gradient(&words, |w| dot(&reference(w, &wide(&types)), &dout)), 1e-5);
         assert_close(&dtypes, &gradient(&types, |t| dot(&reference(&wide(&words), t), &dout)), 1e-5);
         assert!(dwords[hidden..3 * hidden].iter().all(|&d| d == 0.0));
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, var};
+        let hidden = 5;
+        let (words, types, dout) = (random(7 * hidden, 1), random(2 * hidden, 2), random(4 * hidden, 3));
+        let (word_ids, type_ids) = ([6, 0, 6, 3], [0, 1, 1, 0]);
+        let mut out = vec![0.0; 4 * hidden];
+        forward(&[Lookup { table: &words, ids: &word_ids }, Lookup { table: &types, ids: &type_ids }], hidden, &mut out);
+        let (mut dwords, mut dtypes) = (vec![0.0; words.len()], vec![0.0; types.len()]);
+        backward(&word_ids, &dout, hidden, &mut dwords);
+        backward(&type_ids, &dout, hidden, &mut dtypes);
+
+        let vars = [var(&words, (7, hidden)), var(&types, (2, hidden))];
+        let found = composed(&[(&vars[0], &word_ids), (&vars[1], &type_ids)]).unwrap();
+        assert_tensor(&found, &out, 1e-6);
+        gradients(&found, &dout, &vars).iter().zip([dwords, dtypes]).for_each(|(found, expected)| assert_tensor(found, &expected, 1e-6));
     }
 }

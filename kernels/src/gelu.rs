@@ -27,6 +27,12 @@ pub fn backward(dy: &mut [f32], slope: &[f32]) {
     }
 }
 
+/// [`forward`] of candle's operations; candle's plain `gelu` is the approximation by tanh.
+#[cfg(feature = "candle")]
+pub fn composed(x: &candle_core::Tensor) -> candle_core::Result<candle_core::Tensor> {
+    x.gelu_erf()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +59,21 @@ mod tests {
         let mut dy = vec![2.0; inputs.len()];
         backward(&mut dy, &slope);
         assert_close(&dy, &expected, 1e-5);
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, random, var};
+        let x: Vec<f32> = (-60..60).map(|i| i as f32 * 0.1003).collect();
+        let dy = random(x.len(), 1);
+        let (mut y, mut slope, mut dx) = (x.clone(), vec![0.0; x.len()], dy.clone());
+        forward_with_slope(&mut y, &mut slope);
+        backward(&mut dx, &slope);
+        let vars = [var(&x, x.len())];
+        let found = composed(&vars[0]).unwrap();
+        assert_tensor(&found, &y, 1e-6);
+        assert_tensor(&gradients(&found, &dy, &vars)[0], &dx, 2e-6);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Residual sum and LayerNorm (Ba et al., arXiv 1607.06450) in one pass; biased variance like PyTorch's.
 
 use crate::sum::{sum, sum2};
+#[cfg(feature = "candle")]
+use candle_core::{D, Tensor};
 
 /// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
 ///
@@ -42,6 +44,15 @@ pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dwe
     }
 }
 
+/// [`forward`] of candle's operations; candle's own LayerNorm in one piece has no gradient.
+#[cfg(feature = "candle")]
+pub fn composed(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, bias: &Tensor, eps: f32) -> candle_core::Result<Tensor> {
+    let sum = residual.map_or(Ok(x.clone()), |residual| x + residual)?;
+    let centred = sum.broadcast_sub(&sum.mean_keepdim(D::Minus1)?)?;
+    let deviation = centred.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps as f64)?.sqrt()?;
+    centred.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +90,29 @@ mod tests {
             assert_close(&dx, &gradient(&residual, |r| dot(&reference(&x64, r, &w64, &b64), &dy)), 1e-4);
             assert_close(&dweight, &gradient(&weight, |w| dot(&reference(&x64, &r64, w, &b64), &dy)), 1e-4);
             assert_close(&dbias, &gradient(&bias, |b| dot(&reference(&x64, &r64, &w64, b), &dy)), 1e-4);
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, var};
+        for (tokens, n) in [(1, 2), (3, 5), (4, 33), (2, 96)] {
+            let (x, residual) = (random(tokens * n, 1), random(tokens * n, 2));
+            let (weight, bias, dy) = (random(n, 3), random(n, 4), random(tokens * n, 5));
+            for residual in [None, Some(&residual)] {
+                let (mut x_hat, mut y, mut rstd) = (x.clone(), vec![0.0; x.len()], vec![0.0; tokens]);
+                forward(&mut x_hat, residual.map(|r| &r[..]), &weight, &bias, EPS, &mut y, &mut rstd);
+                let (mut dx, mut dweight, mut dbias) = (dy.clone(), vec![0.0; n], vec![0.0; n]);
+                backward(&mut dx, &x_hat, &rstd, &weight, &mut dweight, &mut dbias);
+
+                let mut vars = vec![var(&weight, n), var(&bias, n), var(&x, (tokens, n))];
+                vars.extend(residual.map(|r| var(r, (tokens, n))));
+                let found = composed(&vars[2], vars.get(3).map(|r| r.as_tensor()), &vars[0], &vars[1], EPS).unwrap();
+                assert_tensor(&found, &y, 1e-5);
+                let expected = [&dweight, &dbias, &dx, &dx];
+                gradients(&found, &dy, &vars).iter().zip(expected).for_each(|(found, expected)| assert_tensor(found, expected, 1e-4));
+            }
         }
     }
 

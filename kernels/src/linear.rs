@@ -2,6 +2,8 @@
 
 use crate::matmul::{Mat, MatMut, matmul, matmul_packed};
 use crate::packed::{Format, Left, Right};
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
 
 /// A weight (out, in) as the products read it.
 #[derive(Clone, Copy)]
@@ -98,6 +100,12 @@ pub fn backward_input(weight: Weight, dy: Mat, dx: MatMut, accumulate: bool, scr
     }
 }
 
+/// [`forward`] of candle's operations: `x` (tokens, in), `weight` (out, in), `bias` (out).
+#[cfg(feature = "candle")]
+pub fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
+    x.matmul(&weight.t()?)?.broadcast_add(bias)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +135,26 @@ mod tests {
             assert_close(&dx, &plus_one(gradient(&x, |x| dot(&reference(x, &wide(&w), &wide(&b)), &dy))), 1e-4);
             assert_close(&dw, &plus_one(gradient(&w, |w| dot(&reference(&wide(&x), w, &wide(&b)), &dy))), 1e-4);
             assert_close(&db, &plus_one(gradient(&b, |b| dot(&reference(&wide(&x), &wide(&w), b), &dy))), 1e-4);
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    #[test]
+    fn composed_is_the_same() {
+        use crate::testing::{assert_tensor, gradients, var};
+        for (tokens, inputs, out) in [(1, 1, 1), (5, 7, 3), (9, 32, 17)] {
+            let (x, w, b, dy) = (random(tokens * inputs, 1), random(out * inputs, 2), random(out, 3), random(tokens * out, 4));
+            let mut y = vec![0.0; tokens * out];
+            let scratch = &mut Scratch::default();
+            forward(Mat::new(&x, inputs), Weight::F32(&w), &b, MatMut::new(&mut y, out), scratch);
+            let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; out]);
+            backward_parameters(Mat::new(&x, inputs), Mat::new(&dy, out), None, &mut dw, &mut db, scratch);
+            backward_input(Weight::F32(&w), Mat::new(&dy, out), MatMut::new(&mut dx, inputs), false, scratch);
+
+            let vars = [var(&x, (tokens, inputs)), var(&w, (out, inputs)), var(&b, out)];
+            let found = composed(&vars[0], &vars[1], &vars[2]).unwrap();
+            assert_tensor(&found, &y, 1e-5);
+            gradients(&found, &dy, &vars).iter().zip([dx, dw, db]).for_each(|(found, expected)| assert_tensor(found, &expected, 1e-5));
         }
     }
 

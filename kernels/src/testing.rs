@@ -45,3 +45,25 @@ pub fn dot(y: &[f64], dy: &[f32]) -> f64 {
 pub fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| v as f64).collect()
 }
+
+/// A trainable tensor of candle's.
+#[cfg(feature = "candle")]
+pub fn var(x: &[f32], shape: impl Into<candle_core::Shape>) -> candle_core::Var {
+    candle_core::Var::from_slice(x, shape, &candle_core::Device::Cpu).unwrap()
+}
+
+/// What candle makes of the output gradient `dy` for each of `vars`; each of them has one.
+#[cfg(feature = "candle")]
+#[track_caller]
+pub fn gradients(y: &candle_core::Tensor, dy: &[f32], vars: &[candle_core::Var]) -> Vec<candle_core::Tensor> {
+    let dy = candle_core::Tensor::from_slice(dy, y.shape(), y.device()).unwrap();
+    let mut gradients = (y * dy).unwrap().sum_all().unwrap().backward().unwrap();
+    vars.iter().map(|var| gradients.remove(var).expect("a gradient for every tensor")).collect()
+}
+
+/// [`assert_close`] for a tensor of any shape.
+#[cfg(feature = "candle")]
+#[track_caller]
+pub fn assert_tensor(actual: &candle_core::Tensor, expected: &[f32], tolerance: f64) {
+    assert_close(&actual.flatten_all().unwrap().to_vec1::<f32>().unwrap(), &wide(expected), tolerance);
+}
