@@ -2,7 +2,7 @@
 //! tokens.
 
 use divan::{Bencher, counter::ItemsCount};
-use lacuna_models::{Classifier, PackedBatch, TrainConfig, Trainer};
+use lacuna_models::{Classifier, Device, PackedBatch, TrainConfig, Trainer};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,19 @@ fn batch() -> PackedBatch {
 
 #[divan::bench(args = [1, 2], sample_count = 5, sample_size = 1)]
 fn training_step(bencher: Bencher, threads: usize) {
+    bench_step(bencher, Device::Cpu, threads);
+}
+
+/// What a GPU would be given, on all cores (RAYON_NUM_THREADS for fewer).
+#[cfg(feature = "candle")]
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn training_step_of_candle(bencher: Bencher) {
+    bench_step(bencher, Device::CandleCpu, 1);
+}
+
+fn bench_step(bencher: Bencher, device: Device, threads: usize) {
     let (mut model, batch) = (model(), batch());
+    model.set_device(device).unwrap();
     let mut trainer = Trainer::new(&model, TrainConfig { threads, ..TrainConfig::default() });
     let targets = [0.1, 0.9].repeat(ROWS as usize);
     let mut step = || trainer.step(&mut model, &batch, &targets, &[1.0; ROWS as usize]).unwrap();

@@ -1,6 +1,7 @@
 //! Packed batches: token ids of sequences of different lengths, one after the other, without padding.
 
 use crate::{Config, Encoded, ModelError};
+use lacuna_kernels::attention::Queries;
 
 /// Sequences packed one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,14 @@ impl Shard<'_> {
 
     pub fn tokens(&self) -> usize {
         self.input_ids.len()
+    }
+
+    /// The boundaries of the rows among the queries.
+    pub fn cu_queries(&self, queries: Queries) -> Vec<usize> {
+        match queries {
+            Queries::All => self.cu_seqlens.clone(),
+            Queries::First => (0..=self.rows()).collect(),
+        }
     }
 }
 

@@ -67,6 +67,7 @@ impl Classifier {
         let Head::Labels { classifier, .. } = &layout.head else { return };
         let (_, bias) = classifier.parts_mut(&mut params[layout.words..]);
         bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset);
+        self.network.params_changed();
     }
 
     /// [`Classifier::logits`] on this thread, in work space that is kept between calls.

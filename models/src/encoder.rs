@@ -6,7 +6,7 @@
 use crate::affine::{Affine, Dense};
 use crate::batch::Shard;
 use crate::config::Config;
-use crate::layout::{Layer, Layout, Question};
+use crate::layout::{Layer, Layout};
 use crate::precision::Rounded;
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::dropout::Dropout;
@@ -137,17 +137,7 @@ impl Encoder<'_> {
     }
 
     fn queries(&self, layer: usize) -> Queries {
-        let last = layer + 1 == self.layout.layers.len();
-        let first_tokens = self.layout.question() != Question::Span && !self.shard.every_token;
-        if last && first_tokens { Queries::First } else { Queries::All }
-    }
-
-    /// The boundaries of the rows among the queries.
-    fn cu_queries(&self, queries: Queries) -> Vec<usize> {
-        match queries {
-            Queries::All => self.shard.cu_seqlens.clone(),
-            Queries::First => (0..=self.shard.rows()).collect(),
-        }
+        self.layout.queries(layer, self.shard)
     }
 
     fn attention(&self, layer: usize) -> Attention<'_> {
@@ -162,7 +152,7 @@ impl Encoder<'_> {
 
     fn drop(&self, site: Site, queries: Queries, x: &mut [f32]) {
         if let Some(masks) = self.masks {
-            masks.at(site, self.shard.first_row).apply(x, &self.cu_queries(queries));
+            masks.at(site, self.shard.first_row).apply(x, &self.shard.cu_queries(queries));
         }
     }
 

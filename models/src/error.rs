@@ -33,9 +33,19 @@ pub enum ModelError {
     /// A training configuration out of range.
     #[error("training: {0}")]
     Train(String),
+    /// A device that cannot be used, or that failed.
+    #[error("device: {0}")]
+    Device(String),
     /// The loss or a gradient is not a finite number; the parameters are as they were before the step.
     #[error("step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged; lower the learning rate or clip the gradients")]
     NotFinite { step: usize, loss: f32, grad_norm: f32 },
+}
+
+#[cfg(feature = "candle")]
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        ModelError::Device(error.to_string())
+    }
 }
 
 impl ModelError {

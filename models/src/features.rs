@@ -6,7 +6,8 @@ use crate::network::Network;
 use crate::{ModelError, parallel};
 
 impl Network {
-    /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The heads are not used.
+    /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The heads are not used. On the CPU, wherever
+    /// the model is.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.

@@ -5,6 +5,8 @@
 
 use crate::Config;
 use crate::affine::Affine;
+use crate::batch::Shard;
+use lacuna_kernels::attention::Queries;
 use std::ops::Range;
 
 /// How an architecture calls its parameters.
@@ -195,6 +197,13 @@ impl Layout {
             Head::Labels { classifier, .. } => Question::Labels(classifier.bias.len()),
             Head::Span { .. } => Question::Span,
         }
+    }
+
+    /// Which tokens ask in a layer: where only [CLS] is read from the last one, no other.
+    pub fn queries(&self, layer: usize, shard: &Shard) -> Queries {
+        let last = layer + 1 == self.layers.len();
+        let first_tokens = self.question() != Question::Span && !shard.every_token;
+        if last && first_tokens { Queries::First } else { Queries::All }
     }
 
     /// The tensors of the encoder and, after them, those of the head.

@@ -24,7 +24,10 @@ mod batch;
 mod bert;
 mod checkpoint;
 mod classifier;
+#[cfg(feature = "candle")]
+mod composed;
 mod config;
+mod device;
 mod distilbert;
 mod encoder;
 mod error;
@@ -34,6 +37,8 @@ mod layout;
 mod network;
 mod optimizer;
 mod parallel;
+#[cfg(feature = "candle")]
+mod placed;
 mod precision;
 mod resume;
 mod save;
@@ -45,6 +50,7 @@ mod trainer;
 pub use batch::PackedBatch;
 pub use classifier::Classifier;
 pub use config::{Architecture, Config};
+pub use device::Device;
 pub use error::ModelError;
 pub use network::{Forward, Network};
 pub use precision::Precision;

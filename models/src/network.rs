@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Checkpoint, File};
 use crate::encoder::{self, Encoder};
 use crate::layout::{Layout, Question, Tensor};
 use crate::precision::{Precision, Rounded};
-use crate::{Config, ModelError, head, parallel};
+use crate::{Config, Device, ModelError, head, parallel};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
@@ -31,6 +31,10 @@ pub struct Network {
     pub(crate) precision: Precision,
     /// The weights for inference, made when they are first needed.
     pub(crate) rounded: OnceLock<Rounded>,
+    pub(crate) device: Device,
+    /// The parameters on a device other than [`Device::Cpu`].
+    #[cfg(feature = "candle")]
+    pub(crate) placed: Option<crate::placed::Placed>,
 }
 
 /// What was read beside the parameters.
@@ -56,7 +60,16 @@ impl Network {
         encoder.iter().for_each(|tensor| checkpoint.copy(&tensor.name, &mut params[tensor.range.clone()]));
         load_head(&checkpoint, &config, head, init_seed, &mut params)?;
         let trained = head[head.len() - 2..].iter().all(|tensor| checkpoint.has(tensor));
-        let network = Network { config, layout, params, precision: Precision::Auto, rounded: OnceLock::new() };
+        let network = Network {
+            config,
+            layout,
+            params,
+            precision: Precision::Auto,
+            rounded: OnceLock::new(),
+            device: Device::Cpu,
+            #[cfg(feature = "candle")]
+            placed: None,
+        };
         Ok(Loaded { network, labels: read.labels, trained })
     }
 
@@ -71,9 +84,22 @@ impl Network {
         self.rounded.take();
     }
 
+    /// Forgets all copies of the parameters in other forms and places: they have changed.
+    pub(crate) fn params_changed(&mut self) {
+        self.rounded.take();
+        #[cfg(feature = "candle")]
+        if let Some(placed) = &mut self.placed {
+            placed.forget();
+        }
+    }
+
     /// The logits of a batch, without dropout; its rows are spread over `threads` threads.
     pub(crate) fn logits(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.config)?;
+        #[cfg(feature = "candle")]
+        if let Some(placed) = &self.placed {
+            return placed.logits(self, batch);
+        }
         let rounded = self.rounded(threads);
         let logits = parallel::run(batch.shards(threads), |shard| self.forward(&mut Forward::default(), &shard, rounded).to_vec());
         Ok(logits.concat())
@@ -82,6 +108,11 @@ impl Network {
     /// [`Network::logits`] on this thread, in work space that is kept between calls.
     pub(crate) fn logits_with<'a>(&self, forward: &'a mut Forward, batch: &PackedBatch) -> Result<&'a [f32], ModelError> {
         batch.check(&self.config)?;
+        #[cfg(feature = "candle")]
+        if let Some(placed) = &self.placed {
+            forward.head.logits = placed.logits(self, batch)?;
+            return Ok(&forward.head.logits);
+        }
         let shards = batch.shards(1);
         Ok(self.forward(forward, &shards[0], self.rounded(1)))
     }

@@ -1,7 +1,7 @@
 //! A training checkpoint: parameters, moments and the number of steps, from which training goes on bit by bit as if never interrupted.
 
 use crate::network::Network;
-use crate::{ModelError, TrainConfig, Trainer, save};
+use crate::{Device, ModelError, TrainConfig, Trainer, save};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -51,13 +51,13 @@ impl View for Buffer<'_> {
 impl Trainer {
     /// Writes all that [`Trainer::resume`] needs into one safetensors file, whole or not at all.
     pub fn checkpoint(&self, model: &Network, path: &Path) -> Result<(), ModelError> {
-        let optimizer = &self.optimizer;
-        let seen: Vec<u8> = optimizer.seen.iter().map(|&seen| seen.into()).collect();
+        let [m, v] = self.moments()?;
+        let seen: Vec<u8> = self.optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
         let buffers = [
             ("params", Buffer::floats(&model.params)),
-            ("exp_avg", Buffer::floats(&optimizer.m)),
-            ("exp_avg_sq", Buffer::floats(&optimizer.v)),
+            ("exp_avg", Buffer::floats(&m)),
+            ("exp_avg_sq", Buffer::floats(&v)),
             ("seen", Buffer::Bytes(seen, shape)),
         ];
         let metadata = HashMap::from([("step".to_string(), self.step.to_string()), ("trainer".to_string(), self.identity(model))]);
@@ -94,12 +94,13 @@ impl Trainer {
         trainer.step = metadata("step").parse().map_err(|_| damaged("it does not say its step".into()))?;
         (trainer.optimizer.m, trainer.optimizer.v, trainer.optimizer.seen) = (m, v, seen);
         model.params = params;
-        model.rounded.take();
+        model.params_changed();
         Ok(trainer)
     }
 
     /// What a checkpoint must share with the trainer that goes on from it.
     fn identity(&self, model: &Network) -> String {
-        format!("{:?} {:?} {:?}", model.config, model.layout.question(), self.config)
+        let on_device = if model.device == Device::Cpu { String::new() } else { format!(" on {}", model.device) };
+        format!("{:?} {:?} {:?}{on_device}", model.config, model.layout.question(), self.config)
     }
 }

@@ -4,7 +4,11 @@ use crate::batch::Shard;
 use crate::layout::Question;
 use crate::network::Network;
 use crate::{ModelError, PackedBatch};
+#[cfg(feature = "candle")]
+use candle_core::Tensor;
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
+#[cfg(feature = "candle")]
+use lacuna_kernels::padding::Padding;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
@@ -119,6 +123,20 @@ pub fn span_loss(shard: &Shard, logits: &[f32], spans: &[Span], scale: f32, dlog
         }
     }
     loss
+}
+
+/// [`span_loss`] of candle's operations, as a scalar: `logits` (tokens, 2), `padding` of the shard's rows.
+#[cfg(feature = "candle")]
+pub fn composed_loss(padding: &Padding, logits: &Tensor, spans: &[Span], scale: f32) -> candle_core::Result<Tensor> {
+    let (rows, longest) = (padding.rows(), padding.longest());
+    let padded = padding.pad(logits)?.broadcast_add(&padding.mask().unsqueeze(2)?)?;
+    // A row of the cross-entropy is a side of a span.
+    let sides = padded.transpose(1, 2)?.reshape((2 * rows, longest))?;
+    let mut targets = vec![0.0; 2 * rows * longest];
+    for (answer, side) in spans.iter().flat_map(|span| [span.start, span.end]).zip(targets.chunks_exact_mut(longest)) {
+        side[answer] = 1.0;
+    }
+    lacuna_kernels::cross_entropy::composed(&sides, &targets, &vec![1.0; 2 * rows], 0.0, 0.5 * scale)
 }
 
 #[cfg(test)]

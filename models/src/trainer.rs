@@ -1,16 +1,20 @@
 //! Fine-tuning: gradients over shards of a batch, one a thread, and AdamW with a linear schedule.
 
 use crate::batch::{PackedBatch, Shard};
-use crate::encoder::{self, Encoder};
+use crate::encoder::{self, Encoder, Masks};
 use crate::layout::Question;
 use crate::network::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::Rounded;
 use crate::span::{Span, SpanExtractor, check_spans, span_loss};
-use crate::{Classifier, Config, ModelError, TrainConfig, head, parallel};
+use crate::{Classifier, Config, Device, ModelError, TrainConfig, head, parallel};
 use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
 use lacuna_kernels::embedding;
+use std::borrow::Cow;
+
+#[cfg(feature = "candle")]
+mod on_device;
 
 /// What a training step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,12 +74,15 @@ impl Goal<'_> {
 /// Gradients, moments and work buffers of a fit.
 pub struct Trainer {
     pub(crate) config: TrainConfig,
-    /// Configuration and head of the model it was made for.
-    shape: (Config, Question),
+    /// Configuration, head and device of the model it was made for.
+    shape: (Config, Question, Device),
     /// Steps done.
     pub(crate) step: usize,
     gradients: Vec<f32>,
     pub(crate) optimizer: Optimizer,
+    /// The optimiser's moments once they are on a device.
+    #[cfg(feature = "candle")]
+    moments: Option<on_device::Moments>,
     /// The model's weights as they were at the last gradients, for fast products.
     rounded: Rounded,
     /// Word rows with a gradient now, in order.
@@ -93,14 +100,17 @@ struct ShardWork {
 }
 
 impl Trainer {
-    /// Buffers for training a model of this shape: a [`Classifier`] or a [`SpanExtractor`].
+    /// Buffers for training a model of this shape, a [`Classifier`] or a [`SpanExtractor`], on the device where it is. On a GPU the
+    /// configuration's threads and precision mean nothing.
     pub fn new(model: &Network, config: TrainConfig) -> Self {
         Trainer {
             config,
-            shape: (model.config.clone(), model.layout.question()),
+            shape: (model.config.clone(), model.layout.question(), model.device),
             step: 0,
             gradients: vec![0.0; model.layout.len()],
             optimizer: Optimizer::new(model),
+            #[cfg(feature = "candle")]
+            moments: None,
             rounded: Rounded::default(),
             touched: Vec::new(),
             work: Vec::new(),
@@ -137,26 +147,44 @@ impl Trainer {
     }
 
     fn step_towards(&mut self, model: &mut Network, parts: &[Goals]) -> Result<StepOutcome, ModelError> {
+        #[cfg(feature = "candle")]
+        if let Some(placed) = model.placed.clone() {
+            return self.step_on_device(model, placed, parts);
+        }
         let loss = self.accumulate(model, parts)?;
-        let grad_norm = self.grad_norm(model);
+        let (adamw, outcome) = self.next_update(loss, self.grad_norm(model))?;
+        // As many threads as the gradients had: no more than rows.
+        let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
+        model.params_changed();
+        self.optimizer.update(model, &adamw, self.config.weight_decay, &self.gradients, &self.touched, threads);
+        Ok(outcome)
+    }
+
+    /// The numbers of the update that follows from this loss and norm of the gradients, and what the step will have done. Counts it.
+    fn next_update(&mut self, loss: f32, grad_norm: f64) -> Result<(AdamW, StepOutcome), ModelError> {
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(ModelError::NotFinite { step: self.step, loss, grad_norm: grad_norm as f32 });
         }
         let lr = self.config.lr_at(self.step);
-        let TrainConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
-        // As many threads as the gradients had: no more than rows.
-        let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
+        let TrainConfig { beta1, beta2, eps, max_grad_norm, .. } = self.config;
+        let grad_scale = max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
         self.step += 1;
-        let grad_scale = self.config.max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
         let adamw = AdamW { lr, beta1, beta2, eps, step: self.step as u32, grad_scale };
-        model.rounded.take();
-        self.optimizer.update(model, &adamw, weight_decay, &self.gradients, &self.touched, threads);
-        Ok(StepOutcome { loss, grad_norm: grad_norm as f32, lr })
+        Ok((adamw, StepOutcome { loss, grad_norm: grad_norm as f32, lr }))
     }
 
     /// Steps done.
     pub fn steps(&self) -> usize {
         self.step
+    }
+
+    /// First and second moment of all parameters, each in the order of the flat buffer, from where they are.
+    pub(crate) fn moments(&self) -> Result<[Cow<'_, [f32]>; 2], ModelError> {
+        #[cfg(feature = "candle")]
+        if let Some(moments) = &self.moments {
+            return Ok(moments.flat()?);
+        }
+        Ok([Cow::from(&self.optimizer.m), Cow::from(&self.optimizer.v)])
     }
 
     /// The loss and the gradients of all parameters, in the order of [`Classifier::parameters`], without an update.
@@ -179,6 +207,10 @@ impl Trainer {
 
     /// The loss of all parts together, and their gradients into `self.gradients`.
     fn accumulate(&mut self, model: &Network, parts: &[Goals]) -> Result<f32, ModelError> {
+        #[cfg(feature = "candle")]
+        if let Some(placed) = &model.placed {
+            return self.accumulate_on_device(model, placed, parts);
+        }
         self.check(model, parts)?;
         let (words, hidden) = (model.layout.words, model.config.hidden_size);
         self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
@@ -206,8 +238,8 @@ impl Trainer {
 
     fn check(&self, model: &Network, parts: &[Goals]) -> Result<(), ModelError> {
         self.config.check()?;
-        if (&model.config, model.layout.question()) != (&self.shape.0, self.shape.1) {
-            return Err(ModelError::Train("the trainer was made for a model of another shape".into()));
+        if (&model.config, model.layout.question(), model.device) != (&self.shape.0, self.shape.1, self.shape.2) {
+            return Err(ModelError::Train("the trainer was made for a model of another shape, or on another device".into()));
         }
         if parts.is_empty() {
             return Err(ModelError::Batch("it has no parts".into()));
@@ -225,8 +257,7 @@ impl Trainer {
     /// Forward and backward of every shard of a part, each on its thread; the sum of their losses. `first_row` is the number of rows in
     /// the parts before: a row's masks depend on its place among all.
     fn shard_gradients(&mut self, model: &Network, part: &Goals, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
-        let mut masks = self.config.masks(self.step, model.config.architecture);
-        masks.first_row = first_row;
+        let masks = self.masks(model, first_row);
         let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
         let Network { config, layout, params, .. } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
@@ -237,6 +268,11 @@ impl Trainer {
             work.forward_backward(&encoder, first, loss)
         });
         losses.iter().sum()
+    }
+
+    /// The dropout of this step for a part with `first_row` rows before it.
+    fn masks(&self, model: &Network, first_row: usize) -> Masks {
+        Masks { first_row, ..self.config.masks(self.step, model.config.architecture) }
     }
 
     /// The L2 norm of all gradients.

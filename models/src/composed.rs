@@ -1,0 +1,137 @@
+//! The network as a composition of candle's differentiable operations, over the rows of one shard: for devices without kernels of ours.
+//!
+//! The same network as [`crate::encoder`] and [`crate::head`], with their masks; the backward is candle's.
+
+use crate::affine::Affine;
+use crate::batch::Shard;
+use crate::config::Architecture;
+use crate::encoder::{Masks, Site};
+use crate::layout::{Head, Layout};
+use crate::network::Network;
+use candle_core::{Device, Result, Tensor};
+use lacuna_kernels::attention::{self, Attention, Queries};
+use lacuna_kernels::padding::Padding;
+use lacuna_kernels::{dropout, embedding, gelu, layer_norm, linear};
+use std::ops::Range;
+
+/// A network's parameters on a device and the rows it works on.
+pub struct Composed<'a> {
+    network: &'a Network,
+    /// In the order of the layout's tensors.
+    params: &'a [Tensor],
+    shard: &'a Shard<'a>,
+    pub padding: Padding,
+    /// (rows): the first token of each row.
+    firsts: Tensor,
+    /// None for inference.
+    masks: Option<Masks>,
+}
+
+impl<'a> Composed<'a> {
+    pub fn new(network: &'a Network, params: &'a [Tensor], shard: &'a Shard<'a>, masks: Option<Masks>, device: &Device) -> Result<Self> {
+        let firsts = shard.cu_seqlens[..shard.rows()].iter().map(|&token| token as u32);
+        let (padding, firsts) = (Padding::new(&shard.cu_seqlens, device)?, Tensor::from_iter(firsts, device)?);
+        Ok(Composed { network, params, shard, padding, firsts, masks })
+    }
+
+    /// (rows, labels), or (tokens, 2) for spans.
+    pub fn logits(&self) -> Result<Tensor> {
+        let mut hidden_states = self.embed()?;
+        for i in 0..self.layout().layers.len() {
+            hidden_states = self.layer(i, &hidden_states)?;
+        }
+        self.head(&hidden_states)
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.network.layout
+    }
+
+    /// The parameters in a range of the dense part: one tensor or neighbours.
+    fn dense(&self, range: &Range<usize>) -> impl Iterator<Item = &'a Tensor> {
+        let range = self.layout().words + range.start..self.layout().words + range.end;
+        let inside = move |place: &Range<usize>| range.start <= place.start && place.end <= range.end;
+        let tensors = self.network.layout.tensors.iter().zip(self.params);
+        tensors.filter(move |(tensor, _)| inside(&tensor.range)).map(|(_, param)| param)
+    }
+
+    /// The linear layers of an affine, one for each of its weights.
+    fn linears(&self, affine: &Affine, x: &Tensor) -> Result<Vec<Tensor>> {
+        self.dense(&affine.weight).zip(self.dense(&affine.bias)).map(|(weight, bias)| linear::composed(x, weight, bias)).collect()
+    }
+
+    fn linear(&self, affine: &Affine, x: &Tensor) -> Result<Tensor> {
+        Ok(self.linears(affine, x)?.swap_remove(0))
+    }
+
+    fn norm(&self, affine: &Affine, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+        let (mut weights, mut biases) = (self.dense(&affine.weight), self.dense(&affine.bias));
+        let (weight, bias) = weights.next().zip(biases.next()).expect("a LayerNorm has a weight and a bias");
+        layer_norm::composed(x, residual, weight, bias, self.network.config.layer_norm_eps as f32)
+    }
+
+    /// `x` (queries, columns) with dropout; `cu_queries` are the boundaries of the rows.
+    fn drop(&self, site: Site, cu_queries: &[usize], x: Tensor) -> Result<Tensor> {
+        let Some(masks) = self.masks else { return Ok(x) };
+        dropout::composed(&masks.at(site, self.shard.first_row), &x, cu_queries)
+    }
+
+    /// (tokens, hidden)
+    fn embed(&self) -> Result<Tensor> {
+        let mut lookups = vec![(&self.params[0], self.shard.input_ids)];
+        lookups.extend(self.dense(&self.layout().positions).map(|table| (table, &self.shard.position_ids[..])));
+        if let Some(types) = &self.layout().token_types {
+            lookups.extend(self.dense(types).map(|table| (table, self.shard.token_type_ids)));
+        }
+        let normed = self.norm(&self.layout().embedding_norm, &embedding::composed(&lookups)?, None)?;
+        self.drop(Site::Embeddings, &self.shard.cu_seqlens, normed)
+    }
+
+    fn attention(&self, layer: usize, queries: Queries) -> Attention<'_> {
+        Attention {
+            heads: self.network.config.num_attention_heads,
+            head_size: self.network.config.head_size(),
+            cu_seqlens: &self.shard.cu_seqlens,
+            queries,
+            dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
+        }
+    }
+
+    /// (queries, hidden) of `input` (tokens, hidden).
+    fn layer(&self, i: usize, input: &Tensor) -> Result<Tensor> {
+        let (layer, queries) = (&self.layout().layers[i], self.layout().queries(i, self.shard));
+        let cu_queries = self.shard.cu_queries(queries);
+        let asking = match queries {
+            Queries::All => input,
+            Queries::First => &input.index_select(&self.firsts, 0)?,
+        };
+        let query = self.linear(&layer.query, asking)?;
+        let key_value = self.linears(&layer.key_value, input)?;
+        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key_value[0], &key_value[1]])?;
+
+        let projected = self.linear(&layer.attention_output, &context)?;
+        let projected = self.drop(Site::AttentionOutput(i), &cu_queries, projected)?;
+        let attended = self.norm(&layer.attention_norm, &projected, Some(asking))?;
+
+        let activated = gelu::composed(&self.linear(&layer.intermediate, &attended)?)?;
+        let output = self.drop(Site::Output(i), &cu_queries, self.linear(&layer.output, &activated)?)?;
+        self.norm(&layer.output_norm, &output, Some(&attended))
+    }
+
+    /// The logits of the last hidden states (queries, hidden).
+    fn head(&self, last: &Tensor) -> Result<Tensor> {
+        let (shard, architecture) = (self.shard, self.network.config.architecture);
+        match &self.layout().head {
+            Head::Labels { dense, classifier } => {
+                let pooled = self.linear(dense, last)?;
+                let pooled = match architecture {
+                    Architecture::Bert => pooled.tanh()?,
+                    Architecture::DistilBert => pooled.relu()?,
+                };
+                self.linear(classifier, &self.drop(Site::Classifier, &shard.cu_queries(Queries::First), pooled)?)
+            }
+            Head::Span { outputs } if architecture == Architecture::Bert => self.linear(outputs, last),
+            Head::Span { outputs } => self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a model is trained and run.
+
+use crate::ModelError;
+use crate::network::Network;
+use std::fmt;
+
+/// Where logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule are the same
+/// everywhere; numbers agree but for rounding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// This machine's cores, with our kernels.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU of this number, with candle's operations in f32; only in builds with the feature `cuda`.
+    Cuda(usize),
+    /// The Apple GPU of this number, likewise, with the feature `metal`.
+    Metal(usize),
+    /// candle's operations on this machine's cores, some times slower than [`Device::Cpu`]: to compare with.
+    #[cfg(feature = "candle")]
+    CandleCpu,
+}
+
+impl Device {
+    /// The first GPU, if this build can use one and it is there; else the CPU.
+    pub fn detect() -> Self {
+        #[cfg(feature = "candle")]
+        if let Some(gpu) = [Device::Cuda(0), Device::Metal(0)].into_iter().find(|gpu| gpu.open().is_ok()) {
+            return gpu;
+        }
+        Device::Cpu
+    }
+
+    /// The device as candle knows it; none for the CPU with our kernels.
+    #[cfg(feature = "candle")]
+    pub(crate) fn open(self) -> Result<Option<candle_core::Device>, ModelError> {
+        let opened = match self {
+            Device::Cpu => return Ok(None),
+            Device::Cuda(number) => candle_core::Device::new_cuda(number),
+            Device::Metal(number) => candle_core::Device::new_metal(number),
+            Device::CandleCpu => Ok(candle_core::Device::Cpu),
+        };
+        opened.map(Some).map_err(|e| ModelError::Device(format!("{self} cannot be used: {e}")))
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Device::Cpu => write!(f, "cpu"),
+            Device::Cuda(number) => write!(f, "cuda:{number}"),
+            Device::Metal(number) => write!(f, "metal:{number}"),
+            #[cfg(feature = "candle")]
+            Device::CandleCpu => write!(f, "candle's cpu"),
+        }
+    }
+}
+
+impl Network {
+    /// Where [`logits`](crate::Classifier::logits) are computed and a [`Trainer`](crate::Trainer) steps; the CPU at first. Set it before
+    /// a trainer is made. A clone stays on the device.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] for a device that this build cannot use or that is not there; the model then stays where it is.
+    pub fn set_device(&mut self, device: Device) -> Result<(), ModelError> {
+        #[cfg(feature = "candle")]
+        {
+            self.placed = device.open()?.map(crate::placed::Placed::new);
+        }
+        #[cfg(not(feature = "candle"))]
+        if device != Device::Cpu {
+            return Err(ModelError::Device(format!("{device} cannot be used: build with the feature `cuda` or `metal`")));
+        }
+        self.device = device;
+        Ok(())
+    }
+
+    /// Where logits are computed and a trainer steps.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+}
