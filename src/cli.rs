@@ -127,7 +127,7 @@ pub fn run(cli: Cli) -> Result<()> {
             print(&sweep::sweep(&sweep, &mut None)?)
         }
         Command::Predict { model, logits, machine } => {
-            crate::predict::predict(&model, machine.threads(), logits, std::io::stdin().lock(), std::io::stdout().lock())
+            crate::predict::predict(&model, &machine, logits, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Doctor { models, threads } => {
             let Diagnosis { text, faults } = doctor::examine(&models, threads)?;

@@ -25,6 +25,7 @@ pub mod run_dir;
 pub mod seed;
 pub mod setup;
 pub mod sha256;
+pub mod small_device;
 pub mod soft_targets;
 pub mod split;
 pub mod squad;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::setup::Machine;
 use crate::train::{Predictions, SmallModel};
 
 /// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.
@@ -16,8 +17,10 @@ const LINES_PER_THREAD: usize = 256;
 ///
 /// # Errors
 /// The model, bad UTF-8 (with its line), reading or writing. A closed `output` ends it without an error.
-pub fn predict(model: &Path, threads: usize, with_logits: bool, input: impl BufRead, mut output: impl Write) -> Result<()> {
-    let small = SmallModel::load_trained(model, threads)?;
+pub fn predict(model: &Path, machine: &Machine, with_logits: bool, input: impl BufRead, mut output: impl Write) -> Result<()> {
+    let threads = machine.threads();
+    let mut small = SmallModel::load_trained(model, threads)?;
+    machine.small_device.place(&mut small)?;
     let stdin = Path::new("standard input");
     let (mut lines, chunk) = (Vec::new(), LINES_PER_THREAD * threads.max(1));
     for (index, line) in input.split(b'\n').enumerate() {

@@ -15,6 +15,7 @@ use crate::prompt::Prompts;
 use crate::registry;
 use crate::run_dir::RunDir;
 use crate::sha256::sha256_of;
+use crate::small_device::SmallDevice;
 use crate::split::{Split, divide, sample};
 use crate::synthesis::{Delivery, Inputs, Limits, Method, Stage, Synthesis};
 use crate::task::{Kind, TargetKind, Task};
@@ -66,6 +67,9 @@ pub struct Machine {
     /// Layers of the generator to put on a GPU (needs a build with cuda, metal or vulkan)
     #[arg(long, env = "LACUNA_GPU_LAYERS", default_value_t = 0, value_name = "N")]
     pub gpu_layers: u32,
+    /// Where the small model is trained and run
+    #[arg(long, env = "LACUNA_SMALL_DEVICE", value_enum, default_value_t)]
+    pub small_device: SmallDevice,
     /// Whose products and attention the generator runs on a CPU
     #[arg(long, env = "LACUNA_KERNELS", value_enum, default_value_t, value_name = "WHOSE")]
     pub kernels: Kernels,
@@ -140,7 +144,8 @@ impl Setup {
         }
         let (generator_path, weights) = choose_weights(generator_path, options, progress)?;
         let small_path = find_model(&task.models.small, task_path)?;
-        let small = SmallModel::load(&small_path, &task.label_names(), options.seed, options.machine.threads())?;
+        let mut small = SmallModel::load(&small_path, &task.label_names(), options.seed, options.machine.threads())?;
+        options.machine.small_device.place(&mut small)?;
         let mut files = vec![("gold", gold_path.clone()), ("generator", generator_path.clone())];
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
