@@ -7,10 +7,10 @@ use crate::generator::GenerateError;
 use crate::generator::prefix::Token;
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::Job;
+use crate::registry::cache::put;
 use crate::sha256::sha256_of_bytes;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -80,7 +80,9 @@ impl Llama {
                 say(format!("{}: measuring once how it decodes fastest here", self.config.path.display()));
                 let (chosen, measured) = self.choose(wished, wishes)?;
                 // A folder that cannot be written costs another measurement next time, nothing else.
-                if let Err(error) = remember(&file, &Memory { of, chosen, measured }) {
+                let kept =
+                    serde_json::to_vec_pretty(&Memory { of, chosen, measured }).map_err(Into::into).and_then(|json| put(&file, &json));
+                if let Err(error) = kept {
                     tracing::warn!("{}: the measured settings cannot be kept: {error}", file.display());
                 }
                 chosen
@@ -181,21 +183,6 @@ impl Llama {
 /// The processor, whose kernels run on it, and the version that measured.
 pub(super) fn machine(kernels: Kernels) -> String {
     format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), super::cores(), env!("CARGO_PKG_VERSION"))
-}
-
-fn remember(file: &Path, memory: &Memory) -> std::io::Result<()> {
-    write_whole(file, &serde_json::to_vec_pretty(memory)?)
-}
-
-/// A file that is there whole or not at all.
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder: PathBuf = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    std::fs::create_dir_all(&folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 /// Counts the tokens of all workers until time is up.

@@ -1,12 +1,13 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
 
 use super::gguf::Header;
-use super::probe::{machine, write_whole};
+use super::probe::machine;
 use super::requantise::requantise;
 use super::{Llama, LlamaConfig};
 use crate::generator::llama::readers::Reading;
 use crate::generator::scheduler::Job;
 use crate::generator::{GenerateError, Likelihood};
+use crate::registry::cache::put;
 use crate::sha256::sha256_of;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
@@ -96,7 +97,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
-    write_whole(&record, &serde_json::to_vec_pretty(&choice).map_err(|error| unusable(error.into()))?).map_err(unusable)?;
+    serde_json::to_vec_pretty(&choice).map_err(Into::into).and_then(|json| put(&record, &json)).map_err(unusable)?;
     Ok((form(&choice.format), choice))
 }
 
