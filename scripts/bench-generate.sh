@@ -10,13 +10,33 @@
 # LACUNA_BENCH_SLOTS         widths that the server may choose from (default: 8,16,32)
 # LACUNA_BENCH_THREADS       cores of both sides (default: all)
 # LACUNA_BENCH_GGUF          the model (default: the fetched smollm2-135m-instruct)
+# LACUNA_BENCH_NATIVE=1      a llama-server built here for this processor (from llama-cpp-python's source, some minutes, once) in place
+#                            of xllamacpp's, which is built for every processor with AVX2
 # LACUNA_BENCH_SERVER        a command that starts a server in place of scripts/llama_server.py, with the same arguments and output
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.tools/bench-venv
 xllamacpp=2026.10.11549
+llama_cpp_python=0.3.36
+native=.tools/llama-server-$llama_cpp_python
 
+if [ -f .tools/env ]; then
+    # shellcheck source=/dev/null
+    . ./.tools/env
+fi
+if [ -n "${LACUNA_BENCH_NATIVE:-}" ] && [ -z "${LACUNA_BENCH_SERVER:-}" ]; then
+    if [ ! -x "$native/build/bin/llama-server" ]; then
+        echo "bench-generate: building llama-server from llama-cpp-python $llama_cpp_python in $native" >&2
+        mkdir -p "$native"
+        url=$(curl -fsS https://pypi.org/simple/llama-cpp-python/ | grep -o "https://[^\"#]*llama_cpp_python-$llama_cpp_python.tar.gz" | head -n 1)
+        curl -fsS "$url" | tar -xz -C "$native" --strip-components=3 "llama_cpp_python-$llama_cpp_python/vendor/llama.cpp"
+        cmake -S "$native" -B "$native/build" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF \
+            -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+        cmake --build "$native/build" --target llama-server -j "$(nproc)"
+    fi
+    export LACUNA_BENCH_SERVER="${LACUNA_PYTHON:-python3} $PWD/scripts/llama_server.py --binary $PWD/$native/build/bin/llama-server"
+fi
 if [ -z "${LACUNA_BENCH_SERVER:-}" ]; then
     if [ ! -e "$venv/ready-$xllamacpp" ]; then
         echo "bench-generate: installing xllamacpp $xllamacpp into $venv" >&2
@@ -25,9 +45,5 @@ if [ -z "${LACUNA_BENCH_SERVER:-}" ]; then
         touch "$venv/ready-$xllamacpp"
     fi
     export LACUNA_BENCH_SERVER="$PWD/$venv/bin/python $PWD/scripts/llama_server.py"
-fi
-if [ -f .tools/env ]; then
-    # shellcheck source=/dev/null
-    . ./.tools/env
 fi
 exec cargo bench --locked --bench generate

@@ -1,14 +1,58 @@
-"""Starts llama.cpp's own server from the PyPI package xllamacpp, prints its address, and runs until standard input ends.
+"""Starts llama.cpp's own server, prints its version and address, and runs until standard input ends.
 
     llama_server.py MODEL.gguf --slots 16 --threads 2 --context 512
 
-`--context` is what one slot has. Everything else is the server's default: continuous batching and the prompt cache are on.
+The server is that of the PyPI package xllamacpp, or a llama-server that --binary names. `--context` is what one slot has. Everything
+else is the server's default: continuous batching and the prompt cache are on.
 """
 
 import argparse
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 
-import xllamacpp
+
+def packaged(args):
+    """The server of xllamacpp, in this process: its version and address, and what keeps it alive."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = args.model
+    params.n_parallel = args.slots
+    params.n_ctx = args.slots * args.context
+    params.cpuparams.n_threads = args.threads
+    params.cpuparams_batch.n_threads = args.threads
+    params.n_threads_http = http_threads(args)
+    params.n_gpu_layers = 0
+    params.warmup = True
+    server = xllamacpp.Server(params)
+    return xllamacpp.__version__, server.listening_address, server
+
+
+def http_threads(args):
+    """A kept-alive connection holds a thread of the server: enough for every client."""
+    return 2 * args.slots + 8
+
+
+def built(args):
+    """A llama-server as a child process: its version and address, and the process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    numbers = {"-np": args.slots, "-c": args.slots * args.context, "-t": args.threads, "-tb": args.threads}
+    numbers |= {"--port": port, "--threads-http": http_threads(args)}
+    command = [args.binary, "-m", args.model] + [word for name, number in numbers.items() for word in (name, str(number))]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    while process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health")
+            return "native", address, process
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"{args.binary} ended with {process.returncode}")
 
 
 def main():
@@ -17,21 +61,14 @@ def main():
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--binary", help="a llama-server to start in place of the package's")
     args = parser.parse_args()
 
-    params = xllamacpp.CommonParams()
-    params.model.path = args.model
-    params.n_parallel = args.slots
-    params.n_ctx = args.slots * args.context
-    params.cpuparams.n_threads = args.threads
-    params.cpuparams_batch.n_threads = args.threads
-    # A kept-alive connection holds a thread of the server: enough for every client.
-    params.n_threads_http = 2 * args.slots + 8
-    params.n_gpu_layers = 0
-    params.warmup = True
-    server = xllamacpp.Server(params)
-    print(xllamacpp.__version__, server.listening_address, flush=True)
+    version, address, server = built(args) if args.binary else packaged(args)
+    print(version, address, flush=True)
     sys.stdin.read()
+    if args.binary:
+        server.terminate()
 
 
 if __name__ == "__main__":

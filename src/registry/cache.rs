@@ -199,10 +199,17 @@ impl Stamps {
     }
 
     fn write(&self, folder: &Path) -> io::Result<()> {
-        let mut file = unfinished(folder)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        keep(file, &folder.join(STAMPS))
+        put(&folder.join(STAMPS), &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// Writes a file that is there whole or not at all, and its folder if it is missing.
+pub fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = unfinished(folder)?;
+    file.write_all(content)?;
+    keep(file, path)
 }
 
 /// A new file in the folder, which goes away unless it is [kept](keep).

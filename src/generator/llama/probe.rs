@@ -7,10 +7,10 @@ use crate::generator::GenerateError;
 use crate::generator::prefix::Token;
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::Job;
+use crate::registry::cache::put;
 use crate::sha256::sha256_of_bytes;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const TRIAL: Duration = Duration::from_millis(700);
 /// A setting must be so much faster than the usual one to be taken: less may be noise.
 const CLEARLY: f64 = 1.05;
+/// With less of its threads' time on the processor a measurement says more about other programs than about the model.
+const LEAST_SHARE: f64 = 0.85;
 /// Tokens of the prefix that the measured requests share, of each one's own prompt, and new ones: about a round's.
 const PREFIX: usize = 96;
 const OWN: usize = 24;
@@ -57,8 +59,8 @@ struct Memory {
 
 impl Llama {
     /// Chooses width, format and layout of the KV cache, and the micro-batch: what is wished, else what was measured earlier for this
-    /// model on this machine, else what a measurement of some seconds finds, which `say` tells. `folder` keeps what was found; a
-    /// model that a person has fixed altogether is not measured.
+    /// model on this machine, else what a measurement of some seconds finds, which `say` tells. `folder` keeps what was found, unless
+    /// other programs disturbed it: then the usual settings are taken. A model that a person has fixed altogether is not measured.
     pub fn tune(&mut self, folder: &Path, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
         let usual = self.config.settings;
         let wished = Settings {
@@ -79,8 +81,16 @@ impl Llama {
             None => {
                 say(format!("{}: measuring once how it decodes fastest here", self.config.path.display()));
                 let (chosen, measured) = self.choose(wished, wishes)?;
+                let Some(chosen) = chosen else {
+                    say("other programs keep the processor busy: nothing was chosen by that measurement, the next start will try again"
+                        .into());
+                    self.set(wished)?;
+                    return Ok(wished);
+                };
                 // A folder that cannot be written costs another measurement next time, nothing else.
-                if let Err(error) = remember(&file, &Memory { of, chosen, measured }) {
+                let kept =
+                    serde_json::to_vec_pretty(&Memory { of, chosen, measured }).map_err(Into::into).and_then(|json| put(&file, &json));
+                if let Err(error) = kept {
                     tracing::warn!("{}: the measured settings cannot be kept: {error}", file.display());
                 }
                 chosen
@@ -90,9 +100,9 @@ impl Llama {
         Ok(chosen)
     }
 
-    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before.
-    fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Vec<(Settings, f64)>), GenerateError> {
-        let mut measured = Vec::new();
+    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before; none is chosen on a busy machine.
+    fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Option<Settings>, Vec<(Settings, f64)>), GenerateError> {
+        let mut measured = Tried::default();
         let mut best = usual;
         let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
         if wishes.slots.is_none() {
@@ -108,43 +118,45 @@ impl Llama {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
             best = self.fastest(best, &others, &mut measured)?;
         }
-        Ok((best, measured))
+        Ok((measured.undisturbed().then_some(best), measured.rates))
     }
 
     /// The fastest of `usual` and `others`, measured in turns.
-    fn fastest(&mut self, usual: Settings, others: &[Settings], measured: &mut Vec<(Settings, f64)>) -> Result<Settings, GenerateError> {
+    fn fastest(&mut self, usual: Settings, others: &[Settings], measured: &mut Tried) -> Result<Settings, GenerateError> {
         let mut settings = vec![usual];
         settings.extend(others.iter().filter(|&&other| other != usual));
         let mut rates = vec![0.0f64; settings.len()];
         for _ in 0..2 {
             for (rate, &settings) in rates.iter_mut().zip(&settings) {
-                *rate = rate.max(self.pace_of(settings)?);
+                let pace = self.pace_of(settings)?;
+                *rate = rate.max(pace.tokens_per_second);
+                measured.shares.extend(pace.share);
             }
         }
-        measured.extend(settings.iter().copied().zip(rates.iter().copied()));
+        measured.rates.extend(settings.iter().copied().zip(rates.iter().copied()));
         let best = (1..rates.len()).max_by(|&a, &b| rates[a].total_cmp(&rates[b]));
         Ok(best.filter(|&best| rates[best] > CLEARLY * rates[0]).map_or(usual, |best| settings[best]))
     }
 
-    /// New tokens a second with some settings; 0 if the model cannot be run with them.
-    fn pace_of(&mut self, settings: Settings) -> Result<f64, GenerateError> {
+    /// How fast it is with some settings; no tokens at all if the model cannot be run with them.
+    fn pace_of(&mut self, settings: Settings) -> Result<Pace, GenerateError> {
         let before = self.config.settings;
         if self.set(settings).is_err() {
-            return Ok(0.0);
+            return Ok(Pace::default());
         }
         let pace = self.pace(TRIAL);
         self.config.settings = before;
         match pace {
             Err(GenerateError::Decode(reason)) if settings != before => {
                 tracing::info!("{settings:?}: {reason}");
-                Ok(0.0)
+                Ok(Pace::default())
             }
             other => other,
         }
     }
 
-    /// New tokens a second, all workers together, from the first of them on for `time`.
-    pub(super) fn pace(&self, time: Duration) -> Result<f64, GenerateError> {
+    /// Decodes for `time` from the first new token on, all workers together.
+    pub(super) fn pace(&self, time: Duration) -> Result<Pace, GenerateError> {
         let n_vocab = self.model.n_vocab().max(1) as usize;
         let context = self.config.n_ctx.clamp(6, PREFIX + OWN + NEW);
         let part = |tokens: usize| context * tokens / (PREFIX + OWN + NEW);
@@ -154,9 +166,9 @@ impl Llama {
         let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain(own(i)).collect(), part(NEW).max(1));
         let pacer = Pacer { first: OnceLock::new(), tokens: AtomicU64::new(0), time };
         let jobs = (0..requests).map(|i| (job(i), ())).collect();
-        let mut last = Duration::ZERO;
-        let outcome = self.run(jobs, |job, ()| Pace { pacer: &pacer, rest: job.max_tokens, n_vocab }, &mut |at| {
-            last = last.max(at);
+        let (mut last, mut cpu) = (Duration::ZERO, None);
+        let outcome = self.run(jobs, |job, ()| Pacing { pacer: &pacer, rest: job.max_tokens, n_vocab }, &mut |at| {
+            (last, cpu) = (last.max(at), cpu_time());
             anyhow::ensure!(at < time, "time is up");
             Ok(())
         });
@@ -165,7 +177,14 @@ impl Llama {
             Ok(()) | Err(GenerateError::Consumer(_)) => {}
             Err(error) => return Err(error),
         }
-        Ok(pacer.tokens.load(Ordering::Relaxed) as f64 / last.as_secs_f64().max(1e-6))
+        let seconds = last.as_secs_f64().max(1e-6);
+        let at_first = pacer.first.get().and_then(|first| first.cpu);
+        let on_cpu = cpu.zip(at_first).filter(|_| self.config.gpu_layers == 0).map(|(end, begin)| end.saturating_sub(begin));
+        let workers = self.config.workers().min(requests) as f64;
+        Ok(Pace {
+            tokens_per_second: pacer.tokens.load(Ordering::Relaxed) as f64 / seconds,
+            share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers)),
+        })
     }
 
     /// The model and the machine that a measurement holds for.
@@ -183,40 +202,67 @@ pub(super) fn machine(kernels: Kernels) -> String {
     format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), super::cores(), env!("CARGO_PKG_VERSION"))
 }
 
-fn remember(file: &Path, memory: &Memory) -> std::io::Result<()> {
-    write_whole(file, &serde_json::to_vec_pretty(memory)?)
+/// How fast a model decodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// New tokens, all workers together.
+    pub(super) tokens_per_second: f64,
+    /// How much of the workers' time they were on a processor; `None` where the system does not say, or a GPU computes.
+    pub(super) share: Option<f64>,
 }
 
-/// A file that is there whole or not at all.
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder: PathBuf = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    std::fs::create_dir_all(&folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+/// What was measured to choose settings.
+#[derive(Default)]
+struct Tried {
+    /// New tokens a second with each setting that was tried.
+    rates: Vec<(Settings, f64)>,
+    shares: Vec<f64>,
+}
+
+impl Tried {
+    fn undisturbed(&self) -> bool {
+        undisturbed(&self.shares)
+    }
+}
+
+/// Whether the workers had the processor for themselves in the mean of some measurements.
+pub(super) fn undisturbed(shares: &[f64]) -> bool {
+    shares.is_empty() || shares.iter().sum::<f64>() / shares.len() as f64 >= LEAST_SHARE
+}
+
+/// Time that this process has spent on processors, to a hundredth of a second; `None` where there is no /proc.
+fn cpu_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = fields.get(11..13)?.iter().map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some(Duration::from_millis(10 * ticks))
+}
+
+/// When the first token came, and what the process had spent by then.
+struct First {
+    at: Instant,
+    cpu: Option<Duration>,
 }
 
 /// Counts the tokens of all workers until time is up.
 struct Pacer {
-    first: OnceLock<Instant>,
+    first: OnceLock<First>,
     tokens: AtomicU64,
     time: Duration,
 }
 
 /// A request of a measurement; its answer is when it ended, counted from the first token of all.
-struct Pace<'p> {
+struct Pacing<'p> {
     pacer: &'p Pacer,
     rest: usize,
     n_vocab: usize,
 }
 
-impl Reader for Pace<'_> {
+impl Reader for Pacing<'_> {
     type Answer = Duration;
 
     fn read(&mut self, _: &[f32], _: &mut Room) -> Result<Next<Duration>, GenerateError> {
-        let elapsed = self.pacer.first.get_or_init(Instant::now).elapsed();
+        let elapsed = self.pacer.first.get_or_init(|| First { at: Instant::now(), cpu: cpu_time() }).at.elapsed();
         if elapsed < self.pacer.time {
             self.pacer.tokens.fetch_add(1, Ordering::Relaxed);
             self.rest = self.rest.saturating_sub(1);
@@ -225,5 +271,26 @@ impl Reader for Pace<'_> {
             }
         }
         Ok(Next::Done(elapsed.min(self.pacer.time)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_told_from_a_quiet_one() {
+        assert!(undisturbed(&[]) && undisturbed(&[0.99, 0.97, 0.8]));
+        assert!(!undisturbed(&[0.9, 0.5]));
+    }
+
+    #[test]
+    fn time_on_processors_goes_on() {
+        let Some(before) = cpu_time() else { return };
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(60) {
+            std::hint::black_box(cpu_time());
+        }
+        assert!(cpu_time().unwrap() > before);
     }
 }

@@ -5,6 +5,7 @@ use crate::generator::form::{Field, Form};
 use crate::generator::sampler::Room;
 use crate::generator::{Finish, Prompt, Sampling};
 use llama_cpp_2::token::LlamaToken;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use workers::Next;
 
@@ -330,8 +331,13 @@ fn models_in(folder: &std::path::Path) -> usize {
 fn the_fastest_weights_are_chosen_once() {
     let Some(config) = config() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (chosen, choice) = fastest_weights(&config, folder.path(), &|_| ()).unwrap();
+    let said = RefCell::new(String::new());
+    let (chosen, choice) = fastest_weights(&config, folder.path(), &|what| *said.borrow_mut() += &what).unwrap();
     eprintln!("{choice:#?}");
+    if said.borrow().contains("busy") {
+        assert_eq!(chosen, config.path, "a disturbed measurement chooses nothing");
+        return eprintln!("SKIPPED: other programs keep the processor busy");
+    }
     let loaded = Llama::load(LlamaConfig { path: chosen.clone(), ..config.clone() }).unwrap();
     assert_eq!(loaded.description().quantisation, choice.format);
     if let Some(own) = choice.measured.first() {
@@ -370,8 +376,13 @@ fn settings_are_measured_once_and_wishes_are_kept() {
     let Some(config) = config() else { return };
     let mut llama = Llama::load(config).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let chosen = llama.tune(folder.path(), Wishes::default(), &|_| ()).unwrap();
+    let said = RefCell::new(String::new());
+    let chosen = llama.tune(folder.path(), Wishes::default(), &|what| *said.borrow_mut() += &what).unwrap();
     assert!(chosen.slots <= 64 && llama.config.settings == chosen);
+    if said.borrow().contains("busy") {
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a disturbed measurement is not kept");
+        return eprintln!("SKIPPED: other programs keep the processor busy");
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let before = llama.stats().steps;
     assert_eq!(llama.tune(folder.path(), Wishes::default(), &|_| ()).unwrap(), chosen);

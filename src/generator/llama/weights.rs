@@ -1,12 +1,13 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
 
 use super::gguf::Header;
-use super::probe::{machine, write_whole};
+use super::probe::{machine, undisturbed};
 use super::requantise::requantise;
 use super::{Llama, LlamaConfig};
 use crate::generator::llama::readers::Reading;
 use crate::generator::scheduler::Job;
 use crate::generator::{GenerateError, Likelihood};
+use crate::registry::cache::put;
 use crate::sha256::sha256_of;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,8 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     }
     let formats: Vec<&str> = candidates.iter().map(|(_, format)| *format).collect();
     say(format!("{}: measuring once whether {} is faster here than {own} and as good", path.display(), formats.join(", ")));
-    let mut measured = vec![measure(config, path, &own)?];
+    let mut shares = Vec::new();
+    let mut measured = vec![measure(config, path, &own, &mut shares)?];
     let mut made = Vec::new();
     for (file_type, format) in candidates {
         let copy = copies.path(format);
@@ -89,14 +91,20 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
             requantise(path, &copy, file_type)?;
             made.push(format);
         }
-        measured.push(measure(config, &copy, format)?);
+        measured.push(measure(config, &copy, format, &mut shares)?);
     }
-    let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
+    let quiet = undisturbed(&shares);
+    let format = if quiet { fastest_as_good(&measured) } else { own.clone() };
+    let choice = Choice { format, measured, machine: machine(config.kernels) };
     // A copy that was there before may be in use.
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
-    write_whole(&record, &serde_json::to_vec_pretty(&choice).map_err(|error| unusable(error.into()))?).map_err(unusable)?;
+    if !quiet {
+        say("other programs keep the processor busy: the weights stay as they are, the next start will measure again".into());
+        return Ok((path.clone(), choice));
+    }
+    serde_json::to_vec_pretty(&choice).map_err(Into::into).and_then(|json| put(&record, &json)).map_err(unusable)?;
     Ok((form(&choice.format), choice))
 }
 
@@ -159,9 +167,11 @@ fn fastest_as_good(measured: &[Measured]) -> String {
     faster.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second)).unwrap_or(own).format.clone()
 }
 
-fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, GenerateError> {
+fn measure(config: &LlamaConfig, path: &Path, format: &str, shares: &mut Vec<f64>) -> Result<Measured, GenerateError> {
     let llama = Llama::load(LlamaConfig { path: path.to_owned(), ..config.clone() })?;
-    let tokens_per_second = llama.pace(TRIAL)?.max(llama.pace(TRIAL)?);
+    let paces = [llama.pace(TRIAL)?, llama.pace(TRIAL)?];
+    shares.extend(paces.iter().filter_map(|pace| pace.share));
+    let tokens_per_second = paces.iter().map(|pace| pace.tokens_per_second).fold(0.0, f64::max);
     let measured = Measured { format: format.into(), tokens_per_second, perplexity: llama.perplexity()? };
     tracing::info!("{format}: {tokens_per_second:.0} tokens/s, perplexity {:.3}", measured.perplexity);
     Ok(measured)

@@ -2,7 +2,7 @@
 
 use super::Job;
 use super::tile::{self, Kind, STEPS};
-use super::vector::{Codes32, Vector, inverse_and_scale};
+use super::vector::{Codes32, SMALLEST, Vector, inverse_and_scale};
 use crate::format::IQ4_NL_BYTES;
 use std::arch::x86_64::*;
 
@@ -142,11 +142,77 @@ impl Vector for Zmm {
         }
     }
 
+    #[inline(always)]
+    unsafe fn round4(x: *const f32) -> [Codes32; 4] {
+        unsafe {
+            let x: [__m512; 8] = std::array::from_fn(|i| _mm512_loadu_ps(x.add(16 * i)));
+            let (inverse, scale) = inverses_and_scales(largest_of_four(x));
+            let code = |i: usize| _mm512_cvtps_epi32(_mm512_mul_ps(x[i], _mm512_set1_ps(inverse[i / 2])));
+            let pairs = [0, 4].map(|i| pack([code(i), code(i + 1), code(i + 2), code(i + 3)]));
+            let sums = pairs.map(|bytes| sum_lanes(bytes));
+            let pairs = pairs.map(|bytes| std::mem::transmute::<__m512i, [[i32; STEPS]; 2]>(bytes));
+            std::array::from_fn(|b| Codes32 {
+                codes: pairs[b / 2][b % 2],
+                scale: scale[b],
+                sums: [sums[b / 2][b % 2 * 8], sums[b / 2][b % 2 * 8 + 4]],
+            })
+        }
+    }
+
     unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
         unsafe { tile_of::<K, UNPACKED, C>(job, p, g) }
     }
 
     unsafe fn unpack<K: Kind>(job: &Job, p: usize) {
         unsafe { unpack_of::<K>(job, p) }
+    }
+}
+
+/// The bits of the largest magnitude in each of four pairs of vectors. Without the sign, bits are in the order of the numbers, and
+/// those of what is not a number above all others.
+#[inline(always)]
+unsafe fn largest_of_four(x: [__m512; 8]) -> __m128i {
+    unsafe {
+        let magnitude = |i: usize| _mm512_and_si512(_mm512_castps_si512(x[i]), _mm512_set1_epi32(0x7fff_ffff));
+        let [a, b, c, d] = [0, 2, 4, 6].map(|i| _mm512_max_epu32(magnitude(i), magnitude(i + 1)));
+        let by_two = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let (ab, cd) = (by_two(a, b), by_two(c, d));
+        let lanes = _mm512_max_epu32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+        let halves = _mm256_max_epu32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64::<1>(lanes));
+        _mm_max_epu32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves))
+    }
+}
+
+/// [`inverse_and_scale`] of four blocks, whose largest magnitudes have these bits.
+#[inline(always)]
+unsafe fn inverses_and_scales(largest: __m128i) -> ([f32; 4], [f32; 4]) {
+    unsafe {
+        let odd = _mm_cmpge_epu32_mask(largest, _mm_castps_si128(_mm_set1_ps(f32::INFINITY)));
+        let largest = _mm_castsi128_ps(largest);
+        let counts = _mm_cmp_ps_mask::<_CMP_GT_OQ>(largest, _mm_set1_ps(SMALLEST));
+        let inverse = _mm_maskz_div_ps(counts & !odd, _mm_set1_ps(127.0), largest);
+        let scale = _mm_mask_mov_ps(_mm_maskz_div_ps(counts, largest, _mm_set1_ps(127.0)), odd, _mm_set1_ps(f32::NAN));
+        (std::mem::transmute::<__m128, [f32; 4]>(inverse), std::mem::transmute::<__m128, [f32; 4]>(scale))
+    }
+}
+
+/// The codes of two blocks, from their four vectors, as bytes in their order.
+#[inline(always)]
+unsafe fn pack(codes: [__m512i; 4]) -> __m512i {
+    unsafe {
+        // Packing works within lanes of 128 bits: lane i then has four bytes of each vector.
+        let bytes = _mm512_packs_epi16(_mm512_packs_epi32(codes[0], codes[1]), _mm512_packs_epi32(codes[2], codes[3]));
+        _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes)
+    }
+}
+
+/// The sum of each 16 bytes, four times over.
+#[inline(always)]
+unsafe fn sum_lanes(bytes: __m512i) -> [i32; 16] {
+    unsafe {
+        let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
+        let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b0100_1110>(sums));
+        let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0b1011_0001>(sums));
+        std::mem::transmute::<__m512i, [i32; 16]>(sums)
     }
 }

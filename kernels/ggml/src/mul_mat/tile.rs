@@ -260,15 +260,20 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
     let halves = format.scales() == Scales::SuperHalves;
     for c in 0..width {
         let x = job.x.at(begin + c);
-        for b in 0..job.blocks() {
-            // SAFETY: a column has `blocks` times 32 numbers; a group has `width` of them for each block.
-            unsafe {
-                let Codes32 { codes, scale, sums: [first, second] } = V::round(x.add(b * BLOCK));
-                let sum = first.wrapping_add(second);
-                let init = if halves { [first, second] } else { [sum, 0] };
-                let init = init.map(|sum| (MAGIC.to_bits() as i32).wrapping_sub(zero.wrapping_mul(sum)));
-                job.rounded_group(g).add(b * width + c).write(Rounded { init, scale, sum: scale * sum as f32, codes });
+        let put = |b: usize, Codes32 { codes, scale, sums: [first, second] }: Codes32| {
+            let sum = first.wrapping_add(second);
+            let init = if halves { [first, second] } else { [sum, 0] };
+            let init = init.map(|sum| (MAGIC.to_bits() as i32).wrapping_sub(zero.wrapping_mul(sum)));
+            // SAFETY: a group has `width` rounded blocks for each block of a column.
+            unsafe { job.rounded_group(g).add(b * width + c).write(Rounded { init, scale, sum: scale * sum as f32, codes }) };
+        };
+        let fours = job.blocks() / 4 * 4;
+        // SAFETY: a column has `blocks` times 32 numbers.
+        unsafe {
+            for b in (0..fours).step_by(4) {
+                V::round4(x.add(b * BLOCK)).into_iter().enumerate().for_each(|(i, codes)| put(b + i, codes));
             }
+            (fours..job.blocks()).for_each(|b| put(b, V::round(x.add(b * BLOCK))));
         }
     }
 }

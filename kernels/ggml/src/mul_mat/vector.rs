@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::tile::{Kind, STEPS};
+use crate::packed::BLOCK;
 
 /// 32 activations in 8 bits, as the kernels read them.
 #[repr(C)]
@@ -25,12 +26,13 @@ pub(super) struct Codes32 {
     pub sums: [i32; 2],
 }
 
+/// Up to this the inverse overflows; such numbers count as 0.
+pub(super) const SMALLEST: f32 = 1e-30;
+
 /// What 32 activations, the largest of which is `largest`, are multiplied with to give codes, and what a code is worth. `odd` says
 /// that one of them is not a number; then no result is.
 #[inline(always)]
 pub(super) fn inverse_and_scale(largest: f32, odd: bool) -> (f32, f32) {
-    // Below this the inverse overflows; such numbers count as 0.
-    const SMALLEST: f32 = 1e-30;
     if odd {
         (0.0, f32::NAN)
     } else if largest > SMALLEST {
@@ -84,6 +86,12 @@ pub(super) trait Vector {
     unsafe fn store(numbers: Self::Float, to: *mut f32, count: usize);
     /// Rounds 32 numbers.
     unsafe fn round(x: *const f32) -> Codes32;
+    /// Rounds 4 x 32 numbers, each as [`Vector::round`] does.
+    #[inline(always)]
+    unsafe fn round4(x: *const f32) -> [Codes32; 4] {
+        // SAFETY: the caller gives 128 numbers.
+        std::array::from_fn(|i| unsafe { Self::round(x.add(i * BLOCK)) })
+    }
 
     /// [`super::tile::tile`] with the vector's instructions enabled.
     unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);
