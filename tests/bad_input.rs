@@ -129,6 +129,17 @@ fn small_models() {
     broken("config.json", Some(br#"{"model_type": "gpt2"}"#), &["config.json", "gpt2"]);
 }
 
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_this_build_cannot_use() {
+    let fixture = Fixture::new();
+    let output = lacuna(&fixture, &["run", "task.toml", "--small-device", "cuda"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(error.contains("small model: device: cuda:0 cannot be used"), "{error}");
+    assert!(!fixture.path("runs").exists());
+}
+
 #[test]
 fn a_run_folder_that_cannot_be_written() {
     let fixture = Fixture::new();
