@@ -5,12 +5,14 @@
 
 use lacuna_ggml_kernels::{install, set_enabled};
 use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_sys_2 as sys;
+use std::ffi::CString;
 use std::num::NonZeroU32;
 
 /// The model on our kernels and on ggml's.
@@ -38,18 +40,21 @@ fn load() -> Option<Models> {
     Some(Models { backend, ours, ggml })
 }
 
+fn params(sequences: usize, threads: i32) -> LlamaContextParams {
+    LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(4096))
+        .with_n_batch(512)
+        .with_n_ubatch(512)
+        .with_n_seq_max(sequences as u32)
+        .with_kv_unified(true)
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
+}
+
 impl Models {
     fn context(&self, ours: bool, sequences: usize, threads: i32) -> LlamaContext<'_> {
         set_enabled(ours);
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(4096))
-            .with_n_batch(512)
-            .with_n_ubatch(512)
-            .with_n_seq_max(sequences as u32)
-            .with_kv_unified(true)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads);
-        if ours { &self.ours } else { &self.ggml }.new_context(&self.backend, params).unwrap()
+        if ours { &self.ours } else { &self.ggml }.new_context(&self.backend, params(sequences, threads)).unwrap()
     }
 
     fn tokens(&self, text: &str) -> Vec<LlamaToken> {
@@ -69,7 +74,10 @@ const TEXTS: [&str; 4] = [
 
 /// Logits of every position of `TEXTS` after the prefix, `at_once` positions of each text in one batch; (text, position, vocabulary).
 fn logits(models: &Models, ours: bool, at_once: usize) -> Vec<Vec<Vec<f32>>> {
-    let mut context = models.context(ours, TEXTS.len(), 1);
+    read_texts(models, models.context(ours, TEXTS.len(), 1), at_once)
+}
+
+fn read_texts(models: &Models, mut context: LlamaContext, at_once: usize) -> Vec<Vec<Vec<f32>>> {
     let prefix = models.tokens(PREFIX);
     let mut batch = LlamaBatch::new(512, 1);
     prefix.iter().enumerate().for_each(|(i, &token)| batch.add(token, i as i32, &[0], false).unwrap());
@@ -118,6 +126,35 @@ fn as_near_to_ggml_as_ggml_to_itself() {
     }
 }
 
+/// The same weights in F32, computed by ggml with keys and values in F32: without any rounding of activations.
+fn exact_logits(models: &Models, path: &str) -> Vec<Vec<Vec<f32>>> {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("exact.gguf");
+    let [from, to] = [path, copy.to_str().unwrap()].map(|path| CString::new(path).unwrap());
+    // SAFETY: the backend is initialised; paths and parameters outlive the call.
+    let status = unsafe {
+        let mut params = sys::llama_model_quantize_default_params();
+        (params.allow_requantize, params.ftype) = (true, sys::LLAMA_FTYPE_ALL_F32);
+        sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params)
+    };
+    assert_eq!(status, 0, "{path} cannot be written in F32");
+    set_enabled(false);
+    let exact = LlamaModel::load_from_file(&models.backend, &copy, &LlamaModelParams::default()).unwrap();
+    let params = params(TEXTS.len(), 2).with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0);
+    read_texts(models, exact.new_context(&models.backend, params).unwrap(), 16)
+}
+
+#[test]
+fn as_near_to_the_exact_model_as_ggml() {
+    let Some(models) = load() else { return };
+    let exact = exact_logits(&models, &std::env::var("LACUNA_TEST_GGUF").unwrap());
+    for at_once in [1, 16] {
+        let [ours, ggml] = [true, false].map(|ours| divergences(&exact, &logits(&models, ours, at_once)).0);
+        eprintln!("{at_once} at once: KL from the exact model, ours {ours:.2e}, ggml's {ggml:.2e}");
+        assert!(ours < 1.2 * ggml + 1e-5, "ours {ours:.2e}, ggml's {ggml:.2e}");
+    }
+}
+
 /// Greedy continuations of `prompts`, all at once, with the gap between the two best logits at each token.
 fn greedy(models: &Models, ours: bool, prompts: &[Vec<LlamaToken>], length: usize) -> Vec<Vec<(LlamaToken, f32)>> {
     let mut context = models.context(ours, prompts.len(), 1);
@@ -153,13 +190,17 @@ fn best(logits: &[f32]) -> (LlamaToken, f32) {
     (LlamaToken(first.0), first.1 - second)
 }
 
+/// `LACUNA_TEST_PROMPTS` sets the number of prompts, up to 200.
 #[test]
 fn greedy_texts_part_only_where_two_tokens_are_near() {
     let Some(models) = load() else { return };
     let subjects = ["the sea", "an old car", "a cold winter", "my neighbour", "the moon", "a good book", "bread", "the city"];
     let openings = ["Write about", "A short story of", "What I know of", "The history of", "Once there was"];
-    let prompts: Vec<_> =
-        openings.iter().flat_map(|opening| subjects.map(|subject| models.tokens(&format!("{opening} {subject}")))).collect();
+    let endings = ["", " in summer", " and its people", ", told by a child", " a hundred years ago"];
+    let count = std::env::var("LACUNA_TEST_PROMPTS").map_or(40, |count| count.parse().unwrap());
+    let ends = endings.iter().flat_map(|ending| openings.iter().map(move |opening| (opening, ending)));
+    let texts = ends.flat_map(|(opening, ending)| subjects.map(|subject| format!("{opening} {subject}{ending}")));
+    let prompts: Vec<_> = texts.take(count).map(|text| models.tokens(&text)).collect();
     let (mut equal, mut far) = (0, 0);
     for prompts in prompts.chunks(20) {
         let (ours, ggml) = (greedy(&models, true, prompts, 30), greedy(&models, false, prompts, 30));
