@@ -101,7 +101,7 @@ impl MethodResult {
 
     /// The mean of the answers' F1, with a 95 % bootstrap interval over the test rows.
     pub fn mean_f1(&self) -> Interval {
-        bootstrap(&[self.f1.clone()])
+        bootstrap(std::slice::from_ref(&self.f1))
     }
 }
 
