@@ -48,7 +48,7 @@ pub use config::{Architecture, Config};
 pub use error::ModelError;
 pub use network::{Forward, Network};
 pub use precision::Precision;
-pub use span::{Span, SpanExtractor};
+pub use span::{Span, SpanExtractor, best_span};
 pub use tokenize::{Encoded, EncodedQuestion, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{Part, StepOutcome, Trainer};
