@@ -9,6 +9,7 @@ use crate::compare::{self, Comparison};
 use crate::doctor::{self, Diagnosis};
 use crate::error::{Error, Result};
 use crate::fetch::FetchArgs;
+use crate::predict::Wanted;
 use crate::report;
 use crate::setup::{Machine, Options, Setup};
 use crate::sweep::{self, Axis, Sweep};
@@ -80,10 +81,17 @@ enum Command {
         options: Options,
     },
     /// A trained model on lines from standard input; a JSON line for each
+    ///
+    /// A classifier reads a text a line and writes {"label", "probability"}. A model that answers questions (its config.json says
+    /// which it is) reads JSON lines {"context", "question"} and writes {"answer", "start", "score"}: start counts characters of the
+    /// context, score is the probability of the answer's first token times that of its last.
     Predict {
         /// A run's model folder
         model: PathBuf,
-        /// Also the text and the logits
+        /// For a classifier of pairs: lines are JSON, {"text", "text_pair"}
+        #[arg(long)]
+        pairs: bool,
+        /// Also the texts and the logits, of a classifier
         #[arg(long)]
         logits: bool,
         #[command(flatten)]
@@ -126,8 +134,9 @@ pub fn run(cli: Cli) -> Result<()> {
             let sweep = Sweep { task: &task, options: &options, axes: &vary, seeds, folder: &folder };
             print(&sweep::sweep(&sweep, &mut None)?)
         }
-        Command::Predict { model, logits, machine } => {
-            crate::predict::predict(&model, &machine, logits, std::io::stdin().lock(), std::io::stdout().lock())
+        Command::Predict { model, pairs, logits, machine } => {
+            let wanted = Wanted { threads: machine.threads(), device: machine.small_device, pairs, logits };
+            crate::predict::predict(&model, wanted, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Doctor { models, threads } => {
             let Diagnosis { text, faults } = doctor::examine(&models, threads)?;

@@ -12,7 +12,7 @@ use crate::report::{percent, table};
 use crate::run_dir::{write_atomically, write_json, write_json_lines};
 use crate::setup::{Options, Setup};
 use crate::synthesis::{Method, MethodResult};
-use crate::task::{Extrapolate, Parents, TargetKind, Task};
+use crate::task::{Extrapolate, Kind, Parents, TargetKind, Task};
 
 /// The rows of the comparison, in the order of the table.
 ///
@@ -50,12 +50,30 @@ pub fn method_names() -> Vec<&'static str> {
     ROWS.iter().map(|(name, _)| *name).collect()
 }
 
-/// The rows of a table that was asked for, in the table's order; all if none was named.
-fn chosen(names: &[String]) -> Result<Vec<(&'static str, Plan)>> {
+impl Plan {
+    /// Whether there is such a method for tasks of this kind. Questions have no rationales, soft targets and classes of features; the
+    /// seed with rationales would be ZeroGen with *select* again.
+    fn fits(self, kind: Kind) -> bool {
+        let of_labels = match self {
+            Plan::OfS3Run(method) => method == Method::Embeddings,
+            Plan::ZeroGen { targets, .. } => targets == TargetKind::Soft,
+            Plan::SeedOnly => true,
+            Plan::GoldGen => false,
+        };
+        kind != Kind::ExtractiveQa || !of_labels
+    }
+}
+
+/// The rows of a table that was asked for, in the table's order; all that fit the kind of task if none was named.
+fn chosen(names: &[String], kind: Kind) -> Result<Vec<(&'static str, Plan)>> {
     if let Some(unknown) = names.iter().find(|name| !method_names().contains(&name.as_str())) {
         return Err(Error::Failed(format!("--methods: there is no {unknown:?}; there are {}", method_names().join(" | "))));
     }
-    Ok(ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect())
+    let rows: Vec<_> = ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect();
+    match rows.iter().find(|(_, plan)| !plan.fits(kind)) {
+        Some((name, _)) if !names.is_empty() => Err(Error::Failed(format!("--methods: {name:?} is for labels; this task has questions"))),
+        _ => Ok(rows.into_iter().filter(|(_, plan)| plan.fits(kind)).collect()),
+    }
 }
 
 /// What one method came to with one seed.
@@ -92,10 +110,13 @@ pub struct Line {
     pub cost: Cost,
     /// Mean over seeds of the unweighted mean of the labels' F1.
     pub macro_f1: f64,
-    /// Mean over seeds, interval over seeds and test rows.
+    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
     pub accuracy: Interval,
     /// This method less S3, paired by seed and test row.
     pub less_s3: Interval,
+    /// Of questions: F1 as accuracy above, and less S3's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<[Interval; 2]>,
 }
 
 /// Runs the methods for each number of gold rows and each seed, each in a folder of its own, so that it resumes; writes
@@ -105,7 +126,7 @@ pub struct Line {
 /// As a run; a method that there is not; and a task without test rows.
 pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
     let Comparison { options, folder, .. } = *comparison;
-    let rows = chosen(comparison.methods)?;
+    let rows = chosen(comparison.methods, Task::read(comparison.task)?.kind)?;
     let mut lines = Vec::new();
     for &gold in comparison.gold {
         let (mut by_row, mut s3) = (vec![Vec::new(); rows.len()], Vec::new());
@@ -147,7 +168,9 @@ fn one_seed(
     let mut setup = Setup::new(comparison.task, &options)?;
     let progress = options.machine.progress();
     let task = setup.task.clone();
-    let first = Place { folder: place.folder.clone(), gold: comparison.gold[0], seed: place.seed };
+    // Other gold rows may have written the same seed; not where it is written on their first texts.
+    let gold = if task.seed_sees_gold() { place.gold } else { comparison.gold[0] };
+    let first = Place { folder: place.folder.clone(), gold, seed: place.seed };
     let mut run = |name: &str, lender: Option<PathBuf>, task: Task, methods: &[Method]| {
         progress.say(format!("— {name}, {} gold rows, seed {}", place.gold, place.seed));
         setup.task = task;
@@ -157,7 +180,11 @@ fn one_seed(
         }
         setup.run(&folder, methods, generator)
     };
-    let s3 = run("s3", Some(first.of("s3")), task.clone(), &[Method::GoldOnly, Method::Embeddings, Method::S3, Method::S3Gold])?;
+    let wanted: Vec<Method> = [Method::GoldOnly, Method::Embeddings, Method::S3, Method::S3Gold]
+        .into_iter()
+        .filter(|&method| Plan::OfS3Run(method).fits(task.kind))
+        .collect();
+    let s3 = run("s3", Some(first.of("s3")), task.clone(), &wanted)?;
     if s3.results.is_empty() {
         let message = "a comparison needs test rows: add data.test".to_string();
         return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
@@ -213,7 +240,7 @@ fn goldgen(task: &Task, rows: usize) -> Task {
 
 /// Starts a run with what another wrote for the same requests: rationales and the seed, and how they were judged.
 ///
-/// A request is a function of the run's seed and its number, and neither depends on the gold rows, so the same would be
+/// A request is a function of the run's seed and its number (and, of pairs and questions, of the contexts), so the same would be
 /// written again. A run that has begun keeps its own.
 fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
     if borrower.join("manifest.json").exists() || lender == borrower {
@@ -236,19 +263,25 @@ fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
 }
 
 fn summarise(gold: usize, rows: &[(&'static str, Plan)], by_row: Vec<Vec<Outcome>>, s3: &[MethodResult]) -> Vec<Line> {
-    let right = |result: &MethodResult| result.correct.iter().map(|&c| f64::from(u8::from(c))).collect::<Vec<f64>>();
-    let s3: Vec<Vec<f64>> = s3.iter().map(right).collect();
     let line = |((name, plan), results): (&(&str, Plan), Vec<Outcome>)| {
         let given_gold_rows = if matches!(plan, Plan::ZeroGen { use_select: false, .. }) { 0 } else { gold };
-        let own: Vec<Vec<f64>> = results.iter().map(|outcome| right(&outcome.result)).collect();
-        let difference: Vec<Vec<f64>> = own.iter().zip(&s3).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
+        let own: Vec<&MethodResult> = results.iter().map(|outcome| &outcome.result).collect();
+        let [accuracy, less_s3] = against(&own, s3, MethodResult::right);
+        let f1 = own.iter().all(|result| result.questions()).then(|| against(&own, s3, |result| result.f1.clone()));
         let mean = |of: &dyn Fn(&Outcome) -> f64| results.iter().map(of).sum::<f64>() / results.len() as f64;
         let cost = Cost { tokens: mean(&|o| o.cost.tokens as f64).round() as u64, seconds: mean(&|o| o.cost.seconds) };
         let macro_f1 = mean(&|o| o.result.macro_f1);
-        let (accuracy, less_s3) = (bootstrap(&own), bootstrap(&difference));
-        Line { method: name.to_string(), given_gold_rows, results, cost, macro_f1, accuracy, less_s3 }
+        Line { method: name.to_string(), given_gold_rows, results, cost, macro_f1, accuracy, less_s3, f1 }
     };
     rows.iter().zip(by_row).map(line).collect()
+}
+
+/// A measure of each test row, by seed: its mean, and less S3's.
+fn against(own: &[&MethodResult], s3: &[MethodResult], measure: impl Fn(&MethodResult) -> Vec<f64>) -> [Interval; 2] {
+    let own: Vec<Vec<f64>> = own.iter().map(|result| measure(result)).collect();
+    let less = |(own, s3): (&Vec<f64>, &MethodResult)| own.iter().zip(measure(s3)).map(|(x, y)| x - y).collect();
+    let difference: Vec<Vec<f64>> = own.iter().zip(s3).map(less).collect();
+    [bootstrap(&own), bootstrap(&difference)]
 }
 
 fn render(lines: &[Line]) -> String {
@@ -267,13 +300,17 @@ fn render(lines: &[Line]) -> String {
             format!("{:.0}", line.cost.seconds),
         ];
         row.extend(many_labels.then(|| format!("{:.3}", line.macro_f1)));
-        row.push(percent(&line.accuracy));
-        row.push(if line.method == "S3" { "–".to_string() } else { points(&line.less_s3) });
+        let less_s3 = |less: &Interval| if line.method == "S3" { "–".to_string() } else { points(less) };
+        row.extend([percent(&line.accuracy), less_s3(&line.less_s3)]);
+        row.extend(line.f1.iter().flat_map(|[f1, less]| [percent(f1), less_s3(less)]));
         row
     };
     let mut header = vec!["method", "gold given", "synthetic", "gold trained on", "steps", "tokens", "seconds"];
     header.extend(many_labels.then_some("macro-F1"));
-    header.extend(["accuracy [95 %]", "less S3 [95 %]"]);
+    match lines.iter().any(|line| line.f1.is_some()) {
+        true => header.extend(["EM [95 %]", "EM less S3 [95 %]", "F1 [95 %]", "F1 less S3 [95 %]"]),
+        false => header.extend(["accuracy [95 %]", "less S3 [95 %]"]),
+    }
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
 }
 

@@ -10,7 +10,7 @@ const MARGIN: f64 = 50.0;
 /// Told apart by people with any colour vision (Okabe and Ito).
 const COLOURS: [&str; 6] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"];
 
-/// A panel's points: accuracies against values, the values evenly spaced in their order.
+/// A panel's points: accuracies (for questions, exact matches) against values, the values evenly spaced in their order.
 struct Panel<'l> {
     lines: Vec<&'l SweepLine>,
     values: Vec<usize>,
@@ -109,6 +109,7 @@ mod tests {
             synthetic_rows: 10.0,
             cost: Cost::default(),
             accuracy: Interval { mean, low: mean - 0.1, high: mean + 0.1 },
+            f1: None,
         };
         let lines = [
             line("rounds", 2, Method::S3, 0.8),

@@ -1,15 +1,18 @@
 //! Gold rows from JSON lines, with messages that name the file, the line and the field.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::lines::Lines;
+use crate::squad;
 use crate::task::Kind;
 
-/// What the small model reads: a text, or a pair of texts.
+/// What the small model reads: a text, or a pair of texts; of a question, its context and the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Input<'t> {
     pub text: &'t str,
@@ -30,16 +33,74 @@ impl Input<'_> {
     }
 }
 
-/// One real, labelled text, or pair of texts.
+/// Words that stand in a context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub text: String,
+    /// Where they begin, in characters (Unicode code points), as in SQuAD.
+    pub start: usize,
+}
+
+impl Answer {
+    /// The words at these bytes of `context`; none if a character would be cut.
+    pub fn at(context: &str, bytes: Range<usize>) -> Option<Self> {
+        let text = context.get(bytes.clone())?.to_string();
+        Some(Answer { text, start: context[..bytes.start].chars().count() })
+    }
+
+    /// The bytes of `context` that it takes; none if it does not stand there.
+    pub fn bytes_in(&self, context: &str) -> Option<Range<usize>> {
+        let start = context.char_indices().map(|(byte, _)| byte).chain([context.len()]).nth(self.start)?;
+        context[start..].starts_with(&self.text).then_some(start..start + self.text.len())
+    }
+}
+
+/// What a row has, or is to have: a label, or, for a question, an answer in its context.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Index into the task's labels.
+    Label(usize),
+    Answer(Answer),
+}
+
+impl Goal {
+    /// The index of its label; questions are all of one sort, 0.
+    pub fn label(&self) -> usize {
+        match self {
+            Goal::Label(label) => *label,
+            Goal::Answer(_) => 0,
+        }
+    }
+
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Goal::Label(_) => None,
+            Goal::Answer(answer) => Some(answer),
+        }
+    }
+}
+
+/// What a model says of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Guess {
+    Label(usize),
+    Answer(String),
+}
+
+/// One real text, or pair of texts, with its label; or a question with its answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldRow {
     /// Line in its file, from 1: the row's id in the manifest.
     pub line: usize,
+    /// The text, the first text of a pair, or a question's context.
     pub text: String,
-    /// The second text of a pair.
+    /// The second text of a pair, or a question.
     pub text_pair: Option<String>,
-    /// Index into the task's labels.
-    pub label: usize,
+    pub goal: Goal,
+    /// Further answers that are right.
+    pub others: Vec<String>,
 }
 
 impl GoldRow {
@@ -47,24 +108,65 @@ impl GoldRow {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
 
-    /// The part that a generator writes: the second text of a pair, or the text.
+    /// The part that a generator writes: the second text of a pair, a question, or the text.
     pub fn written(&self) -> &str {
         self.text_pair.as_deref().unwrap_or(&self.text)
     }
+
+    /// Whether a guess is right: the label, or by SQuAD's exact match one of the answers.
+    pub fn accepts(&self, guess: &Guess) -> bool {
+        match (&self.goal, guess) {
+            (Goal::Label(label), Guess::Label(guess)) => label == guess,
+            (Goal::Answer(_), Guess::Answer(guess)) => squad::exact_match(guess, &self.references()) == 1.0,
+            _ => false,
+        }
+    }
+
+    /// SQuAD's F1 of a guess; 0 for a label.
+    pub fn f1(&self, guess: &Guess) -> f64 {
+        match guess {
+            Guess::Label(_) => 0.0,
+            Guess::Answer(guess) => squad::f1(guess, &self.references()),
+        }
+    }
+
+    /// All answers that are right.
+    fn references(&self) -> Vec<&str> {
+        let first = self.goal.answer().map(|answer| answer.text.as_str());
+        first.into_iter().chain(self.others.iter().map(String::as_str)).collect()
+    }
+
+    /// Takes up the same texts from a later line: a question's further answers. Refused if the labels differ.
+    fn merge(&mut self, again: GoldRow, labels: &[String]) -> Result<(), String> {
+        match (&self.goal, &again.goal) {
+            (Goal::Label(own), Goal::Label(other)) if own != other => {
+                Err(format!("the text of line {} again, with another label ({} there); remove one", self.line, labels[*own]))
+            }
+            (Goal::Label(_), _) => Ok(()),
+            (Goal::Answer(_), _) => {
+                let known: HashSet<String> = self.references().into_iter().map(str::to_string).collect();
+                let new = again.references().into_iter().filter(|answer| !known.contains(*answer)).map(str::to_string);
+                self.others.extend(new.collect::<Vec<_>>());
+                Ok(())
+            }
+        }
+    }
 }
 
-/// Reads rows `{"text": …, "label": …}`, for a pair `{"text": …, "text_pair": …, "label": …}`, one JSON object a line; other
-/// fields are ignored, blank lines skipped.
+/// Reads rows `{"text": …, "label": …}`, for a pair `{"text": …, "text_pair": …, "label": …}`, for a question in SQuAD's shape
+/// `{"context": …, "question": …, "answers": {"text": […], "answer_start": […]}}`, one JSON object a line; other fields are ignored,
+/// blank lines skipped.
 ///
-/// A text that occurs twice with one label is kept once (returned as the second value, how many were dropped).
+/// A text that occurs twice with one label is kept once (returned as the second value, how many were dropped); a question that is
+/// asked twice of a context has the answers of both.
 ///
 /// # Errors
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
-/// different labels, no rows at all.
+/// different labels, an answer that is not where it is said to be, no rows at all.
 pub fn read_gold(path: &Path, kind: Kind, labels: &[String]) -> Result<(Vec<GoldRow>, usize)> {
     let lines = Lines::open(path)?;
     let mut rows: Vec<GoldRow> = Vec::new();
-    let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let mut repeated = 0;
     for (index, raw) in lines.iter().enumerate() {
         let line = index + 1;
@@ -72,16 +174,15 @@ pub fn read_gold(path: &Path, kind: Kind, labels: &[String]) -> Result<(Vec<Gold
             continue;
         }
         let row = parse_row(path, line, raw, kind, labels)?;
-        match seen.insert(row.input().fingerprint(), (line, row.label)) {
-            Some((first, label)) if label != row.label => {
-                let message = format!("the text of line {first} again, with another label ({} there); remove one", labels[label]);
-                return Err(Error::data(path, line, message));
-            }
-            Some(first) => {
-                seen.insert(row.input().fingerprint(), first);
+        match seen.get(&row.input().fingerprint()) {
+            Some(&first) => {
+                rows[first].merge(row, labels).map_err(|message| Error::data(path, line, message))?;
                 repeated += 1;
             }
-            None => rows.push(row),
+            None => {
+                seen.insert(row.input().fingerprint(), rows.len());
+                rows.push(row);
+            }
         }
     }
     if rows.is_empty() {
@@ -101,15 +202,18 @@ fn example_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => r#"{"text": "…", "label": "…"}"#,
         Kind::Pair => r#"{"text": "…", "text_pair": "…", "label": "…"}"#,
+        Kind::ExtractiveQa => r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#,
     }
 }
 
-/// A text without a label.
+/// A text without a label: what a second text, or a question, is written for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// Line in its file, from 1.
     pub line: usize,
     pub text: String,
+    /// What may be asked for; empty for pairs.
+    pub answers: Vec<Answer>,
 }
 
 /// Reads unlabelled texts `{"text": …}`, one JSON object a line; a text that occurs again is kept once.
@@ -122,7 +226,7 @@ pub fn read_contexts(path: &Path) -> Result<Vec<Context>> {
     for (index, raw) in lines.iter().enumerate().filter(|(_, raw)| !raw.iter().all(u8::is_ascii_whitespace)) {
         let object = parse_object(path, index + 1, raw, r#"{"text": "…"}"#)?;
         let text = text_field(&object, "text").map_err(|message| Error::data(path, index + 1, message))?;
-        contexts.push(Context { line: index + 1, text });
+        contexts.push(Context { line: index + 1, text, answers: Vec::new() });
     }
     if contexts.is_empty() {
         let message = r#"no rows; it needs lines such as {"text": "…"}"#.to_string();
@@ -137,7 +241,7 @@ pub fn distinct(contexts: impl IntoIterator<Item = Context>) -> Vec<Context> {
     contexts.into_iter().filter(|context| seen.insert(fingerprint(&context.text))).collect()
 }
 
-fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<serde_json::Map<String, Value>> {
+fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<Map<String, Value>> {
     let fail = |message: String| Error::data(path, line, message);
     let raw = std::str::from_utf8(raw)
         .map_err(|e| fail(format!("not UTF-8 (byte {} of the line); save the file as UTF-8", e.valid_up_to() + 1)))?;
@@ -149,27 +253,78 @@ fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<s
 }
 
 fn parse_row(path: &Path, line: usize, raw: &[u8], kind: Kind, labels: &[String]) -> Result<GoldRow> {
-    let fail = |message: String| Error::data(path, line, message);
     let object = parse_object(path, line, raw, example_of(kind))?;
-    let text = text_field(&object, "text").map_err(&fail)?;
-    let text_pair = match kind {
-        Kind::Text => None,
-        Kind::Pair => Some(text_field(&object, "text_pair").map_err(&fail)?),
+    let row = match kind {
+        Kind::Text => parse_labelled(&object, None, labels),
+        Kind::Pair => text_field(&object, "text_pair").and_then(|second| parse_labelled(&object, Some(second), labels)),
+        Kind::ExtractiveQa => parse_question(&object),
     };
-    let label = string_field(&object, "label").map_err(&fail)?;
-    let label = labels
-        .iter()
-        .position(|name| *name == label)
-        .ok_or_else(|| fail(format!("field \"label\" is {label:?}; the task's labels are {}", quoted(labels))))?;
-    Ok(GoldRow { line, text, text_pair, label })
+    row.map(|row| GoldRow { line, ..row }).map_err(|message| Error::data(path, line, message))
 }
 
-fn text_field(object: &serde_json::Map<String, Value>, name: &str) -> Result<String, String> {
+fn parse_labelled(object: &Map<String, Value>, text_pair: Option<String>, labels: &[String]) -> Result<GoldRow, String> {
+    let text = text_field(object, "text")?;
+    let label = string_field(object, "label")?;
+    let index = labels.iter().position(|name| *name == label);
+    let label = index.ok_or_else(|| format!("field \"label\" is {label:?}; the task's labels are {}", quoted(labels)))?;
+    Ok(GoldRow { line: 0, text, text_pair, goal: Goal::Label(label), others: Vec::new() })
+}
+
+/// The context is taken as it is: its answers' places are counted in it.
+fn parse_question(object: &Map<String, Value>) -> Result<GoldRow, String> {
+    let context = string_field(object, "context")?;
+    text_field(object, "context")?;
+    let question = text_field(object, "question")?;
+    let mut answers = parse_answers(object, context)?.into_iter();
+    let first = answers.next().ok_or("field \"answers.text\" is empty; every question needs an answer in its context")?;
+    let mut others: Vec<String> = answers.map(|answer| answer.text).filter(|text| *text != first.text).collect();
+    others.dedup();
+    Ok(GoldRow { line: 0, text: context.to_string(), text_pair: Some(question), goal: Goal::Answer(first), others })
+}
+
+fn parse_answers(object: &Map<String, Value>, context: &str) -> Result<Vec<Answer>, String> {
+    let answers = match object.get("answers") {
+        Some(Value::Object(answers)) => answers,
+        Some(other) => return Err(format!("field \"answers\" must be an object, not {}", kind_of(other))),
+        None => return Err("field \"answers\" is missing".to_string()),
+    };
+    let list = |name: &str| match answers.get(name) {
+        Some(Value::Array(items)) => Ok(items),
+        Some(other) => Err(format!("field \"answers.{name}\" must be a list, not {}", kind_of(other))),
+        None => Err(format!("field \"answers.{name}\" is missing")),
+    };
+    let (texts, starts) = (list("text")?, list("answer_start")?);
+    if texts.len() != starts.len() {
+        return Err(format!("field \"answers\" has {} in \"text\", but {} in \"answer_start\"", texts.len(), starts.len()));
+    }
+    texts.iter().zip(starts).map(|(text, start)| parse_answer(text, start, context)).collect()
+}
+
+fn parse_answer(text: &Value, start: &Value, context: &str) -> Result<Answer, String> {
+    let text = text.as_str().ok_or_else(|| format!("field \"answers.text\" must hold strings, not {}", kind_of(text)))?;
+    let whole = || format!("field \"answers.answer_start\" must hold whole numbers from 0, not {start}");
+    let start = start.as_u64().and_then(|start| usize::try_from(start).ok()).ok_or_else(whole)?;
+    if text.trim().is_empty() {
+        return Err("field \"answers.text\" has an empty answer".to_string());
+    }
+    let answer = Answer { text: text.to_string(), start };
+    if answer.bytes_in(context).is_some() {
+        return Ok(answer);
+    }
+    let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
+        Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
+        None => "nor anywhere else in it".to_string(),
+    };
+    Err(format!("field \"answers\": {text:?} does not stand at character {start} of the context ({advice})"))
+}
+
+fn text_field(object: &Map<String, Value>, name: &str) -> Result<String, String> {
     let text = string_field(object, name)?.trim();
     if text.is_empty() { Err(format!("field {name:?} is empty")) } else { Ok(text.to_string()) }
 }
 
-fn string_field<'a>(object: &'a serde_json::Map<String, Value>, name: &str) -> Result<&'a str, String> {
+/// A field that must be a string; what is wrong with it, if it is not.
+pub fn string_field<'a>(object: &'a serde_json::Map<String, Value>, name: &str) -> Result<&'a str, String> {
     match object.get(name) {
         Some(Value::String(value)) => Ok(value),
         Some(other) => Err(format!("field {name:?} must be a string, not {}", kind_of(other))),
@@ -217,7 +372,7 @@ mod tests {
     }
 
     fn row(line: usize, text: &str, label: usize) -> GoldRow {
-        GoldRow { line, text: text.into(), text_pair: None, label }
+        GoldRow { line, text: text.into(), text_pair: None, goal: Goal::Label(label), others: vec![] }
     }
 
     fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -243,10 +398,82 @@ mod tests {
     #[test]
     fn contexts_are_texts_without_labels() {
         let (_folder, path) = file(b"{\"text\":\"a b\"}\n\n{\"text\":\"A  b\"}\n{\"text\":\"c\",\"label\":3}\n");
-        let context = |line, text: &str| Context { line, text: text.into() };
+        let context = |line, text: &str| Context { line, text: text.into(), answers: vec![] };
         assert_eq!(read_contexts(&path).unwrap(), [context(1, "a b"), context(4, "c")]);
         let (_folder, path) = file(b"{\"text\":\"a b\"}\n{\"txt\":\"\"}");
         assert!(read_contexts(&path).unwrap_err().to_string().contains(":2: field \"text\" is missing"));
+    }
+
+    fn read_questions(content: &str) -> Result<(Vec<GoldRow>, usize)> {
+        let (_folder, path) = file(content.as_bytes());
+        read_gold(&path, Kind::ExtractiveQa, &[])
+    }
+
+    #[test]
+    fn a_question_has_answers_in_its_context_counted_in_characters() {
+        let line = r#"{"id": "7", "context": " Zoë née Šťastná, 42 ", "question": " Who? ", "answers": {"text": ["Šťastná", "née Šťastná"], "answer_start": [9, 5]}}"#;
+        let (rows, _) = read_questions(line).unwrap();
+        let expected = GoldRow {
+            line: 1,
+            text: " Zoë née Šťastná, 42 ".into(),
+            text_pair: Some("Who?".into()),
+            goal: Goal::Answer(Answer { text: "Šťastná".into(), start: 9 }),
+            others: vec!["née Šťastná".into()],
+        };
+        assert_eq!(rows, [expected]);
+        let guess = |text: &str| Guess::Answer(text.into());
+        assert!(rows[0].accepts(&guess("the Née šťastná.")) && rows[0].accepts(&guess("Šťastná")) && !rows[0].accepts(&guess("née")));
+        assert_eq!((rows[0].f1(&guess("née")), rows[0].f1(&guess("42"))), (2.0 / 3.0, 0.0));
+    }
+
+    #[test]
+    fn a_question_asked_twice_has_both_answers() {
+        let line = |answer: &str, start: usize| {
+            serde_json::json!({"context": "a b c", "question": "Which?", "answers": {"text": [answer], "answer_start": [start]}})
+                .to_string()
+        };
+        let (rows, repeated) = read_questions(&[line("a", 0), line("c", 4), line("a", 0)].join("\n")).unwrap();
+        assert_eq!((rows.len(), repeated, rows[0].references()), (1, 2, vec!["a", "c"]));
+    }
+
+    #[test]
+    fn every_bad_question_is_named_by_line_and_field() {
+        for (change, expected) in [
+            (
+                r#""answers": {"text": ["x"], "answer_start": [1]}"#,
+                r#"field "answers": "x" does not stand at character 1 of the context (nor anywhere else in it)"#,
+            ),
+            (
+                r#""answers": {"text": ["née"], "answer_start": [5]}"#,
+                "(it begins at character 4; answer_start counts characters, not bytes)",
+            ),
+            (r#""answers": {"text": ["née"], "answer_start": [400]}"#, "does not stand at character 400"),
+            (r#""answers": {"text": [], "answer_start": []}"#, r#"field "answers.text" is empty; every question needs an answer"#),
+            (r#""answers": {"text": ["née"], "answer_start": []}"#, r#"field "answers" has 1 in "text", but 0 in "answer_start""#),
+            (r#""answers": {"text": [" "], "answer_start": [3]}"#, r#"field "answers.text" has an empty answer"#),
+            (r#""answers": {"text": [1], "answer_start": [3]}"#, r#"field "answers.text" must hold strings, not a number"#),
+            (
+                r#""answers": {"text": ["née"], "answer_start": [-4]}"#,
+                r#"field "answers.answer_start" must hold whole numbers from 0, not -4"#,
+            ),
+            (r#""answers": {"text": "née", "answer_start": 4}"#, r#"field "answers.text" must be a list, not a string"#),
+            (r#""answers": {"text": ["née"]}"#, r#"field "answers.answer_start" is missing"#),
+            (r#""answers": ["née"]"#, r#"field "answers" must be an object, not a list"#),
+            (r#""answer": "née""#, r#"field "answers" is missing"#),
+        ] {
+            let line = |answers: &str| format!(r#"{{"context": "Zoë née Šťastná", "question": "Who?", {answers}}}"#);
+            let good = line(r#""answers": {"text": ["Zoë"], "answer_start": [0]}"#);
+            let error = read_questions(&format!("{good}\n{}", line(change))).unwrap_err().to_string();
+            assert!(error.contains(":2: ") && error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        for (line, expected) in [
+            (r#"{"context": " ", "question": "Who?"}"#, r#":1: field "context" is empty"#),
+            (r#"{"context": "a"}"#, r#":1: field "question" is missing"#),
+            (r#"{"text": "a"}"#, r#":1: field "context" is missing"#),
+        ] {
+            let error = read_questions(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
     }
 
     fn read(content: &[u8]) -> Result<(Vec<GoldRow>, usize)> {
@@ -309,6 +536,19 @@ mod tests {
             let line = serde_json::json!({"text": text, "label": labels()[label]}).to_string();
             let (rows, _) = read(line.as_bytes()).unwrap();
             prop_assert_eq!(&rows[0], &row(1, text.trim(), label));
+        }
+
+        /// Any words of any text are found again where they were taken from, and nowhere else.
+        #[test]
+        fn an_answer_is_where_it_was_taken_from(text in "\\PC{1,40}", a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()) {
+            let ends: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
+            let (a, b) = (a.index(ends.len()), b.index(ends.len()));
+            let bytes = ends[a.min(b)]..ends[a.max(b)];
+            let answer = Answer::at(&text, bytes.clone()).unwrap();
+            prop_assert_eq!(answer.start, a.min(b));
+            prop_assert_eq!(answer.bytes_in(&text), Some(bytes));
+            let beyond = Answer { start: ends.len(), ..answer };
+            prop_assert_eq!(beyond.bytes_in(&text), None);
         }
     }
 }

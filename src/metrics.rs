@@ -5,12 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::seed;
 
-/// The share of predictions that are right.
-pub fn accuracy(predicted: &[usize], gold: &[usize]) -> f64 {
-    let right = predicted.iter().zip(gold).filter(|(p, g)| p == g).count();
-    right as f64 / gold.len().max(1) as f64
-}
-
 /// The mean negative log-likelihood of the gold labels, in nats, from probabilities `(rows, labels)`.
 pub fn log_loss(probabilities: &[Vec<f64>], gold: &[usize]) -> f64 {
     let sum: f64 = probabilities.iter().zip(gold).map(|(p, &g)| -p[g].max(1e-12).ln()).sum();
@@ -98,8 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accuracy_and_log_loss_of_known_cases() {
-        assert_eq!(accuracy(&[0, 1, 1, 0], &[0, 1, 0, 0]), 0.75);
+    fn log_loss_of_a_known_case() {
         let loss = log_loss(&[vec![0.5, 0.5], vec![0.1, 0.9]], &[0, 1]);
         assert!((loss - (0.5f64.ln() + 0.9f64.ln()) / -2.0).abs() < 1e-12);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
-use crate::dataset::Input;
+use crate::dataset::{Answer, Goal, Guess, Input};
 use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::{JudgePrompt, Kind, Task, WritingPrompt};
 
@@ -37,11 +37,15 @@ impl<'t> Prompts<'t> {
         if self.task.prompts.rationale.is_some() {
             self.rationale(0).map_err(|e| named("rationale", e))?;
         }
-        let pair = self.task.kind == Kind::Pair;
+        let pair = self.task.kind != Kind::Text;
         let (context, input) = (pair.then_some("a text"), Input { text: "a text", text_pair: pair.then_some("another") });
+        let (goal, guess) = match self.task.kind {
+            Kind::Text | Kind::Pair => (Goal::Label(0), Guess::Label(1)),
+            Kind::ExtractiveQa => (Goal::Answer(Answer { text: "a".to_string(), start: 0 }), Guess::Answer("text".to_string())),
+        };
         for rationales in [&["a reason"][..], &[]] {
-            self.seed(0, rationales, context).map_err(|e| named("seed", e))?;
-            self.extrapolate(0, input, 1, rationales).map_err(|e| named("extrapolate", e))?;
+            self.seed(&goal, rationales, context).map_err(|e| named("seed", e))?;
+            self.extrapolate(&goal, input, &guess, rationales).map_err(|e| named("extrapolate", e))?;
         }
         for judge in &self.task.prompts.judge {
             self.judge(judge, input).map_err(|e| named("judge", e))?;
@@ -52,21 +56,26 @@ impl<'t> Prompts<'t> {
     /// Asks for one reason why a text has the label.
     pub fn rationale(&self, label: usize) -> Result<Prompt, String> {
         let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
-        self.writing(template, self.values(Some(label), None))
+        self.writing(template, self.values(Some(&Goal::Label(label)), None))
     }
 
     /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
-    pub fn seed(&self, label: usize, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
-        let mut values = self.values(Some(label), context.map(Input::from));
+    /// Asks for a question that the context answers with the goal's words.
+    pub fn seed(&self, goal: &Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
+        let mut values = self.values(Some(goal), context.map(Input::from));
         values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.seed, values)
     }
 
-    /// Asks for one example like `input`, which has `label` and was taken for `predicted`, perhaps built on rationales too; for a
-    /// pair, for another second text.
-    pub fn extrapolate(&self, label: usize, input: Input, predicted: usize, rationales: &[&str]) -> Result<Prompt, String> {
-        let mut values = self.values(Some(label), Some(input));
-        values.insert("predicted", Value::from(self.says[predicted].as_str()));
+    /// Asks for one example like `input`, which has this goal and was taken for `predicted`, perhaps built on rationales too; for a
+    /// pair, for another second text; for a question, for another question with the same answer.
+    pub fn extrapolate(&self, goal: &Goal, input: Input, predicted: &Guess, rationales: &[&str]) -> Result<Prompt, String> {
+        let mut values = self.values(Some(goal), Some(input));
+        let predicted = match predicted {
+            Guess::Label(label) => self.says[*label].as_str(),
+            Guess::Answer(answer) => answer,
+        };
+        values.insert("predicted", Value::from(predicted));
         values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.extrapolate, values)
     }
@@ -77,13 +86,15 @@ impl<'t> Prompts<'t> {
     }
 
     /// What a template sees; what it does not is an error there.
-    fn values(&self, label: Option<usize>, input: Option<Input>) -> Values {
+    fn values(&self, goal: Option<&Goal>, input: Option<Input>) -> Values {
+        let (text, text_pair) = (input.map(|input| input.text), input.and_then(|input| input.text_pair));
+        let mut own = vec![("text", text), ("text_pair", text_pair)];
+        match goal {
+            Some(Goal::Label(label)) => own.push(("label", Some(&self.says[*label]))),
+            Some(Goal::Answer(answer)) => own.extend([("answer", Some(answer.text.as_str())), ("context", text), ("question", text_pair)]),
+            None => {}
+        }
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
-        let own = [
-            ("label", label.map(|label| self.says[label].as_str())),
-            ("text", input.map(|input| input.text)),
-            ("text_pair", input.and_then(|input| input.text_pair)),
-        ];
         values.extend(own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?)))));
         values
     }
@@ -161,15 +172,18 @@ mod tests {
                 "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
         });
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.seed(1, &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
-        assert_eq!(prompts.seed(0, &[], None).unwrap().user, "Write a negative one.");
+        assert_eq!(prompts.seed(&Goal::Label(1), &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
+        assert_eq!(prompts.seed(&Goal::Label(0), &[], None).unwrap().user, "Write a negative one.");
     }
 
     #[test]
     fn a_text_with_template_signs_is_left_alone() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
         let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.extrapolate(0, "{{ label }} {% x %} <b>".into(), 1, &[]).unwrap().user, "Like this: {{ label }} {% x %} <b>");
+        assert_eq!(
+            prompts.extrapolate(&Goal::Label(0), "{{ label }} {% x %} <b>".into(), &Guess::Label(1), &[]).unwrap().user,
+            "Like this: {{ label }} {% x %} <b>"
+        );
     }
 
     #[test]
@@ -178,6 +192,19 @@ mod tests {
         assert!(Prompts::compile(&unknown).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
         let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
         assert!(Prompts::compile(&broken).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+    }
+
+    #[test]
+    fn a_question_is_asked_for_by_its_context_and_answer() {
+        let mut task = Task::parse(include_str!("../tasks/adversarial_qa.toml"), Path::new("task.toml")).unwrap();
+        task.prompts.seed.user = "{{ context }} | {{ answer }}".into();
+        task.prompts.extrapolate.user = "{{ context }} | {{ answer }} | {{ question }} | {{ predicted }}".into();
+        let prompts = Prompts::compile(&task).unwrap();
+        let goal = Goal::Answer(Answer { text: "two".into(), start: 4 });
+        assert_eq!(prompts.seed(&goal, &[], Some("one two")).unwrap().user, "one two | two");
+        let input = Input { text: "one two", text_pair: Some("Which?") };
+        let prompt = prompts.extrapolate(&goal, input, &Guess::Answer("one".into()), &[]).unwrap();
+        assert_eq!(prompt.user, "one two | two | Which? | one");
     }
 
     #[test]

@@ -19,15 +19,17 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
                 result.steps.to_string(),
             ];
             row.extend(result.many_labels().then(|| format!("{:.3}", result.macro_f1)));
+            row.extend(result.questions().then(|| percent(&result.mean_f1())));
             row.push(format!("{}{delivered}", percent(&result.accuracy())));
             row
         })
         .collect();
     let mut text = String::new();
     if let Some(first) = delivery.results.first() {
-        let accuracy = format!("accuracy on {} test rows [95 %]", first.correct.len());
+        let accuracy = format!("{} on {} test rows [95 %]", if first.questions() { "EM" } else { "accuracy" }, first.correct.len());
         let mut header = vec!["trained on", "synthetic", "gold", "steps"];
         header.extend(first.many_labels().then_some("macro-F1"));
+        header.extend(first.questions().then_some("F1 [95 %]"));
         header.push(&accuracy);
         text += &table(&header, &rows);
         text.push('\n');
@@ -36,7 +38,10 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
     text += &format!("model        {folder}/model ({})\n", delivery.delivered.name());
-    text += &format!("rationales   {folder}/rationales.json\nmanifest     {folder}/manifest.json\n");
+    if delivery.results.first().is_none_or(|first| !first.questions()) {
+        text += &format!("rationales   {folder}/rationales.json\n");
+    }
+    text += &format!("manifest     {folder}/manifest.json\n");
     text
 }
 
@@ -80,6 +85,7 @@ mod tests {
             gold_rows,
             steps: 150,
             correct: (0..1000).map(|i| i < right).collect(),
+            f1: vec![],
             macro_f1: 0.0,
             labels: Default::default(),
         };
@@ -90,5 +96,23 @@ mod tests {
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
         insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
+    }
+
+    #[test]
+    fn questions_have_exact_match_and_f1() {
+        let result = MethodResult {
+            method: Method::S3,
+            synthetic_rows: 40,
+            gold_rows: 0,
+            steps: 9,
+            correct: vec![true, false, false, false],
+            f1: vec![1.0, 0.5, 0.5, 0.0],
+            macro_f1: 0.0,
+            labels: Default::default(),
+        };
+        let delivery = Delivery { best_round: 0, dataset_rows: 40, delivered: Method::S3, results: vec![result] };
+        let table = of_run(&delivery, Path::new("runs/questions"));
+        assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %]"), "{table}");
+        assert!(table.contains("50.0 % [") && table.contains("25.0 % [") && !table.contains("rationales"), "{table}");
     }
 }

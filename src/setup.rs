@@ -16,9 +16,10 @@ use crate::registry;
 use crate::run_dir::RunDir;
 use crate::sha256::sha256_of;
 use crate::small_device::SmallDevice;
+use crate::spans;
 use crate::split::{Split, divide, sample};
 use crate::synthesis::{Delivery, Inputs, Limits, Method, Stage, Synthesis};
-use crate::task::{Kind, TargetKind, Task};
+use crate::task::{AnswersFrom, Kind, TargetKind, Task};
 use crate::train::SmallModel;
 
 /// What a person may say on the command line in place of, or beside, the task file.
@@ -189,13 +190,30 @@ impl Setup {
         divide(&drawn, self.task.data.select_share, &labels, self.seed).map_err(data_error)
     }
 
-    /// The first texts for pairs: of the file, or of the rows in *mine*.
+    /// The first texts for pairs and the contexts of questions, with their answers: of the file, or of the rows in *mine*.
     fn contexts(&self, split: &Split) -> Vec<Context> {
-        match (&self.contexts, self.task.kind) {
-            (_, Kind::Text) => Vec::new(),
-            (Some(contexts), Kind::Pair) => contexts.clone(),
-            (None, Kind::Pair) => distinct(split.mine.iter().map(|row| Context { line: row.line, text: row.text.clone() })),
+        let of_mine = || split.mine.iter().map(|row| Context { line: row.line, text: row.text.clone(), answers: Vec::new() });
+        let contexts = || self.contexts.clone().unwrap_or_else(|| distinct(of_mine()));
+        match self.task.kind {
+            Kind::Text => Vec::new(),
+            Kind::Pair => contexts(),
+            Kind::ExtractiveQa => contexts().into_iter().map(|context| self.with_answers(context, split)).collect(),
         }
+    }
+
+    /// A context and what may be asked for: the answers of its own questions in *mine*, or runs of its words.
+    fn with_answers(&self, context: Context, split: &Split) -> Context {
+        let answers = match self.task.answers_from() {
+            AnswersFrom::Gold => {
+                let own = split.mine.iter().filter(|row| row.text == context.text);
+                let mut answers: Vec<_> = own.filter_map(|row| row.goal.answer()).cloned().collect();
+                answers.sort_by(|a, b| (a.start, &a.text).cmp(&(b.start, &b.text)));
+                answers.dedup();
+                answers
+            }
+            AnswersFrom::Found => spans::candidates(&context.text),
+        };
+        Context { answers, ..context }
     }
 
     /// Runs, or goes on with, the task in `folder`. Without a `generator` the task's own is loaded, if there is something

@@ -29,9 +29,14 @@ pub fn sample(gold: &[GoldRow], rows: usize, labels: &[String], seed: u64) -> Re
 
 /// Divides `gold`, stratified and seeded; `select_share` in (0, 1) of each label goes to *select*, at least one row to each side.
 ///
+/// Questions, which have no labels, are divided by their contexts: none is on both sides.
+///
 /// # Errors
-/// Names a label that has no two rows.
+/// Names a label that has no two rows; says so where all questions are about one context.
 pub fn divide(gold: &[GoldRow], select_share: f64, labels: &[String], seed: u64) -> Result<Split, String> {
+    if labels.is_empty() {
+        return divide_by_context(gold, select_share, seed);
+    }
     let mut split = Split { mine: Vec::new(), select: Vec::new() };
     for (label, rows) in shuffled_by_label(gold, labels.len(), seed, "split").into_iter().enumerate() {
         if rows.len() < 2 {
@@ -43,15 +48,37 @@ pub fn divide(gold: &[GoldRow], select_share: f64, labels: &[String], seed: u64)
         split.select.extend(rows.by_ref().take(select));
         split.mine.extend(rows);
     }
+    Ok(in_order_of_lines(split))
+}
+
+/// Whole contexts, in an order drawn with `seed`, go to *select* until it has its share; the last one never does.
+fn divide_by_context(gold: &[GoldRow], select_share: f64, seed: u64) -> Result<Split, String> {
+    let mut contexts: Vec<&str> = gold.iter().map(|row| row.text.as_str()).collect();
+    contexts.sort_unstable();
+    contexts.dedup();
+    if contexts.len() < 2 {
+        return Err("all questions are about one context; it needs at least 2, one to learn from and one to select by".to_string());
+    }
+    contexts.shuffle(&mut seed::rng(seed, "split", 0));
+    let mut split = Split { mine: Vec::new(), select: Vec::new() };
+    for (i, context) in contexts.iter().enumerate() {
+        let own = gold.iter().filter(|row| row.text == *context).cloned();
+        let more = i + 1 < contexts.len() && (split.select.len() as f64) < select_share * gold.len() as f64;
+        if more { &mut split.select } else { &mut split.mine }.extend(own);
+    }
+    Ok(in_order_of_lines(split))
+}
+
+fn in_order_of_lines(mut split: Split) -> Split {
     split.mine.sort_by_key(|row| row.line);
     split.select.sort_by_key(|row| row.line);
-    Ok(split)
+    split
 }
 
 fn shuffled_by_label(gold: &[GoldRow], labels: usize, seed: u64, purpose: &str) -> Vec<Vec<GoldRow>> {
-    let mut by_label = vec![Vec::new(); labels];
+    let mut by_label = vec![Vec::new(); labels.max(1)];
     for row in gold {
-        by_label[row.label].push(row.clone());
+        by_label[row.goal.label()].push(row.clone());
     }
     for (label, rows) in by_label.iter_mut().enumerate() {
         rows.shuffle(&mut seed::rng(seed, purpose, label as u64));
@@ -78,10 +105,21 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::{Answer, Goal};
     use proptest::prelude::*;
 
     fn rows(labels: &[usize]) -> Vec<GoldRow> {
-        labels.iter().enumerate().map(|(i, &label)| GoldRow { line: i + 1, text: format!("text {i}"), text_pair: None, label }).collect()
+        labels
+            .iter()
+            .enumerate()
+            .map(|(i, &label)| GoldRow {
+                line: i + 1,
+                text: format!("text {i}"),
+                text_pair: None,
+                goal: Goal::Label(label),
+                others: vec![],
+            })
+            .collect()
     }
 
     fn names(n: usize) -> Vec<String> {
@@ -101,7 +139,34 @@ mod tests {
         assert_ne!(divide(&gold, 0.5, &names(2), 1).unwrap(), divide(&gold, 0.5, &names(2), 2).unwrap());
     }
 
+    #[test]
+    fn questions_about_one_context_cannot_be_divided() {
+        assert!(divide(&questions(&[3, 3, 3]), 0.5, &[], 1).unwrap_err().starts_with("all questions are about one context"));
+    }
+
+    fn questions(contexts: &[usize]) -> Vec<GoldRow> {
+        let row = |(i, context): (usize, &usize)| GoldRow {
+            line: i + 1,
+            text: format!("context {context}"),
+            text_pair: Some(format!("question {i}")),
+            goal: Goal::Answer(Answer { text: "context".into(), start: 0 }),
+            others: vec![],
+        };
+        contexts.iter().enumerate().map(row).collect()
+    }
+
     proptest! {
+        #[test]
+        fn no_context_is_on_both_sides(mut contexts in proptest::collection::vec(0usize..9, 0..60), share in 0.05f64..0.95, seed: u64) {
+            contexts.extend([1, 2]);
+            let gold = questions(&contexts);
+            let split = divide(&gold, share, &[], seed).unwrap();
+            prop_assert!(!split.mine.is_empty() && !split.select.is_empty());
+            prop_assert_eq!(split.mine.len() + split.select.len(), gold.len());
+            prop_assert!(split.mine.iter().all(|mine| split.select.iter().all(|row| row.text != mine.text)));
+            prop_assert_eq!(sample(&gold, gold.len() / 2, &[], seed).unwrap().len(), gold.len() / 2);
+        }
+
         #[test]
         fn every_row_is_on_exactly_one_side(mut labels in proptest::collection::vec(0usize..3, 0..60), share in 0.05f64..0.95, seed: u64) {
             labels.extend([0, 0, 1, 1, 2, 2]);
@@ -111,7 +176,7 @@ mod tests {
             lines.sort();
             prop_assert_eq!(lines, (1..=gold.len()).collect::<Vec<_>>());
             for label in 0..3 {
-                let of = |side: &[GoldRow]| side.iter().filter(|row| row.label == label).count();
+                let of = |side: &[GoldRow]| side.iter().filter(|row| row.goal.label() == label).count();
                 prop_assert!(of(&split.mine) >= 1 && of(&split.select) >= 1);
                 let wanted = share * labels.iter().filter(|&&l| l == label).count() as f64;
                 prop_assert!((of(&split.select) as f64 - wanted).abs() <= 1.0);
@@ -126,7 +191,7 @@ mod tests {
             prop_assert_eq!(taken.len(), wanted);
             for label in 0..3 {
                 let share = labels.iter().filter(|&&l| l == label).count() as f64 * wanted as f64 / gold.len() as f64;
-                prop_assert!((taken.iter().filter(|row| row.label == label).count() as f64 - share).abs() < 1.0);
+                prop_assert!((taken.iter().filter(|row| row.goal.label() == label).count() as f64 - share).abs() < 1.0);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::metrics::{Interval, bootstrap};
 use crate::report::{percent, table};
 use crate::run_dir::{write_atomically, write_json};
 use crate::setup::{Options, Setup};
-use crate::synthesis::Method;
+use crate::synthesis::{Method, MethodResult};
 
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
@@ -64,8 +64,11 @@ pub struct SweepLine {
     /// Means over seeds.
     pub synthetic_rows: f64,
     pub cost: Cost,
-    /// Mean over seeds, interval over seeds and test rows.
+    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
     pub accuracy: Interval,
+    /// Of questions: F1, as accuracy above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<Interval>,
 }
 
 /// What a sweep compares at each point.
@@ -101,8 +104,8 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
     Ok(text)
 }
 
-/// A method's synthetic rows, right and wrong answers and cost, for one seed.
-type OfSeed = (usize, Vec<f64>, Cost);
+/// A method's result and cost, for one seed.
+type OfSeed = (MethodResult, Cost);
 
 fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
     let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
@@ -116,8 +119,8 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
             return Err(Error::Task { path: sweep.task.to_path_buf(), line: None, message });
         }
         for (own, result) in by_method.iter_mut().zip(delivery.results) {
-            let right = result.correct.iter().map(|&c| f64::from(u8::from(c))).collect();
-            own.push((result.synthetic_rows, right, Cost::read(&run, result.method)));
+            let cost = Cost::read(&run, result.method);
+            own.push((result, cost));
         }
     }
     Ok(METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect())
@@ -125,21 +128,27 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
 
 fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepLine {
     let n = own.len() as f64;
-    let tokens = own.iter().map(|(.., cost)| cost.tokens as f64).sum::<f64>() / n;
-    let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(.., cost)| cost.seconds).sum::<f64>() / n };
-    let synthetic_rows = own.iter().map(|(rows, ..)| *rows as f64).sum::<f64>() / n;
-    let accuracy = bootstrap(&own.into_iter().map(|(_, right, _)| right).collect::<Vec<_>>());
-    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy }
+    let tokens = own.iter().map(|(_, cost)| cost.tokens as f64).sum::<f64>() / n;
+    let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(_, cost)| cost.seconds).sum::<f64>() / n };
+    let synthetic_rows = own.iter().map(|(result, _)| result.synthetic_rows as f64).sum::<f64>() / n;
+    let over_seeds = |measure: &dyn Fn(&MethodResult) -> Vec<f64>| bootstrap(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
+    let accuracy = over_seeds(&MethodResult::right);
+    let f1 = own.iter().all(|(result, _)| result.questions()).then(|| over_seeds(&|result| result.f1.clone()));
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
 }
 
 fn render(lines: &[SweepLine]) -> String {
     let row = |line: &SweepLine| {
-        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy } = line;
+        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, f1 } = line;
         let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.tokens.to_string(), format!("{:.0}", cost.seconds)];
         let [value, rows, tokens, seconds] = numbers;
-        vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)]
+        let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)];
+        row.extend(f1.iter().map(percent));
+        row
     };
-    let header = ["method", "varied", "value", "synthetic", "tokens", "seconds", "accuracy [95 %]"];
+    let mut header = vec!["method", "varied", "value", "synthetic", "tokens", "seconds"];
+    let questions = lines.iter().any(|line| line.f1.is_some());
+    header.extend(if questions { &["EM [95 %]", "F1 [95 %]"][..] } else { &["accuracy [95 %]"] });
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
 }
 

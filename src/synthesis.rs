@@ -15,7 +15,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{Part, Spent};
-use crate::dataset::{Context, GoldRow, Input};
+use crate::dataset::{Context, Goal, GoldRow, Input};
 use crate::error::{Error, Result};
 use crate::generator::{Finish, Generate};
 use crate::manifest::{Manifest, RoundRecord};
@@ -24,7 +24,7 @@ use crate::prompt::Prompts;
 use crate::run_dir::RunDir;
 use crate::split::Split;
 use crate::task::{Parents, TargetKind, Task};
-use crate::train::SmallModel;
+use crate::train::{SmallModel, Target};
 
 pub use changes::Changes;
 pub use deliver::{Delivery, Method, MethodResult};
@@ -117,11 +117,13 @@ pub struct Written {
     pub id: u64,
     /// The template in the task file: `rationale`, `seed` or `extrapolate`.
     pub prompt: String,
-    pub label: usize,
+    /// What it was written for: `label` or `answer` in the journal.
+    #[serde(flatten)]
+    pub goal: Goal,
     pub seed: u64,
     /// The gold line whose error it extrapolates.
     pub parent: Option<usize>,
-    /// The line of the context that it is the second text of, for a pair of the seed.
+    /// The line of the context that it is the second text of, for a pair or a question of the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// Which of the label's rationales stood in the prompt.
@@ -137,13 +139,13 @@ pub struct Written {
 pub struct SyntheticRow {
     pub round: usize,
     pub text: String,
-    /// The second text of a pair; then `text` was given, and this was written.
+    /// The second text of a pair, or a question; then `text` was given, and this was written.
     pub text_pair: Option<String>,
     pub written: Written,
     /// For each judge prompt, ln p of each label's word.
     pub log_probs: Vec<Vec<f32>>,
-    /// What the small model learns: probabilities of the labels.
-    pub target: Vec<f32>,
+    /// What the small model learns.
+    pub target: Target,
 }
 
 impl SyntheticRow {
@@ -162,7 +164,7 @@ pub struct Inputs<'a> {
     pub task: &'a Task,
     pub prompts: &'a Prompts<'a>,
     pub split: &'a Split,
-    /// First texts for pairs; empty for texts.
+    /// First texts for pairs and contexts of questions; empty for texts.
     pub contexts: &'a [Context],
     /// Opened only by [`Stage::Deliver`].
     pub test: Option<&'a [GoldRow]>,
@@ -232,8 +234,9 @@ impl<'a> Synthesis<'a> {
         }
     }
 
+    /// How many labels there are; questions are counted under one.
     fn labels(&self) -> usize {
-        self.inputs.task.labels.len()
+        self.inputs.task.labels.len().max(1)
     }
 
     fn rows_of(&self, round: usize) -> impl Iterator<Item = &SyntheticRow> {
@@ -271,7 +274,7 @@ mod tests {
             errors_before: None,
             errors_after,
             changes: None,
-            select: Score { accuracy: 0.5, log_loss },
+            select: Score { accuracy: 0.5, log_loss, f1: None },
             offsets: vec![],
         }
     }

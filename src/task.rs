@@ -17,6 +17,8 @@ use crate::words::forks;
 pub struct Task {
     pub name: String,
     pub kind: Kind,
+    /// None for `extractive_qa`.
+    #[serde(default)]
     pub labels: Vec<Label>,
     pub data: Data,
     pub models: Models,
@@ -41,6 +43,18 @@ pub enum Kind {
     Text,
     /// Two texts, one label: the first is given, the second is written.
     Pair,
+    /// A question whose answer is a run of words of a context: context and answer are given, the question is written.
+    ExtractiveQa,
+}
+
+/// Where the answers come from that the seed's questions are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswersFrom {
+    /// The gold rows in *mine*, with their contexts.
+    Gold,
+    /// The contexts themselves; see [`crate::spans`].
+    Found,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,8 +73,12 @@ pub struct Data {
     pub gold: String,
     /// Held out until everything is decided: a path, or, with a fetched name in `gold`, that name's own test rows.
     pub test: Option<String>,
-    /// For pairs, where first texts come from: `gold`, the default, for those of the gold rows in *mine*, or a path of JSON lines with `text`.
+    /// For pairs and questions, where first texts and contexts come from: `gold`, the default, for those of the gold rows in *mine*, or a
+    /// path of JSON lines with `text`.
     pub contexts: Option<String>,
+    /// For questions, where the seed's answers come from; `gold` if absent, or `found` where the contexts are a file's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersFrom>,
     /// Rows drawn from the gold data, stratified; all if absent.
     pub gold_rows: Option<usize>,
     /// The share of the gold rows, in (0, 1), that chooses epoch and round.
@@ -201,8 +219,10 @@ pub struct Train {
     pub learning_rate: f64,
     pub warmup_share: f64,
     pub weight_decay: f64,
-    /// Longer texts are cut.
+    /// Longer texts are cut; the context of a question is read in windows.
     pub max_tokens: usize,
+    /// Tokens of a context that two neighbouring windows share.
+    pub doc_stride: usize,
     /// The gold rows in *select* choose the epoch and the labels' thresholds; without them the last epoch is kept as it is.
     pub use_select: bool,
     /// How often the gold rows are repeated in the union that the delivered model learns from.
@@ -221,6 +241,7 @@ impl Default for Train {
             warmup_share: 0.1,
             weight_decay: 0.01,
             max_tokens: 256,
+            doc_stride: 128,
             use_select: true,
             gold_repeat: 2,
             precision: Precision::Auto,
@@ -233,10 +254,11 @@ impl Default for Train {
 pub struct Prompts {
     /// Asks for one rationale; sees `label`, `labels`.
     pub rationale: Option<WritingPrompt>,
-    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text.
+    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text; for a
+    /// question `context` and `answer`.
     pub seed: WritingPrompt,
     /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, `rationales`, for a pair also
-    /// `text_pair`.
+    /// `text_pair`; for a question `context`, `answer`, `question` and `predicted`.
     pub extrapolate: WritingPrompt,
     /// Ask which label a text has; see `text`, `labels`, for a pair also `text_pair`. Several are averaged.
     #[serde(default)]
@@ -330,7 +352,13 @@ impl Task {
             |holds: bool, keys: &'static [&'static str], message: &str| if holds { Ok(()) } else { Err((keys, message.to_string())) };
         let share = |x: f64| x > 0.0 && x < 1.0;
         require(!self.name.trim().is_empty(), &["name"], "is empty")?;
-        require(self.labels.len() >= 2, &["labels"], "at least two labels are needed")?;
+        let questions = self.kind == Kind::ExtractiveQa;
+        if questions {
+            self.check_questions()?;
+        } else {
+            require(self.labels.len() >= 2, &["labels"], "at least two labels are needed")?;
+            require(self.data.answers.is_none(), &["data", "answers"], "only questions have answers")?;
+        }
         for (i, label) in self.labels.iter().enumerate() {
             require(!label.name.trim().is_empty(), &["labels"], "a label's name is empty")?;
             require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("{:?} is there twice", label.name))?;
@@ -346,8 +374,9 @@ impl Task {
         require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1")?;
         require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
         self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
-        require(self.kind == Kind::Pair || self.data.contexts.is_none(), &["data", "contexts"], "only pairs have contexts")?;
-        require(self.seed.rows >= self.labels.len(), &["seed", "rows"], "must be at least one for each label")?;
+        let given = self.kind != Kind::Text || self.data.contexts.is_none();
+        require(given, &["data", "contexts"], "only pairs and questions have contexts")?;
+        require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label")?;
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
@@ -380,7 +409,40 @@ impl Task {
         require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1")?;
         require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1")?;
         require((0.0..1.0).contains(&self.train.weight_decay), &["train", "weight_decay"], "must be at least 0 and below 1")?;
-        require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8")
+        require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8")?;
+        let stride = !questions || self.train.doc_stride < self.train.max_tokens;
+        require(stride, &["train", "doc_stride"], "must be below train.max_tokens")
+    }
+
+    /// What a task of questions cannot have.
+    fn check_questions(&self) -> Result<(), (&'static [&'static str], String)> {
+        let rules: [(bool, &'static [&'static str], &str); 5] = [
+            (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
+            (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
+            (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
+            (self.prompts.judge.is_empty(), &["prompts", "judge"], "a judge tells labels apart; leave it out"),
+            (
+                self.data.answers != Some(AnswersFrom::Gold) || self.gold_contexts(),
+                &["data", "answers"],
+                "the contexts of a file have no gold answers; say \"found\"",
+            ),
+        ];
+        rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
+    }
+
+    /// Whether first texts and contexts are those of the gold rows.
+    fn gold_contexts(&self) -> bool {
+        self.data.contexts.as_ref().is_none_or(|named| named == "gold")
+    }
+
+    /// Whether what the seed is asked for depends on the gold rows.
+    pub fn seed_sees_gold(&self) -> bool {
+        self.kind != Kind::Text && self.gold_contexts()
+    }
+
+    /// Where the answers of the seed's questions come from.
+    pub fn answers_from(&self) -> AnswersFrom {
+        self.data.answers.unwrap_or(if self.gold_contexts() { AnswersFrom::Gold } else { AnswersFrom::Found })
     }
 
     /// What a path in the task file means: relative to the folder of the task file.
@@ -423,7 +485,7 @@ mod tests {
             names.push(task.name);
         }
         names.sort();
-        assert_eq!(names, ["bank-intents", "imdb", "movie-sentiment", "qnli", "rte"]);
+        assert_eq!(names, ["adversarial-qa", "bank-intents", "imdb", "movie-sentiment", "qnli", "rte"]);
     }
 
     #[test]
@@ -460,5 +522,27 @@ mod tests {
         let error = parse(&MOVIES.replacen("name = \"positive\"", "name = \"negative\"", 1)).unwrap_err().to_string();
         assert!(error.contains("labels: \"negative\" is there twice"), "{error}");
         assert!(parse("name = ").is_err());
+    }
+
+    #[test]
+    fn what_questions_cannot_have_is_said() {
+        let questions = include_str!("../tasks/adversarial_qa.toml");
+        for (from, to, expected) in [
+            ("[data]", "[[labels]]\nname = \"a\"\n[data]", "labels: a question has an answer, not a label; leave labels out"),
+            ("rationales = 0", "rationales = 3", "seed.rationales: questions are written without rationales"),
+            ("kind = \"hard\"", "kind = \"soft\"", "targets: soft targets are for labels; set targets.kind = \"hard\""),
+            ("doc_stride = 128", "doc_stride = 384", "train.doc_stride: must be below train.max_tokens"),
+            (
+                "contexts = \"gold\"",
+                "contexts = \"texts.jsonl\"",
+                "data.answers: the contexts of a file have no gold answers; say \"found\"",
+            ),
+        ] {
+            assert!(questions.contains(from), "{from}");
+            let error = parse(&questions.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        let error = parse(&MOVIES.replacen("[data]", "[data]\nanswers = \"found\"", 1)).unwrap_err().to_string();
+        assert!(error.contains("data.answers: only questions have answers"), "{error}");
     }
 }

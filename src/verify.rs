@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::fingerprint;
 use crate::generator::Finish;
+use crate::squad::normalise;
 
 /// Why a text is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,6 +24,20 @@ pub enum Rejection {
     CopyOfRationale,
     /// The same words as the text that it is the second of.
     CopyOfContext,
+    /// It was to be a question, and does not end with a question mark.
+    NotAQuestion,
+    /// The answer stands in its question.
+    GivesAnswer,
+}
+
+/// What stood in the prompt of a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prompted<'a> {
+    pub rationales: &'a [&'a str],
+    /// The first text of a pair, or a question's context.
+    pub context: Option<&'a str>,
+    /// The answer, where a question was asked for.
+    pub answer: Option<&'a str>,
 }
 
 /// Words a text needs at least.
@@ -46,8 +61,9 @@ impl Verifier {
         self.accepted.extend(texts.into_iter().map(fingerprint));
     }
 
-    /// Accepts `text` and remembers it, or says why not; `context` is the first text of a pair.
-    pub fn accept(&mut self, text: &str, finish: Finish, rationales: &[&str], context: Option<&str>) -> Result<(), Rejection> {
+    /// Accepts `text` and remembers it, or says why not.
+    pub fn accept(&mut self, text: &str, finish: Finish, prompted: &Prompted) -> Result<(), Rejection> {
+        let Prompted { rationales, context, answer } = *prompted;
         if finish == Finish::Length && !text.ends_with(['.', '!', '?', '…']) {
             return Err(Rejection::Unfinished);
         }
@@ -56,6 +72,12 @@ impl Verifier {
         }
         if context.is_some_and(|context| fingerprint(context) == fingerprint(text)) {
             return Err(Rejection::CopyOfContext);
+        }
+        if answer.is_some() && !text.ends_with('?') {
+            return Err(Rejection::NotAQuestion);
+        }
+        if answer.is_some_and(|answer| gives_away(text, answer)) {
+            return Err(Rejection::GivesAnswer);
         }
         let own: Vec<u64> = trigrams(text).collect();
         let stands_in = |source: &HashSet<u64>| copied_share(&own, source) >= COPIED;
@@ -70,6 +92,12 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+/// Whether the words of `answer` stand in `question` one after the other, as SQuAD's measures compare words.
+fn gives_away(question: &str, answer: &str) -> bool {
+    let (question, answer) = (normalise(question), normalise(answer));
+    !answer.is_empty() && format!(" {question} ").contains(&format!(" {answer} "))
 }
 
 /// The share of `own` trigrams that occur in `source`.
@@ -98,8 +126,8 @@ mod tests {
     #[test]
     fn each_reason_has_its_text() {
         let mut verifier = Verifier::new(["The plot wanders for two hours and never arrives."]);
-        let mut accept =
-            |text: &str, finish| verifier.accept(text, finish, &["the actors are bored and it shows"], Some("Rain fell all day."));
+        let (rationales, context) = (&["the actors are bored and it shows"][..], Some("Rain fell all day."));
+        let mut accept = |text: &str, finish| verifier.accept(text, finish, &Prompted { rationales, context, answer: None });
         assert_eq!(accept("A warm film with a good heart", Finish::Stop), Ok(()));
         assert_eq!(accept("a Warm film  with a good heart", Finish::Stop), Err(Rejection::Duplicate));
         assert_eq!(accept("It begins well and then it", Finish::Length), Err(Rejection::Unfinished));
@@ -110,5 +138,19 @@ mod tests {
         assert_eq!(accept("The actors are bored, and it shows!", Finish::Stop), Err(Rejection::CopyOfRationale));
         assert_eq!(accept("rain fell  all day.", Finish::Stop), Err(Rejection::CopyOfContext));
         assert_eq!(accept("The plot wanders pleasantly along a sunny coast with friends", Finish::Stop), Ok(()));
+    }
+
+    #[test]
+    fn a_question_asks_and_does_not_answer() {
+        let mut verifier = Verifier::new([]);
+        let context = Some("Who was the king? Harald the First.");
+        let mut accept =
+            |text: &str, answer| verifier.accept(text, Finish::Stop, &Prompted { context, answer: Some(answer), ..Prompted::default() });
+        assert_eq!(accept("Who ruled the country then?", "Harald the First"), Ok(()));
+        assert_eq!(accept("The king ruled the country", "Harald the First"), Err(Rejection::NotAQuestion));
+        assert_eq!(accept("Was it harald first who ruled?", "Harald the First."), Err(Rejection::GivesAnswer));
+        assert_eq!(accept("Was it Haralds firstborn who ruled?", "Harald"), Ok(()));
+        assert_eq!(accept("Who wrote the book?", "the"), Ok(()));
+        assert_eq!(accept("who was the king? Harald the first.", "Harald"), Err(Rejection::CopyOfContext));
     }
 }

@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::compare::{Comparison, compare, method_names};
@@ -131,6 +133,25 @@ fn pairs_keep_their_first_text_and_write_the_second() {
     let labels_of =
         |context: &Value| asked.iter().filter(|row| row["context"] == *context).map(|row| row["label"].as_u64().unwrap()).sum::<u64>();
     assert!(asked.iter().all(|row| labels_of(&row["context"]) == 1), "each context is asked for with each label once");
+}
+
+#[test]
+fn a_model_of_pairs_reads_them_as_json_lines() {
+    let fixture = pairs();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
+    let piped = command.args(["predict", "--pairs", "--logits"]).arg(run.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let lines = std::fs::read(fixture.path("test.jsonl")).unwrap();
+    child.stdin.take().unwrap().write_all(&lines).unwrap();
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let rows: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 30);
+    for (row, given) in rows.iter().zip(json_lines(&fixture.path("test.jsonl"))) {
+        assert_eq!((&row["text"], &row["text_pair"]), (&given["text"], &given["text_pair"]));
+        assert!(["negative", "positive"].contains(&row["label"].as_str().unwrap()));
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub use device::Device;
 pub use error::ModelError;
 pub use network::{Forward, Network};
 pub use precision::Precision;
-pub use span::{Span, SpanExtractor};
+pub use span::{Span, SpanExtractor, best_span};
 pub use tokenize::{Encoded, EncodedQuestion, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{Part, StepOutcome, Trainer};

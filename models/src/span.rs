@@ -71,7 +71,8 @@ impl SpanExtractor {
             return Err(ModelError::Batch(format!("{} rows, but candidates for {}", batch.rows(), candidates.len())));
         }
         let rows = batch.cu_seqlens.windows(2).zip(candidates);
-        Ok(rows.map(|(ends, candidates)| best_span(&logits[2 * ends[0] as usize..2 * ends[1] as usize], candidates, longest)).collect())
+        let best = |(ends, candidates): (&[u32], _)| best_span(&logits[2 * ends[0] as usize..2 * ends[1] as usize], candidates, longest);
+        Ok(rows.map(|row| best(row).map(|(span, _)| span)).collect())
     }
 
     /// A config.json for `AutoModelForQuestionAnswering`.
@@ -80,11 +81,12 @@ impl SpanExtractor {
     }
 }
 
-/// The span of the largest sum of logits (tokens, 2) among `candidates`.
-fn best_span(logits: &[f32], candidates: &std::ops::Range<usize>, longest: usize) -> Option<Span> {
+/// The span of the largest sum of logits (tokens, 2) among `candidates`, of at most `longest` tokens, and that sum; the earliest of equals.
+pub fn best_span(logits: &[f32], candidates: &std::ops::Range<usize>, longest: usize) -> Option<(Span, f32)> {
     let end = candidates.end.min(logits.len() / 2);
     let spans = (candidates.start..end).flat_map(|start| (start..end.min(start + longest)).map(move |end| Span { start, end }));
-    spans.max_by(|a, b| score(logits, *a).total_cmp(&score(logits, *b)).then(b.start.cmp(&a.start)))
+    let scored = spans.map(|span| (span, score(logits, span)));
+    scored.max_by(|(a, of_a), (b, of_b)| of_a.total_cmp(of_b).then(b.start.cmp(&a.start)))
 }
 
 fn score(logits: &[f32], span: Span) -> f32 {
@@ -147,7 +149,8 @@ mod tests {
     fn best_spans() {
         // Start logits 0 5 1 0, end logits 9 0 2 3.
         let logits = [0.0, 9.0, 5.0, 0.0, 1.0, 2.0, 0.0, 3.0];
-        let best = |candidates, longest| best_span(&logits, &candidates, longest);
+        let best = |candidates, longest| best_span(&logits, &candidates, longest).map(|(span, _)| span);
+        assert_eq!(best_span(&logits, &(1..4), 4).map(|(_, score)| score), Some(8.0));
         assert_eq!(best(0..4, 4), Some(Span { start: 0, end: 0 }));
         assert_eq!(best(1..4, 4), Some(Span { start: 1, end: 3 }));
         assert_eq!(best(1..4, 2), Some(Span { start: 1, end: 2 }));

@@ -16,35 +16,36 @@ pub struct Encoded {
     pub token_type_ids: Vec<u32>,
 }
 
-/// A question and the text that holds its answer, as the model reads them.
+/// A question and the text that holds its answer, or a window of it, as the model reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedQuestion {
     /// [CLS] question [SEP] context [SEP]
     pub encoded: Encoded,
-    /// The tokens of the context, counted from [CLS].
+    /// The tokens of the context, or of its window, counted from [CLS].
     pub context: Range<usize>,
     /// For each of them, the bytes of the context that it stands for.
     pub offsets: Vec<(usize, usize)>,
 }
 
 impl EncodedQuestion {
-    /// The tokens that hold these bytes of the context; [CLS] if a part of them was cut off.
+    /// The tokens that hold these bytes of the context; [CLS] if a part of them is outside of the window.
     pub fn span_of(&self, bytes: Range<usize>) -> Span {
+        let begins_before = self.offsets.first().is_some_and(|&(first, _)| first <= bytes.start);
         let start = self.offsets.iter().position(|&(_, end)| end > bytes.start);
         let end = self.offsets.iter().position(|&(_, end)| end >= bytes.end);
         match (start, end) {
-            (Some(start), Some(end)) if start <= end => Span { start: self.context.start + start, end: self.context.start + end },
+            (Some(start), Some(end)) if begins_before && start <= end => {
+                Span { start: self.context.start + start, end: self.context.start + end }
+            }
             _ => Span { start: 0, end: 0 },
         }
     }
 
-    /// The words of `context` that a span stands for; none for one that is not inside of the context.
-    pub fn text_of<'a>(&self, context: &'a str, span: Span) -> &'a str {
-        let offset = |token: usize| token.checked_sub(self.context.start).and_then(|i| self.offsets.get(i));
-        match (offset(span.start), offset(span.end)) {
-            (Some(&(start, _)), Some(&(_, end))) => context.get(start..end).unwrap_or_default(),
-            _ => "",
-        }
+    /// The bytes of the context that a span stands for; none for one that is not inside of the window.
+    pub fn bytes_of(&self, span: Span) -> Option<Range<usize>> {
+        let offset = |token: usize| self.offsets.get(token.checked_sub(self.context.start)?);
+        let (&(start, _), &(_, end)) = (offset(span.start)?, offset(span.end)?);
+        Some(start..end)
     }
 }
 
@@ -100,11 +101,20 @@ impl TextEncoder {
         Ok(self.join(cut))
     }
 
-    /// Encodes a question and the text that may hold its answer into at most `max_tokens` tokens; the end of the text is cut off.
+    /// Encodes a question and the text that may hold its answer into rows of at most `max_tokens` tokens. The question is whole in
+    /// each; a text that does not fit is read in windows, each of which begins with the last `stride` tokens of the one before, as
+    /// transformers' tokenizers do with `truncation="only_second"` and `return_overflowing_tokens`. Where a long question leaves no
+    /// room for so much, half a window is repeated.
     ///
     /// # Errors
     /// The question leaves no room for the text.
-    pub fn encode_question(&self, question: &str, context: &str, max_tokens: usize) -> Result<EncodedQuestion, ModelError> {
+    pub fn encode_question(
+        &self,
+        question: &str,
+        context: &str,
+        max_tokens: usize,
+        stride: usize,
+    ) -> Result<Vec<EncodedQuestion>, ModelError> {
         let plain = |text: &str| self.tokenizer.encode(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
         let (question, mut context) = (plain(question)?, plain(context)?);
         let taken = question.len() + 3;
@@ -112,10 +122,17 @@ impl TextEncoder {
             let reason = format!("the question and 3 special tokens take {taken} of {max_tokens} tokens; none is left for its context");
             return Err(ModelError::tokenizer(&self.path, reason));
         }
-        context.truncate(max_tokens - taken, 0, TruncationDirection::Right);
+        let room = max_tokens - taken;
+        context.truncate(room, if stride < room { stride } else { room / 2 }, TruncationDirection::Right);
+        let mut windows = vec![context];
+        let rest = windows[0].take_overflowing();
+        windows.extend(rest);
         let first = question.len() + 2;
-        let (tokens, offsets) = (first..first + context.len(), context.get_offsets().to_vec());
-        Ok(EncodedQuestion { encoded: self.join((question, Some(context))), context: tokens, offsets })
+        let window = |window: Encoding| {
+            let (context, offsets) = (first..first + window.len(), window.get_offsets().to_vec());
+            EncodedQuestion { encoded: self.join((question.clone(), Some(window))), context, offsets }
+        };
+        Ok(windows.into_iter().map(window).collect())
     }
 
     /// The id of [SEP], which ends each text.

@@ -35,22 +35,65 @@ fn the_longer_text_is_cut_first() {
 #[test]
 fn questions_and_the_places_of_their_answers() {
     let (encoder, context) = (encoder(), "a GOOD, good  film");
-    let question = encoder.encode_question("bad film", context, 12).unwrap();
+    let question = encoder.encode_question("bad film", context, 12, 4).unwrap().remove(0);
     assert_eq!(question.encoded.input_ids, [2, 8, 9, 3, 5, 7, 1, 7, 9, 3]);
     assert_eq!(question.encoded.token_type_ids, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
     assert_eq!(question.context, 4..9);
     // "GOOD", then "good  film", then a part of a word, which means the whole word.
-    for (bytes, span, text) in [(2..6, (5, 5), "GOOD"), (8..18, (7, 8), "good  film"), (3..5, (5, 5), "GOOD")] {
+    for (bytes, span, whole) in [(2..6, (5, 5), 2..6), (8..18, (7, 8), 8..18), (3..5, (5, 5), 2..6)] {
         let span = Span { start: span.0, end: span.1 };
         assert_eq!(question.span_of(bytes), span);
-        assert_eq!(question.text_of(context, span), text);
+        assert_eq!(question.bytes_of(span), Some(whole));
     }
-    assert_eq!(question.text_of(context, Span { start: 0, end: 0 }), "");
-    let cut = encoder.encode_question("bad film", context, 8).unwrap();
-    assert_eq!((cut.context.clone(), cut.encoded.input_ids.len()), (4..7, 8));
-    assert_eq!(cut.span_of(8..18), Span { start: 0, end: 0 });
-    let error = encoder.encode_question("bad film", context, 5).unwrap_err().to_string();
+    assert_eq!(question.bytes_of(NONE), None);
+    let error = encoder.encode_question("bad film", context, 5, 4).unwrap_err().to_string();
     assert!(error.contains("take 5 of 5 tokens"), "{error}");
+}
+
+const NONE: Span = Span { start: 0, end: 0 };
+
+#[test]
+fn a_long_context_is_read_in_windows() {
+    let (encoder, context) = (encoder(), "a GOOD, good  film");
+    let windows = encoder.encode_question("bad film", context, 8, 1).unwrap();
+    assert_eq!(
+        windows.iter().map(|w| w.encoded.input_ids.clone()).collect::<Vec<_>>(),
+        [[2, 8, 9, 3, 5, 7, 1, 3], [2, 8, 9, 3, 1, 7, 9, 3]]
+    );
+    assert!(windows.iter().all(|window| window.context == (4..7)));
+    let spans = |bytes: std::ops::Range<usize>| windows.iter().map(|window| window.span_of(bytes.clone())).collect::<Vec<_>>();
+    assert_eq!(spans(8..18), [NONE, Span { start: 5, end: 6 }]);
+    assert_eq!(spans(6..7), [Span { start: 6, end: 6 }, Span { start: 4, end: 4 }]);
+    assert_eq!(spans(2..12), [NONE, NONE], "cut by both windows");
+    // A stride that leaves nothing new is half a window.
+    assert_eq!(encoder.encode_question("bad film", context, 7, 128).unwrap().len(), 4);
+}
+
+/// Windows, offsets and answers are those of transformers; `golden/make_windows.py` makes the values.
+#[test]
+fn windows_are_those_of_transformers() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/windows");
+    let encoder = TextEncoder::load(&folder).unwrap();
+    let cases: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("windows.json")).unwrap()).unwrap();
+    let mut compared = 0;
+    for case in cases.as_array().unwrap() {
+        let (question, context) = (case["question"].as_str().unwrap(), case["context"].as_str().unwrap());
+        let number = |name: &str| case[name].as_u64().unwrap() as usize;
+        let byte_of = |character: usize| context.char_indices().map(|(byte, _)| byte).chain([context.len()]).nth(character).unwrap();
+        let windows = encoder.encode_question(question, context, number("max_tokens"), number("stride")).unwrap();
+        let expected = case["windows"].as_array().unwrap();
+        assert_eq!(windows.len(), expected.len(), "{case}");
+        for (window, expected) in windows.iter().zip(expected) {
+            let of = |name: &str| serde_json::from_value::<Vec<usize>>(expected[name].clone()).unwrap();
+            assert_eq!(window.encoded.input_ids.iter().map(|&id| id as usize).collect::<Vec<_>>(), of("input_ids"));
+            let offsets: Vec<usize> = window.offsets.iter().flat_map(|&(start, end)| [start, end]).collect();
+            assert_eq!(offsets, of("offsets").into_iter().map(byte_of).collect::<Vec<_>>());
+            let span = window.span_of(byte_of(number("answer_start"))..byte_of(number("answer_end")));
+            assert_eq!([span.start, span.end].to_vec(), of("span"), "{case}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 30);
 }
 
 #[test]
@@ -80,5 +123,30 @@ proptest! {
         prop_assert!(ids[0] == 2 && ids[ids.len() - 1] == 3);
         prop_assert!(encoded.token_type_ids.is_sorted());
         prop_assert_eq!(encoded.token_type_ids[ids.len() - 1], pair.is_some() as u32);
+    }
+
+    /// Any text, any windows: a run of tokens no longer than the stride stands whole in one of them, at the bytes that it was taken from.
+    #[test]
+    fn an_answer_is_in_one_of_the_windows(
+        context in "((good|bad|film|abb|é|ﬁlm|日本|[.,]|\\PC)[ \u{a0}]{0,2}){1,30}",
+        room in 2usize..9,
+        stride in 0usize..8,
+        (first, length) in (any::<prop::sample::Index>(), 0usize..8),
+    ) {
+        let (encoder, taken) = (encoder(), 5);
+        let whole = encoder.encode_question("bad film", &context, 1000, 0).unwrap().remove(0);
+        let windows = encoder.encode_question("bad film", &context, taken + room, stride).unwrap();
+        prop_assert!(windows.iter().all(|w| w.encoded.input_ids.len() <= taken + room && w.context.len() == w.offsets.len()));
+        prop_assume!(!whole.offsets.is_empty());
+        let first = first.index(whole.offsets.len());
+        let shared = if stride < room { stride } else { room / 2 };
+        let last = (first + length.min(shared)).min(whole.offsets.len() - 1);
+        let bytes = whole.offsets[first].0..whole.offsets[last].1;
+        prop_assert!(context.get(bytes.clone()).is_some(), "characters are not cut");
+        let spans: Vec<Span> = windows.iter().map(|window| window.span_of(bytes.clone())).collect();
+        prop_assert!(bytes.is_empty() || spans.iter().any(|span| *span != NONE));
+        for (window, span) in windows.iter().zip(spans).filter(|(_, span)| *span != NONE) {
+            prop_assert_eq!(window.bytes_of(span), Some(bytes.clone()));
+        }
     }
 }

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use lacuna_models::Classifier;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Stage as RunStage, Synthesis, SyntheticRow, best_round};
+use super::{Stage as RunStage, Synthesis, SyntheticRow, Written, best_round};
 use crate::cost::{Part, Spent};
-use crate::dataset::{GoldRow, Input};
+use crate::dataset::{Answer, Goal, GoldRow, Guess, Input};
 use crate::error::{Error, Result};
 use crate::logistic::Logistic;
 use crate::metrics::{self, Counts, Interval, bootstrap};
 use crate::run_dir::{RunDir, replace_folder, write_json, write_json_lines};
 use crate::seed;
+use crate::small_model::Model;
+use crate::task::Kind;
 use crate::train::{Stage, TrainRow, epochs};
 
 /// A way to a trained small model, as a run can compare them.
@@ -61,18 +62,21 @@ pub struct MethodResult {
     pub gold_rows: usize,
     /// Optimiser steps of its training.
     pub steps: usize,
-    /// For each test row, in the order of the file.
+    /// For each test row, in the order of the file; for questions, by exact match.
     pub correct: Vec<bool>,
-    /// The unweighted mean of the labels' F1.
+    /// For each test row SQuAD's F1, for questions alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub f1: Vec<f64>,
+    /// The unweighted mean of the labels' F1; 0 for questions.
     pub macro_f1: f64,
-    /// Counts on the test rows, by label.
+    /// Counts on the test rows, by label; empty for questions.
     pub labels: BTreeMap<String, Counts>,
 }
 
 impl MethodResult {
     /// Before it is scored.
     fn new(method: Method, synthetic_rows: usize, gold_rows: usize, steps: usize) -> Self {
-        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
+        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], f1: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
     }
 
     /// Whether one accuracy says too little.
@@ -80,9 +84,24 @@ impl MethodResult {
         self.labels.len() > 2
     }
 
-    /// Accuracy on the test rows, with a 95 % bootstrap interval over them.
+    /// 1 for each test row that is right, 0 for the others.
+    pub fn right(&self) -> Vec<f64> {
+        self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
+    }
+
+    /// Accuracy (for questions, exact match) on the test rows, with a 95 % bootstrap interval over them.
     pub fn accuracy(&self) -> Interval {
-        bootstrap(&[self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()])
+        bootstrap(&[self.right()])
+    }
+
+    /// Whether the rows are questions, and their answers have an F1.
+    pub fn questions(&self) -> bool {
+        !self.f1.is_empty()
+    }
+
+    /// The mean of the answers' F1, with a 95 % bootstrap interval over the test rows.
+    pub fn mean_f1(&self) -> Interval {
+        bootstrap(std::slice::from_ref(&self.f1))
     }
 }
 
@@ -132,11 +151,11 @@ impl Synthesis<'_> {
     }
 
     /// What a method says of the test rows, and the numbers of its training; `deliver` keeps its model.
-    fn predictions_of(&self, method: Method, best: usize, deliver: bool) -> Result<(Vec<usize>, MethodResult)> {
+    fn predictions_of(&self, method: Method, best: usize, deliver: bool) -> Result<(Vec<Guess>, MethodResult)> {
         let clock = Instant::now();
-        let inputs: Vec<Input> = self.inputs.test.unwrap_or_default().iter().map(GoldRow::input).collect();
+        let test = self.inputs.test.unwrap_or_default();
         if method == Method::Embeddings {
-            let predicted = self.predict_by_embeddings(&inputs)?;
+            let predicted = self.predict_by_embeddings(test)?;
             Spent::note(self.run, Part::Model(method), clock.elapsed())?;
             return Ok((predicted, MethodResult::new(method, 0, self.gold().count(), 0)));
         }
@@ -145,36 +164,42 @@ impl Synthesis<'_> {
         if deliver {
             replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&model, new))?;
         }
-        let predicted = self.inputs.small.predict(&model, &inputs, self.inputs.task.train.max_tokens)?.labels();
-        Ok((predicted, result))
+        let predictions = self.inputs.small.predict_rows(&model, test, self.inputs.task.train.reading())?;
+        Ok((predictions.guesses(), result))
     }
 
     /// Logistic regression on features of all gold rows.
-    fn predict_by_embeddings(&self, inputs: &[Input]) -> Result<Vec<usize>> {
+    fn predict_by_embeddings(&self, test: &[GoldRow]) -> Result<Vec<Guess>> {
+        if self.inputs.task.kind == Kind::ExtractiveQa {
+            return Err(Error::Failed("a logistic regression on embeddings gives labels; it cannot answer questions".into()));
+        }
         let max_tokens = self.inputs.task.train.max_tokens;
         let features = |inputs: &[Input]| self.inputs.small.input_features(inputs, max_tokens);
-        let (gold, labels): (Vec<Input>, Vec<usize>) = self.gold().map(|row| (row.input(), row.label)).unzip();
+        let (gold, labels): (Vec<Input>, Vec<usize>) = self.gold().map(|row| (row.input(), row.goal.label())).unzip();
         let fitted = Logistic::fit(&features(&gold)?, &labels, self.labels());
-        Ok(features(inputs)?.iter().map(|row| fitted.predict(row)).collect())
+        let inputs: Vec<Input> = test.iter().map(GoldRow::input).collect();
+        Ok(features(&inputs)?.iter().map(|row| Guess::Label(fitted.predict(row))).collect())
     }
 
     fn gold(&self) -> impl Iterator<Item = &GoldRow> {
         self.inputs.split.mine.iter().chain(&self.inputs.split.select)
     }
 
-    fn scored(&self, result: MethodResult, predicted: &[usize], test: &[GoldRow]) -> MethodResult {
-        let gold: Vec<usize> = test.iter().map(|row| row.label).collect();
-        let counts = metrics::counts(predicted, &gold, self.labels());
-        MethodResult {
-            correct: predicted.iter().zip(&gold).map(|(p, g)| p == g).collect(),
-            macro_f1: metrics::macro_f1(&counts),
-            labels: self.inputs.task.label_names().into_iter().zip(counts).collect(),
-            ..result
+    fn scored(&self, result: MethodResult, guesses: &[Guess], test: &[GoldRow]) -> MethodResult {
+        let correct = test.iter().zip(guesses).map(|(row, guess)| row.accepts(guess)).collect();
+        if self.inputs.task.kind == Kind::ExtractiveQa {
+            return MethodResult { correct, f1: test.iter().zip(guesses).map(|(row, guess)| row.f1(guess)).collect(), ..result };
         }
+        let label_of = |guess: &Guess| if let Guess::Label(label) = guess { *label } else { 0 };
+        let predicted: Vec<usize> = guesses.iter().map(label_of).collect();
+        let gold: Vec<usize> = test.iter().map(|row| row.goal.label()).collect();
+        let counts = metrics::counts(&predicted, &gold, self.labels());
+        let macro_f1 = metrics::macro_f1(&counts);
+        MethodResult { correct, macro_f1, labels: self.inputs.task.label_names().into_iter().zip(counts).collect(), ..result }
     }
 
     /// Loads or trains the model of a method; it is not scored yet.
-    fn model_of(&self, method: Method, best: usize) -> Result<(Classifier, MethodResult)> {
+    fn model_of(&self, method: Method, best: usize) -> Result<(Model, MethodResult)> {
         let gold_rows = self.gold().count();
         let result = |synthetic_rows, gold_rows, steps| MethodResult::new(method, synthetic_rows, gold_rows, steps);
         let of_round = |round: usize| {
@@ -196,10 +221,10 @@ impl Synthesis<'_> {
     }
 
     /// Trains on `rows` and all gold rows, each `repeat` times; nothing is left to select by, so the last epoch is kept.
-    fn fit_with_gold(&self, mut rows: Vec<TrainRow>, repeat: usize) -> Result<(Classifier, usize)> {
+    fn fit_with_gold(&self, mut rows: Vec<TrainRow>, repeat: usize) -> Result<(Model, usize)> {
         let (inputs, keys) = (&self.inputs, &self.inputs.task.train);
         let name = if rows.is_empty() { "gold only · training" } else { "best round + gold · training" };
-        let gold: Vec<TrainRow> = self.gold().map(|row| TrainRow::hard(row.input(), row.label, self.labels())).collect();
+        let gold: Vec<TrainRow> = self.gold().map(|row| TrainRow::of_gold(row, self.labels())).collect();
         for _ in 0..repeat {
             rows.extend(gold.iter().cloned());
         }
@@ -209,36 +234,50 @@ impl Synthesis<'_> {
         Ok((fitted.model, fitted.steps))
     }
 
-    fn load_round(&self, round: usize) -> Result<Classifier> {
+    fn load_round(&self, round: usize) -> Result<Model> {
         let folder = self.run.join(format!("rounds/{round}/model"));
-        Classifier::load(&folder, &self.inputs.task.label_names(), 0).map_err(|e| Error::Run(e.to_string()))
+        Model::load(&folder, &self.inputs.task.label_names(), 0).map_err(|e| Error::Run(e.to_string()))
     }
 
-    /// A row of `dataset.jsonl`: the text, its label and where it comes from.
+    /// A row of `dataset.jsonl`: the text and its label, or in SQuAD's shape a context, a question and its answer; and where it comes
+    /// from.
     fn dataset_row(&self, row: &SyntheticRow) -> Value {
-        let names = self.inputs.task.label_names();
-        let written = &row.written;
-        let rationales: Vec<&str> = written.rationales.iter().map(|&i| self.rationales[written.label][i].as_str()).collect();
-        let by_label = |values: &[f32]| names.iter().cloned().zip(values.iter().map(|&x| json!(x))).collect::<serde_json::Map<_, _>>();
+        let Written { id, prompt, goal, seed, parent, context, rationales, .. } = &row.written;
+        let (mut line, context_name) = match goal {
+            Goal::Label(label) => (self.labelled(row, *label), "context"),
+            Goal::Answer(answer) => (questioned(row, answer), "context_line"),
+        };
+        let provenance = json!({"id": format!("{}-{id}", row.round), "round": row.round, "prompt": prompt, "seed": seed, "parent": parent});
+        provenance.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
+        if let Some(context) = context {
+            line[context_name] = json!(context);
+        }
+        if let Goal::Label(label) = goal {
+            line["rationales"] = rationales.iter().map(|&i| self.rationales[*label][i].as_str()).collect();
+            line["log_probs"] = row.log_probs.iter().map(|scores| self.by_label(scores)).collect();
+        }
+        line
+    }
+
+    /// A row's text, or pair, and its label.
+    fn labelled(&self, row: &SyntheticRow, label: usize) -> Value {
         let mut line = json!({"text": row.text});
         if let Some(text_pair) = &row.text_pair {
             line["text_pair"] = json!(text_pair);
         }
-        let provenance = json!({
-            "label": names[written.label],
-            "target": by_label(&row.target),
-            "id": format!("{}-{}", row.round, written.id),
-            "round": row.round,
-            "prompt": written.prompt,
-            "seed": written.seed,
-            "parent": written.parent,
-            "context": written.context,
-            "rationales": rationales,
-            "log_probs": row.log_probs.iter().map(|scores| by_label(scores)).collect::<Vec<_>>(),
-        });
-        let absent = |name: &str, value: &Value| name == "context" && value.is_null();
-        let rest = provenance.as_object().into_iter().flatten().filter(|(name, value)| !absent(name, value));
-        rest.for_each(|(name, value)| line[name] = value.clone());
+        line["label"] = json!(self.inputs.task.labels[label].name);
+        line["target"] = self.by_label(row.target.probabilities());
         line
     }
+
+    /// An object with a number for each label.
+    fn by_label(&self, values: &[f32]) -> Value {
+        let names = self.inputs.task.label_names();
+        names.into_iter().zip(values).map(|(name, &x)| (name, json!(x))).collect()
+    }
+}
+
+/// A row's question in SQuAD's shape.
+fn questioned(row: &SyntheticRow, answer: &Answer) -> Value {
+    json!({"context": row.text, "question": row.text_pair, "answers": {"text": [answer.text], "answer_start": [answer.start]}})
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::generator::{GenerateError, ScoreRequest};
 use crate::soft_targets::Calibration;
 use crate::task::JudgePrompt;
+use crate::train::Target;
 use crate::words::{self, Fork, forks};
 
 /// One fork of a judge prompt of the task.
@@ -35,7 +36,7 @@ impl<'a> Synthesis<'a> {
         let split = self.inputs.split;
         let rows: Vec<_> = split.mine.iter().chain(&split.select).collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
-        let gold: Vec<usize> = rows.iter().map(|row| row.label).collect();
+        let gold: Vec<usize> = rows.iter().map(|row| row.goal.label()).collect();
         let scores = self.score("judge-gold", "judging the gold rows", &texts)?;
         let averaged: Vec<Vec<f32>> = scores.iter().map(|questions| average(questions)).collect();
         let calibration = Calibration::fit(&averaged, &gold);
@@ -55,7 +56,7 @@ impl<'a> Synthesis<'a> {
         let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
         let intended = self.inputs.task.targets.intended;
         for (row, questions) in self.rows.iter_mut().filter(|row| row.round == round).zip(scores) {
-            row.target = calibration.target(&average(&questions), row.written.label, intended);
+            row.target = Target::Labels(calibration.target(&average(&questions), row.written.goal.label(), intended));
             row.log_probs = questions;
         }
         Ok(())

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Changes, Synthesis};
-use crate::dataset::{GoldRow, Input};
+use crate::dataset::{Goal, GoldRow, Guess, Input};
 use crate::error::{Error, Result};
 use crate::manifest::RoundRecord;
 use crate::run_dir::{replace_folder, write_json, write_json_lines};
 use crate::seed;
 use crate::task::Parents;
 use crate::train::{Fitted, Predictions, Select, Stage, epochs};
+use crate::train_span::Found;
 
 /// A *mine* row that the round's model got wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +23,10 @@ pub struct Misclassified {
     pub text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
-    pub label: usize,
-    pub predicted: usize,
+    /// `label` or `answer` in the file.
+    #[serde(flatten)]
+    pub goal: Goal,
+    pub predicted: Guess,
 }
 
 impl Misclassified {
@@ -43,15 +47,12 @@ impl Synthesis<'_> {
         let (inputs, split) = (&self.inputs, self.inputs.split);
         let union = self.union(round);
         let keys = &inputs.task.train;
-        let texts: Vec<Input> = split.select.iter().map(GoldRow::input).collect();
-        let labels: Vec<usize> = split.select.iter().map(|row| row.label).collect();
-        let select = Select { texts: &texts, labels: &labels, patience: EPOCH_PATIENCE };
+        let select = Select { rows: &split.select, patience: EPOCH_PATIENCE };
         let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
         let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
         let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
-        let mine: Vec<Input> = split.mine.iter().map(GoldRow::input).collect();
-        let on_mine = inputs.small.predict(&fitted.model, &mine, keys.max_tokens)?;
-        let on_select = inputs.small.predict(&fitted.model, &texts, keys.max_tokens)?;
+        let on_mine = inputs.small.predict_rows(&fitted.model, &split.mine, keys.reading())?;
+        let on_select = inputs.small.predict_rows(&fitted.model, &split.select, keys.reading())?;
         let record = self.record(round, union.len(), &fitted, &on_mine, &on_select)?;
         self.save_round(&record, &fitted, &on_mine, &on_select)?;
         inputs.progress.say(line_of(&record));
@@ -62,14 +63,13 @@ impl Synthesis<'_> {
     fn record(&self, round: usize, rows: usize, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<RoundRecord> {
         let tally = &self.tallies[round];
         let split = self.inputs.split;
-        let gold: Vec<usize> = split.select.iter().map(|row| row.label).collect();
         let wrong: Vec<Misclassified> = errors(&split.mine, on_mine).collect();
         let before = round.checked_sub(1).map(|before| self.misclassified(before)).transpose()?;
         Ok(RoundRecord {
             round,
             written: tally.written,
             accepted: self.rows_of(round).count(),
-            labels: (0..self.labels()).map(|label| self.rows_of(round).filter(|row| row.written.label == label).count()).collect(),
+            labels: (0..self.labels()).map(|label| self.rows_of(round).filter(|row| row.written.goal.label() == label).count()).collect(),
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,
             rows,
@@ -78,7 +78,7 @@ impl Synthesis<'_> {
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
             errors_after: wrong.len(),
             changes: before.map(|before| Changes::between(&before, &wrong, self.labels())),
-            select: on_select.score(&gold),
+            select: on_select.score(&split.select),
             offsets: fitted.offsets.clone(),
         })
     }
@@ -87,19 +87,34 @@ impl Synthesis<'_> {
         let folder = self.run.join(format!("rounds/{}", record.round));
         let split = self.inputs.split;
         write_json_lines(&folder.join("misclassified.jsonl"), errors(&split.mine, on_mine))?;
-        let rows = split.mine.iter().zip(&on_mine.logits).map(|pair| ("mine", pair));
-        let rows = rows.chain(split.select.iter().zip(&on_select.logits).map(|pair| ("select", pair)));
-        let names = self.inputs.task.label_names();
-        let prediction = |(split, (row, logits)): (&str, (&GoldRow, &Vec<f32>))| {
-            let predicted = crate::soft_targets::argmax(logits);
-            serde_json::json!({"split": split, "line": row.line, "label": names[row.label], "predicted": names[predicted], "logits": logits})
-        };
-        write_json_lines(&folder.join("predictions.jsonl"), rows.map(prediction))?;
+        let rows = self.predicted_rows("mine", &split.mine, on_mine).into_iter();
+        write_json_lines(&folder.join("predictions.jsonl"), rows.chain(self.predicted_rows("select", &split.select, on_select)))?;
         write_json(
             &folder.join("metrics.json"),
-            &serde_json::json!({"round": record, "select_by_epoch": fitted.history, "synthetic": self.likeness(record.round)?}),
+            &json!({"round": record, "select_by_epoch": fitted.history, "synthetic": self.likeness(record.round)?}),
         )?;
         replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
+    }
+
+    /// Lines of `predictions.jsonl`.
+    fn predicted_rows(&self, side: &str, rows: &[GoldRow], predictions: &Predictions) -> Vec<Value> {
+        let names = self.inputs.task.label_names();
+        match predictions {
+            Predictions::Labels(logits) => {
+                let line = |(row, logits): (&GoldRow, &Vec<f32>)| {
+                    let predicted = &names[crate::soft_targets::argmax(logits)];
+                    json!({"split": side, "line": row.line, "label": names[row.goal.label()], "predicted": predicted, "logits": logits})
+                };
+                rows.iter().zip(logits).map(line).collect()
+            }
+            Predictions::Answers(found) => {
+                let line = |(row, found): (&GoldRow, &Found)| {
+                    let (answer, predicted) = (row.goal.answer(), &found.answer);
+                    json!({"split": side, "line": row.line, "answer": answer, "predicted": predicted, "score": found.probability})
+                };
+                rows.iter().zip(found).map(line).collect()
+            }
+        }
     }
 
     /// What the round after `round` extrapolates: its errors, or all *mine* rows.
@@ -108,8 +123,12 @@ impl Synthesis<'_> {
         if self.inputs.task.extrapolate.from == Parents::Errors {
             return Ok(errors);
         }
-        let predicted: HashMap<usize, usize> = errors.iter().map(|error| (error.line, error.predicted)).collect();
-        let of = |row: &GoldRow| misclassified(row, predicted.get(&row.line).copied().unwrap_or(row.label));
+        let predicted: HashMap<usize, Guess> = errors.into_iter().map(|error| (error.line, error.predicted)).collect();
+        let right = |row: &GoldRow| match &row.goal {
+            Goal::Label(label) => Guess::Label(*label),
+            Goal::Answer(answer) => Guess::Answer(answer.text.clone()),
+        };
+        let of = |row: &GoldRow| misclassified(row, predicted.get(&row.line).cloned().unwrap_or_else(|| right(row)));
         Ok(self.inputs.split.mine.iter().map(of).collect())
     }
 
@@ -125,13 +144,12 @@ impl Synthesis<'_> {
 }
 
 fn errors<'r>(mine: &'r [GoldRow], predictions: &Predictions) -> impl Iterator<Item = Misclassified> + use<'r> {
-    let predicted = predictions.labels();
-    let wrong = mine.iter().zip(predicted).filter(|(row, predicted)| row.label != *predicted);
-    wrong.map(|(row, predicted)| misclassified(row, predicted))
+    let wrong = mine.iter().zip(predictions.guesses()).filter(|(row, guess)| !row.accepts(guess));
+    wrong.map(|(row, guess)| misclassified(row, guess))
 }
 
-fn misclassified(row: &GoldRow, predicted: usize) -> Misclassified {
-    Misclassified { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone(), label: row.label, predicted }
+fn misclassified(row: &GoldRow, predicted: Guess) -> Misclassified {
+    Misclassified { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone(), goal: row.goal.clone(), predicted }
 }
 
 /// A round in a line.
@@ -140,7 +158,8 @@ fn line_of(record: &RoundRecord) -> String {
     let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
     let changes = record.changes.as_ref().map(|changes| format!(" ({})", changes.in_words())).unwrap_or_default();
     format!(
-        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}{changes}, select accuracy {:.3} (log loss {:.3})",
-        select.accuracy, select.log_loss
+        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}{changes}, select {} (log loss {:.3})",
+        select.in_words(),
+        select.log_loss
     )
 }

@@ -6,23 +6,23 @@ use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::judge::average;
 use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
-use crate::dataset::{Context, Input, fingerprint};
+use crate::dataset::{Answer, Context, Goal, Input, fingerprint};
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::prompt::{clean, whole_sentences};
 use crate::run_dir::write_json;
 use crate::seed;
 use crate::soft_targets::centre;
-use crate::task::WritingPrompt;
-use crate::train::TrainRow;
-use crate::verify::{Rejection, Verifier};
+use crate::task::{Kind, WritingPrompt};
+use crate::train::{Target, TrainRow};
+use crate::verify::{Prompted, Rejection, Verifier};
 
 /// A request and where it comes from, before it is written.
 struct Planned<'t> {
     name: &'static str,
     template: &'t WritingPrompt,
     prompt: Prompt,
-    label: usize,
+    goal: Goal,
     parent: Option<usize>,
     context: Option<usize>,
     rationales: Vec<usize>,
@@ -56,7 +56,8 @@ impl<'a> Synthesis<'a> {
         let plan = |id: u64| {
             let label = id as usize % labels;
             let prompt = prompts.rationale(label).map_err(prompt_error)?;
-            Ok(Planned { name: "rationale", template, prompt, label, parent: None, context: None, rationales: vec![] })
+            let goal = Goal::Label(label);
+            Ok(Planned { name: "rationale", template, prompt, goal, parent: None, context: None, rationales: vec![] })
         };
         let starts =
             (0..labels).map(|label| Ok(prompts.rationale(label).map_err(prompt_error)?.answer_start)).collect::<Result<Vec<_>>>()?;
@@ -94,27 +95,36 @@ impl<'a> Synthesis<'a> {
         Ok(candidates.into_iter().enumerate().map(choose).collect())
     }
 
-    /// Algorithm 1, second part: `seed.rows` examples, each for a label and on a few of its rationales drawn at random.
+    /// Algorithm 1, second part: `seed.rows` examples, each for a label and on a few of its rationales drawn at random, or for an
+    /// answer in its context.
     ///
-    /// The labels take turns, which is the paper's uniform draw without its variance.
+    /// The labels take turns, which is the paper's uniform draw without its variance; so do the contexts.
     pub(super) fn write_seed(&mut self) -> Result<()> {
         let (task, prompts, labels, root) = (self.inputs.task, self.inputs.prompts, self.labels(), self.inputs.seed);
         let rationales = self.rationales.clone();
         let contexts = self.shuffled_contexts();
-        let plan = |id: u64| {
-            let label = id as usize % labels;
-            let drawn = draw_rationales(rationales.get(label).map_or(0, Vec::len), task.seed.rationales_per_example, root, id);
-            let reasons: Vec<&str> = drawn.iter().map(|&i| rationales[label][i].as_str()).collect();
+        let questions = answers_in_turns(&contexts, root);
+        if task.kind == Kind::ExtractiveQa && questions.is_empty() {
+            return Err(Error::Failed("no context has words that could be an answer; look at data.contexts and data.answers".to_string()));
+        }
+        let turn = |id: usize| match questions.get(id % questions.len().max(1)) {
+            Some(&(context, answer)) => (Goal::Answer(answer.clone()), Some(context)),
             // All labels of a context are neighbours: it tells nothing of the label, and their prompts share a prefix.
-            let context = (!contexts.is_empty()).then(|| contexts[id as usize / labels % contexts.len()]);
-            let prompt = prompts.seed(label, &reasons, context.map(|context| context.text.as_str())).map_err(prompt_error)?;
+            None => (Goal::Label(id % labels), (!contexts.is_empty()).then(|| contexts[id / labels % contexts.len()])),
+        };
+        let plan = |id: u64| {
+            let (goal, context) = turn(id as usize);
+            let of_goal = rationales.get(goal.label()).map_or(&[][..], Vec::as_slice);
+            let drawn = draw_rationales(of_goal.len(), task.seed.rationales_per_example, root, id);
+            let reasons: Vec<&str> = drawn.iter().map(|&i| of_goal[i].as_str()).collect();
+            let prompt = prompts.seed(&goal, &reasons, context.map(|context| context.text.as_str())).map_err(prompt_error)?;
             let context = context.map(|context| context.line);
-            Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, label, parent: None, context, rationales: drawn })
+            Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, goal, parent: None, context, rationales: drawn })
         };
         self.write_round(0, task.seed.rows, &plan)
     }
 
-    /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels.
+    /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels or answers.
     pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
@@ -125,12 +135,12 @@ impl<'a> Synthesis<'a> {
         let journal_root = seed::derive(root, "extrapolation", round as u64);
         let plan = |id: u64| {
             let error = &errors[id as usize % errors.len()];
-            let (label, of_label) = (error.label, rationales.get(error.label).map_or(0, Vec::len));
-            let drawn = draw_rationales(of_label, task.extrapolate.rationales_per_example, journal_root, id);
-            let reasons: Vec<&str> = drawn.iter().map(|&i| rationales[label][i].as_str()).collect();
-            let prompt = prompts.extrapolate(label, error.input(), error.predicted, &reasons).map_err(prompt_error)?;
-            let (template, parent) = (&task.prompts.extrapolate, Some(error.line));
-            Ok(Planned { name: "extrapolate", template, prompt, label, parent, context: None, rationales: drawn })
+            let of_goal = rationales.get(error.goal.label()).map_or(&[][..], Vec::as_slice);
+            let drawn = draw_rationales(of_goal.len(), task.extrapolate.rationales_per_example, journal_root, id);
+            let reasons: Vec<&str> = drawn.iter().map(|&i| of_goal[i].as_str()).collect();
+            let prompt = prompts.extrapolate(&error.goal, error.input(), &error.predicted, &reasons).map_err(prompt_error)?;
+            let (template, goal, parent) = (&task.prompts.extrapolate, error.goal.clone(), Some(error.line));
+            Ok(Planned { name: "extrapolate", template, prompt, goal, parent, context: None, rationales: drawn })
         };
         self.write_round(round, wanted, &plan)
     }
@@ -213,10 +223,10 @@ impl<'a> Synthesis<'a> {
 
     /// A request, and its journal row as far as it is known before it is written.
     fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<(CompletionRequest, Written)> {
-        let Planned { name, template, prompt, label, parent, context, rationales } = plan(id)?;
+        let Planned { name, template, prompt, goal, parent, context, rationales } = plan(id)?;
         let seed = seed::derive(self.inputs.seed, journal, id);
         let (text, tokens, finish) = (String::new(), 0, Finish::Length);
-        let row = Written { id, prompt: name.to_string(), label, seed, parent, context, rationales, text, tokens, finish };
+        let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, finish };
         Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
     }
 
@@ -233,12 +243,25 @@ impl<'a> Synthesis<'a> {
         contexts
     }
 
-    /// The first text of a pair by where it comes from; empty for texts.
+    /// The first text of a pair, or the context of a question, by where it comes from; empty for texts.
     fn givens(&self) -> HashMap<Given, &'a str> {
         let contexts = self.inputs.contexts.iter().map(|context| (Given::Context(context.line), context.text.as_str()));
         let pairs = self.inputs.split.mine.iter().filter(|row| row.text_pair.is_some());
         contexts.chain(pairs.map(|row| (Given::Parent(row.line), row.text.as_str()))).collect()
     }
+}
+
+/// What the seed asks for: the contexts take turns, each with its answers in an order of its own, until all answers were asked for.
+fn answers_in_turns<'c>(contexts: &[&'c Context], root: u64) -> Vec<(&'c Context, &'c Answer)> {
+    let shuffled = |context: &&'c Context| {
+        let mut answers: Vec<&Answer> = context.answers.iter().collect();
+        answers.shuffle(&mut seed::rng(root, "order of answers", context.line as u64));
+        answers
+    };
+    let answers: Vec<Vec<&Answer>> = contexts.iter().map(shuffled).collect();
+    let turns = answers.iter().map(Vec::len).max().unwrap_or(0);
+    let of_turn = |turn: usize| contexts.iter().zip(&answers).filter_map(move |(context, own)| Some((*context, *own.get(turn)?)));
+    (0..turns).flat_map(of_turn).collect()
 }
 
 /// `k` of `n` rationales without replacement, a draw of its own for each example; in order, so that more prompts share a prefix.
@@ -254,7 +277,7 @@ fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
 /// A model that leans to a label errs on the others; rows in proportion to its errors would make the next one lean the other way.
 fn in_turns(errors: Vec<Misclassified>) -> Vec<Misclassified> {
     let mut by_label: BTreeMap<usize, Vec<Misclassified>> = BTreeMap::new();
-    errors.into_iter().for_each(|error| by_label.entry(error.label).or_default().push(error));
+    errors.into_iter().for_each(|error| by_label.entry(error.goal.label()).or_default().push(error));
     let turns = by_label.values().map(Vec::len).max().unwrap_or(0);
     (0..turns).flat_map(|turn| by_label.values().map(move |errors| errors[turn % errors.len()].clone())).collect()
 }
@@ -270,17 +293,18 @@ fn accept_rationales(written: &[Written], starts: &[String], wanted: usize) -> V
     let mut accepted: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
     let mut seen = HashSet::new();
     for row in written {
-        let text = clean(&format!("{}{}", starts[row.label], row.text));
+        let label = row.goal.label();
+        let text = clean(&format!("{}{}", starts[label], row.text));
         let long_enough = clean(&row.text).split_whitespace().count() >= 3;
-        let new = seen.insert((row.label, fingerprint(&text)));
-        if new && long_enough && row.finish != Finish::Length && accepted[row.label].len() < wanted {
-            accepted[row.label].push(Rationale { id: row.id, text });
+        let new = seen.insert((label, fingerprint(&text)));
+        if new && long_enough && row.finish != Finish::Length && accepted[label].len() < wanted {
+            accepted[label].push(Rationale { id: row.id, text });
         }
     }
     accepted
 }
 
-/// Where the first text of a pair comes from: a line of the contexts, or of the gold rows.
+/// Where the first text of a pair, or a context, comes from: a line of the contexts, or of the gold rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Given {
     Context(usize),
@@ -295,36 +319,59 @@ struct Known<'s> {
     labels: usize,
 }
 
-/// Verifies one row; an accepted one has the hard target of its label until it is judged.
+/// Verifies one row; an accepted one has the hard target of its goal until it is judged.
 fn verify_row(verifier: &mut Verifier, row: &Written, known: &Known) -> Result<SyntheticRow, Rejection> {
     let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
     let text = clean(text);
-    let reasons: Vec<&str> = row.rationales.iter().map(|&i| known.rationales[row.label][i].as_str()).collect();
+    let rationales: Vec<&str> = row.rationales.iter().map(|&i| known.rationales[row.goal.label()][i].as_str()).collect();
     let given = row.context.map(Given::Context).or(row.parent.map(Given::Parent));
     let given = given.and_then(|given| known.givens.get(&given).copied());
-    verifier.accept(&text, row.finish, &reasons, given)?;
+    let answer = row.goal.answer().map(|answer| answer.text.as_str());
+    verifier.accept(&text, row.finish, &Prompted { rationales: &rationales, context: given, answer })?;
     let (text, text_pair) = match given {
         Some(given) => (given.to_string(), Some(text)),
         None => (text, None),
     };
-    let target = TrainRow::hard(text.as_str().into(), row.label, known.labels).target;
+    let target = Target::hard(&row.goal, known.labels);
     Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), log_probs: Vec::new(), target })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::Guess;
 
     #[test]
     fn labels_with_errors_take_turns() {
-        let error = |line, label| Misclassified { line, text: String::new(), text_pair: None, label, predicted: 9 };
+        let error = |line, label| {
+            let (goal, predicted) = (Goal::Label(label), Guess::Label(9));
+            Misclassified { line, text: String::new(), text_pair: None, goal, predicted }
+        };
         let order = |errors: &[(usize, usize)]| {
             let errors = errors.iter().map(|&(line, label)| error(line, label)).collect();
-            in_turns(errors).iter().map(|e| (e.line, e.label)).collect::<Vec<_>>()
+            in_turns(errors).iter().map(|e| (e.line, e.goal.label())).collect::<Vec<_>>()
         };
         let expected = [(2, 0), (1, 2), (2, 0), (3, 2), (2, 0), (4, 2)];
         assert_eq!(order(&[(1, 2), (2, 0), (3, 2), (4, 2)]), expected);
         assert_eq!(order(&[(5, 1), (6, 1)]), [(5, 1), (6, 1)]);
         assert!(order(&[]).is_empty());
+    }
+
+    #[test]
+    fn contexts_take_turns_until_every_answer_was_asked_for() {
+        let answer = |text: &str| Answer { text: text.into(), start: 0 };
+        let context = |line, answers: &[&str]| Context { line, text: String::new(), answers: answers.iter().map(|a| answer(a)).collect() };
+        let contexts = [context(1, &["a", "b", "c"]), context(2, &[]), context(3, &["d"])];
+        let turns = |root| {
+            let found = answers_in_turns(&contexts.iter().collect::<Vec<_>>(), root);
+            found.into_iter().map(|(context, answer)| (context.line, answer.text.clone())).collect::<Vec<_>>()
+        };
+        for root in 0..9 {
+            let mut turns = turns(root);
+            assert_eq!(turns.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3, 1, 1]);
+            turns.sort();
+            assert_eq!(turns.iter().map(|(_, answer)| answer.as_str()).collect::<String>(), "abcd");
+        }
+        assert!((1..9).any(|root| turns(root) != turns(0)));
     }
 }
