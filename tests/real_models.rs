@@ -46,13 +46,8 @@ fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
 }
 
 /// What a first start would measure, fixed: beside other tests a measurement chooses nothing, and would be made at every start.
-const FIXED: [(&str, &str); 5] = [
-    ("LACUNA_WEIGHTS", "as-is"),
-    ("LACUNA_SLOTS", "32"),
-    ("LACUNA_KV", "f16"),
-    ("LACUNA_KV_UNIFIED", "true"),
-    ("LACUNA_N_BATCH", "512"),
-];
+const FIXED: [(&str, &str); 5] =
+    [("LACUNA_WEIGHTS", "as-is"), ("LACUNA_SLOTS", "32"), ("LACUNA_KV", "f16"), ("LACUNA_KV_UNIFIED", "true"), ("LACUNA_N_BATCH", "512")];
 
 fn start(folder: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));

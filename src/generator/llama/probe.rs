@@ -80,13 +80,13 @@ impl Llama {
             Some(memory) => memory.chosen,
             None => {
                 say(format!("{}: measuring once how it decodes fastest here", self.config.path.display()));
-                let (chosen, measured) = self.choose(wished, wishes)?;
-                let Some(chosen) = chosen else {
+                let (chosen, Tried { rates: measured, shares }) = self.choose(wished, wishes)?;
+                if !undisturbed(&shares) {
                     say("other programs keep the processor busy: nothing was chosen by that measurement, the next start will try again"
                         .into());
                     self.set(wished)?;
                     return Ok(wished);
-                };
+                }
                 // A folder that cannot be written costs another measurement next time, nothing else.
                 let kept =
                     serde_json::to_vec_pretty(&Memory { of, chosen, measured }).map_err(Into::into).and_then(|json| put(&file, &json));
@@ -100,8 +100,8 @@ impl Llama {
         Ok(chosen)
     }
 
-    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before; none is chosen on a busy machine.
-    fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Option<Settings>, Vec<(Settings, f64)>), GenerateError> {
+    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before.
+    fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Tried), GenerateError> {
         let mut measured = Tried::default();
         let mut best = usual;
         let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
@@ -118,7 +118,7 @@ impl Llama {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
             best = self.fastest(best, &others, &mut measured)?;
         }
-        Ok((measured.undisturbed().then_some(best), measured.rates))
+        Ok((best, measured))
     }
 
     /// The fastest of `usual` and `others`, measured in turns.
@@ -217,12 +217,6 @@ struct Tried {
     /// New tokens a second with each setting that was tried.
     rates: Vec<(Settings, f64)>,
     shares: Vec<f64>,
-}
-
-impl Tried {
-    fn undisturbed(&self) -> bool {
-        undisturbed(&self.shares)
-    }
 }
 
 /// Whether the workers had the processor for themselves in the mean of some measurements.
