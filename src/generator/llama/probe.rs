@@ -21,10 +21,13 @@ const TRIAL: Duration = Duration::from_millis(700);
 const CLEARLY: f64 = 1.05;
 /// With less of its threads' time on the processor a measurement says more about other programs than about the model.
 const LEAST_SHARE: f64 = 0.85;
-/// Tokens of the prefix that the measured requests share, of each one's own prompt, and new ones: about a round's.
+/// Tokens of the prefix that the measured requests share, and new ones: about a round's.
 const PREFIX: usize = 96;
-const OWN: usize = 24;
 const NEW: usize = 24;
+/// Tokens of each request's own prompt. The micro-batch matters where there are many; all else is measured with one, because the
+/// prompts of a first generation are read within the time of a measurement, and wide batches have more of them.
+const OWN: usize = 1;
+const LONG_OWN: usize = 24;
 
 /// What may be chosen by measurement. With quantised weights a text depends a little on what is decoded beside it, and so on these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,29 +109,29 @@ impl Llama {
         let mut best = usual;
         let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
         if wishes.slots.is_none() {
-            best = self.fastest(best, &widths, &mut measured)?;
+            best = self.fastest(best, &widths, OWN, &mut measured)?;
         }
         if wishes.kv.is_none() {
-            best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], &mut measured)?;
+            best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], OWN, &mut measured)?;
         }
         if wishes.unified.is_none() {
-            best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], &mut measured)?;
+            best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], OWN, &mut measured)?;
         }
         if wishes.n_batch.is_none() {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
-            best = self.fastest(best, &others, &mut measured)?;
+            best = self.fastest(best, &others, LONG_OWN, &mut measured)?;
         }
         Ok((best, measured))
     }
 
     /// The fastest of `usual` and `others`, measured in turns.
-    fn fastest(&mut self, usual: Settings, others: &[Settings], measured: &mut Tried) -> Result<Settings, GenerateError> {
+    fn fastest(&mut self, usual: Settings, others: &[Settings], own: usize, measured: &mut Tried) -> Result<Settings, GenerateError> {
         let mut settings = vec![usual];
         settings.extend(others.iter().filter(|&&other| other != usual));
         let mut rates = vec![0.0f64; settings.len()];
         for _ in 0..2 {
             for (rate, &settings) in rates.iter_mut().zip(&settings) {
-                let pace = self.pace_of(settings)?;
+                let pace = self.pace_of(settings, own)?;
                 *rate = rate.max(pace.tokens_per_second);
                 measured.shares.extend(pace.share);
             }
@@ -139,12 +142,12 @@ impl Llama {
     }
 
     /// How fast it is with some settings; no tokens at all if the model cannot be run with them.
-    fn pace_of(&mut self, settings: Settings) -> Result<Pace, GenerateError> {
+    fn pace_of(&mut self, settings: Settings, own: usize) -> Result<Pace, GenerateError> {
         let before = self.config.settings;
         if self.set(settings).is_err() {
             return Ok(Pace::default());
         }
-        let pace = self.pace(TRIAL);
+        let pace = self.pace_with(own, TRIAL);
         self.config.settings = before;
         match pace {
             Err(GenerateError::Decode(reason)) if settings != before => {
@@ -157,13 +160,19 @@ impl Llama {
 
     /// Decodes for `time` from the first new token on, all workers together.
     pub(super) fn pace(&self, time: Duration) -> Result<Pace, GenerateError> {
+        self.pace_with(OWN, time)
+    }
+
+    /// [`Llama::pace`] with requests that have `own` tokens of prompt after the shared prefix.
+    fn pace_with(&self, own: usize, time: Duration) -> Result<Pace, GenerateError> {
         let n_vocab = self.model.n_vocab().max(1) as usize;
-        let context = self.config.n_ctx.clamp(6, PREFIX + OWN + NEW);
-        let part = |tokens: usize| context * tokens / (PREFIX + OWN + NEW);
+        let whole = PREFIX + own + NEW;
+        let context = self.config.n_ctx.clamp(6, whole);
+        let part = |tokens: usize| (context * tokens / whole).max(1);
         let word = |i: usize| (i * 7919 % n_vocab) as Token;
         let requests = self.config.settings.slots * self.config.threads * 4;
-        let own = |i: usize| (0..part(OWN)).map(move |at| word(i + 31 * at));
-        let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain(own(i)).collect(), part(NEW).max(1));
+        let own = |i: usize| (0..part(own)).map(move |at| word(i + 31 * at));
+        let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain(own(i)).collect(), part(NEW));
         let pacer = Pacer { first: OnceLock::new(), tokens: AtomicU64::new(0), time };
         let jobs = (0..requests).map(|i| (job(i), ())).collect();
         let (mut last, mut cpu) = (Duration::ZERO, None);
