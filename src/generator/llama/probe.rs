@@ -21,13 +21,15 @@ const TRIAL: Duration = Duration::from_millis(700);
 const CLEARLY: f64 = 1.05;
 /// With less of its threads' time on the processor a measurement says more about other programs than about the model.
 const LEAST_SHARE: f64 = 0.85;
-/// Tokens of the prefix that the measured requests share, and new ones: about a round's.
+/// Tokens of the prefix that the measured requests share, and new ones: about a seed stage's.
 const PREFIX: usize = 96;
 const NEW: usize = 24;
-/// Tokens of each request's own prompt. The micro-batch matters where there are many; all else is measured with one, because the
-/// prompts of a first generation are read within the time of a measurement, and wide batches have more of them.
-const OWN: usize = 1;
-const LONG_OWN: usize = 24;
+/// Tokens that each worker reads to measure a micro-batch: a whole number of batches of each size that is tried.
+const READ: usize = 2048;
+/// Tokens of each of those prompts.
+const PROMPT: usize = 32;
+/// The longest that one such reading may take; slower models keep the usual micro-batch.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// What may be chosen by measurement. With quantised weights a text depends a little on what is decoded beside it, and so on these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,29 +111,31 @@ impl Llama {
         let mut best = usual;
         let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
         if wishes.slots.is_none() {
-            best = self.fastest(best, &widths, OWN, &mut measured)?;
+            best = self.fastest(best, &widths, Llama::decoding, &mut measured)?;
         }
         if wishes.kv.is_none() {
-            best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], OWN, &mut measured)?;
+            best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], Llama::decoding, &mut measured)?;
         }
         if wishes.unified.is_none() {
-            best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], OWN, &mut measured)?;
+            best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], Llama::decoding, &mut measured)?;
         }
-        if wishes.n_batch.is_none() {
+        // Prompts are read at least as fast as texts are written.
+        let reading = (READ * self.config.workers()) as f64 / measured.best().max(1e-6);
+        if wishes.n_batch.is_none() && reading < LONGEST.as_secs_f64() {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
-            best = self.fastest(best, &others, LONG_OWN, &mut measured)?;
+            best = self.fastest(best, &others, Llama::reading, &mut measured)?;
         }
         Ok((best, measured))
     }
 
-    /// The fastest of `usual` and `others`, measured in turns.
-    fn fastest(&mut self, usual: Settings, others: &[Settings], own: usize, measured: &mut Tried) -> Result<Settings, GenerateError> {
+    /// The fastest of `usual` and `others` at some work, measured in turns.
+    fn fastest(&mut self, usual: Settings, others: &[Settings], work: Measure, measured: &mut Tried) -> Result<Settings, GenerateError> {
         let mut settings = vec![usual];
         settings.extend(others.iter().filter(|&&other| other != usual));
         let mut rates = vec![0.0f64; settings.len()];
         for _ in 0..2 {
             for (rate, &settings) in rates.iter_mut().zip(&settings) {
-                let pace = self.pace_of(settings, own)?;
+                let pace = self.pace_of(settings, work)?;
                 *rate = rate.max(pace.tokens_per_second);
                 measured.shares.extend(pace.share);
             }
@@ -142,12 +146,12 @@ impl Llama {
     }
 
     /// How fast it is with some settings; no tokens at all if the model cannot be run with them.
-    fn pace_of(&mut self, settings: Settings, own: usize) -> Result<Pace, GenerateError> {
+    fn pace_of(&mut self, settings: Settings, work: Measure) -> Result<Pace, GenerateError> {
         let before = self.config.settings;
         if self.set(settings).is_err() {
             return Ok(Pace::default());
         }
-        let pace = self.pace_with(own, TRIAL);
+        let pace = work(self);
         self.config.settings = before;
         match pace {
             Err(GenerateError::Decode(reason)) if settings != before => {
@@ -158,21 +162,37 @@ impl Llama {
         }
     }
 
-    /// Decodes for `time` from the first new token on, all workers together.
-    pub(super) fn pace(&self, time: Duration) -> Result<Pace, GenerateError> {
-        self.pace_with(OWN, time)
+    fn decoding(&self) -> Result<Pace, GenerateError> {
+        self.pace(TRIAL)
     }
 
-    /// [`Llama::pace`] with requests that have `own` tokens of prompt after the shared prefix.
-    fn pace_with(&self, own: usize, time: Duration) -> Result<Pace, GenerateError> {
+    /// How fast prompts are read that share nothing.
+    fn reading(&self) -> Result<Pace, GenerateError> {
+        let (n_vocab, workers) = (self.model.n_vocab().max(1) as usize, self.config.workers());
+        let prompt = PROMPT.min(self.config.n_ctx).max(1);
+        let word = |i: usize| (i * 7919 % n_vocab) as Token;
+        let jobs: Vec<_> =
+            (0..workers * READ / prompt).map(|i| (Job::new((0..prompt).map(|at| word(i + 31 * at)).collect(), 0), ())).collect();
+        let tokens = (jobs.len() * prompt) as f64;
+        let (begun, cpu) = (Instant::now(), cpu_time());
+        self.run(jobs, |_, ()| AtOnce, &mut |()| Ok(()))?;
+        Ok(self.pace_from(tokens, begun.elapsed(), cpu, cpu_time(), workers))
+    }
+
+    fn pace_from(&self, tokens: f64, time: Duration, from: Option<Duration>, to: Option<Duration>, workers: usize) -> Pace {
+        let seconds = time.as_secs_f64().max(1e-6);
+        let on_cpu = to.zip(from).filter(|_| self.config.gpu_layers == 0).map(|(to, from)| to.saturating_sub(from));
+        Pace { tokens_per_second: tokens / seconds, share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers as f64)) }
+    }
+
+    /// Decodes for `time` from the first new token on, all workers together.
+    pub(super) fn pace(&self, time: Duration) -> Result<Pace, GenerateError> {
         let n_vocab = self.model.n_vocab().max(1) as usize;
-        let whole = PREFIX + own + NEW;
-        let context = self.config.n_ctx.clamp(6, whole);
-        let part = |tokens: usize| (context * tokens / whole).max(1);
+        let context = self.config.n_ctx.clamp(4, PREFIX + NEW);
+        let part = |tokens: usize| context * tokens / (PREFIX + NEW);
         let word = |i: usize| (i * 7919 % n_vocab) as Token;
         let requests = self.config.settings.slots * self.config.threads * 4;
-        let own = |i: usize| (0..part(own)).map(move |at| word(i + 31 * at));
-        let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain(own(i)).collect(), part(NEW));
+        let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain([word(i)]).collect(), part(NEW).max(1));
         let pacer = Pacer { first: OnceLock::new(), tokens: AtomicU64::new(0), time };
         let jobs = (0..requests).map(|i| (job(i), ())).collect();
         let (mut last, mut cpu) = (Duration::ZERO, None);
@@ -186,14 +206,9 @@ impl Llama {
             Ok(()) | Err(GenerateError::Consumer(_)) => {}
             Err(error) => return Err(error),
         }
-        let seconds = last.as_secs_f64().max(1e-6);
         let at_first = pacer.first.get().and_then(|first| first.cpu);
-        let on_cpu = cpu.zip(at_first).filter(|_| self.config.gpu_layers == 0).map(|(end, begin)| end.saturating_sub(begin));
-        let workers = self.config.workers().min(requests) as f64;
-        Ok(Pace {
-            tokens_per_second: pacer.tokens.load(Ordering::Relaxed) as f64 / seconds,
-            share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers)),
-        })
+        let workers = self.config.workers().min(requests);
+        Ok(self.pace_from(pacer.tokens.load(Ordering::Relaxed) as f64, last, at_first, cpu, workers))
     }
 
     /// The model and the machine that a measurement holds for.
@@ -211,10 +226,13 @@ pub(super) fn machine(kernels: Kernels) -> String {
     format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), super::cores(), env!("CARGO_PKG_VERSION"))
 }
 
-/// How fast a model decodes.
+/// Some work that is measured.
+type Measure = fn(&Llama) -> Result<Pace, GenerateError>;
+
+/// How fast a model is at some work.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// New tokens, all workers together.
+    /// New tokens, or tokens that are read; all workers together.
     pub(super) tokens_per_second: f64,
     /// How much of the workers' time they were on a processor; `None` where the system does not say, or a GPU computes.
     pub(super) share: Option<f64>,
@@ -223,9 +241,15 @@ pub(super) struct Pace {
 /// What was measured to choose settings.
 #[derive(Default)]
 struct Tried {
-    /// New tokens a second with each setting that was tried.
+    /// Tokens a second with each setting that was tried.
     rates: Vec<(Settings, f64)>,
     shares: Vec<f64>,
+}
+
+impl Tried {
+    fn best(&self) -> f64 {
+        self.rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max)
+    }
 }
 
 /// Whether the workers had the processor for themselves in the mean of some measurements.
@@ -259,6 +283,17 @@ struct Pacing<'p> {
     pacer: &'p Pacer,
     rest: usize,
     n_vocab: usize,
+}
+
+/// A prompt that is only read.
+struct AtOnce;
+
+impl Reader for AtOnce {
+    type Answer = ();
+
+    fn read(&mut self, _: &[f32], _: &mut Room) -> Result<Next<()>, GenerateError> {
+        Ok(Next::Done(()))
+    }
 }
 
 impl Reader for Pacing<'_> {
