@@ -33,6 +33,7 @@ test:
 	        LACUNA_TEST_GOLD="$$($(LACUNA) fetch --where movie-snippets)" && \
 	    cargo test --doc --release --locked --workspace && \
 	    cargo nextest run --release --locked --workspace
+	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle
 
 bench:
 	@scripts/bootstrap.sh
@@ -42,6 +43,7 @@ check:
 	@scripts/bootstrap.sh
 	$(ENV) cargo fmt --all --check
 	$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	$(ENV) cargo clippy --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle --all-targets -- -D warnings
 
 interop: build
 	@LACUNA="$(LACUNA)" scripts/interop.sh $(MODEL)
