@@ -1,6 +1,8 @@
 //! Pairs and many labels, and methods side by side, on a scripted generator.
 
 mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
 
 use std::io::Write;
 use std::path::Path;
@@ -8,12 +10,11 @@ use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::compare::{Comparison, compare, method_names};
-use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
-use lacuna::setup::{Machine, Options, Setup};
 use lacuna::sweep::{Sweep, sweep};
 use lacuna::synthesis::Method;
+use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
 const METHODS: [Method; 6] = [Method::GoldOnly, Method::Embeddings, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
@@ -86,26 +87,6 @@ fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRe
         request.words.iter().map(|word| if has(word) { -0.1 } else { -3.0 }).collect()
     };
     Scripted::new(complete, score)
-}
-
-fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
-    Some(Box::new(generator))
-}
-
-fn options() -> Options {
-    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, weights: Weights::AsIs, ..Options::default() }
-}
-
-fn setup(fixture: &Fixture) -> Setup {
-    Setup::new(&fixture.path("task.toml"), &options()).unwrap()
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

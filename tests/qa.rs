@@ -1,6 +1,8 @@
 //! Questions and answers: the loop, the comparison and the predictions of `extractive_qa`, on a scripted generator.
 
 mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
 
 use std::io::Write;
 use std::path::Path;
@@ -8,13 +10,13 @@ use std::process::{Command, Output, Stdio};
 
 use common::{BAD, Fixture, GOOD};
 use lacuna::compare::{Comparison, compare};
-use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
-use lacuna::setup::{Machine, Options, Setup};
+use lacuna::generator::{CompletionRequest, ScoreRequest};
+use lacuna::setup::Setup;
 use lacuna::squad;
 use lacuna::sweep::{Sweep, sweep};
 use lacuna::synthesis::Method;
+use scripted::{boxed, json_lines, options, setup};
 use serde_json::{Value, json};
 
 const METHODS: [Method; 5] = [Method::GoldOnly, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
@@ -96,26 +98,6 @@ fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreReq
     Scripted::new(complete, |request: &ScoreRequest| panic!("nothing is judged: {request:?}"))
 }
 
-fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
-    Some(Box::new(generator))
-}
-
-fn options() -> Options {
-    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, weights: Weights::AsIs, ..Options::default() }
-}
-
-fn setup(fixture: &Fixture) -> Setup {
-    Setup::new(&fixture.path("task.toml"), &options()).unwrap()
-}
-
-fn json_of(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// The words that stand at the row's `answer_start`.
 fn at_its_place(row: &Value) -> String {
     let (context, start) = (row["context"].as_str().unwrap(), row["answers"]["answer_start"][0].as_u64().unwrap());
@@ -128,7 +110,7 @@ fn a_run_writes_questions_for_given_answers() {
     let run = fixture.path("run");
     let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(asking())).unwrap();
     let gold = json_lines(&fixture.path("gold.jsonl"));
-    let manifest = json_of(&run.join("manifest.json"));
+    let manifest = scripted::json(&run.join("manifest.json"));
     let lines = |side: &str| manifest["splits"][side].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect::<Vec<_>>();
     let context_of = |line: &usize| gold[line - 1]["context"].as_str().unwrap();
     assert!(lines("select").iter().all(|s| lines("mine").iter().all(|m| context_of(s) != context_of(m))), "a context is on both sides");
@@ -152,13 +134,13 @@ fn a_run_writes_questions_for_given_answers() {
     assert!(asked.len() >= 2, "a context's gold answers take turns: {asked:?}");
     the_rounds_know_their_errors(&run, &gold, &manifest);
 
-    let summary = json_of(&run.join("summary.json"));
+    let summary = scripted::json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
         assert_eq!((result.correct.len(), result.f1.len(), stored["f1"].as_array().unwrap().len()), (30, 30, 30));
         assert!(result.correct.iter().zip(&result.f1).all(|(&right, &f1)| (0.0..=1.0).contains(&f1) && (!right || f1 == 1.0)));
     }
     assert!(!run.join("rationales.json").exists());
-    assert_eq!(json_of(&run.join("model/config.json"))["architectures"], json!(["BertForQuestionAnswering"]));
+    assert_eq!(scripted::json(&run.join("model/config.json"))["architectures"], json!(["BertForQuestionAnswering"]));
 }
 
 fn the_rounds_know_their_errors(run: &Path, gold: &[Value], manifest: &Value) {
@@ -235,7 +217,7 @@ fn methods_side_by_side_by_exact_match_and_f1() {
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
     let comparison = Comparison { task: &task, options: &options, seeds: 1, gold: &[30, 40], methods: &[], folder: &folder };
     let table = compare(&comparison, &mut boxed(asking())).unwrap();
-    let lines = json_of(&folder.join("compare.json"));
+    let lines = scripted::json(&folder.join("compare.json"));
     let names: Vec<&str> = lines.as_array().unwrap().iter().map(|line| line["method"].as_str().unwrap()).collect();
     assert_eq!(names, ["gold only", "ZeroGen", "ZeroGen, select", "GoldGen", "S3", "S3 + gold"].repeat(2));
     let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();

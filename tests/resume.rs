@@ -1,16 +1,17 @@
 //! The loop on a scripted generator: what a run leaves behind, and that no crash changes it.
 
 mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
-use lacuna::generator::llama::Weights;
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, Generate, ScoreRequest};
-use lacuna::setup::{Machine, Options, Setup};
+use lacuna::generator::{CompletionRequest, ScoreRequest};
 use lacuna::synthesis::Method;
+use scripted::{boxed, json, json_lines, setup};
 use serde_json::Value;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
@@ -23,20 +24,6 @@ fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreR
         vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
     };
     Scripted::new(complete, score)
-}
-
-fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
-    Some(Box::new(generator))
-}
-
-fn setup(fixture: &Fixture) -> Setup {
-    let machine = Machine { threads: 1, quiet: true, ..Machine::default() };
-    Setup::new(&fixture.path("task.toml"), &Options { machine, weights: Weights::AsIs, ..Options::default() }).unwrap()
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    let content = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Every file of a run but its lock, by name.
@@ -193,7 +180,7 @@ fn the_judge_keeps_the_rationales_that_are_typical_of_their_label() {
         vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
     };
     setup.run(&run, &METHODS, &mut boxed(Scripted::new(astray, score))).unwrap();
-    let kept: BTreeMap<String, Vec<String>> = serde_json::from_slice(&std::fs::read(run.join("rationales.json")).unwrap()).unwrap();
+    let kept: BTreeMap<String, Vec<String>> = serde_json::from_value(json(&run.join("rationales.json"))).unwrap();
     assert_eq!(json_lines(&run.join("journal/rationales.jsonl")).len(), 10);
     for (label, words) in [("negative", BAD), ("positive", GOOD)] {
         assert_eq!(kept[label].len(), 3);

@@ -35,14 +35,6 @@ impl Peaks {
     }
 }
 
-/// The processor's own name.
-pub fn describe() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{}, {cores} cores, {}", name.unwrap_or("unknown processor".into()), std::env::consts::ARCH)
-}
-
 /// Seconds of CPU time that a process (`self` or its number) has used; on a machine with other work they tell more than the clock. 0
 /// where there is no /proc.
 pub fn cpu_seconds(process: &str) -> f64 {

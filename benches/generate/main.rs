@@ -6,7 +6,7 @@ mod server;
 mod stages;
 
 use anyhow::{Context, Result, ensure};
-use lacuna::generator::llama::{Llama, LlamaConfig, Stats, Wishes, fastest_weights, q4_0_copy};
+use lacuna::generator::llama::{Host, Llama, LlamaConfig, Stats, Wishes, fastest_weights, q4_0_copy};
 use lacuna::generator::{Completion, Generate, Score};
 use machine::Peaks;
 use server::Server;
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
     let peaks = Peaks::measure(settings.threads);
     println!(
         "{}\n{} threads, {} texts a stage, {} alternations",
-        machine::describe(),
+        Host::examine().map_err(anyhow::Error::msg)?.processor,
         settings.threads,
         settings.texts,
         settings.alternations

@@ -24,7 +24,7 @@ use super::scheduler::{Job, Limits};
 use super::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
 use gguf::Header;
 pub use host::{Device, Fit, Host};
-use lacuna_ggml_kernels::Unavailable;
+pub use lacuna_ggml_kernels::Unavailable;
 use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::context::LlamaContext;

@@ -4,6 +4,7 @@ use super::gguf::Header;
 use super::memory::{self, Footprint};
 use super::{LlamaConfig, N_BATCH, backend, cores};
 use crate::generator::GenerateError;
+use lacuna_ggml_kernels::Unavailable;
 use std::path::Path;
 
 /// A machine as a generator sees it.
@@ -13,7 +14,7 @@ pub struct Host {
     /// Bytes that may still be taken; `None` where the system does not say.
     pub free: Option<u64>,
     /// Our own CPU kernels: what they are for, or why they are not used.
-    pub kernels: Result<&'static str, String>,
+    pub kernels: Result<&'static str, Unavailable>,
     /// What layers can be put on, as the compiled back ends find them; the CPU is among them.
     pub devices: Vec<Device>,
 }
@@ -38,7 +39,7 @@ impl Host {
         Ok(Host {
             processor: format!("{}, {} cores, {}", processor(), cores(), std::env::consts::ARCH),
             free: memory::available(),
-            kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()).map_err(|reason| reason.to_string()),
+            kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()),
             devices: devices
                 .map(|device| Device { backend: device.backend, description: device.description, free: device.memory_free as u64 })
                 .collect(),

@@ -258,7 +258,7 @@ pub(super) fn undisturbed(shares: &[f64]) -> bool {
 }
 
 /// Time that this process has spent on processors, to a hundredth of a second; `None` where there is no /proc.
-fn cpu_time() -> Option<Duration> {
+pub(super) fn cpu_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let ticks = fields.get(11..13)?.iter().map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?;

@@ -411,9 +411,7 @@ fn every_layout_of_the_cache_serves_every_request() {
 
 /// Seconds of CPU time that this process has used; on a busy machine they tell more than the clock. 0 where there is no /proc.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    fields.get(11..13).unwrap_or_default().iter().filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    probe::cpu_time().unwrap_or_default().as_secs_f64()
 }
 
 /// 200 short texts, then 200 questions about them; prints rates by the clock and by CPU time, and samples. `LACUNA_TEST_SLOTS`
