@@ -89,7 +89,11 @@ def with_torch(model, batches, train, test_numbers, steps, options):
     side.optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
     warmup = -(-steps * 6 // 100)
     schedule = transformers.get_linear_schedule_with_warmup(side.optimizer, warmup, steps)
-    side.optimizer.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+
+    def clip(*_):
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+
+    side.optimizer.register_step_pre_hook(clip)
     spent = []
     for _ in range(options.epochs):
         start = time.perf_counter()
