@@ -131,12 +131,13 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
 #[inline(always)]
 pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
     let panel = job.panel(p);
+    let next = panel.wrapping_add(job.weights.format.panel_len(job.weights.k));
     for first in (0..PANEL).step_by(2 * V::ROWS) {
+        let mut ahead = Ahead::new::<V>(job, g, first);
         // SAFETY: there are `blocks` blocks of weights, of unpacked codes and of activations; a column of y has `rows` numbers.
         unsafe {
             let mut sums = [[V::splat(0.0); 2]; C];
             let mut rounded = job.rounded_group(g).cast_const();
-            let next = panel.wrapping_add(job.weights.format.panel_len(job.weights.k));
             for b in 0..job.blocks() {
                 let (head, scales) = K::places(b);
                 let packed = panel.add(scales + K::SCALES.byte_len());
@@ -144,9 +145,7 @@ pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usi
                 let block = Block { head: panel.add(head), scales: panel.add(scales), codes, rounded };
                 add_block::<V, K, UNPACKED, C>(block, first, &mut sums);
                 rounded = rounded.add(C);
-                if g == 0 && first == 0 {
-                    prefetch(next.wrapping_add(scales), K::FORMAT.packed_block_len());
-                }
+                ahead.step(next);
             }
             let rows = job.weights.rows - p * PANEL;
             for c in 0..C {
@@ -211,13 +210,40 @@ unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(bl
     }
 }
 
-/// Asks for the next panel's block while this one is computed: weights come from far away, one after the other.
-#[inline(always)]
-fn prefetch(at: *const u8, len: usize) {
-    for line in (0..len).step_by(64) {
-        crate::prefetch::soon(at.wrapping_add(line));
+/// Which part of the next panel is asked for while a tile is computed: weights come from far away, one after the other, and few lines
+/// can be on their way at once. So each block of the first tiles asks for as many.
+struct Ahead {
+    at: usize,
+    /// Bytes for each block.
+    step: usize,
+    end: usize,
+}
+
+impl Ahead {
+    /// Groups of columns whose tiles ask.
+    const GROUPS: usize = 4;
+
+    #[inline(always)]
+    fn new<V: Vector>(job: &Job, g: usize, first: usize) -> Self {
+        let (parts, len) = (PANEL / (2 * V::ROWS), job.weights.format.panel_len(job.weights.k));
+        let (tiles, tile) = (job.groups.count.min(Self::GROUPS) * parts, g * parts + first / (2 * V::ROWS));
+        let step = len.div_ceil(tiles * job.blocks()).next_multiple_of(LINE);
+        let at = tile * job.blocks() * step;
+        Ahead { at, step, end: if g < Self::GROUPS { len } else { 0 } }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, panel: *const u8) {
+        let end = self.end.min(self.at + self.step);
+        while self.at < end {
+            crate::prefetch::soon(panel.wrapping_add(self.at));
+            self.at += LINE;
+        }
     }
 }
+
+/// Bytes that come from memory together.
+const LINE: usize = 64;
 
 /// The scales of a vector of rows; `part` is the half of the block.
 #[inline(always)]
