@@ -40,13 +40,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     shuffled.shuffle(&mut seed::rng(1, "order of rows", 1));
     println!("GB/s of tokens, medians of {PASSES} passes in turn:");
     for (name, order) in [("in order", &order), ("shuffled", &shuffled)] {
-        let mut rates = (0..PASSES).map(|_| Ok((copy(&cache, order)?, pass(&cache, order)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+        let mut rates =
+            (0..PASSES).map(|_| Ok((copy(&cache, order)?, pass(&cache, order)?))).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
         rates.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
         let (copied, packed) = rates[PASSES / 2];
         println!("rows {name}: memcpy {copied:.2}, batches of {BATCH} {packed:.2}, {:.0} %", 100.0 * packed / copied);
     }
     let orders = 2 * rows * size_of::<usize>();
-    println!("resident memory besides the mapped file and the orders of rows: {} MB", anonymous_memory()?.saturating_sub(orders) / 1_000_000);
+    println!(
+        "resident memory besides the mapped file and the orders of rows: {} MB",
+        anonymous_memory()?.saturating_sub(orders) / 1_000_000
+    );
     Ok(())
 }
 

@@ -6,7 +6,10 @@ use lacuna_ggml_kernels::Isa;
 use lacuna_ggml_kernels::format::Format;
 use lacuna_ggml_kernels::ggml;
 use lacuna_ggml_kernels::mul_mat::{Columns, Weights, mul_mat, work_len};
+use peak::peak;
 use std::time::Instant;
+
+mod peak;
 
 /// (rows, k)
 const SHAPES: [(usize, usize); 4] = [(576, 576), (1536, 576), (576, 1536), (49152, 576)];
@@ -54,32 +57,4 @@ fn rate(isa: Isa, format: Format, rows: usize, k: usize, n: usize) -> String {
     measured.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
     let share = measured[runs / 2].0 / measured[runs / 2].1;
     if share.is_finite() { format!("{rate:.0} ({:.0} %)", 100.0 * share) } else { format!("{rate:.0}") }
-}
-
-/// GOP/s of 8-bit dot products that stay in registers; 0 without AVX-512 VNNI.
-fn peak() -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    if Isa::available().contains(&Isa::Avx512Vnni) {
-        let steps = 20_000;
-        let begun = Instant::now();
-        // SAFETY: the instructions are there.
-        std::hint::black_box(unsafe { dots(steps) });
-        return (steps * 16 * 128) as f64 / begun.elapsed().as_secs_f64() * 1e-9;
-    }
-    0.0
-}
-
-/// Sixteen independent chains of dot products.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn dots(steps: usize) -> i32 {
-    use std::arch::x86_64::*;
-    let (a, b) = (_mm512_set1_epi8(std::hint::black_box(3)), _mm512_set1_epi8(std::hint::black_box(5)));
-    let mut sums = [_mm512_setzero_si512(); 16];
-    for _ in 0..steps {
-        for sum in &mut sums {
-            *sum = _mm512_dpbusd_epi32(*sum, a, b);
-        }
-    }
-    sums.into_iter().fold(0, |total, sum| total ^ _mm512_reduce_add_epi32(sum))
 }

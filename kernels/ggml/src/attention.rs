@@ -353,9 +353,14 @@ unsafe fn own<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize) {
     // SAFETY: as `run`; scores have room for (group, cells).
     unsafe {
         own_scores::<L>(a, work, tile, t, cells);
+        // The next token's first cells come while this one's are worked on.
+        let next: &[u32] = if t + 1 < tile.tokens { work.cells.own(t + 1) } else { &[] };
+        let next = || next.iter().take(L::LEN);
+        next().for_each(|&cell| prefetch(&a.k, cell, tile, a.key_dim));
         for h in 0..a.group() {
             own_softmax::<L>(a, work, h * tile.stride + t, work.scores.add(h * row), row);
         }
+        next().for_each(|&cell| prefetch(&a.v, cell, tile, a.value_dim));
         for (i, some) in cells.chunks(CHUNK).enumerate() {
             widen::<L>(&a.v, some, tile, a.value_dim, work.values);
             // sums (group, value_dim) += weights (group, cells) · values (cells, value_dim)

@@ -4,6 +4,9 @@ use super::TILE;
 
 /// Fewer tokens than this go through a cell one by one.
 const FEWEST: u32 = 4;
+/// Tokens and cells whose masks are read together: a bit for each token, a vector of cells.
+const TOKENS: usize = 16;
+const CELLS: usize = 32;
 /// −∞ in half precision.
 const HIDDEN: u16 = 0xfc00;
 
@@ -49,12 +52,20 @@ impl Cells {
         let seen = unsafe { std::slice::from_raw_parts_mut(self.seen, self.count) };
         seen.fill(0);
         let mut biased = 0;
-        for t in 0..tokens {
-            // SAFETY: as the caller says.
-            let row = unsafe { std::slice::from_raw_parts(row(t).cast_const(), self.count) };
-            for (seen, &mask) in seen.iter_mut().zip(row) {
-                *seen |= u64::from(mask != HIDDEN) << t;
-                biased |= if mask == HIDDEN { 0 } else { mask & 0x7fff };
+        for first in (0..tokens).step_by(TOKENS) {
+            for (i, seen) in seen.chunks_mut(CELLS).enumerate() {
+                let (mut bits, mut rest) = ([0u16; CELLS], [0u16; CELLS]);
+                for t in first..tokens.min(first + TOKENS) {
+                    // SAFETY: as the caller says.
+                    let row = unsafe { std::slice::from_raw_parts(row(t).cast_const().add(i * CELLS), seen.len()) };
+                    match row.first_chunk() {
+                        // The same with a length that the compiler knows.
+                        Some(row) => look::<[u16; CELLS]>(row, t - first, &mut bits, &mut rest),
+                        None => look(row, t - first, &mut bits, &mut rest),
+                    }
+                }
+                seen.iter_mut().zip(bits).for_each(|(seen, bits)| *seen |= u64::from(bits) << first);
+                biased |= rest.into_iter().fold(0, |all, rest| all | rest);
             }
         }
         self.biased = biased != 0;
@@ -115,6 +126,15 @@ impl Cells {
     /// Whether the mask adds something other than 0 to a score.
     pub(super) fn biased(&self) -> bool {
         self.biased
+    }
+}
+
+/// Sets bit `t` of the cells that a row of the mask lets see, and collects what it adds to their scores.
+#[inline(always)]
+fn look<R: AsRef<[u16]> + ?Sized>(row: &R, t: usize, bits: &mut [u16; CELLS], rest: &mut [u16; CELLS]) {
+    for ((&mask, bits), rest) in row.as_ref().iter().zip(bits).zip(rest) {
+        *bits |= u16::from(mask != HIDDEN) << t;
+        *rest |= if mask == HIDDEN { 0 } else { mask & 0x7fff };
     }
 }
 
