@@ -4,7 +4,7 @@
 
 use llama_cpp_sys_2 as sys;
 
-/// A format of quantised weights.
+/// A format of weights.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -26,12 +26,32 @@ pub enum Format {
     Q5K,
     /// 256 weights: scale, 8-bit scale of each 16, 6-bit codes around 32.
     Q6K,
+    /// Half precision; 32 weights count as a block.
+    F16,
+    /// The upper halves of F32 numbers; 32 weights count as a block.
+    Bf16,
 }
 
 impl Format {
     /// Every format, for tests and benches.
-    pub const ALL: [Format; 9] =
-        [Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1, Format::Q8_0, Format::Iq4Nl, Format::Q4K, Format::Q5K, Format::Q6K];
+    pub const ALL: [Format; 11] = [
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q8_0,
+        Format::Iq4Nl,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+        Format::F16,
+        Format::Bf16,
+    ];
+
+    /// Whether weights are codes, whose products are those of rounded activations; the others are floats, as are the activations.
+    pub const fn is_quantised(self) -> bool {
+        !matches!(self, Format::F16 | Format::Bf16)
+    }
 
     /// The format with ggml's number `ggml_type`, if it is one of ours.
     pub fn from_ggml(ggml_type: sys::ggml_type) -> Option<Format> {
@@ -50,6 +70,8 @@ impl Format {
             Format::Q4K => sys::GGML_TYPE_Q4_K,
             Format::Q5K => sys::GGML_TYPE_Q5_K,
             Format::Q6K => sys::GGML_TYPE_Q6_K,
+            Format::F16 => sys::GGML_TYPE_F16,
+            Format::Bf16 => sys::GGML_TYPE_BF16,
         }
     }
 
@@ -72,6 +94,7 @@ impl Format {
             Format::Q4K => 144,
             Format::Q5K => 176,
             Format::Q6K => 210,
+            Format::F16 | Format::Bf16 => 64,
         }
     }
 
@@ -83,6 +106,12 @@ impl Format {
     /// The weights of one block, (block_len).
     pub fn dequantise(self, block: &[u8]) -> Vec<f32> {
         assert_eq!(block.len(), self.block_bytes());
+        let halves = || block.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
+        match self {
+            Format::F16 => return halves().map(half_to_f32).collect(),
+            Format::Bf16 => return halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
+            _ => {}
+        }
         let codes: Vec<i32> = (0..self.block_len() / 32).flat_map(|sub| self.codes_of(block, sub)).map(i32::from).collect();
         let weight = |i: usize| match self {
             Format::Q4_0 => half(block, 0) * (codes[i] - 8) as f32,
@@ -94,6 +123,7 @@ impl Format {
                 half(block, 0) * f32::from(scale) * codes[i] as f32 - half(block, 2) * f32::from(minimum)
             }
             Format::Q6K => half(block, 208) * f32::from(block[192 + i / 16] as i8) * (codes[i] - 32) as f32,
+            Format::F16 | Format::Bf16 => unreachable!("floats have no codes"),
         };
         (0..self.block_len()).map(weight).collect()
     }
@@ -116,6 +146,7 @@ impl Format {
                 let high = |i: usize| block[128 + of_128 * 32 + i] >> (quarter * 2) & 3;
                 std::array::from_fn(|i| low(i) | high(i) << 4)
             }
+            Format::F16 | Format::Bf16 => unreachable!("floats have no codes"),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The product of packed weights with F32 activations: y = W x, a column for each token.
 //!
-//! Activations are rounded to 8 bits with a scale for each 32 of them, as ggml does; the sums of a block are exact integers.
+//! Activations are rounded to 8 bits with a scale for each 32 of them, as ggml does; the sums of a block are exact integers. Weights
+//! that are floats are multiplied with the activations as they are.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod floats;
 mod tile;
 mod vector;
 

@@ -7,6 +7,7 @@
 //! codes    8 steps of 4 weights, (row, weight), a byte each
 //!          or, for codes of 4 to 6 bits: 4 double steps, the second in the high halves of the bytes,
 //!          then for each further bit 8 steps of (row, weight), a bit each
+//!          or, for floats of 16 bits: 32 steps of one weight of each row
 //! ```
 //!
 //! Formats with 256 weights in a block have a head of 8 such blocks. Missing rows of the last panel have scale 0. Codes are
@@ -28,11 +29,15 @@ pub enum Codes {
     Table,
     /// A byte each.
     Byte,
+    /// A float of 16 bits each.
+    Float,
 }
 
 /// How codes become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scales {
+    /// There are none.
+    None,
     /// scale · (code − zero). Block: 32 scales in half precision.
     Half,
     /// scale · code + minimum. Block: 32 scales, 32 minimums in half precision.
@@ -50,6 +55,7 @@ impl Codes {
             Codes::Nibble { more } => PANEL * BLOCK / 2 + more * PANEL * BLOCK / 8,
             Codes::Table => PANEL * BLOCK / 2,
             Codes::Byte => PANEL * BLOCK,
+            Codes::Float => 2 * PANEL * BLOCK,
         }
     }
 }
@@ -58,6 +64,7 @@ impl Scales {
     /// Bytes before a block's codes.
     pub const fn byte_len(self) -> usize {
         match self {
+            Scales::None => 0,
             Scales::Half | Scales::Super | Scales::SuperHalves => PANEL * 2,
             Scales::HalfMin => PANEL * 4,
         }
@@ -66,7 +73,7 @@ impl Scales {
     /// Bytes before a run of blocks.
     pub const fn head_len(self) -> usize {
         match self {
-            Scales::Half | Scales::HalfMin => 0,
+            Scales::None | Scales::Half | Scales::HalfMin => 0,
             Scales::Super => PANEL * 4,
             Scales::SuperHalves => PANEL * 2,
         }
@@ -82,6 +89,7 @@ impl Format {
             Format::Q6K => Codes::Nibble { more: 2 },
             Format::Iq4Nl => Codes::Table,
             Format::Q8_0 => Codes::Byte,
+            Format::F16 | Format::Bf16 => Codes::Float,
         }
     }
 
@@ -92,6 +100,7 @@ impl Format {
             Format::Q4_1 | Format::Q5_1 => Scales::HalfMin,
             Format::Q4K | Format::Q5K => Scales::Super,
             Format::Q6K => Scales::SuperHalves,
+            Format::F16 | Format::Bf16 => Scales::None,
         }
     }
 
@@ -102,7 +111,7 @@ impl Format {
             Format::Q5_0 => 16,
             Format::Q6K => 32,
             Format::Q8_0 | Format::Iq4Nl => 128,
-            Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => 0,
+            Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K | Format::F16 | Format::Bf16 => 0,
         }
     }
 
@@ -144,6 +153,7 @@ impl Format {
     fn pack_run(self, block: &[u8], r: usize, run: &mut [u8]) {
         let (head, blocks) = run.split_at_mut(self.scales().head_len());
         match self.scales() {
+            Scales::None => return pack_floats(block, r, blocks),
             Scales::Half | Scales::HalfMin => {}
             Scales::Super => {
                 head[2 * r..][..2].copy_from_slice(&block[..2]);
@@ -160,6 +170,7 @@ impl Format {
 
     fn pack_scales(self, block: &[u8], sub: usize, r: usize, scales: &mut [u8]) {
         match self.scales() {
+            Scales::None => {}
             Scales::Half => scales[2 * r..][..2].copy_from_slice(&block[..2]),
             Scales::HalfMin => {
                 scales[2 * r..][..2].copy_from_slice(&block[..2]);
@@ -184,7 +195,7 @@ impl Format {
                 }
                 return;
             }
-            Codes::Table => 0,
+            Codes::Table | Codes::Float => 0,
             Codes::Nibble { more } => more,
         };
         let (nibbles, bits) = codes.split_at_mut(PANEL * BLOCK / 2);
@@ -196,5 +207,12 @@ impl Format {
                 bits[at / 8] |= (code >> (4 + plane) & 1) << (at % 8);
             }
         }
+    }
+}
+
+/// The 32 floats of row `r` of a panel, each with its neighbours of other rows.
+fn pack_floats(block: &[u8], r: usize, packed: &mut [u8]) {
+    for (weight, row) in block.chunks_exact(2).zip(packed.chunks_exact_mut(2 * PANEL)) {
+        row[2 * r..][..2].copy_from_slice(weight);
     }
 }

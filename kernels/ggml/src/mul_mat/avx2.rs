@@ -1,6 +1,7 @@
 //! The product in 256-bit vectors: with AVX-VNNI, or with AVX2 alone, whose 16-bit sums saturate unless bytes are taken as signed.
 
 use super::Job;
+use super::floats;
 use super::tile::{self, Kind, STEPS};
 use super::vector::{Codes32, Vector, inverse_and_scale};
 use crate::format::IQ4_NL_BYTES;
@@ -28,6 +29,13 @@ macro_rules! entries {
             pub(super) unsafe fn tile_of<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
                 // SAFETY: as the caller says; the instructions are enabled here.
                 unsafe { tile::tile::<Ymm<$vnni>, K, UNPACKED, C>(job, p, g) }
+            }
+
+            #[inline(never)]
+            #[target_feature(enable = $features)]
+            pub(super) unsafe fn floats_of<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+                // SAFETY: as the caller says; the instructions are enabled here.
+                unsafe { floats::tile::<Ymm<$vnni>, UPPER, C>(job, p, g) }
             }
 
             #[inline(never)]
@@ -139,6 +147,11 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn upper_halves(from: *const u8) -> __m256 {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn unsigned(from: *const u8) -> __m256 {
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
     }
@@ -191,5 +204,9 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
 
     unsafe fn unpack<K: Kind>(job: &Job, p: usize) {
         unsafe { if VNNI { vnni::unpack_of::<K>(job, p) } else { plain::unpack_of::<K>(job, p) } }
+    }
+
+    unsafe fn floats<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+        unsafe { if VNNI { vnni::floats_of::<UPPER, C>(job, p, g) } else { plain::floats_of::<UPPER, C>(job, p, g) } }
     }
 }

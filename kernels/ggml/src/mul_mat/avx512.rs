@@ -1,6 +1,7 @@
 //! The product in 512-bit vectors, with AVX-512 VNNI.
 
 use super::Job;
+use super::floats;
 use super::tile::{self, Kind, STEPS};
 use super::vector::{Codes32, SMALLEST, Vector, inverse_and_scale};
 use crate::format::IQ4_NL_BYTES;
@@ -28,6 +29,13 @@ unsafe fn tile_of<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: u
 unsafe fn unpack_of<K: Kind>(job: &Job, p: usize) {
     // SAFETY: as the caller says; the instructions are enabled here.
     unsafe { tile::unpack::<Zmm, K>(job, p) }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn floats_of<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+    // SAFETY: as the caller says; the instructions are enabled here.
+    unsafe { floats::tile::<Zmm, UPPER, C>(job, p, g) }
 }
 
 // SAFETY of all functions: the caller enables the instructions and gives the memory that the trait names.
@@ -108,6 +116,11 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
+    unsafe fn upper_halves(from: *const u8) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn unsigned(from: *const u8) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
     }
@@ -165,6 +178,10 @@ impl Vector for Zmm {
 
     unsafe fn unpack<K: Kind>(job: &Job, p: usize) {
         unsafe { unpack_of::<K>(job, p) }
+    }
+
+    unsafe fn floats<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+        unsafe { floats_of::<UPPER, C>(job, p, g) }
     }
 }
 

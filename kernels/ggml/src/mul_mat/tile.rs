@@ -5,7 +5,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::vector::{Codes32, Rounded, Vector};
-use super::{Job, MAGIC};
+use super::{Job, MAGIC, floats};
 use crate::format::Format;
 use crate::packed::{BLOCK, Codes, PANEL, Scales};
 
@@ -47,6 +47,8 @@ macro_rules! kinds {
             unsafe {
                 match job.weights.format {
                     $(Format::$kind => panel_of::<V, $kind>(job, p),)*
+                    Format::F16 => floats::panel::<V, false>(job, p),
+                    Format::Bf16 => floats::panel::<V, true>(job, p),
                 }
             }
         }
@@ -119,6 +121,7 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
             Codes::Byte | Codes::Nibble { more: 0 } => nibbles,
             Codes::Table => V::lookup(nibbles),
             Codes::Nibble { more: 1 } => V::add_bits::<16>(nibbles, bits(0)),
+            Codes::Float => unreachable!("floats have a kernel of their own"),
             Codes::Nibble { .. } => V::add_bits::<32>(V::add_bits::<16>(nibbles, bits(0)), bits(1)),
         }
     }
@@ -147,13 +150,25 @@ pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usi
                 rounded = rounded.add(C);
                 ahead.step(next);
             }
-            let rows = job.weights.rows - p * PANEL;
-            for c in 0..C {
-                let y = job.y.at(job.groups.begin(g) + c).wrapping_add(p * PANEL);
-                for half in 0..2 {
-                    let row = first + half * V::ROWS;
-                    V::store(sums[c][half], y.wrapping_add(row), rows.saturating_sub(row).min(V::ROWS));
-                }
+            job.write::<V, C>(p, g, first, sums);
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Writes the sums of two vectors of rows, from row `first` of panel `p` on, for the columns of group `g`.
+    ///
+    /// # Safety
+    /// As [`panel`]; the caller enables the instructions of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn write<V: Vector, const C: usize>(&self, p: usize, g: usize, first: usize, sums: [[V::Float; 2]; C]) {
+        let rows = self.weights.rows - p * PANEL;
+        for (c, sums) in sums.into_iter().enumerate() {
+            let y = self.y.at(self.groups.begin(g) + c).wrapping_add(p * PANEL);
+            for (half, sums) in sums.into_iter().enumerate() {
+                let row = first + half * V::ROWS;
+                // SAFETY: no more than the rows that there are.
+                unsafe { V::store(sums, y.wrapping_add(row), rows.saturating_sub(row).min(V::ROWS)) };
             }
         }
     }
@@ -212,7 +227,7 @@ unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(bl
 
 /// Which part of the next panel is asked for while a tile is computed: weights come from far away, one after the other, and few lines
 /// can be on their way at once. So each block of the first tiles asks for as many.
-struct Ahead {
+pub(super) struct Ahead {
     at: usize,
     /// Bytes for each block.
     step: usize,
@@ -224,7 +239,7 @@ impl Ahead {
     const GROUPS: usize = 4;
 
     #[inline(always)]
-    fn new<V: Vector>(job: &Job, g: usize, first: usize) -> Self {
+    pub(super) fn new<V: Vector>(job: &Job, g: usize, first: usize) -> Self {
         let (parts, len) = (PANEL / (2 * V::ROWS), job.weights.format.panel_len(job.weights.k));
         let (tiles, tile) = (job.groups.count.min(Self::GROUPS) * parts, g * parts + first / (2 * V::ROWS));
         let step = len.div_ceil(tiles * job.blocks()).next_multiple_of(LINE);
@@ -233,7 +248,7 @@ impl Ahead {
     }
 
     #[inline(always)]
-    fn step(&mut self, panel: *const u8) {
+    pub(super) fn step(&mut self, panel: *const u8) {
         let end = self.end.min(self.at + self.step);
         while self.at < end {
             crate::prefetch::soon(panel.wrapping_add(self.at));
@@ -251,6 +266,7 @@ unsafe fn scale<V: Vector, K: Kind>(block: Block, part: usize, row: usize) -> V:
     // SAFETY: the caller gives a block; see `Scales` for what its scales hold.
     unsafe {
         match K::SCALES {
+            Scales::None => V::splat(1.0),
             Scales::Half | Scales::HalfMin => V::halves(block.scales.add(2 * row)),
             Scales::Super => V::mul(V::halves(block.head.add(2 * row)), V::unsigned(block.scales.add(row))),
             Scales::SuperHalves => V::mul(V::halves(block.head.add(2 * row)), V::signed(block.scales.add(part * PANEL + row))),
@@ -280,6 +296,9 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
     let (begin, end) = (job.groups.begin(g), job.groups.begin(g + 1));
     let width = end - begin;
     let format = job.weights.format;
+    if !format.is_quantised() {
+        return;
+    }
     // Where bytes are dotted as signed numbers they stand for themselves.
     let signed = V::SIGNED_BYTES && matches!(format.codes(), Codes::Byte | Codes::Table);
     let zero = if signed { 0 } else { format.zero() };

@@ -78,6 +78,8 @@ pub(super) trait Vector {
     unsafe fn mul_sub(a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
     /// Half-precision numbers.
     unsafe fn halves(from: *const u8) -> Self::Float;
+    /// Numbers of which there are the upper halves.
+    unsafe fn upper_halves(from: *const u8) -> Self::Float;
     /// Unsigned bytes.
     unsafe fn unsigned(from: *const u8) -> Self::Float;
     /// Signed bytes.
@@ -97,4 +99,6 @@ pub(super) trait Vector {
     unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);
     /// [`super::tile::unpack`] with the vector's instructions enabled.
     unsafe fn unpack<K: Kind>(job: &Job, p: usize);
+    /// [`super::floats::tile`] with the vector's instructions enabled.
+    unsafe fn floats<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize);
 }
