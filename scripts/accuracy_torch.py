@@ -12,6 +12,7 @@ import json
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 
@@ -127,7 +128,10 @@ def main():
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
     train, test = read(options.train, options.rows), read(options.test, options.test_rows)
     labels = sorted({row["label"] for row in train})
-    outcomes = [run(options, seed, train, test, labels, tokenizer) for seed in options.seeds]
+    outcomes = []
+    for seed in options.seeds:
+        outcomes.append(run(options, seed, train, test, labels, tokenizer))
+        print(f"seed {seed}: {json.dumps(outcomes[-1])}", file=sys.stderr, flush=True)
     print(f"{len(train)} rows, {len(test)} test rows, {options.epochs} epochs, seeds {options.seeds}, {options.threads} thread(s)")
     print(f"{'':8}{'accuracy of each seed':>28}{'mean':>8}{'s an epoch':>12}")
     for name in outcomes[0][0]:
