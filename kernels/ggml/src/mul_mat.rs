@@ -140,9 +140,11 @@ pub unsafe fn mul_mat(isa: Isa, weights: Weights, x: Columns, y: Columns, part: 
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("{} is not available", isa.name()),
     };
-    // SAFETY: the caller vouches for the instruction set and all pointers; threads write different groups.
-    (ith..groups.count).step_by(nth).for_each(|g| unsafe { round(&job, g) });
-    barrier();
+    if weights.format.is_quantised() {
+        // SAFETY: the caller vouches for the instruction set and all pointers; threads write different groups.
+        (ith..groups.count).step_by(nth).for_each(|g| unsafe { round(&job, g) });
+        barrier();
+    }
     // SAFETY: as above; threads write different rows.
     (panels * ith / nth..panels * (ith + 1) / nth).for_each(|p| unsafe { panel(&job, p) });
 }

@@ -296,9 +296,6 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
     let (begin, end) = (job.groups.begin(g), job.groups.begin(g + 1));
     let width = end - begin;
     let format = job.weights.format;
-    if !format.is_quantised() {
-        return;
-    }
     // Where bytes are dotted as signed numbers they stand for themselves.
     let signed = V::SIGNED_BYTES && matches!(format.codes(), Codes::Byte | Codes::Table);
     let zero = if signed { 0 } else { format.zero() };
