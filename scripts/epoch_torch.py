@@ -23,17 +23,6 @@ from bench_torch import Ours, hardware
 FULL_LENGTH = 512
 
 
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, number):
-        return self.rows[number]
-
-
 def examples(batches):
     for batch in batches:
         for ids, types, label in zip(batch["input_ids"], batch["token_type_ids"], batch["labels"]):
@@ -61,7 +50,7 @@ def trainer_seconds(model, rows, tokenizer, padding, options, folder):
         disable_tqdm=True,
     )
     collator = transformers.DataCollatorWithPadding(tokenizer, **padding)
-    trainer = InOrder(model=model, args=arguments, train_dataset=Rows(rows), data_collator=collator)
+    trainer = InOrder(model=model, args=arguments, train_dataset=rows, data_collator=collator)
     start = time.perf_counter()
     trainer.train()
     return (time.perf_counter() - start) / -(-len(rows) // BATCH)
