@@ -1,6 +1,6 @@
 //! The linear layer y = x Wᵀ + b, with W as (out, in) like PyTorch's; its products in f32, or of operands rounded to 16 bits.
 
-use crate::matmul::{Mat, MatMut, matmul, matmul_packed};
+use crate::matmul::{Mat, MatMut, Onto, matmul, matmul_packed};
 use crate::packed::{Format, Left, Right};
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
@@ -54,19 +54,17 @@ impl Weight<'_> {
 /// `y` (tokens, out) = `x` (tokens, in) · `weight`ᵀ + `bias`; `weight` (out, in), `bias` (out).
 pub fn forward(x: Mat, weight: Weight, bias: &[f32], mut y: MatMut, scratch: &mut Scratch) {
     assert!(y.cols() == bias.len() && y.rows() == x.rows(), "shapes of a linear layer");
-    // The product is added to the bias: one pass of stores instead of a pass of loads and stores afterwards.
-    for i in 0..y.rows() {
-        y.row_mut(i).copy_from_slice(bias);
-    }
+    // The product is added to the bias: a pass of loads and stores afterwards would cost more.
     match weight {
         Weight::F32(weight) => {
+            (0..y.rows()).for_each(|i| y.row_mut(i).copy_from_slice(bias));
             let weight = Mat::new(weight, x.cols());
             assert!(weight.rows() == bias.len(), "shapes of a linear layer");
             matmul(y, x, weight.t(), true);
         }
         Weight::Packed(weight) => {
             scratch.left.pack(x, weight.forward.format());
-            matmul_packed(y, &scratch.left, &weight.forward, true);
+            matmul_packed(y, &scratch.left, &weight.forward, Onto::Row(bias));
         }
     }
 }
@@ -83,7 +81,7 @@ pub fn backward_parameters(x: Mat, dy: Mat, format: Option<Format>, dweight: &mu
     let Some(format) = format else { return matmul(dweight, dy.t(), x, true) };
     scratch.left.pack(dy.t(), format);
     scratch.right.pack(x, format);
-    matmul_packed(dweight, &scratch.left, &scratch.right, true);
+    matmul_packed(dweight, &scratch.left, &scratch.right, Onto::Output);
 }
 
 /// `dx` (tokens, in) = `dy` (tokens, out) · `weight`, or `dx` += with `accumulate`. A packed weight must be packed with its backward.
@@ -95,7 +93,7 @@ pub fn backward_input(weight: Weight, dy: Mat, dx: MatMut, accumulate: bool, scr
         }
         Weight::Packed(weight) => {
             scratch.left.pack(dy, weight.backward.format());
-            matmul_packed(dx, &scratch.left, &weight.backward, accumulate);
+            matmul_packed(dx, &scratch.left, &weight.backward, if accumulate { Onto::Output } else { Onto::Zeros });
         }
     }
 }

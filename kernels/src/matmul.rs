@@ -1,7 +1,7 @@
 //! The matrix product: strided views and a call of the `gemm` crate on the calling thread, or tiles over rounded panels.
 
 use crate::packed::{BLOCK, LEFT_PANEL, LEFT_PLACES, Left, Panels, RIGHT_PANEL, Right};
-use crate::tile::Tile;
+use crate::tile::{Ahead, Tile};
 use std::ops::Range;
 
 /// A matrix of `rows` x `cols` numbers; element (i, j) is at `i * row_stride + j * col_stride` of `data`.
@@ -130,10 +130,21 @@ pub fn matmul(out: MatMut, a: Mat, b: Mat, accumulate: bool) {
     }
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub enum Onto<'a> {
+    /// Nothing: what was in the output does not matter.
+    Zeros,
+    /// This row, in place of every row of the output; what was there does not matter.
+    Row(&'a [f32]),
+    /// What is in the output.
+    Output,
+}
+
 /// [`matmul`] of matrices rounded to 16 bits, added up in f32 (and, in a block, exactly in i32 for [`Format::Int16`]).
 ///
 /// [`Format::Int16`]: crate::packed::Format::Int16
-pub fn matmul_packed(mut out: MatMut, left: &Left, right: &Right, accumulate: bool) {
+pub fn matmul_packed(mut out: MatMut, left: &Left, right: &Right, onto: Onto) {
     let (a, b) = (&left.panels, &right.panels);
     assert!(a.format == b.format, "a product of {:?} and {:?}", a.format, b.format);
     assert!(
@@ -146,19 +157,41 @@ pub fn matmul_packed(mut out: MatMut, left: &Left, right: &Right, accumulate: bo
         out.rows,
         out.cols
     );
-    if !accumulate {
-        (0..out.rows).for_each(|i| out.row_mut(i).fill(0.0));
+    if let Onto::Row(row) = onto {
+        assert!(row.len() == out.cols, "a row of {} onto which to add rows of {}", row.len(), out.cols);
     }
-    // Some left panels stay in the second-level cache while all right panels pass by.
+    if a.depth == 0 || b.count == 0 {
+        return (0..out.rows).for_each(|i| onto.write(out.row_mut(i)));
+    }
     for blocks in ranges(a.blocks(), CACHED_BLOCKS) {
-        for rows in ranges(a.count, (CACHED_PANELS / blocks.len()).max(1)) {
-            for j in 0..b.count {
-                for i in rows.clone() {
-                    for block in blocks.clone() {
-                        add_tile(&mut out, left, b, block, i, j);
-                    }
-                }
+        // Some left panels stay in the second-level cache while all right panels pass by.
+        for lefts in ranges(a.count, (CACHED_PANELS / blocks.len()).max(1)) {
+            let mut place = Some(Place { block: blocks.start, left: lefts.start, right: 0 });
+            while let Some(here) = place {
+                place = here.next(&blocks, &lefts, b.count);
+                let tile = here.tile(&out, left, b, onto, place.unwrap_or(here));
+                tile.compute(&mut out.data[here.first(out.row_stride)..], out.row_stride);
             }
+        }
+    }
+}
+
+impl<'a> Onto<'a> {
+    /// The row as it is before the product.
+    fn write(&self, row: &mut [f32]) {
+        match self {
+            Onto::Zeros => row.fill(0.0),
+            Onto::Row(start) => row.copy_from_slice(start),
+            Onto::Output => {}
+        }
+    }
+
+    /// What the results of the `cols` columns from `first` are added to; nothing if to themselves.
+    fn columns(&self, first: usize, cols: usize) -> Option<&'a [f32]> {
+        match self {
+            Onto::Zeros => Some(&[0.0; RIGHT_PANEL][..cols]),
+            Onto::Row(row) => Some(&row[first..][..cols]),
+            Onto::Output => None,
         }
     }
 }
@@ -168,28 +201,60 @@ const CACHED_BLOCKS: usize = 8;
 /// Left panels (of 4 KiB) that are used again for every right panel: half a MiB.
 const CACHED_PANELS: usize = 128;
 
+/// Which tile of a product: its block along the depth, its panels.
+#[derive(Clone, Copy)]
+struct Place {
+    block: usize,
+    left: usize,
+    right: usize,
+}
+
 /// 0..n in pieces of `size`.
 fn ranges(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
 }
 
-/// `out` += left panel `i` times right panel `j` of a block.
-fn add_tile(out: &mut MatMut, left: &Left, right: &Panels, block: usize, i: usize, j: usize) {
-    let (row, col) = (i * LEFT_PANEL, j * RIGHT_PANEL);
-    let (left_lines, left_scales) = left.panels.panel(block, i, LEFT_PLACES);
-    let (right_lines, right_scales) = right.panel(block, j, RIGHT_PANEL);
-    let tile = Tile {
-        format: right.format,
-        order: left.order,
-        left: left_lines,
-        left_scales,
-        right: right_lines,
-        right_scales,
-        rows: LEFT_PANEL.min(out.rows - row),
-        cols: RIGHT_PANEL.min(out.cols - col),
-        pairs: (right.depth - block * BLOCK).min(BLOCK).div_ceil(2),
-    };
-    tile.add_to(&mut out.data[row * out.row_stride + col..], out.row_stride);
+impl Place {
+    /// The place after this one among some blocks and left panels: along the depth, then down the left panels, then across the right ones.
+    fn next(self, blocks: &Range<usize>, lefts: &Range<usize>, rights: usize) -> Option<Place> {
+        if self.block + 1 < blocks.end {
+            Some(Place { block: self.block + 1, ..self })
+        } else if self.left + 1 < lefts.end {
+            Some(Place { block: blocks.start, left: self.left + 1, ..self })
+        } else {
+            (self.right + 1 < rights).then_some(Place { block: blocks.start, left: lefts.start, right: self.right + 1 })
+        }
+    }
+
+    /// Where the first result lies in an output whose rows begin `row_stride` numbers apart.
+    fn first(&self, row_stride: usize) -> usize {
+        self.left * LEFT_PANEL * row_stride + self.right * RIGHT_PANEL
+    }
+
+    /// The tile of a product with its operands; asks for those of the `next` one.
+    fn tile<'a>(&self, out: &MatMut, left: &'a Left, right: &'a Panels, onto: Onto<'a>, next: Place) -> Tile<'a> {
+        let (row, col) = (self.left * LEFT_PANEL, self.right * RIGHT_PANEL);
+        let (left_lines, left_scales) = left.panels.panel(self.block, self.left, LEFT_PLACES);
+        let (right_lines, right_scales) = right.panel(self.block, self.right, RIGHT_PANEL);
+        let cols = RIGHT_PANEL.min(out.cols - col);
+        Tile {
+            format: right.format,
+            order: left.order,
+            left: left_lines,
+            left_scales,
+            right: right_lines,
+            right_scales,
+            rows: LEFT_PANEL.min(out.rows - row),
+            cols,
+            pairs: (right.depth - self.block * BLOCK).min(BLOCK).div_ceil(2),
+            onto: if self.block == 0 { onto.columns(col, cols) } else { None },
+            ahead: Ahead {
+                left: left.panels.panel(next.block, next.left, LEFT_PLACES).0,
+                right: right.panel(next.block, next.right, RIGHT_PANEL).0,
+                out: out.data.as_ptr().wrapping_add(next.first(out.row_stride)),
+            },
+        }
+    }
 }
 
 #[cfg(test)]
@@ -233,11 +298,12 @@ mod tests {
                 for (a, b) in [(Mat::new(&a, k), Mat::new(&b, n)), (Mat::new(&a_t, m).t(), Mat::new(&b_t, k).t())] {
                     left.pack(a, format);
                     right.pack(b, format);
-                    for accumulate in [true, false] {
+                    for onto in [Onto::Zeros, Onto::Row(&before[1..][..n]), Onto::Output] {
                         let (mut out, mut exact) = (before.clone(), before.clone());
                         let rows = |out: &mut [f32], product: &dyn Fn(MatMut)| product(MatMut::strided(out, m, n, n + 2));
-                        rows(&mut out, &|out| matmul_packed(out, &left, &right, accumulate));
-                        rows(&mut exact, &|out| matmul(out, a, b, accumulate));
+                        rows(&mut out, &|out| matmul_packed(out, &left, &right, onto));
+                        exact.chunks_mut(n + 2).for_each(|row| onto.write(&mut row[..n]));
+                        rows(&mut exact, &|out| matmul(out, a, b, true));
                         assert_close(&out, &crate::testing::wide(&exact), error * (k as f64).sqrt());
                     }
                 }
@@ -254,7 +320,7 @@ mod tests {
             let (mut left, mut right, mut out) = (Left::default(), Right::default(), vec![1.0; 15]);
             left.pack(Mat::new(&a, 200), Format::Int16);
             right.pack(Mat::new(&b, 5), Format::Int16);
-            matmul_packed(MatMut::new(&mut out, 5), &left, &right, false);
+            matmul_packed(MatMut::new(&mut out, 5), &left, &right, Onto::Zeros);
             assert!(out[5..10].iter().all(|x| x.is_nan()) && out[..5].iter().chain(&out[10..]).all(|&x| x == 0.0), "{out:?}");
         }
     }
@@ -264,10 +330,12 @@ mod tests {
         let (mut left, mut right, mut out) = (Left::default(), Right::default(), [1.0; 6]);
         left.pack(Mat::strided(&[], 2, 0, 0), Format::Int16);
         right.pack(Mat::strided(&[], 0, 3, 3), Format::Int16);
-        matmul_packed(MatMut::new(&mut out, 3), &left, &right, true);
-        assert_eq!(out, [1.0; 6]);
-        matmul_packed(MatMut::new(&mut out, 3), &left, &right, false);
-        assert_eq!(out, [0.0; 6]);
+        for (onto, expected) in
+            [(Onto::Output, [1.0; 6]), (Onto::Zeros, [0.0; 6]), (Onto::Row(&[1.0, 2.0, 3.0]), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0])]
+        {
+            matmul_packed(MatMut::new(&mut out, 3), &left, &right, onto);
+            assert_eq!(out, expected);
+        }
     }
 
     #[test]

@@ -17,6 +17,19 @@ pub(crate) struct Tile<'a> {
     pub cols: usize,
     /// Pairs along the depth that are not padding.
     pub pairs: usize,
+    /// A row of `cols` numbers that the products are added to; without one, they are added to what is in the output.
+    pub onto: Option<&'a [f32]>,
+    pub ahead: Ahead<'a>,
+}
+
+/// What the next tile will read: it is asked for little by little, all at once would wait for the line buffers.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    pub left: &'a [Line],
+    pub right: &'a [Line],
+    /// Its first result; the rows are as far apart as this tile's. Never read.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub out: *const f32,
 }
 
 /// Whether the CPU (and the system) has the 512-bit vectors that packing uses.
@@ -45,26 +58,30 @@ pub(crate) fn has_bf16() -> bool {
 }
 
 impl Tile<'_> {
-    /// `out`, whose rows begin `row_stride` numbers apart, += the product of the two panels; only `rows` x `cols` numbers are touched.
-    pub fn add_to(&self, out: &mut [f32], row_stride: usize) {
+    /// `out`, whose rows begin `row_stride` numbers apart, += the product of the two panels, or becomes the product and `onto`;
+    /// only `rows` x `cols` numbers are touched.
+    pub fn compute(&self, out: &mut [f32], row_stride: usize) {
         assert!(self.rows <= LEFT_PANEL && self.cols <= RIGHT_PANEL && self.pairs <= PAIRS);
         assert!(self.left.len() == 16 * PAIRS / 16 && self.right.len() == RIGHT_PANEL * PAIRS / 16);
         assert!(self.rows == 0 || (self.rows - 1) * row_stride + self.cols <= out.len());
+        assert!(self.onto.is_none_or(|row| row.len() == self.cols));
+        assert!(self.ahead.left.len() == self.left.len() && self.ahead.right.len() == self.right.len());
         if self.format == Format::Int16 {
             assert!(self.left_scales.len() >= LEFT_PANEL && self.right_scales.len() == RIGHT_PANEL);
         }
         #[cfg(target_arch = "x86_64")]
         if self.format.is_fast() {
             // SAFETY: the instructions of the format were detected, and the lengths are checked above.
-            return unsafe { x86::add_to(self, out.as_mut_ptr(), row_stride) };
+            return unsafe { x86::compute(self, out.as_mut_ptr(), row_stride) };
         }
-        self.add_plainly(out, row_stride);
+        self.compute_plainly(out, row_stride);
     }
 
-    /// [`Tile::add_to`] in plain Rust.
-    pub fn add_plainly(&self, out: &mut [f32], row_stride: usize) {
+    /// [`Tile::compute`] in plain Rust.
+    pub fn compute_plainly(&self, out: &mut [f32], row_stride: usize) {
         for row in 0..self.rows {
             let out = &mut out[row * row_stride..][..self.cols];
+            self.onto.inspect(|start| out.copy_from_slice(start));
             match self.format {
                 Format::Int16 => self.add_row(out, 0i32, self.left_scales[row], row, |sum, (a, b), (c, d)| {
                     sum.wrapping_add(i32::from(a as i16) * i32::from(c as i16)).wrapping_add(i32::from(b as i16) * i32::from(d as i16))
@@ -117,13 +134,13 @@ impl Sum for f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Format, Order, PAIRS, RIGHT_PANEL, Tile};
+    use super::{Ahead, Format, LEFT_PANEL, Order, PAIRS, RIGHT_PANEL, Tile};
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
     /// # Safety
-    /// The CPU has the format's instructions; the lengths of the tile are as [`Tile::add_to`] checks them.
-    pub unsafe fn add_to(tile: &Tile, out: *mut f32, row_stride: usize) {
+    /// The CPU has the format's instructions; the lengths of the tile are as [`Tile::compute`] checks them.
+    pub unsafe fn compute(tile: &Tile, out: *mut f32, row_stride: usize) {
         // SAFETY: as the caller promises.
         unsafe {
             match (tile.format, tile.order) {
@@ -164,7 +181,8 @@ mod x86 {
         let (mut left, mut right) = (tile.left.as_ptr().cast::<i32>(), tile.right.as_ptr().cast::<__m512i>());
         // SAFETY: both panels hold `PAIRS` pairs, `pairs` is no more; a left panel has 16 places, `ROWS` is fewer.
         unsafe {
-            for _ in 0..tile.pairs {
+            for pair in 0..tile.pairs {
+                tile.ahead.ask(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(left.add(r * ROW).read());
@@ -176,13 +194,14 @@ mod x86 {
             let scales = tile.right_scales.as_ptr();
             let (s0, s1) = (_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(16)));
             let (m0, m1) = masks(tile.cols);
+            let (onto, onto_stride) = onto(tile, out, row_stride);
             for (r, sum) in sums.into_iter().enumerate() {
                 if r < tile.rows {
-                    let (scale, out) = (_mm512_set1_ps(tile.left_scales[r]), out.add(r * row_stride));
-                    add(out, m0, _mm512_cvtepi32_ps(sum[0]), _mm512_mul_ps(scale, s0));
+                    let (scale, onto, out) = (_mm512_set1_ps(tile.left_scales[r]), onto.add(r * onto_stride), out.add(r * row_stride));
+                    add(onto, out, m0, _mm512_cvtepi32_ps(sum[0]), _mm512_mul_ps(scale, s0));
                     // Not an address to compute where the row ends before it.
                     if m1 != 0 {
-                        add(out.add(16), m1, _mm512_cvtepi32_ps(sum[1]), _mm512_mul_ps(scale, s1));
+                        add(onto.add(16), out.add(16), m1, _mm512_cvtepi32_ps(sum[1]), _mm512_mul_ps(scale, s1));
                     }
                 }
             }
@@ -196,7 +215,8 @@ mod x86 {
         // SAFETY: both panels hold `PAIRS` pairs, `pairs` is no more; a left panel has 16 places, `ROWS` is fewer. The vectors that are
         // transmuted are 512 bits each.
         unsafe {
-            for _ in 0..tile.pairs {
+            for pair in 0..tile.pairs {
+                tile.ahead.ask(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a: __m512bh = transmute(_mm512_set1_epi32(left.add(r * ROW).read()));
@@ -206,24 +226,47 @@ mod x86 {
                 (left, right) = (left.add(PAIR), right.add(RIGHT_PANEL / 16));
             }
             let ((m0, m1), one) = (masks(tile.cols), _mm512_set1_ps(1.0));
+            let (onto, onto_stride) = onto(tile, out, row_stride);
             for (r, sum) in sums.into_iter().enumerate() {
                 if r < tile.rows {
-                    let out = out.add(r * row_stride);
-                    add(out, m0, sum[0], one);
+                    let (onto, out) = (onto.add(r * onto_stride), out.add(r * row_stride));
+                    add(onto, out, m0, sum[0], one);
                     if m1 != 0 {
-                        add(out.add(16), m1, sum[1], one);
+                        add(onto.add(16), out.add(16), m1, sum[1], one);
                     }
                 }
             }
         }
     }
 
-    /// `out` += `sum` * `scale`, where `mask` has a bit.
+    /// What the results are added to, and how far apart its rows are: one row for all of them, or the output's own.
+    fn onto(tile: &Tile, out: *const f32, row_stride: usize) -> (*const f32, usize) {
+        tile.onto.map_or((out, row_stride), |row| (row.as_ptr(), 0))
+    }
+
+    /// `out` = `onto` + `sum` * `scale`, where `mask` has a bit.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn add(out: *mut f32, mask: u16, sum: __m512, scale: __m512) {
-        // SAFETY: the numbers under the mask are inside of the slice, as [`Tile::add_to`] checks.
-        unsafe { _mm512_mask_storeu_ps(out, mask, _mm512_fmadd_ps(sum, scale, _mm512_maskz_loadu_ps(mask, out))) }
+    unsafe fn add(onto: *const f32, out: *mut f32, mask: u16, sum: __m512, scale: __m512) {
+        // SAFETY: the numbers under the mask are inside of the slices, as [`Tile::compute`] checks.
+        unsafe { _mm512_mask_storeu_ps(out, mask, _mm512_fmadd_ps(sum, scale, _mm512_maskz_loadu_ps(mask, onto))) }
+    }
+
+    impl Ahead<'_> {
+        /// Asks for the part of the next tile that a pair's turn is: a line of the left panel, two of the right one and half a row of results.
+        #[inline(always)]
+        fn ask(&self, pair: usize, row_stride: usize) {
+            let fetch = |at: *const i8| {
+                // SAFETY: a prefetch touches no memory that the program could notice; SSE is always there.
+                unsafe { _mm_prefetch::<{ _MM_HINT_T0 }>(at) }
+            };
+            fetch(self.left.as_ptr().wrapping_add(pair).cast());
+            fetch(self.right.as_ptr().wrapping_add(2 * pair).cast());
+            fetch(self.right.as_ptr().wrapping_add(2 * pair + 1).cast());
+            if pair < 2 * LEFT_PANEL {
+                fetch(self.out.wrapping_add(pair / 2 * row_stride + pair % 2 * 16).cast());
+            }
+        }
     }
 }
 
@@ -250,12 +293,15 @@ mod tests {
                     for cols in [1, 15, 16, 17, 31, 32] {
                         let order = left.order;
                         let pairs = depth.div_ceil(2);
-                        let tile =
-                            Tile { format, order, left: left_lines, left_scales, right: right_lines, right_scales, rows, cols, pairs };
                         let (mut fast, mut plain) = (random(LEFT_PANEL * stride, 3), random(LEFT_PANEL * stride, 3));
-                        tile.add_to(&mut fast, stride);
-                        tile.add_plainly(&mut plain, stride);
-                        assert_close(&fast, &wide(&plain), 1e-5);
+                        let ahead = Ahead { left: left_lines, right: right_lines, out: fast.as_ptr() };
+                        for onto in [None, Some(&w[..cols])] {
+                            let (left, right) = (left_lines, right_lines);
+                            let tile = Tile { format, order, left, left_scales, right, right_scales, rows, cols, pairs, onto, ahead };
+                            tile.compute(&mut fast, stride);
+                            tile.compute_plainly(&mut plain, stride);
+                            assert_close(&fast, &wide(&plain), 1e-5);
+                        }
                     }
                 }
             }
