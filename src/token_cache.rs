@@ -11,6 +11,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use lacuna_kernels::prefetch;
 use lacuna_models::{Encoded, PackedBatch, TextEncoder};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -230,12 +231,12 @@ impl TokenCache {
         let labels_of = |row: usize| &labels[4 * row * self.labels_per_row..][..4 * self.labels_per_row];
         // Shuffled rows are far from each other: all of them are asked for before the first one is read, so that they come together.
         for &row in rows {
-            prefetch(&self.map[self.cu_seqlens.start + 8 * row]);
-            prefetch(&weights[4 * row]);
-            labels_of(row).first().inspect(|label| prefetch(label));
+            prefetch::now(&self.map[self.cu_seqlens.start + 8 * row]);
+            prefetch::now(&weights[4 * row]);
+            prefetch::now(labels_of(row).as_ptr());
         }
         let ids: Vec<&[u8]> = rows.iter().map(|&row| self.input_ids(row)).collect::<Result<_>>()?;
-        ids.iter().for_each(|ids| ids.iter().step_by(CACHE_LINE).chain(ids.last()).for_each(prefetch));
+        ids.iter().for_each(|ids| ids.iter().step_by(CACHE_LINE).chain(ids.last()).for_each(|byte| prefetch::now(byte)));
 
         let tokens = ids.iter().map(|ids| ids.len() / 4).sum();
         let mut batch = PackedBatch {
@@ -272,18 +273,6 @@ impl TokenCache {
         let found = (start <= end).then(|| ids.get(start.checked_mul(4)?..end.checked_mul(4)?)).flatten();
         found.ok_or_else(|| Error::Failed(format!("{}: damaged: row {row} goes from token {start} to {end}", self.path.display())))
     }
-}
-
-/// Asks for the memory around a byte, without waiting for it.
-fn prefetch(byte: &u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint about an address that a reference vouches for.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    std::hint::black_box(*byte);
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {

@@ -24,6 +24,7 @@ pub mod matmul;
 pub mod packed;
 #[cfg(feature = "candle")]
 pub mod padding;
+pub mod prefetch;
 pub mod relu;
 pub mod sum;
 pub mod tanh;

@@ -135,6 +135,7 @@ impl Sum for f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Ahead, Format, LEFT_PANEL, Order, PAIRS, RIGHT_PANEL, Tile};
+    use crate::prefetch;
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
@@ -256,15 +257,11 @@ mod x86 {
         /// Asks for the part of the next tile that a pair's turn is: a line of the left panel, two of the right one and half a row of results.
         #[inline(always)]
         fn ask(&self, pair: usize, row_stride: usize) {
-            let fetch = |at: *const i8| {
-                // SAFETY: a prefetch touches no memory that the program could notice; SSE is always there.
-                unsafe { _mm_prefetch::<{ _MM_HINT_T0 }>(at) }
-            };
-            fetch(self.left.as_ptr().wrapping_add(pair).cast());
-            fetch(self.right.as_ptr().wrapping_add(2 * pair).cast());
-            fetch(self.right.as_ptr().wrapping_add(2 * pair + 1).cast());
+            prefetch::now(self.left.as_ptr().wrapping_add(pair).cast());
+            prefetch::now(self.right.as_ptr().wrapping_add(2 * pair).cast());
+            prefetch::now(self.right.as_ptr().wrapping_add(2 * pair + 1).cast());
             if pair < 2 * LEFT_PANEL {
-                fetch(self.out.wrapping_add(pair / 2 * row_stride + pair % 2 * 16).cast());
+                prefetch::now(self.out.wrapping_add(pair / 2 * row_stride + pair % 2 * 16).cast());
             }
         }
     }

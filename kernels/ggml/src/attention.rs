@@ -413,7 +413,7 @@ unsafe fn own_scores<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize
 #[inline(always)]
 fn prefetch(from: &Strided, cell: u32, tile: &Tile, dim: usize) {
     for line in (0..dim * 2).step_by(64) {
-        crate::prefetch::now(from.at::<u8>([cell as usize, tile.kv_head, tile.stream]).wrapping_add(line));
+        lacuna_kernels::prefetch::now(from.at::<u8>([cell as usize, tile.kv_head, tile.stream]).wrapping_add(line));
     }
 }
 

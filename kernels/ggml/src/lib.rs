@@ -13,7 +13,6 @@ mod hook;
 mod isa;
 pub mod mul_mat;
 pub mod packed;
-mod prefetch;
 mod self_test;
 
 pub use hook::{install, is_enabled, set_enabled};

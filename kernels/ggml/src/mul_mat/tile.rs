@@ -251,7 +251,7 @@ impl Ahead {
     pub(super) fn step(&mut self, panel: *const u8) {
         let end = self.end.min(self.at + self.step);
         while self.at < end {
-            crate::prefetch::soon(panel.wrapping_add(self.at));
+            lacuna_kernels::prefetch::soon(panel.wrapping_add(self.at));
             self.at += LINE;
         }
     }

@@ -1,8 +1,8 @@
-//! Asking for memory before it is needed.
+//! Asking for memory before it is needed. No more than a hint: nothing is read, and other processors than x86 get none.
 
 /// Asks for a cache line, into the first-level cache.
 #[inline(always)]
-pub(crate) fn now(at: *const u8) {
+pub fn now(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch touches no memory that the program could notice; SSE is always there.
     unsafe {
@@ -14,7 +14,7 @@ pub(crate) fn now(at: *const u8) {
 
 /// Asks for a cache line, into the second-level cache.
 #[inline(always)]
-pub(crate) fn soon(at: *const u8) {
+pub fn soon(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as above.
     unsafe {
