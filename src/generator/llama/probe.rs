@@ -119,9 +119,15 @@ impl Llama {
         if wishes.unified.is_none() {
             best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], Llama::decoding, &mut measured)?;
         }
+        if wishes.n_batch.is_some() {
+            return Ok((best, measured));
+        }
+        if measured.rates.is_empty() {
+            self.fastest(best, &[], Llama::decoding, &mut measured)?;
+        }
         // Prompts are read at least as fast as texts are written.
         let reading = (READ * self.config.workers()) as f64 / measured.best().max(1e-6);
-        if wishes.n_batch.is_none() && reading < LONGEST.as_secs_f64() {
+        if reading < LONGEST.as_secs_f64() {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
             best = self.fastest(best, &others, Llama::reading, &mut measured)?;
         }

@@ -331,13 +331,8 @@ fn models_in(folder: &std::path::Path) -> usize {
 fn the_fastest_weights_are_chosen_once() {
     let Some(config) = config() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let said = RefCell::new(String::new());
-    let (chosen, choice) = fastest_weights(&config, folder.path(), &|what| *said.borrow_mut() += &what).unwrap();
+    let (chosen, choice) = fastest_weights(&config, folder.path(), &|_| ()).unwrap();
     eprintln!("{choice:#?}");
-    if said.borrow().contains("busy") {
-        assert_eq!(chosen, config.path, "a disturbed measurement chooses nothing");
-        return eprintln!("SKIPPED: other programs keep the processor busy");
-    }
     let loaded = Llama::load(LlamaConfig { path: chosen.clone(), ..config.clone() }).unwrap();
     assert_eq!(loaded.description().quantisation, choice.format);
     if let Some(own) = choice.measured.first() {

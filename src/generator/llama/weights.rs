@@ -1,7 +1,7 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
 
 use super::gguf::Header;
-use super::probe::{machine, undisturbed};
+use super::probe::{Pace, machine};
 use super::requantise::requantise;
 use super::{Llama, LlamaConfig};
 use crate::generator::llama::readers::Reading;
@@ -47,7 +47,7 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub format: String,
-    /// New tokens, all threads together.
+    /// New tokens, all threads together, a second that the threads were on a processor.
     pub tokens_per_second: f64,
     /// Of the built-in text.
     pub perplexity: f64,
@@ -55,7 +55,8 @@ pub struct Measured {
 
 /// The fastest form of a model whose perplexity on a built-in text stays within 1 % of the file's own: its path, and what was
 /// measured. Copies are made and measured once, in seconds to minutes, which `say` tells; the choice is kept in `cache_dir` for this
-/// file (by its sha256) and machine. Of the copies made for it only the chosen one stays.
+/// file (by its sha256) and machine, however busy it was: a run must find the same weights when it goes on. Of the copies made for it
+/// only the chosen one stays.
 pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(String)) -> Result<(PathBuf, Choice), GenerateError> {
     let path = &config.path;
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
@@ -82,8 +83,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     }
     let formats: Vec<&str> = candidates.iter().map(|(_, format)| *format).collect();
     say(format!("{}: measuring once whether {} is faster here than {own} and as good", path.display(), formats.join(", ")));
-    let mut shares = Vec::new();
-    let mut measured = vec![measure(config, path, &own, &mut shares)?];
+    let mut measured = vec![measure(config, path, &own)?];
     let mut made = Vec::new();
     for (file_type, format) in candidates {
         let copy = copies.path(format);
@@ -91,18 +91,12 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
             requantise(path, &copy, file_type)?;
             made.push(format);
         }
-        measured.push(measure(config, &copy, format, &mut shares)?);
+        measured.push(measure(config, &copy, format)?);
     }
-    let quiet = undisturbed(&shares);
-    let format = if quiet { fastest_as_good(&measured) } else { own.clone() };
-    let choice = Choice { format, measured, machine: machine(config.kernels) };
+    let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
     // A copy that was there before may be in use.
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
-    }
-    if !quiet {
-        say("other programs keep the processor busy: the weights stay as they are, the next start will measure again".into());
-        return Ok((path.clone(), choice));
     }
     serde_json::to_vec_pretty(&choice).map_err(Into::into).and_then(|json| put(&record, &json)).map_err(unusable)?;
     Ok((form(&choice.format), choice))
@@ -167,11 +161,12 @@ fn fastest_as_good(measured: &[Measured]) -> String {
     faster.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second)).unwrap_or(own).format.clone()
 }
 
-fn measure(config: &LlamaConfig, path: &Path, format: &str, shares: &mut Vec<f64>) -> Result<Measured, GenerateError> {
+/// Other programs slow all formats down alike, but not at the same moments: time that went to them does not count.
+fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, GenerateError> {
     let llama = Llama::load(LlamaConfig { path: path.to_owned(), ..config.clone() })?;
     let paces = [llama.pace(TRIAL)?, llama.pace(TRIAL)?];
-    shares.extend(paces.iter().filter_map(|pace| pace.share));
-    let tokens_per_second = paces.iter().map(|pace| pace.tokens_per_second).fold(0.0, f64::max);
+    let own_rate = |pace: &Pace| pace.tokens_per_second / pace.share.filter(|&share| share > 0.0).unwrap_or(1.0);
+    let tokens_per_second = paces.iter().map(own_rate).fold(0.0, f64::max);
     let measured = Measured { format: format.into(), tokens_per_second, perplexity: llama.perplexity()? };
     tracing::info!("{format}: {tokens_per_second:.0} tokens/s, perplexity {:.3}", measured.perplexity);
     Ok(measured)
