@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::metrics::Interval;
-use crate::synthesis::Delivery;
+use crate::synthesis::{Delivery, Method};
 
 /// A table of a finished run, and where everything lies.
 pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
@@ -37,7 +37,8 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     let folder = folder.display();
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
-    text += &format!("model        {folder}/model ({})\n", delivery.delivered.name());
+    let why = if delivery.delivered == Method::GoldOnly { ": the generator judges no better than chance" } else { "" };
+    text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
     if delivery.results.first().is_none_or(|first| !first.questions()) {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
@@ -75,7 +76,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::synthesis::{Method, MethodResult};
+    use crate::synthesis::MethodResult;
 
     #[test]
     fn a_run_in_a_table() {

@@ -169,7 +169,8 @@ pub struct Inputs<'a> {
     /// Opened only by [`Stage::Deliver`].
     pub test: Option<&'a [GoldRow]>,
     pub small: &'a SmallModel,
-    /// What is compared on the test rows at the end; the last of [`Method::S3`] and [`Method::S3Gold`] is delivered.
+    /// What is compared on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] where that is not
+    /// compared; but [`Method::GoldOnly`] where the generator judges no better than chance.
     pub methods: &'a [Method],
     pub seed: u64,
     pub progress: Progress,

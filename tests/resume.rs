@@ -84,6 +84,26 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     assert_eq!(model.base.labels(), ["negative", "positive"]);
 }
 
+/// Rows of a generator that does not know the task harm gold rows.
+#[test]
+fn the_gold_rows_alone_are_delivered_where_the_judge_knows_nothing() {
+    let fixture = Fixture::new();
+    let setup = setup(&fixture);
+    let delivered = |name: &str, score: fn(&ScoreRequest) -> Vec<f32>| {
+        let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
+        let delivery = setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, score))).unwrap();
+        let saved = std::fs::read(fixture.path(name).join("model/model.safetensors")).unwrap();
+        (delivery.delivered, saved)
+    };
+    let (knowing, with_synthetic) = delivered("knowing", |request| {
+        let good = GOOD.iter().any(|word| request.prompt.user.contains(word));
+        if good { vec![-4.0, -1.0] } else { vec![-1.0, -4.0] }
+    });
+    let (ignorant, gold_alone) = delivered("ignorant", |_| vec![-1.0, -1.0]);
+    assert_eq!((knowing, ignorant), (Method::S3Gold, Method::GoldOnly));
+    assert_ne!(with_synthetic, gold_alone);
+}
+
 #[test]
 fn a_crash_after_any_answer_changes_nothing() {
     let fixture = Fixture::new();

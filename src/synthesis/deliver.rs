@@ -136,7 +136,7 @@ impl Synthesis<'_> {
         let dataset_rows = rows.count();
 
         let methods = self.inputs.methods;
-        let delivered = if methods.contains(&Method::S3Gold) { Method::S3Gold } else { Method::S3 };
+        let delivered = self.delivered();
         let mut results = Vec::new();
         for &method in methods {
             let (predicted, result) = self.predictions_of(method, best, method == delivered)?;
@@ -148,6 +148,15 @@ impl Synthesis<'_> {
         self.manifest.stage = RunStage::Done;
         self.manifest.write(self.run)?;
         Ok(delivery)
+    }
+
+    /// The method whose model is delivered: the richest of those that are compared; but where the generator judges no better than
+    /// chance its rows harm the gold ones, and those learn better alone.
+    fn delivered(&self) -> Method {
+        let compared = |method: &Method| self.inputs.methods.contains(method);
+        let knows_nothing = self.manifest.calibration.as_ref().is_some_and(|calibration| !calibration.better_than_chance());
+        let choice = if knows_nothing { [Method::GoldOnly, Method::S3Gold] } else { [Method::S3Gold, Method::S3] };
+        choice.into_iter().find(compared).unwrap_or(Method::S3)
     }
 
     /// What a method says of the test rows, and the numbers of its training; `deliver` keeps its model.

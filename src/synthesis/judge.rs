@@ -41,8 +41,7 @@ impl<'a> Synthesis<'a> {
         let averaged: Vec<Vec<f32>> = scores.iter().map(|questions| average(questions)).collect();
         let calibration = Calibration::fit(&averaged, &gold);
         if self.manifest.calibration.as_ref() != Some(&calibration) {
-            let agreement = calibration.accuracy;
-            self.inputs.progress.say(format!("the generator, calibrated, judges {:.1} % of the gold rows right", agreement * 100.0));
+            self.inputs.progress.say(verdict(&calibration));
             self.manifest.calibration = Some(calibration);
         }
         Ok(())
@@ -134,6 +133,19 @@ impl<'a> Synthesis<'a> {
         }
         Ok(())
     }
+}
+
+/// How well the generator judges, and what follows where it knows nothing.
+fn verdict(calibration: &Calibration) -> String {
+    let verdict = format!("the generator, calibrated, judges {:.1} % of the gold rows right", calibration.accuracy * 100.0);
+    if calibration.better_than_chance() {
+        return verdict;
+    }
+    format!(
+        "{verdict}, and the most frequent label is {:.1} % of them: it judges no better than chance. What it writes will hardly teach \
+         this task, and model/ will learn from the gold rows alone; another generator may know the task, or other words in prompts.judge",
+        calibration.chance * 100.0
+    )
 }
 
 /// ln p of each label's word by one judge prompt, from the answers to all questions.
