@@ -37,7 +37,7 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     let folder = folder.display();
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
-    let why = if delivery.delivered == Method::GoldOnly { ": the generator judges no better than chance" } else { "" };
+    let why = if delivery.delivered == Method::GoldOnly { ": the generator judges hardly better than chance" } else { "" };
     text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
     if delivery.results.first().is_none_or(|first| !first.questions()) {
         text += &format!("rationales   {folder}/rationales.json\n");

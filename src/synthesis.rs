@@ -170,7 +170,7 @@ pub struct Inputs<'a> {
     pub test: Option<&'a [GoldRow]>,
     pub small: &'a SmallModel,
     /// What is compared on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] where that is not
-    /// compared; but [`Method::GoldOnly`] where the generator judges no better than chance.
+    /// compared; but [`Method::GoldOnly`] where the generator judges hardly better than chance.
     pub methods: &'a [Method],
     pub seed: u64,
     pub progress: Progress,

@@ -150,8 +150,8 @@ impl Synthesis<'_> {
         Ok(delivery)
     }
 
-    /// The method whose model is delivered: the richest of those that are compared; but where the generator judges no better than
-    /// chance its rows harm the gold ones, and those learn better alone.
+    /// The method whose model is delivered: the richest of those that are compared; but where the generator judges hardly better
+    /// than chance its rows harm the gold ones, and those learn better alone.
     fn delivered(&self) -> Method {
         let compared = |method: &Method| self.inputs.methods.contains(method);
         let knows_nothing = self.manifest.calibration.as_ref().is_some_and(|calibration| !calibration.better_than_chance());

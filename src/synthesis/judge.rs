@@ -142,9 +142,11 @@ fn verdict(calibration: &Calibration) -> String {
         return verdict;
     }
     format!(
-        "{verdict}, and the most frequent label is {:.1} % of them: it judges no better than chance. What it writes will hardly teach \
-         this task, and model/ will learn from the gold rows alone; another generator may know the task, or other words in prompts.judge",
-        calibration.chance * 100.0
+        "{verdict}, the most frequent label alone {:.1} %, and takes away {:.1} % of the doubt about a label: hardly better than chance. \
+         What it writes will hardly teach this task, and model/ will learn from the gold rows alone; another generator may know the \
+         task, or other words in prompts.judge",
+        calibration.chance * 100.0,
+        calibration.r_squared.max(0.0) * 100.0
     )
 }
 
