@@ -43,7 +43,7 @@ def main():
     arguments.add_argument("model")
     arguments.add_argument("predictions")
     arguments.add_argument("--tolerance", type=float, default=1e-4, help="largest absolute difference that passes")
-    arguments.add_argument("--max-length", type=int, help="tokens of a text (default: the model's positions)")
+    arguments.add_argument("--max-length", type=int, help="tokens of a text (default: what its tokenizer_config.json says)")
     given = arguments.parse_args()
 
     tokenizer = AutoTokenizer.from_pretrained(given.model)
@@ -54,7 +54,7 @@ def main():
         if loading[problem]:
             fail(f"{given.model}: {problem}: {sorted(map(str, loading[problem]))}")
 
-    max_length = given.max_length or model.config.max_position_embeddings
+    max_length = given.max_length or min(tokenizer.model_max_length, model.config.max_position_embeddings)
     rows, differences = read_predictions(given.predictions), []
     for number, row in enumerate(rows, 1):
         ours, theirs = torch.tensor(row["logits"]), reference_logits(tokenizer, model, row, max_length)

@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 use crate::small_device::SmallDevice;
 use crate::small_model::Model;
 use crate::soft_targets::argmax;
-use crate::train::{Predictions, Reading, SmallModel, probabilities};
-use crate::train_span::QUESTIONS;
+use crate::train::{Predictions, SmallModel, probabilities};
 
 /// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.
 const LINES_PER_THREAD: usize = 256;
@@ -57,7 +56,7 @@ pub struct Wanted {
     pub logits: bool,
 }
 
-/// Writes a JSON line for each line of `input`.
+/// Writes a JSON line for each line of `input`, of which as many tokens are read at once as when the model was trained and measured.
 ///
 /// A classifier reads a text a line, or pairs as JSON objects, and gives `label` and `probability`, if wanted also `text` (and
 /// `text_pair`) and the `logits` in the order of the labels. A model that finds answers reads JSON objects with `context` and `question`
@@ -91,11 +90,7 @@ pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, mut output: im
 /// False when nobody reads any more.
 fn write_chunk(small: &SmallModel, lines: &[Line], with_logits: bool, output: &mut impl Write) -> Result<bool> {
     let inputs: Vec<Input> = lines.iter().map(Line::input).collect();
-    let reading = match small.base {
-        Model::Labels(_) => Reading { max_tokens: usize::MAX, stride: 0 },
-        Model::Answers(_) => QUESTIONS,
-    };
-    for row in rows(small, &inputs, with_logits, reading)? {
+    for row in rows(small, &inputs, with_logits)? {
         match writeln!(output, "{row}") {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(false),
             other => other.map_err(Error::io("write to", Path::new("standard output")))?,
@@ -105,7 +100,7 @@ fn write_chunk(small: &SmallModel, lines: &[Line], with_logits: bool, output: &m
 }
 
 /// What is written of some lines.
-fn rows(small: &SmallModel, inputs: &[Input], with_logits: bool, reading: Reading) -> Result<Vec<Value>> {
+fn rows(small: &SmallModel, inputs: &[Input], with_logits: bool) -> Result<Vec<Value>> {
     let names = small.base.labels();
     let label = |(input, logits): (&Input, &Vec<f32>)| {
         let label = argmax(logits);
@@ -119,7 +114,7 @@ fn rows(small: &SmallModel, inputs: &[Input], with_logits: bool, reading: Readin
         }
         row
     };
-    Ok(match small.predict(&small.base, inputs, reading)? {
+    Ok(match small.predict(&small.base, inputs, small.reading())? {
         Predictions::Labels(logits) => inputs.iter().zip(&logits).map(label).collect(),
         Predictions::Answers(found) => {
             let answer = |found: &crate::train_span::Found| json!({"answer": found.answer.text, "start": found.answer.start, "score": found.probability});

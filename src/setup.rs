@@ -146,6 +146,7 @@ impl Setup {
         let (generator_path, weights) = choose_weights(generator_path, options, progress)?;
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, &task.label_names(), options.seed, options.machine.threads())?;
+        small.encoder.set_reading(task.reading());
         options.machine.small_device.place(&mut small)?;
         let mut files = vec![("gold", gold_path.clone()), ("generator", generator_path.clone())];
         files.push(("small model", small_path.join("model.safetensors")));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lacuna_models::Precision;
+use lacuna_models::{Precision, Reading};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -335,6 +335,12 @@ impl Task {
             message: format!("{}: {message}", keys.join(".")),
         };
         self.check().map_err(error)
+    }
+
+    /// How the small model reads: texts and pairs are cut, contexts of questions are read in windows.
+    pub fn reading(&self) -> Reading {
+        let stride = if self.kind == Kind::ExtractiveQa { self.train.doc_stride } else { 0 };
+        Reading { max_tokens: self.train.max_tokens, stride }
     }
 
     pub fn label_names(&self) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use lacuna_models::{Classifier, Encoded, Forward, PackedBatch, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{Classifier, Encoded, Forward, PackedBatch, Reading, TextEncoder, TrainConfig, Trainer};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::soft_targets::{argmax, softmax};
 use crate::task::Train;
 use crate::threshold;
 use crate::token_cache::{CacheRow, LabelledBatch, TokenCache};
-use crate::train_span::{Found, Lesson, batch_of};
+use crate::train_span::{Found, Lesson, QUESTIONS, batch_of};
 
 /// The pretrained small model that every round starts from, and its tokenizer.
 pub struct SmallModel {
@@ -78,14 +78,6 @@ impl TrainRow {
     pub fn input(&self) -> Input<'_> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
-}
-
-/// How much of a text the small model reads at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    pub max_tokens: usize,
-    /// Tokens that two neighbouring windows of a question's context share.
-    pub stride: usize,
 }
 
 impl Train {
@@ -202,6 +194,15 @@ impl SmallModel {
     /// Loads a model that a run saved, with its own labels.
     pub fn load_trained(folder: &Path, threads: usize) -> Result<Self> {
         SmallModel::load(folder, &saved_labels(folder)?, 0, threads)
+    }
+
+    /// How a model that a run saved learnt to read, by its folder; the usual where that does not say it.
+    pub fn reading(&self) -> Reading {
+        let stated = self.encoder.reading();
+        match self.base {
+            Model::Labels(_) => stated.unwrap_or(Reading { max_tokens: usize::MAX, stride: 0 }),
+            Model::Answers(_) => stated.filter(|reading| reading.stride > 0).unwrap_or(QUESTIONS),
+        }
     }
 
     pub(crate) fn max_tokens(&self, wanted: usize) -> usize {

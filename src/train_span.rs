@@ -1,13 +1,13 @@
 //! Questions and their contexts for the small model: the windows that it learns from, and the answer that it finds in all of a context's.
 
-use lacuna_models::{Encoded, EncodedQuestion, PackedBatch, Span, SpanExtractor, best_span};
+use lacuna_models::{Encoded, EncodedQuestion, PackedBatch, Reading, Span, SpanExtractor, best_span};
 
 use crate::dataset::{Answer, Input};
 use crate::error::{Error, Result};
-use crate::train::{Reading, SmallModel, TrainRow, on_threads};
+use crate::train::{SmallModel, TrainRow, on_threads};
 
-/// How a question is read where no task file says it: the usual numbers for SQuAD.
-pub const QUESTIONS: Reading = Reading { max_tokens: 384, stride: 128 };
+/// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
+pub(crate) const QUESTIONS: Reading = Reading { max_tokens: 384, stride: 128 };
 /// Tokens of the longest answer that is looked for, as in the scripts for SQuAD.
 const LONGEST_ANSWER: usize = 30;
 /// Windows in one forward pass, for each thread.

@@ -117,10 +117,13 @@ fn pairs_keep_their_first_text_and_write_the_second() {
 }
 
 #[test]
-fn a_model_of_pairs_reads_them_as_json_lines() {
+fn a_model_of_pairs_reads_them_as_json_lines_and_as_far_as_it_was_measured() {
     let fixture = pairs();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    std::fs::write(fixture.path("task.toml"), task.replace("max_tokens = 12", "max_tokens = 8")).unwrap();
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    let delivery = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    assert_eq!(json(&run.join("model/tokenizer_config.json"))["model_max_length"], 8);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
     let piped = command.args(["predict", "--pairs", "--logits"]).arg(run.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = piped.spawn().unwrap();
@@ -133,6 +136,8 @@ fn a_model_of_pairs_reads_them_as_json_lines() {
         assert_eq!((&row["text"], &row["text_pair"]), (&given["text"], &given["text_pair"]));
         assert!(["negative", "positive"].contains(&row["label"].as_str().unwrap()));
     }
+    let right = rows.iter().zip(json_lines(&fixture.path("test.jsonl"))).map(|(row, given)| row["label"] == given["label"]);
+    assert_eq!(right.collect::<Vec<_>>(), delivery.results[0].correct, "what was measured is what a person gets");
 }
 
 #[test]

@@ -55,6 +55,6 @@ pub use error::ModelError;
 pub use network::{Forward, Network};
 pub use precision::Precision;
 pub use span::{Span, SpanExtractor, best_span};
-pub use tokenize::{Encoded, EncodedQuestion, TextEncoder};
+pub use tokenize::{Encoded, EncodedQuestion, Reading, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{Part, StepOutcome, Trainer};

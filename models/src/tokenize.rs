@@ -1,7 +1,7 @@
 //! Texts to token ids, by the tokenizer.json of the model.
 
 use crate::{Architecture, Config, ModelError, Span};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -49,6 +49,14 @@ impl EncodedQuestion {
     }
 }
 
+/// How much of a text a model reads at once: `model_max_length` and `stride` in tokenizer_config.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub max_tokens: usize,
+    /// Tokens that two neighbouring windows of a question's context share; 0 where texts are cut.
+    pub stride: usize,
+}
+
 /// A tokenizer and the files it is saved as.
 #[derive(Clone)]
 pub struct TextEncoder {
@@ -58,10 +66,13 @@ pub struct TextEncoder {
     sep: u32,
     /// Files of the folder that are copied as they are.
     copies: Vec<(&'static str, Vec<u8>)>,
+    /// In place of what tokenizer_config.json says.
+    reading: Option<Reading>,
 }
 
 /// What may lie beside tokenizer.json; made from it where it does not.
-const BESIDE: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
+const BESIDE: [&str; 3] = [TOKENIZER_CONFIG, "special_tokens_map.json", "vocab.txt"];
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 impl TextEncoder {
     /// Loads `folder`/tokenizer.json; its padding and truncation are not used.
@@ -80,7 +91,7 @@ impl TextEncoder {
         };
         let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
         let copies = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
-        Ok(TextEncoder { path, tokenizer, cls, sep, copies })
+        Ok(TextEncoder { path, tokenizer, cls, sep, copies, reading: None })
     }
 
     /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is cut first.
@@ -135,6 +146,19 @@ impl TextEncoder {
         Ok(windows.into_iter().map(window).collect())
     }
 
+    /// What the model's tokenizer_config.json says of how it reads; none where it sets no bound.
+    pub fn reading(&self) -> Option<Reading> {
+        let (_, config) = self.copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG)?;
+        let config: Value = serde_json::from_slice(config).ok()?;
+        let number = |name: &str| config[name].as_u64().and_then(|n| usize::try_from(n).ok());
+        Some(Reading { max_tokens: number("model_max_length")?, stride: number("stride").unwrap_or(0) })
+    }
+
+    /// How a model that is saved with this tokenizer learnt to read: its tokenizer_config.json will say so.
+    pub fn set_reading(&mut self, reading: Reading) {
+        self.reading = Some(reading);
+    }
+
     /// The id of [SEP], which ends each text.
     pub fn sep(&self) -> u32 {
         self.sep
@@ -154,13 +178,14 @@ impl TextEncoder {
     }
 
     /// Name and content of the tokenizer files of a saved folder for a model of this configuration: copied, or made where the folder
-    /// had none. tokenizer.json is written without padding and truncation.
+    /// had none. tokenizer.json is written without padding and truncation, tokenizer_config.json with what [`Self::set_reading`] set.
     pub fn files(&self, config: &Config) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
         let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
         let mut files = vec![("tokenizer.json", json.into_bytes())];
         for name in BESIDE {
             let copy = self.copies.iter().find(|(copied, _)| *copied == name).map(|(_, bytes)| bytes.clone());
-            files.push((name, copy.unwrap_or_else(|| self.make(name, config).into_bytes())));
+            let content = copy.unwrap_or_else(|| self.make(name, config).into_bytes());
+            files.push((name, if name == TOKENIZER_CONFIG { self.with_reading(content, config)? } else { content }));
         }
         Ok(files)
     }
@@ -168,9 +193,21 @@ impl TextEncoder {
     fn make(&self, name: &str, config: &Config) -> String {
         match name {
             "vocab.txt" => vocabulary(&self.tokenizer),
-            "tokenizer_config.json" => tokenizer_config(&self.tokenizer, config),
+            TOKENIZER_CONFIG => tokenizer_config(&self.tokenizer, config),
             _ => format!("{:#}\n", special_tokens()),
         }
+    }
+
+    fn with_reading(&self, content: Vec<u8>, model: &Config) -> Result<Vec<u8>, ModelError> {
+        let Some(reading) = self.reading else { return Ok(content) };
+        let path = self.path.with_file_name(TOKENIZER_CONFIG);
+        let mut config: Value = serde_json::from_slice(&content).map_err(|e| ModelError::tokenizer(&path, format!("not JSON: {e}")))?;
+        let fields = config.as_object_mut().ok_or_else(|| ModelError::tokenizer(&path, "not an object"))?;
+        fields.insert("model_max_length".into(), json!(reading.max_tokens.min(model.max_position_embeddings)));
+        if reading.stride > 0 {
+            fields.insert("stride".into(), json!(reading.stride));
+        }
+        Ok(format!("{config:#}\n").into_bytes())
     }
 }
 

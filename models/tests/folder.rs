@@ -3,7 +3,7 @@
 mod common;
 
 use common::{batch, configure, copy, golden, labels, load, load_error, rewrite};
-use lacuna_models::{Classifier, ModelError, TextEncoder};
+use lacuna_models::{Classifier, ModelError, Reading, TextEncoder};
 use proptest::prelude::*;
 use serde_json::json;
 use std::fs;
@@ -43,6 +43,30 @@ fn tokenizer_files_are_copied_or_made_for_the_architecture() {
     assert_eq!(config["model_max_length"], 12);
     let tokenizer: serde_json::Value = serde_json::from_str(&file("tokenizer.json")).unwrap();
     assert!(tokenizer["padding"].is_null() && tokenizer["truncation"].is_null());
+}
+
+#[test]
+fn a_saved_model_says_how_it_reads() {
+    let folder = copy("bert");
+    let mut encoder = TextEncoder::load(folder.path()).unwrap();
+    let saved = |encoder: &TextEncoder| {
+        load(folder.path()).save(&folder.path().join("saved"), encoder).unwrap();
+        TextEncoder::load(&folder.path().join("saved")).unwrap().reading()
+    };
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: 0 }));
+    encoder.set_reading(Reading { max_tokens: 9, stride: 3 });
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 9, stride: 3 }));
+    // More than the model has positions for.
+    encoder.set_reading(Reading { max_tokens: 256, stride: 0 });
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: 0 }));
+    // What transformers writes where a tokenizer has no bound.
+    fs::write(folder.path().join("tokenizer_config.json"), r#"{"model_max_length": 1e30, "do_lower_case": true}"#).unwrap();
+    let mut unbounded = TextEncoder::load(folder.path()).unwrap();
+    assert_eq!(unbounded.reading(), None);
+    unbounded.set_reading(Reading { max_tokens: 8, stride: 0 });
+    assert_eq!(saved(&unbounded), Some(Reading { max_tokens: 8, stride: 0 }));
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("saved/tokenizer_config.json")).unwrap()).unwrap();
+    assert_eq!(config["do_lower_case"], true);
 }
 
 #[test]
