@@ -114,7 +114,7 @@ fn rows(small: &SmallModel, inputs: &[Input], with_logits: bool) -> Result<Vec<V
         }
         row
     };
-    Ok(match small.predict(&small.base, inputs, small.reading())? {
+    Ok(match small.predict(&small.base, inputs)? {
         Predictions::Labels(logits) => inputs.iter().zip(&logits).map(label).collect(),
         Predictions::Answers(found) => {
             let answer = |found: &crate::train_span::Found| json!({"answer": found.answer.text, "start": found.answer.start, "score": found.probability});

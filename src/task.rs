@@ -339,8 +339,7 @@ impl Task {
 
     /// How the small model reads: texts and pairs are cut, contexts of questions are read in windows.
     pub fn reading(&self) -> Reading {
-        let stride = if self.kind == Kind::ExtractiveQa { self.train.doc_stride } else { 0 };
-        Reading { max_tokens: self.train.max_tokens, stride }
+        Reading { max_tokens: self.train.max_tokens, stride: (self.kind == Kind::ExtractiveQa).then_some(self.train.doc_stride) }
     }
 
     pub fn label_names(&self) -> Vec<String> {

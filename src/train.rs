@@ -80,12 +80,6 @@ impl TrainRow {
     }
 }
 
-impl Train {
-    pub fn reading(&self) -> Reading {
-        Reading { max_tokens: self.max_tokens, stride: self.doc_stride }
-    }
-}
-
 /// What a small model says of some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Predictions {
@@ -196,12 +190,12 @@ impl SmallModel {
         SmallModel::load(folder, &saved_labels(folder)?, 0, threads)
     }
 
-    /// How a model that a run saved learnt to read, by its folder; the usual where that does not say it.
+    /// How texts are read, in training and in prediction: as the task or the saved model says, or else as is usual.
     pub fn reading(&self) -> Reading {
         let stated = self.encoder.reading();
         match self.base {
-            Model::Labels(_) => stated.unwrap_or(Reading { max_tokens: usize::MAX, stride: 0 }),
-            Model::Answers(_) => stated.filter(|reading| reading.stride > 0).unwrap_or(QUESTIONS),
+            Model::Labels(_) => stated.unwrap_or(Reading { max_tokens: usize::MAX, stride: None }),
+            Model::Answers(_) => stated.filter(|reading| reading.stride.is_some()).unwrap_or(QUESTIONS),
         }
     }
 
@@ -213,21 +207,21 @@ impl SmallModel {
     ///
     /// # Errors
     /// A text that cannot be encoded, such as a question that leaves no room for its context.
-    pub fn predict(&self, model: &Model, inputs: &[Input], reading: Reading) -> Result<Predictions> {
+    pub fn predict(&self, model: &Model, inputs: &[Input]) -> Result<Predictions> {
         match model {
-            Model::Labels(model) => self.label(model, inputs, reading.max_tokens).map(Predictions::Labels),
-            Model::Answers(model) => self.find_answers(model, inputs, reading).map(Predictions::Answers),
+            Model::Labels(model) => self.label(model, inputs).map(Predictions::Labels),
+            Model::Answers(model) => self.find_answers(model, inputs).map(Predictions::Answers),
         }
     }
 
     /// As [`SmallModel::predict`], on gold rows.
-    pub fn predict_rows(&self, model: &Model, rows: &[GoldRow], reading: Reading) -> Result<Predictions> {
-        self.predict(model, &rows.iter().map(GoldRow::input).collect::<Vec<_>>(), reading)
+    pub fn predict_rows(&self, model: &Model, rows: &[GoldRow]) -> Result<Predictions> {
+        self.predict(model, &rows.iter().map(GoldRow::input).collect::<Vec<_>>())
     }
 
     /// Logits `(texts, labels)`: neighbours in length together, a batch a thread at a time.
-    fn label(&self, model: &Classifier, texts: &[Input], max_tokens: usize) -> Result<Vec<Vec<f32>>> {
-        let encoded = self.encode_all(texts, max_tokens)?;
+    fn label(&self, model: &Classifier, texts: &[Input]) -> Result<Vec<Vec<f32>>> {
+        let encoded = self.encode_all(texts, self.reading().max_tokens)?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
         let labels = model.labels().len();
@@ -262,7 +256,7 @@ impl SmallModel {
     }
 
     /// Encodes the rows into a temporary token cache; the file is gone as soon as nobody holds it.
-    fn cache(&self, rows: &[TrainRow], max_tokens: usize) -> Result<TokenCache> {
+    fn cache(&self, rows: &[TrainRow]) -> Result<TokenCache> {
         let folder = std::env::temp_dir();
         let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
         let labels = self.base.labels().len();
@@ -270,7 +264,8 @@ impl SmallModel {
             let (text_pair, target) = (text_pair.as_deref(), target.probabilities());
             CacheRow { text, text_pair, target, weight: 1.0 }
         });
-        TokenCache::write(file.path(), &self.encoder, (rows.len(), labels), cache_rows, self.max_tokens(max_tokens), self.threads)?;
+        let max_tokens = self.max_tokens(self.reading().max_tokens);
+        TokenCache::write(file.path(), &self.encoder, (rows.len(), labels), cache_rows, max_tokens, self.threads)?;
         TokenCache::open(file.path())
     }
 
@@ -282,7 +277,7 @@ impl SmallModel {
     /// # Errors
     /// A loss that is not finite.
     pub fn fit(&self, rows: &[TrainRow], select: Option<Select>, keys: &Train, epochs: usize, seed: u64, stage: Stage) -> Result<Fitted> {
-        let lessons = self.study(rows, keys)?;
+        let lessons = self.study(rows)?;
         let steps_per_epoch = lessons.len().div_ceil(keys.batch);
         let mut model = self.base.clone();
         model.set_precision(keys.precision);
@@ -299,7 +294,7 @@ impl SmallModel {
                 bar.step(1);
             }
             let Some(select) = &select else { continue };
-            let score = self.predict_rows(&model, select.rows, keys.reading())?.score(select.rows);
+            let score = self.predict_rows(&model, select.rows)?.score(select.rows);
             history.push(score);
             if best.as_ref().is_none_or(|(so_far, ..)| score.better_than(so_far)) {
                 best = Some((score, epoch, model.clone()));
@@ -313,25 +308,25 @@ impl SmallModel {
         bar.finish(&outcome.unwrap_or_default());
         let (mut model, epoch) = best.map_or((model, epochs), |(_, epoch, kept)| (kept, epoch));
         let offsets = match (&mut model, &select) {
-            (Model::Labels(model), Some(select)) => self.move_thresholds(model, select.rows, keys)?,
+            (Model::Labels(model), Some(select)) => self.move_thresholds(model, select.rows)?,
             _ => Vec::new(),
         };
         Ok(Fitted { model, epoch, steps, history, offsets })
     }
 
     /// What the rows' batches are drawn from: encoded labels in a temporary file, or windows of questions in memory.
-    fn study(&self, rows: &[TrainRow], keys: &Train) -> Result<Lessons> {
+    fn study(&self, rows: &[TrainRow]) -> Result<Lessons> {
         match &self.base {
-            Model::Labels(_) => self.cache(rows, keys.max_tokens).map(Lessons::Labels),
-            Model::Answers(_) => self.lessons(rows, keys.reading()).map(Lessons::Answers),
+            Model::Labels(_) => self.cache(rows).map(Lessons::Labels),
+            Model::Answers(_) => self.lessons(rows).map(Lessons::Answers),
         }
     }
 
     /// Adds to each label's logit what *select* asks for; returns it.
-    fn move_thresholds(&self, model: &mut Classifier, select: &[GoldRow], keys: &Train) -> Result<Vec<f64>> {
+    fn move_thresholds(&self, model: &mut Classifier, select: &[GoldRow]) -> Result<Vec<f64>> {
         let inputs: Vec<Input> = select.iter().map(GoldRow::input).collect();
         let labels: Vec<usize> = select.iter().map(|row| row.goal.label()).collect();
-        let offsets = threshold::offsets(&self.label(model, &inputs, keys.max_tokens)?, &labels);
+        let offsets = threshold::offsets(&self.label(model, &inputs)?, &labels);
         model.add_offsets(&offsets.iter().map(|&b| b as f32).collect::<Vec<_>>());
         Ok(offsets)
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::train::{SmallModel, TrainRow, on_threads};
 
 /// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
-pub(crate) const QUESTIONS: Reading = Reading { max_tokens: 384, stride: 128 };
+pub(crate) const QUESTIONS: Reading = Reading { max_tokens: 384, stride: Some(128) };
 /// Tokens of the longest answer that is looked for, as in the scripts for SQuAD.
 const LONGEST_ANSWER: usize = 30;
 /// Windows in one forward pass, for each thread.
@@ -86,10 +86,10 @@ fn log_sum_exp(values: &[f64]) -> f64 {
 
 impl SmallModel {
     /// The windows of questions to learn from.
-    pub(crate) fn lessons(&self, rows: &[TrainRow], reading: Reading) -> Result<Vec<Lesson>> {
+    pub(crate) fn lessons(&self, rows: &[TrainRow]) -> Result<Vec<Lesson>> {
         let inputs: Vec<Input> = rows.iter().map(TrainRow::input).collect();
         let mut lessons = Vec::new();
-        for (row, windows) in rows.iter().zip(self.windows(&inputs, reading)?) {
+        for (row, windows) in rows.iter().zip(self.windows(&inputs)?) {
             let bytes = row.target.answer().and_then(|answer| answer.bytes_in(&row.text));
             let bytes = bytes.ok_or_else(|| Error::Failed("a question to learn from has no answer in its context".to_string()))?;
             lessons.extend(windows.into_iter().map(|window| Lesson { span: window.span_of(bytes.clone()), encoded: window.encoded }));
@@ -98,8 +98,8 @@ impl SmallModel {
     }
 
     /// The answer to each question (`text_pair`) in its context (`text`).
-    pub(crate) fn find_answers(&self, model: &SpanExtractor, inputs: &[Input], reading: Reading) -> Result<Vec<Found>> {
-        let windows = self.windows(inputs, reading)?;
+    pub(crate) fn find_answers(&self, model: &SpanExtractor, inputs: &[Input]) -> Result<Vec<Found>> {
+        let windows = self.windows(inputs)?;
         let mut logits: Vec<Vec<Vec<f32>>> = windows.iter().map(|own| vec![Vec::new(); own.len()]).collect();
         let mut order: Vec<(usize, usize)> = (0..windows.len()).flat_map(|row| (0..windows[row].len()).map(move |w| (row, w))).collect();
         order.sort_by_key(|&(row, window)| windows[row][window].encoded.input_ids.len());
@@ -115,11 +115,12 @@ impl SmallModel {
     }
 
     /// The windows of each question's context; neighbours on one thread.
-    fn windows(&self, inputs: &[Input], reading: Reading) -> Result<Vec<Vec<EncodedQuestion>>> {
-        let max_tokens = self.max_tokens(reading.max_tokens);
+    fn windows(&self, inputs: &[Input]) -> Result<Vec<Vec<EncodedQuestion>>> {
+        let reading = self.reading();
+        let (max_tokens, stride) = (self.max_tokens(reading.max_tokens), reading.stride.unwrap_or(0));
         let one = |input: &Input| {
             let question = input.text_pair.unwrap_or_default();
-            self.encoder.encode_question(question, input.text, max_tokens, reading.stride).map_err(|e| Error::Failed(e.to_string()))
+            self.encoder.encode_question(question, input.text, max_tokens, stride).map_err(|e| Error::Failed(e.to_string()))
         };
         let parts: Vec<&[Input]> = inputs.chunks(inputs.len().div_ceil(self.threads.max(1)).max(WINDOWS)).collect();
         let parts = on_threads(parts, |part| part.iter().map(one).collect::<Result<Vec<_>>>());

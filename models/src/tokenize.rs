@@ -53,8 +53,17 @@ impl EncodedQuestion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     pub max_tokens: usize,
-    /// Tokens that two neighbouring windows of a question's context share; 0 where texts are cut.
-    pub stride: usize,
+    /// Tokens that two neighbouring windows of a question's context share; none where texts are cut.
+    pub stride: Option<usize>,
+}
+
+impl Reading {
+    /// What a tokenizer_config.json says; none where it is not readable or sets no bound.
+    fn stated(config: &[u8]) -> Option<Reading> {
+        let config: Value = serde_json::from_slice(config).ok()?;
+        let number = |name: &str| config[name].as_u64().and_then(|n| usize::try_from(n).ok());
+        Some(Reading { max_tokens: number("model_max_length")?, stride: number("stride") })
+    }
 }
 
 /// A tokenizer and the files it is saved as.
@@ -66,7 +75,7 @@ pub struct TextEncoder {
     sep: u32,
     /// Files of the folder that are copied as they are.
     copies: Vec<(&'static str, Vec<u8>)>,
-    /// In place of what tokenizer_config.json says.
+    /// At first what tokenizer_config.json says.
     reading: Option<Reading>,
 }
 
@@ -90,8 +99,9 @@ impl TextEncoder {
             tokenizer.token_to_id(token).ok_or_else(missing)
         };
         let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
-        let copies = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
-        Ok(TextEncoder { path, tokenizer, cls, sep, copies, reading: None })
+        let copies: Vec<_> = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
+        let reading = copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG).and_then(|(_, config)| Reading::stated(config));
+        Ok(TextEncoder { path, tokenizer, cls, sep, copies, reading })
     }
 
     /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is cut first.
@@ -146,12 +156,9 @@ impl TextEncoder {
         Ok(windows.into_iter().map(window).collect())
     }
 
-    /// What the model's tokenizer_config.json says of how it reads; none where it sets no bound.
+    /// How the model learnt to read; none where neither its tokenizer_config.json nor [`Self::set_reading`] says it.
     pub fn reading(&self) -> Option<Reading> {
-        let (_, config) = self.copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG)?;
-        let config: Value = serde_json::from_slice(config).ok()?;
-        let number = |name: &str| config[name].as_u64().and_then(|n| usize::try_from(n).ok());
-        Some(Reading { max_tokens: number("model_max_length")?, stride: number("stride").unwrap_or(0) })
+        self.reading
     }
 
     /// How a model that is saved with this tokenizer learnt to read: its tokenizer_config.json will say so.
@@ -178,7 +185,7 @@ impl TextEncoder {
     }
 
     /// Name and content of the tokenizer files of a saved folder for a model of this configuration: copied, or made where the folder
-    /// had none. tokenizer.json is written without padding and truncation, tokenizer_config.json with what [`Self::set_reading`] set.
+    /// had none. tokenizer.json is written without padding and truncation, tokenizer_config.json with [`Self::reading`].
     pub fn files(&self, config: &Config) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
         let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
         let mut files = vec![("tokenizer.json", json.into_bytes())];
@@ -198,14 +205,17 @@ impl TextEncoder {
         }
     }
 
+    /// `content` is a tokenizer_config.json; it stays as it is where it says what it should.
     fn with_reading(&self, content: Vec<u8>, model: &Config) -> Result<Vec<u8>, ModelError> {
-        let Some(reading) = self.reading else { return Ok(content) };
+        let bounded = |reading: Reading| Reading { max_tokens: reading.max_tokens.min(model.max_position_embeddings), ..reading };
+        let wanted = self.reading.map(bounded).filter(|&wanted| Reading::stated(&content) != Some(wanted));
+        let Some(Reading { max_tokens, stride }) = wanted else { return Ok(content) };
         let path = self.path.with_file_name(TOKENIZER_CONFIG);
         let mut config: Value = serde_json::from_slice(&content).map_err(|e| ModelError::tokenizer(&path, format!("not JSON: {e}")))?;
         let fields = config.as_object_mut().ok_or_else(|| ModelError::tokenizer(&path, "not an object"))?;
-        fields.insert("model_max_length".into(), json!(reading.max_tokens.min(model.max_position_embeddings)));
-        if reading.stride > 0 {
-            fields.insert("stride".into(), json!(reading.stride));
+        fields.insert("model_max_length".into(), json!(max_tokens));
+        if let Some(stride) = stride {
+            fields.insert("stride".into(), json!(stride));
         }
         Ok(format!("{config:#}\n").into_bytes())
     }

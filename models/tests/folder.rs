@@ -53,18 +53,21 @@ fn a_saved_model_says_how_it_reads() {
         load(folder.path()).save(&folder.path().join("saved"), encoder).unwrap();
         TextEncoder::load(&folder.path().join("saved")).unwrap().reading()
     };
-    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: 0 }));
-    encoder.set_reading(Reading { max_tokens: 9, stride: 3 });
-    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 9, stride: 3 }));
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: None }));
+    encoder.set_reading(Reading { max_tokens: 9, stride: Some(3) });
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 9, stride: Some(3) }));
+    // Windows that share nothing are not texts that are cut.
+    encoder.set_reading(Reading { max_tokens: 9, stride: Some(0) });
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 9, stride: Some(0) }));
     // More than the model has positions for.
-    encoder.set_reading(Reading { max_tokens: 256, stride: 0 });
-    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: 0 }));
+    encoder.set_reading(Reading { max_tokens: 256, stride: None });
+    assert_eq!(saved(&encoder), Some(Reading { max_tokens: 12, stride: None }));
     // What transformers writes where a tokenizer has no bound.
     fs::write(folder.path().join("tokenizer_config.json"), r#"{"model_max_length": 1e30, "do_lower_case": true}"#).unwrap();
     let mut unbounded = TextEncoder::load(folder.path()).unwrap();
     assert_eq!(unbounded.reading(), None);
-    unbounded.set_reading(Reading { max_tokens: 8, stride: 0 });
-    assert_eq!(saved(&unbounded), Some(Reading { max_tokens: 8, stride: 0 }));
+    unbounded.set_reading(Reading { max_tokens: 8, stride: None });
+    assert_eq!(saved(&unbounded), Some(Reading { max_tokens: 8, stride: None }));
     let config: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("saved/tokenizer_config.json")).unwrap()).unwrap();
     assert_eq!(config["do_lower_case"], true);
 }

@@ -173,7 +173,7 @@ impl Synthesis<'_> {
         if deliver {
             replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&model, new))?;
         }
-        let predictions = self.inputs.small.predict_rows(&model, test, self.inputs.task.train.reading())?;
+        let predictions = self.inputs.small.predict_rows(&model, test)?;
         Ok((predictions.guesses(), result))
     }
 

@@ -51,8 +51,8 @@ impl Synthesis<'_> {
         let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
         let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
         let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
-        let on_mine = inputs.small.predict_rows(&fitted.model, &split.mine, keys.reading())?;
-        let on_select = inputs.small.predict_rows(&fitted.model, &split.select, keys.reading())?;
+        let on_mine = inputs.small.predict_rows(&fitted.model, &split.mine)?;
+        let on_select = inputs.small.predict_rows(&fitted.model, &split.select)?;
         let record = self.record(round, union.len(), &fitted, &on_mine, &on_select)?;
         self.save_round(&record, &fitted, &on_mine, &on_select)?;
         inputs.progress.say(line_of(&record));
