@@ -21,8 +21,9 @@ impl RunDir {
     /// Makes the folder if need be and locks it.
     ///
     /// # Errors
-    /// Another process holds it, or the system refuses.
+    /// A folder with files that no run made; another process holds it; the system refuses.
     pub fn open(path: &Path) -> Result<Self> {
+        refuse_foreign(path)?;
         std::fs::create_dir_all(path.join("journal")).map_err(Error::io("make the folder", path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io("open", &lock_path))?;
@@ -127,7 +128,7 @@ fn read_whole_lines<T: DeserializeOwned>(file: &mut File, path: &Path) -> Result
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY[0]).tempfile_in(folder).map_err(Error::io("write in", folder))?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(Error::io("write in", folder))?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::Io { doing: "write", path: path.to_path_buf(), source: e.error })?;
     sync_folder(folder)
@@ -150,29 +151,76 @@ pub fn write_json_lines(path: &Path, rows: impl IntoIterator<Item = impl Seriali
     write_atomically(path, &content)
 }
 
-/// What a crash may leave of a file or folder that was not whole yet.
-const TEMPORARY: [&str; 2] = [".tmp", ".new-"];
+/// How the name of a file or folder begins that is not whole yet. A crash may leave one; nobody else calls a file so.
+const UNFINISHED: &str = ".lacuna-unfinished-";
 
-fn remove_leftovers(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let temporary = TEMPORARY.iter().any(|start| name.starts_with(start));
-        match (temporary, path.is_dir()) {
-            (true, true) => std::fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?,
-            (true, false) => std::fs::remove_file(&path).map_err(Error::io("remove", &path))?,
-            (false, true) => remove_leftovers(&path)?,
-            (false, false) => {}
+/// What lies in a run's folder before its manifest does.
+const BEFORE_MANIFEST: [&str; 3] = ["lock", "journal", "seconds.jsonl"];
+
+/// Refuses a folder that is neither empty nor a run's: what is in it is somebody else's.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("read", path))?,
+    };
+    if ["manifest.json", "lock", "journal"].iter().all(|name| path.join(name).exists()) {
+        return Ok(());
+    }
+    for entry in entries {
+        let name = entry.map_err(Error::io("read", path))?.file_name().to_string_lossy().into_owned();
+        if !BEFORE_MANIFEST.contains(&name.as_str()) && !name.starts_with(UNFINISHED) {
+            let place = path.display();
+            return Err(Error::Run(format!("{place}: not a run's folder, and not empty ({name} is in it); choose another with --run")));
         }
     }
     Ok(())
+}
+
+/// Removes what a crash left half written, in the folders that a run writes to and nowhere below them. Links are not followed.
+fn remove_leftovers(run: &Path) -> Result<()> {
+    let rounds = run.join("rounds");
+    let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
+    folders.extend(folders_in(&rounds)?.into_iter().filter(|round| is_number(round)));
+    for folder in folders {
+        for path in entries(&folder)?.into_iter().filter(|path| name_of(path).starts_with(UNFINISHED)) {
+            let removed = if is_folder(&path) { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a folder; nothing in one that is not there, or is a link.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !is_folder(folder) {
+        return Ok(Vec::new());
+    }
+    let paths = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    paths.map_err(Error::io("read", folder))
+}
+
+fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(folder)?.into_iter().filter(|path| is_folder(path)).collect())
+}
+
+/// A folder itself, not a link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn is_number(path: &Path) -> bool {
+    name_of(path).parse::<usize>().is_ok()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Fills a folder under a temporary name beside `path`, then puts it in the place of what was there.
 pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
-    let new = tempfile::Builder::new().prefix(TEMPORARY[1]).tempdir_in(parent).map_err(Error::io("write in", parent))?;
+    let new = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(parent).map_err(Error::io("write in", parent))?;
     fill(new.path())?;
     let mut permissions = std::fs::metadata(new.path()).map_err(Error::io("read", new.path()))?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
@@ -212,6 +260,42 @@ mod tests {
         std::fs::write(run.join("journal/a.jsonl"), "1\nx\n3\n").unwrap();
         let error = run.journal::<u32>("a").err().unwrap().to_string();
         assert!(error.contains("a.jsonl:2: a damaged journal row"), "{error}");
+    }
+
+    /// A folder full of other people's files, links among them, comes out as it went in; only our own leftovers go.
+    #[test]
+    fn nothing_is_removed_that_a_run_did_not_make() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        drop(RunDir::open(&run).unwrap());
+        std::fs::write(run.join("manifest.json"), "{}").unwrap();
+        std::fs::create_dir_all(run.join("rounds/0/model")).unwrap();
+        let kept = [".tmp", ".tmpA", ".new-x", "journal/.new-y", "rounds/0/.tmpB", "rounds/0/model/.lacuna-unfinished-mine"];
+        let gone = [".lacuna-unfinished-a", "journal/.lacuna-unfinished-b", "rounds/0/.lacuna-unfinished-c"];
+        kept.iter().chain(&gone).for_each(|name| std::fs::write(run.join(name), name).unwrap());
+        std::fs::create_dir(run.join(".lacuna-unfinished-folder")).unwrap();
+        let theirs = outside.path().join(".lacuna-unfinished-theirs");
+        std::fs::write(&theirs, "kept").unwrap();
+        std::os::unix::fs::symlink(outside.path(), run.join("rounds/1")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), run.join(".lacuna-unfinished-link")).unwrap();
+        std::os::unix::fs::symlink(&run, run.join("rounds/2")).unwrap();
+        drop(RunDir::open(&run).unwrap());
+        assert!(kept.iter().all(|name| run.join(name).exists()) && theirs.exists());
+        assert!(gone.iter().all(|name| !run.join(name).exists()) && !run.join(".lacuna-unfinished-folder").exists());
+        assert!(run.join(".lacuna-unfinished-link").symlink_metadata().is_err(), "the link goes, not what it leads to");
+    }
+
+    #[test]
+    fn a_folder_that_is_neither_empty_nor_a_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.tex"), "years").unwrap();
+        std::fs::create_dir(folder.path().join(".tmp")).unwrap();
+        let error = RunDir::open(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("not a run's folder, and not empty"), "{error}");
+        assert_eq!(error.exit_code(), 5);
+        let names: std::collections::BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was made or removed");
     }
 
     #[test]

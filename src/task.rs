@@ -357,6 +357,7 @@ impl Task {
             |holds: bool, keys: &'static [&'static str], message: &str| if holds { Ok(()) } else { Err((keys, message.to_string())) };
         let share = |x: f64| x > 0.0 && x < 1.0;
         require(!self.name.trim().is_empty(), &["name"], "is empty")?;
+        require(is_file_name(&self.name), &["name"], "names a folder under runs/: it must be a plain file name, without / and not . or ..")?;
         let questions = self.kind == Kind::ExtractiveQa;
         if questions {
             self.check_questions()?;
@@ -456,6 +457,12 @@ impl Task {
     }
 }
 
+/// Whether it is one component of a path, on any system.
+fn is_file_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
+    name.chars().all(plain) && !name.starts_with('.') && name.len() <= 200
+}
+
 /// Where the value of a dotted key starts, or the nearest table around it that is there.
 fn offset_of(table: &toml::de::DeTable, keys: &[&str]) -> Option<usize> {
     let value = table.get(keys[0])?;
@@ -511,6 +518,8 @@ mod tests {
             ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
             ("top_p = 1.0", "repetition = { repeat = 0.0 }", "sampling.repetition: repetition.repeat is 0; it must be above 0"),
             ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
+            ("name = \"movie-sentiment\"", "name = \"..\"", "name: names a folder under runs/: it must be a plain file name"),
+            ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: names a folder under runs/"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
             ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
             ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
