@@ -4,8 +4,8 @@
 //! read. ROWS in the environment changes their number. The pass is compared with copying the same bytes by memcpy, in order and in
 //! the order of the pass.
 
-use lacuna::seed;
-use lacuna::token_cache::{CacheWriter, TokenCache};
+use lacuna::math::random;
+use lacuna::small::token_cache::{CacheWriter, TokenCache};
 use rand::seq::SliceRandom;
 use std::error::Error;
 use std::hint::black_box;
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cache = TokenCache::open(&path)?;
     let order: Vec<usize> = (0..rows).collect();
     let mut shuffled = order.clone();
-    shuffled.shuffle(&mut seed::rng(1, "order of rows", 1));
+    shuffled.shuffle(&mut random::rng(1, "order of rows", 1));
     println!("GB/s of tokens, medians of {PASSES} passes in turn:");
     for (name, order) in [("in order", &order), ("shuffled", &shuffled)] {
         let mut rates =

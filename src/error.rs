@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::generator::GenerateError;
-
 /// Everything that can end a command. [`Error::exit_code`] gives the process's exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -59,15 +57,5 @@ impl Error {
 
     pub(crate) fn data(path: &Path, line: usize, message: impl Into<String>) -> Error {
         Error::Data { path: path.to_path_buf(), line: Some(line), message: message.into() }
-    }
-}
-
-impl From<GenerateError> for Error {
-    fn from(error: GenerateError) -> Self {
-        match error {
-            GenerateError::Load { .. } | GenerateError::Template(_) => Error::Model(error.to_string()),
-            GenerateError::Consumer(inner) => inner.downcast::<Error>().unwrap_or_else(|other| Error::Failed(other.to_string())),
-            other => Error::Failed(other.to_string()),
-        }
     }
 }

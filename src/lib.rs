@@ -1,42 +1,16 @@
-//! lacuna writes training data for small classifiers: a language model writes, a small model is trained and errs, the language model fills the gap.
+//! lacuna writes training data for small classifiers: a language model writes, a small model is trained and errs, the language model
+//! fills the gap.
 
-pub mod cli;
-pub mod compare;
-pub mod cost;
-pub mod curves;
-pub mod dataset;
-pub mod distance;
-pub mod diversity;
-pub mod doctor;
+pub mod commands;
+pub mod data;
 pub mod error;
-pub mod features;
 pub mod fetch;
+pub mod files;
 pub mod generator;
-pub mod lines;
-pub mod logistic;
-pub mod manifest;
-pub mod metrics;
-pub mod predict;
-pub mod progress;
-pub mod prompt;
-pub mod registry;
-pub mod report;
-pub mod run_dir;
-pub mod seed;
-pub mod setup;
-pub mod sha256;
-pub mod small_device;
-pub mod small_model;
-pub mod soft_targets;
-pub mod spans;
-pub mod split;
-pub mod squad;
-pub mod sweep;
+pub mod judge;
+pub mod math;
+pub mod measure;
+pub mod run;
+pub mod small;
 pub mod synthesis;
 pub mod task;
-pub mod threshold;
-pub mod token_cache;
-pub mod train;
-pub mod train_span;
-pub mod verify;
-pub mod words;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lacuna::cli::{Cli, run};
+use lacuna::commands::cli::{Cli, run};
 
 fn main() -> ExitCode {
     let logs = tracing_subscriber::EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));

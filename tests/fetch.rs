@@ -6,10 +6,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use lacuna::fetch::{Converted, FetchError, Fetcher, Progress};
-use lacuna::registry::cache::Check;
-use lacuna::registry::{Cache, Entry, Registry, RegistryError};
-use lacuna::sha256::hex;
+use lacuna::fetch::cache::{Cache, Check};
+use lacuna::fetch::convert::Converted;
+use lacuna::fetch::error::FetchError;
+use lacuna::fetch::fetcher::Fetcher;
+use lacuna::fetch::progress::Progress;
+use lacuna::fetch::registry::{Entry, Registry, RegistryError};
+use lacuna::files::sha256::hex;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
-use lacuna::compare::{Comparison, compare, method_names};
+use lacuna::commands::compare::{Comparison, compare, method_names};
+use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
-use lacuna::sweep::{Sweep, sweep};
-use lacuna::synthesis::Method;
+use lacuna::run::summary::Method;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::{BAD, Fixture, GOOD};
-use lacuna::compare::{Comparison, compare};
+use lacuna::commands::compare::{Comparison, compare};
+use lacuna::commands::setup::Setup;
+use lacuna::commands::sweep::{Sweep, sweep};
+use lacuna::data::squad;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, ScoreRequest};
-use lacuna::setup::Setup;
-use lacuna::squad;
-use lacuna::sweep::{Sweep, sweep};
-use lacuna::synthesis::Method;
+use lacuna::run::summary::Method;
 use scripted::{boxed, json_lines, options, setup};
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{BAD, Fixture, GOOD, text};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, ScoreRequest};
-use lacuna::synthesis::Method;
+use lacuna::run::summary::Method;
 use scripted::{boxed, json, json_lines, setup};
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
         assert!(round == 0 || sum("stayed") + sum("appeared") == wrong.len() as u64);
     }
     assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 4]);
-    let model = lacuna::train::SmallModel::load_trained(&run.join("model"), 1).unwrap();
+    let model = lacuna::small::train::SmallModel::load_trained(&run.join("model"), 1).unwrap();
     assert_eq!(model.base.labels(), ["negative", "positive"]);
 }
 
@@ -214,7 +214,7 @@ fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
     let mut setup = setup(&fixture);
     setup.task.seed.rationales = 0;
     setup.task.extrapolate.max_rounds = 0;
-    setup.task.targets.kind = lacuna::task::TargetKind::Hard;
+    setup.task.targets.kind = lacuna::task::file::TargetKind::Hard;
     let delivery = setup.run(&fixture.path("run"), &[Method::S3], &mut boxed(scripted())).unwrap();
     assert_eq!((delivery.best_round, delivery.dataset_rows, delivery.results.len()), (0, 24, 1));
     for row in json_lines(&fixture.path("run/dataset.jsonl")) {

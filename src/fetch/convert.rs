@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::registry::cache::{GOLD, TEST, keep, unfinished};
-use crate::registry::{Convert, RatedTsv};
+use super::registry::{Convert, GOLD, RatedTsv, TEST};
+use crate::files::whole::{keep, unfinished};
 
 /// Why a file is not what the registry says.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use hf_hub::api::sync::ApiBuilder;
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::SourceError;
+use super::error::SourceError;
 
 /// The file at that commit: from the hub's cache, else from the hub unless `offline`. `bytes` hears how many were received.
 pub fn download(repo: &str, revision: &str, path: &str, offline: bool, bytes: &mut dyn FnMut(u64)) -> Result<PathBuf, SourceError> {

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::SourceError;
+use super::error::SourceError;
 
 const STAND_IN_BACKEND: &str = include_str!("sdist_backend.py");
 

@@ -1,6 +1,6 @@
 //! Puts a model's own chat template (Jinja, from its GGUF) around a prompt.
 
-use super::{GenerateError, Prompt};
+use super::request::{GenerateError, Prompt};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 

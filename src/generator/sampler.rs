@@ -1,7 +1,7 @@
 //! Draws a token from raw logits: repetition controls, top-k, top-p, min-p, temperature, without sorting the vocabulary.
 
-use super::Sampling;
 use super::prefix::Token;
+use super::request::Sampling;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cmp::Ordering;

@@ -1,6 +1,8 @@
 //! A generator that answers by script: the loop is tested with it, without a model.
 
-use super::{Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
+use super::request::{
+    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink,
+};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -86,7 +88,7 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Gene
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::{Prompt, Sampling};
+    use crate::generator::request::{Prompt, Sampling};
 
     fn requests(n: u64) -> Vec<CompletionRequest> {
         let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };

@@ -1,131 +1,23 @@
 //! The last stage: the best round's dataset, the delivered model, and the only look at the test rows.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Stage as RunStage, Synthesis, SyntheticRow, Written, best_round};
-use crate::cost::{Part, Spent};
-use crate::dataset::{Answer, Goal, GoldRow, Guess, Input};
+use super::next::best_round;
+use super::rows::{SyntheticRow, Written};
+use super::state::Synthesis;
+use crate::data::example::{Answer, Goal, GoldRow, Guess, Input, TaskKind};
 use crate::error::{Error, Result};
-use crate::logistic::Logistic;
-use crate::metrics::{self, Counts, Interval, bootstrap};
-use crate::run_dir::{RunDir, replace_folder, write_json, write_json_lines};
-use crate::seed;
-use crate::small_model::Model;
-use crate::task::Kind;
-use crate::train::{Stage, TrainRow, epochs};
-
-/// A way to a trained small model, as a run can compare them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Method {
-    /// The gold rows alone.
-    #[serde(rename = "gold only")]
-    GoldOnly,
-    /// Logistic regression on the pretrained small model's features of the gold rows.
-    #[serde(rename = "embeddings + logistic regression")]
-    Embeddings,
-    /// Round 0.
-    #[serde(rename = "seed")]
-    Seed,
-    /// The best round.
-    #[serde(rename = "S3")]
-    S3,
-    /// The last round, whatever its score.
-    #[serde(rename = "last round")]
-    LastRound,
-    /// The best round's union and the gold rows.
-    #[serde(rename = "S3 + gold")]
-    S3Gold,
-}
-
-impl Method {
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::GoldOnly => "gold only",
-            Method::Embeddings => "embeddings + logistic regression",
-            Method::Seed => "seed",
-            Method::S3 => "S3",
-            Method::LastRound => "last round",
-            Method::S3Gold => "S3 + gold",
-        }
-    }
-}
-
-/// How one method's model does on the test rows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MethodResult {
-    pub method: Method,
-    pub synthetic_rows: usize,
-    pub gold_rows: usize,
-    /// Optimiser steps of its training.
-    pub steps: usize,
-    /// For each test row, in the order of the file; for questions, by exact match.
-    pub correct: Vec<bool>,
-    /// For each test row SQuAD's F1, for questions alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub f1: Vec<f64>,
-    /// The unweighted mean of the labels' F1; 0 for questions.
-    pub macro_f1: f64,
-    /// Counts on the test rows, by label; empty for questions.
-    pub labels: BTreeMap<String, Counts>,
-}
-
-impl MethodResult {
-    /// Before it is scored.
-    fn new(method: Method, synthetic_rows: usize, gold_rows: usize, steps: usize) -> Self {
-        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], f1: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
-    }
-
-    /// Whether one accuracy says too little.
-    pub fn many_labels(&self) -> bool {
-        self.labels.len() > 2
-    }
-
-    /// 1 for each test row that is right, 0 for the others.
-    pub fn right(&self) -> Vec<f64> {
-        self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
-    }
-
-    /// Accuracy (for questions, exact match) on the test rows, with a 95 % bootstrap interval over them.
-    pub fn accuracy(&self) -> Interval {
-        bootstrap(&[self.right()])
-    }
-
-    /// Whether the rows are questions, and their answers have an F1.
-    pub fn questions(&self) -> bool {
-        !self.f1.is_empty()
-    }
-
-    /// The mean of the answers' F1, with a 95 % bootstrap interval over the test rows.
-    pub fn mean_f1(&self) -> Interval {
-        bootstrap(std::slice::from_ref(&self.f1))
-    }
-}
-
-/// What a finished run hands over.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Delivery {
-    pub best_round: usize,
-    pub dataset_rows: usize,
-    /// The method whose model lies in `model/`.
-    pub delivered: Method,
-    /// Empty when the task has no test rows.
-    pub results: Vec<MethodResult>,
-}
-
-const SUMMARY: &str = "summary.json";
-
-impl Delivery {
-    /// What a finished run handed over.
-    pub fn read(run: &RunDir) -> Result<Delivery> {
-        let path = run.join(SUMMARY);
-        let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&content).map_err(|e| Error::Run(format!("{}: damaged ({e})", path.display())))
-    }
-}
+use crate::files::whole::{replace_folder, write_json, write_json_lines};
+use crate::math::random;
+use crate::measure::logistic::Logistic;
+use crate::measure::metrics;
+use crate::run::cost::{Part, Spent};
+use crate::run::stage::Stage as RunStage;
+use crate::run::summary::{Delivery, Method, MethodResult, SUMMARY};
+use crate::small::model::Model;
+use crate::small::train::{Stage, TrainRow, epochs};
 
 impl Synthesis<'_> {
     /// Writes `dataset.jsonl` and `model/`, then scores the methods on the test rows and writes `summary.json`.
@@ -179,7 +71,7 @@ impl Synthesis<'_> {
 
     /// Logistic regression on features of all gold rows.
     fn predict_by_embeddings(&self, test: &[GoldRow]) -> Result<Vec<Guess>> {
-        if self.inputs.task.kind == Kind::ExtractiveQa {
+        if self.inputs.task.kind == TaskKind::ExtractiveQa {
             return Err(Error::Failed("a logistic regression on embeddings gives labels; it cannot answer questions".into()));
         }
         let max_tokens = self.inputs.task.train.max_tokens;
@@ -196,7 +88,7 @@ impl Synthesis<'_> {
 
     fn scored(&self, result: MethodResult, guesses: &[Guess], test: &[GoldRow]) -> MethodResult {
         let correct = test.iter().zip(guesses).map(|(row, guess)| row.accepts(guess)).collect();
-        if self.inputs.task.kind == Kind::ExtractiveQa {
+        if self.inputs.task.kind == TaskKind::ExtractiveQa {
             return MethodResult { correct, f1: test.iter().zip(guesses).map(|(row, guess)| row.f1(guess)).collect(), ..result };
         }
         let label_of = |guess: &Guess| if let Guess::Label(label) = guess { *label } else { 0 };
@@ -238,7 +130,7 @@ impl Synthesis<'_> {
             rows.extend(gold.iter().cloned());
         }
         let stage = Stage { name: name.to_string(), progress: inputs.progress };
-        let seed = seed::derive(inputs.seed, name, 0);
+        let seed = random::derive(inputs.seed, name, 0);
         let fitted = inputs.small.fit(&rows, None, keys, epochs(keys, rows.len()), seed, stage)?;
         Ok((fitted.model, fitted.steps))
     }

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Synthesis, SyntheticRow, prompt_error};
-use crate::dataset::Input;
+use super::rows::SyntheticRow;
+use super::state::{Synthesis, prompt_error};
+use crate::data::example::Input;
 use crate::error::{Error, Result};
 use crate::generator::{GenerateError, ScoreRequest};
-use crate::soft_targets::Calibration;
-use crate::task::JudgePrompt;
-use crate::train::Target;
-use crate::words::{self, Fork, forks};
+use crate::judge::calibration::Calibration;
+use crate::small::train::Target;
+use crate::task::file::JudgePrompt;
+use crate::task::words::{self, Fork, forks};
 
 /// One fork of a judge prompt of the task.
 struct Question<'t> {

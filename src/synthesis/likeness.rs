@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Synthesis, SyntheticRow};
-use crate::distance::Distances;
-use crate::diversity::{Diversity, edit_distance};
+use super::rows::SyntheticRow;
+use super::state::Synthesis;
 use crate::error::Result;
+use crate::measure::distance::Distances;
+use crate::measure::diversity::{Diversity, edit_distance};
 
 /// Measures of the union after a round, of what the generator wrote: texts, or the second texts of pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

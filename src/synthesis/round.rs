@@ -2,38 +2,18 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Changes, Synthesis};
-use crate::dataset::{Goal, GoldRow, Guess, Input};
+use super::state::Synthesis;
+use crate::data::example::{Goal, GoldRow, Guess};
 use crate::error::{Error, Result};
-use crate::manifest::RoundRecord;
-use crate::run_dir::{replace_folder, write_json, write_json_lines};
-use crate::seed;
-use crate::task::Parents;
-use crate::train::{Fitted, Predictions, Select, Stage, epochs};
-use crate::train_span::Found;
-
-/// A *mine* row that the round's model got wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Misclassified {
-    /// In the gold file.
-    pub line: usize,
-    pub text: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text_pair: Option<String>,
-    /// `label` or `answer` in the file.
-    #[serde(flatten)]
-    pub goal: Goal,
-    pub predicted: Guess,
-}
-
-impl Misclassified {
-    pub fn input(&self) -> Input<'_> {
-        Input { text: &self.text, text_pair: self.text_pair.as_deref() }
-    }
-}
+use crate::files::whole::{replace_folder, write_json, write_json_lines};
+use crate::math::random;
+use crate::run::errors::{Changes, Misclassified};
+use crate::run::round::RoundRecord;
+use crate::small::train::{Fitted, Predictions, Select, Stage, epochs};
+use crate::small::train_span::Found;
+use crate::task::file::Parents;
 
 /// Epochs without a better score on *select* before a fit stops.
 const EPOCH_PATIENCE: usize = 2;
@@ -49,7 +29,7 @@ impl Synthesis<'_> {
         let keys = &inputs.task.train;
         let select = Select { rows: &split.select, patience: EPOCH_PATIENCE };
         let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
-        let fit_seed = seed::derive(inputs.seed, "training of a round", round as u64);
+        let fit_seed = random::derive(inputs.seed, "training of a round", round as u64);
         let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
         let on_mine = inputs.small.predict_rows(&fitted.model, &split.mine)?;
         let on_select = inputs.small.predict_rows(&fitted.model, &split.select)?;
@@ -102,7 +82,7 @@ impl Synthesis<'_> {
         match predictions {
             Predictions::Labels(logits) => {
                 let line = |(row, logits): (&GoldRow, &Vec<f32>)| {
-                    let predicted = &names[crate::soft_targets::argmax(logits)];
+                    let predicted = &names[crate::judge::calibration::argmax(logits)];
                     json!({"split": side, "line": row.line, "label": names[row.goal.label()], "predicted": predicted, "logits": logits})
                 };
                 rows.iter().zip(logits).map(line).collect()

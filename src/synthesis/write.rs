@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::judge::average;
-use super::{Misclassified, Synthesis, SyntheticRow, Written, prompt_error};
-use crate::dataset::{Answer, Context, Goal, Input, fingerprint};
+use super::rows::{SyntheticRow, Tally, Written};
+use super::state::{Synthesis, prompt_error};
+use super::verify::{Prompted, Verifier};
+use crate::data::example::{Answer, Context, Goal, Input, TaskKind, fingerprint};
 use crate::error::{Error, Result};
+use crate::files::whole::write_json;
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
-use crate::prompt::{clean, whole_sentences};
-use crate::run_dir::write_json;
-use crate::seed;
-use crate::soft_targets::centre;
-use crate::task::{Kind, WritingPrompt};
-use crate::train::{Target, TrainRow};
-use crate::verify::{Prompted, Rejection, Verifier};
+use crate::judge::calibration::centre;
+use crate::math::random;
+use crate::run::errors::Misclassified;
+use crate::run::round::Rejection;
+use crate::small::train::{Target, TrainRow};
+use crate::task::file::WritingPrompt;
+use crate::task::prompts::{clean, whole_sentences};
 
 /// A request and where it comes from, before it is written.
 struct Planned<'t> {
@@ -30,15 +33,6 @@ struct Planned<'t> {
 
 /// A generator that keeps writing what is rejected is stopped after this many times what was wanted.
 const ATTEMPTS: usize = 4;
-
-/// What a round cost.
-pub(super) struct Tally {
-    /// Completions asked for.
-    pub written: usize,
-    pub rejected: BTreeMap<Rejection, usize>,
-    /// New tokens sampled.
-    pub tokens: u64,
-}
 
 /// A stage to write: its journal, and what a person reads beside its bar.
 struct Writing<'s> {
@@ -104,7 +98,7 @@ impl<'a> Synthesis<'a> {
         let rationales = self.rationales.clone();
         let contexts = self.shuffled_contexts();
         let questions = answers_in_turns(&contexts, root);
-        if task.kind == Kind::ExtractiveQa && questions.is_empty() {
+        if task.kind == TaskKind::ExtractiveQa && questions.is_empty() {
             return Err(Error::Failed("no context has words that could be an answer; look at data.contexts and data.answers".to_string()));
         }
         let turn = |id: usize| match questions.get(id % questions.len().max(1)) {
@@ -129,10 +123,10 @@ impl<'a> Synthesis<'a> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
         let mut errors = self.parents(round - 1)?;
-        errors.shuffle(&mut seed::rng(root, "order of errors", round as u64));
+        errors.shuffle(&mut random::rng(root, "order of errors", round as u64));
         let wanted = task.extrapolate.rows.unwrap_or(errors.len() * task.extrapolate.rows_per_error);
         let errors = if task.extrapolate.rows.is_some() { in_turns(errors) } else { errors };
-        let journal_root = seed::derive(root, "extrapolation", round as u64);
+        let journal_root = random::derive(root, "extrapolation", round as u64);
         let plan = |id: u64| {
             let error = &errors[id as usize % errors.len()];
             let of_goal = rationales.get(error.goal.label()).map_or(&[][..], Vec::as_slice);
@@ -224,7 +218,7 @@ impl<'a> Synthesis<'a> {
     /// A request, and its journal row as far as it is known before it is written.
     fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a>>) -> Result<(CompletionRequest, Written)> {
         let Planned { name, template, prompt, goal, parent, context, rationales } = plan(id)?;
-        let seed = seed::derive(self.inputs.seed, journal, id);
+        let seed = random::derive(self.inputs.seed, journal, id);
         let (text, tokens, finish) = (String::new(), 0, Finish::Length);
         let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, finish };
         Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
@@ -239,7 +233,7 @@ impl<'a> Synthesis<'a> {
     /// The contexts in the order in which the seed takes them, drawn once.
     fn shuffled_contexts(&self) -> Vec<&'a Context> {
         let mut contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
-        contexts.shuffle(&mut seed::rng(self.inputs.seed, "order of contexts", 0));
+        contexts.shuffle(&mut random::rng(self.inputs.seed, "order of contexts", 0));
         contexts
     }
 
@@ -255,7 +249,7 @@ impl<'a> Synthesis<'a> {
 fn answers_in_turns<'c>(contexts: &[&'c Context], root: u64) -> Vec<(&'c Context, &'c Answer)> {
     let shuffled = |context: &&'c Context| {
         let mut answers: Vec<&Answer> = context.answers.iter().collect();
-        answers.shuffle(&mut seed::rng(root, "order of answers", context.line as u64));
+        answers.shuffle(&mut random::rng(root, "order of answers", context.line as u64));
         answers
     };
     let answers: Vec<Vec<&Answer>> = contexts.iter().map(shuffled).collect();
@@ -267,7 +261,7 @@ fn answers_in_turns<'c>(contexts: &[&'c Context], root: u64) -> Vec<(&'c Context
 /// `k` of `n` rationales without replacement, a draw of its own for each example; in order, so that more prompts share a prefix.
 fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     let all: Vec<usize> = (0..n).collect();
-    let mut drawn: Vec<usize> = all.sample(&mut seed::rng(root, "rationales of an example", id), k.min(n)).copied().collect();
+    let mut drawn: Vec<usize> = all.sample(&mut random::rng(root, "rationales of an example", id), k.min(n)).copied().collect();
     drawn.sort_unstable();
     drawn
 }
@@ -339,7 +333,7 @@ fn verify_row(verifier: &mut Verifier, row: &Written, known: &Known) -> Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Guess;
+    use crate::data::example::Guess;
 
     #[test]
     fn labels_with_errors_take_turns() {

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use lacuna::commands::setup::{Machine, Options, Setup};
 use lacuna::generator::Generate;
 use lacuna::generator::llama::Weights;
-use lacuna::setup::{Machine, Options, Setup};
 use serde_json::Value;
 
 use crate::common::Fixture;

@@ -1,9 +1,10 @@
 //! Our sampler against llama.cpp's own chain: the same tokens survive with the same probabilities, and draws follow them.
 
+use crate::generator::llama::backend::backend;
 use crate::generator::prefix::Token;
 use crate::generator::repetition::Repetition;
+use crate::generator::request::Sampling;
 use crate::generator::sampler::{Room, Sampler};
-use crate::generator::{Sampling, llama::backend};
 use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;

@@ -1,9 +1,10 @@
 //! What this machine offers a generator, and whether a model fits it: read, not loaded.
 
+use super::backend::backend;
+use super::config::{Kernels, LlamaConfig, N_BATCH, cores};
 use super::gguf::Header;
 use super::memory::{self, Footprint};
-use super::{LlamaConfig, N_BATCH, backend, cores};
-use crate::generator::GenerateError;
+use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
 use std::path::Path;
 
@@ -48,10 +49,15 @@ impl Host {
 }
 
 /// The processor's own name, or its architecture's.
-pub(super) fn processor() -> String {
+fn processor() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_string()));
     name.unwrap_or(std::env::consts::ARCH.into())
+}
+
+/// The processor, whose kernels run on it, and the version that measured.
+pub(super) fn machine(kernels: Kernels) -> String {
+    format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), cores(), env!("CARGO_PKG_VERSION"))
 }
 
 /// What a GGUF says of itself, and whether it fits the CPU's memory.

@@ -1,14 +1,15 @@
 //! A short measurement of how fast a model decodes here, and the settings chosen by it, remembered for the model and the machine.
 
-use super::host::processor;
+use super::config::{KvFormat, Settings, Wishes};
+use super::host::machine;
+use super::model::Llama;
 use super::workers::{Next, Reader};
-use super::{Kernels, KvFormat, Llama};
-use crate::generator::GenerateError;
+use crate::files::sha256::sha256_of_bytes;
+use crate::files::whole::put;
 use crate::generator::prefix::Token;
+use crate::generator::request::GenerateError;
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::Job;
-use crate::registry::cache::put;
-use crate::sha256::sha256_of_bytes;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -30,27 +31,6 @@ const READ: usize = 2048;
 const PROMPT: usize = 32;
 /// The longest that one such reading may take; slower models keep the usual micro-batch.
 const LONGEST: Duration = Duration::from_secs(5);
-
-/// What may be chosen by measurement. With quantised weights a text depends a little on what is decoded beside it, and so on these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Requests that a worker decodes together.
-    pub slots: usize,
-    pub kv: KvFormat,
-    /// Whether all sequences share one KV cache.
-    pub unified: bool,
-    /// The most tokens in one `llama_decode`, its micro-batch.
-    pub n_batch: usize,
-}
-
-/// Settings that a person has fixed; the others are measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
-    pub slots: Option<usize>,
-    pub kv: Option<KvFormat>,
-    pub unified: Option<bool>,
-    pub n_batch: Option<usize>,
-}
 
 /// What is remembered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -225,11 +205,6 @@ impl Llama {
         let (path, config) = (self.config.path.display(), &self.config);
         format!("{path} {bytes} {changed:?} threads {} gpu {}\n{}", config.threads, config.gpu_layers, machine(config.kernels))
     }
-}
-
-/// The processor, whose kernels run on it, and the version that measured.
-pub(super) fn machine(kernels: Kernels) -> String {
-    format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), super::cores(), env!("CARGO_PKG_VERSION"))
 }
 
 /// Some work that is measured.

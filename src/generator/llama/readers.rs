@@ -3,9 +3,9 @@
 use super::workers::{Next, Reader};
 use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
+use crate::generator::request::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Score};
 use crate::generator::sampler::{self, BadLogits, Room, Sampler};
 use crate::generator::stop::GrowingText;
-use crate::generator::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Score};
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 

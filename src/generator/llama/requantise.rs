@@ -1,6 +1,7 @@
 //! Converts a model's weights into another format.
 
-use crate::generator::GenerateError;
+use super::backend::backend;
+use crate::generator::request::GenerateError;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::path::Path;
 /// is written over.
 pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype) -> Result<(), GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
-    super::backend().map_err(fail)?;
+    backend().map_err(fail)?;
     tracing::info!("converting {} to {}", path.display(), target.display());
     let partial = target.with_extension("partial");
     let made = quantise(path, &partial, file_type).and_then(|()| put(&partial, target).map_err(|error| error.to_string()));

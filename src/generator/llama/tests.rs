@@ -1,8 +1,15 @@
 //! Tests with a real model: `LACUNA_TEST_GGUF` names a small instruct GGUF, without it they skip and say so.
 
+use super::config::N_BATCH;
+use super::gguf::Header;
+use super::memory::Footprint;
+use super::model::writes_text;
+use super::workers::Reader;
 use super::*;
 use crate::generator::form::{Field, Form};
+use crate::generator::request::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, ScoreRequest};
 use crate::generator::sampler::Room;
+use crate::generator::scheduler::Job;
 use crate::generator::{Finish, Prompt, Sampling};
 use llama_cpp_2::token::LlamaToken;
 use std::cell::RefCell;

@@ -3,7 +3,7 @@
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
-use crate::generator::{GenerateError, LikelihoodRequest, Prompt, ScoreRequest};
+use crate::generator::request::{GenerateError, LikelihoodRequest, Prompt, ScoreRequest};
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 

@@ -1,14 +1,16 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
 
+use super::config::LlamaConfig;
 use super::gguf::Header;
-use super::probe::{Pace, machine};
+use super::host::machine;
+use super::model::Llama;
+use super::probe::Pace;
+use super::readers::Reading;
 use super::requantise::requantise;
-use super::{Llama, LlamaConfig};
-use crate::generator::llama::readers::Reading;
+use crate::files::sha256::sha256_of;
+use crate::files::whole::put;
+use crate::generator::request::{GenerateError, Likelihood};
 use crate::generator::scheduler::Job;
-use crate::generator::{GenerateError, Likelihood};
-use crate::registry::cache::put;
-use crate::sha256::sha256_of;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
 use std::fs::File;

@@ -3,9 +3,9 @@
 use super::guard;
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
+use crate::generator::request::{GenerateError, Sink};
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step};
-use crate::generator::{GenerateError, Sink};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;

@@ -1,0 +1,119 @@
+//! The table at the end: what each method's model does on the test rows.
+
+use std::path::Path;
+
+use crate::measure::metrics::Interval;
+use crate::run::summary::{Delivery, Method};
+
+/// A table of a finished run, and where everything lies.
+pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
+    let rows: Vec<Vec<String>> = delivery
+        .results
+        .iter()
+        .map(|result| {
+            let delivered = if result.method == delivery.delivered { "  ← model/" } else { "" };
+            let mut row = vec![
+                result.method.name().to_string(),
+                result.synthetic_rows.to_string(),
+                result.gold_rows.to_string(),
+                result.steps.to_string(),
+            ];
+            row.extend(result.many_labels().then(|| format!("{:.3}", result.macro_f1)));
+            row.extend(result.questions().then(|| percent(&result.mean_f1())));
+            row.push(format!("{}{delivered}", percent(&result.accuracy())));
+            row
+        })
+        .collect();
+    let mut text = String::new();
+    if let Some(first) = delivery.results.first() {
+        let accuracy = format!("{} on {} test rows [95 %]", if first.questions() { "EM" } else { "accuracy" }, first.correct.len());
+        let mut header = vec!["trained on", "synthetic", "gold", "steps"];
+        header.extend(first.many_labels().then_some("macro-F1"));
+        header.extend(first.questions().then_some("F1 [95 %]"));
+        header.push(&accuracy);
+        text += &table(&header, &rows);
+        text.push('\n');
+    }
+    let folder = folder.display();
+    text += &format!("best round   {}\n", delivery.best_round);
+    text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
+    let why = if delivery.delivered == Method::GoldOnly { ": the generator judges hardly better than chance" } else { "" };
+    text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
+    if delivery.results.first().is_none_or(|first| !first.questions()) {
+        text += &format!("rationales   {folder}/rationales.json\n");
+    }
+    text += &format!("manifest     {folder}/manifest.json\n");
+    text
+}
+
+/// `74.1 % [72.5, 75.6]`
+pub fn percent(interval: &Interval) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
+}
+
+/// A Markdown table whose columns line up when read as text: the first to the left, numbers to the right, the last to the left.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let left = |column: usize| column == 0 || column + 1 == header.len();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().enumerate().map(|(i, cell)| {
+            let space = " ".repeat(widths[i] - cell.chars().count());
+            if left(i) { format!("{cell}{space}") } else { format!("{space}{cell}") }
+        });
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let rule = widths.iter().enumerate().map(|(i, &w)| if left(i) { "-".repeat(w) } else { format!("{}:", "-".repeat(w - 1)) });
+    let mut text = line(header.to_vec());
+    text += &format!("| {} |\n", rule.collect::<Vec<_>>().join(" | "));
+    rows.iter().for_each(|row| text += &line(row.iter().map(String::as_str).collect()));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::summary::MethodResult;
+
+    #[test]
+    fn a_run_in_a_table() {
+        let result = |method, synthetic_rows, gold_rows, right: usize| MethodResult {
+            method,
+            synthetic_rows,
+            gold_rows,
+            steps: 150,
+            correct: (0..1000).map(|i| i < right).collect(),
+            f1: vec![],
+            macro_f1: 0.0,
+            labels: Default::default(),
+        };
+        let delivery = Delivery {
+            best_round: 1,
+            dataset_rows: 900,
+            delivered: Method::S3Gold,
+            results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
+        };
+        insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
+    }
+
+    #[test]
+    fn questions_have_exact_match_and_f1() {
+        let result = MethodResult {
+            method: Method::S3,
+            synthetic_rows: 40,
+            gold_rows: 0,
+            steps: 9,
+            correct: vec![true, false, false, false],
+            f1: vec![1.0, 0.5, 0.5, 0.0],
+            macro_f1: 0.0,
+            labels: Default::default(),
+        };
+        let delivery = Delivery { best_round: 0, dataset_rows: 40, delivered: Method::S3, results: vec![result] };
+        let table = of_run(&delivery, Path::new("runs/questions"));
+        assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %]"), "{table}");
+        assert!(table.contains("50.0 % [") && table.contains("25.0 % [") && !table.contains("rationales"), "{table}");
+    }
+}

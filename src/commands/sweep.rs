@@ -1,0 +1,168 @@
+//! One thing varied at a time: how the result depends on the numbers of gold rows, seed rows, rounds, rationales.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::commands::curves;
+use crate::commands::report::{percent, table};
+use crate::commands::setup::{Options, Setup};
+use crate::error::{Error, Result};
+use crate::files::whole::{write, write_json};
+use crate::generator::Generate;
+use crate::measure::metrics::{Interval, bootstrap};
+use crate::run::cost::Cost;
+use crate::run::summary::{Method, MethodResult};
+
+/// Sets an option to a value.
+type Set = fn(&mut Options, usize);
+
+/// What can be varied: a name, and the option that it sets.
+const AXES: [(&str, Set); 5] = [
+    ("gold-rows", |options, n| options.gold_rows = Some(n)),
+    ("seed-rows", |options, n| options.seed_rows = Some(n)),
+    ("rounds", |options, n| options.rounds = Some(n)),
+    ("rows-per-error", |options, n| options.rows_per_error = Some(n)),
+    ("rationales", |options, n| options.rationales = Some(n)),
+];
+
+/// One thing and its values, all else as in the task; written `rounds=0,1,2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    name: &'static str,
+    values: Vec<usize>,
+}
+
+impl FromStr for Axis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = AXES.map(|(name, _)| name).join(", ");
+        let (name, values) = text.split_once('=').ok_or_else(|| format!("write NAME=N,N…; names are {names}"))?;
+        let (name, _) = AXES.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("there is no {name:?}; names are {names}"))?;
+        let number = |value: &str| value.trim().parse().map_err(|_| format!("{value:?} is not a number"));
+        Ok(Axis { name, values: values.split(',').map(number).collect::<Result<_, _>>()? })
+    }
+}
+
+impl Axis {
+    fn at(&self, value: usize, options: &Options) -> Options {
+        let mut options = options.clone();
+        let (_, set) = AXES.iter().find(|(name, _)| *name == self.name).expect("an axis is one of those");
+        set(&mut options, value);
+        options
+    }
+}
+
+/// One method at one point.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepLine {
+    pub axis: String,
+    pub value: usize,
+    pub method: Method,
+    /// Means over seeds.
+    pub synthetic_rows: f64,
+    pub cost: Cost,
+    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
+    pub accuracy: Interval,
+    /// Of questions: F1, as accuracy above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<Interval>,
+}
+
+/// What a sweep compares at each point.
+const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+
+/// What is swept, and how often.
+pub struct Sweep<'a> {
+    pub task: &'a Path,
+    pub options: &'a Options,
+    pub axes: &'a [Axis],
+    /// How many seeds, counted from the options' seed.
+    pub seeds: u64,
+    /// Where runs, table and curves go.
+    pub folder: &'a Path,
+}
+
+/// Runs the task at every point for every seed, each in a folder of its own, so that it resumes; writes `sweep.json`, `sweep.md`
+/// and `sweep.svg` and returns the table. Without a `generator` the task's own is loaded when it is needed.
+///
+/// # Errors
+/// As a run; and a task without test rows.
+pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let mut lines: Vec<SweepLine> = Vec::new();
+    for axis in sweep.axes {
+        for &value in &axis.values {
+            lines.extend(at_point(sweep, axis, value, generator)?);
+            write_json(&sweep.folder.join("sweep.json"), &lines)?;
+        }
+    }
+    let text = render(&lines);
+    write(&sweep.folder.join("sweep.md"), text.as_bytes())?;
+    write(&sweep.folder.join("sweep.svg"), curves::draw(&lines).as_bytes())?;
+    Ok(text)
+}
+
+/// A method's result and cost, for one seed.
+type OfSeed = (MethodResult, Cost);
+
+fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
+    let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
+    for seed in sweep.options.seed..sweep.options.seed + sweep.seeds {
+        let options = Options { seed, ..axis.at(value, sweep.options) };
+        options.machine.progress().say(format!("— {} {value}, seed {seed}", axis.name));
+        let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
+        let delivery = Setup::new(sweep.task, &options)?.run(&run, &METHODS, generator)?;
+        if delivery.results.is_empty() {
+            let message = "a sweep needs test rows: add data.test".to_string();
+            return Err(Error::Task { path: sweep.task.to_path_buf(), line: None, message });
+        }
+        for (own, result) in by_method.iter_mut().zip(delivery.results) {
+            let cost = Cost::read(&run, result.method);
+            own.push((result, cost));
+        }
+    }
+    Ok(METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect())
+}
+
+fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepLine {
+    let n = own.len() as f64;
+    let tokens = own.iter().map(|(_, cost)| cost.tokens as f64).sum::<f64>() / n;
+    let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(_, cost)| cost.seconds).sum::<f64>() / n };
+    let synthetic_rows = own.iter().map(|(result, _)| result.synthetic_rows as f64).sum::<f64>() / n;
+    let over_seeds = |measure: &dyn Fn(&MethodResult) -> Vec<f64>| bootstrap(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
+    let accuracy = over_seeds(&MethodResult::right);
+    let f1 = own.iter().all(|(result, _)| result.questions()).then(|| over_seeds(&|result| result.f1.clone()));
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
+}
+
+fn render(lines: &[SweepLine]) -> String {
+    let row = |line: &SweepLine| {
+        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, f1 } = line;
+        let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.tokens.to_string(), format!("{:.0}", cost.seconds)];
+        let [value, rows, tokens, seconds] = numbers;
+        let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)];
+        row.extend(f1.iter().map(percent));
+        row
+    };
+    let mut header = vec!["method", "varied", "value", "synthetic", "tokens", "seconds"];
+    let questions = lines.iter().any(|line| line.f1.is_some());
+    header.extend(if questions { &["EM [95 %]", "F1 [95 %]"][..] } else { &["accuracy [95 %]"] });
+    table(&header, &lines.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_is_a_name_and_numbers() {
+        let axis: Axis = "rounds=0,1, 2".parse().unwrap();
+        assert_eq!(axis, Axis { name: "rounds", values: vec![0, 1, 2] });
+        assert_eq!(axis.at(2, &Options::default()).rounds, Some(2));
+        assert!("rows=1".parse::<Axis>().unwrap_err().starts_with("there is no \"rows\"; names are gold-rows, "));
+        assert_eq!("rounds=x".parse::<Axis>().unwrap_err(), "\"x\" is not a number");
+        assert!("rounds".parse::<Axis>().is_err());
+    }
+}

@@ -1,0 +1,396 @@
+//! Gold rows and contexts from JSON lines, with messages that name the file, the line and the field.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::example::{Answer, Context, Goal, GoldRow, TaskKind, fingerprint};
+use crate::error::{Error, Result};
+use crate::files::lines::Lines;
+
+/// Reads rows `{"text": …, "label": …}`, for a pair `{"text": …, "text_pair": …, "label": …}`, for a question in SQuAD's shape
+/// `{"context": …, "question": …, "answers": {"text": […], "answer_start": […]}}`, one JSON object a line; other fields are ignored,
+/// blank lines skipped.
+///
+/// A text that occurs twice with one label is kept once (returned as the second value, how many were dropped); a question that is
+/// asked twice of a context has the answers of both.
+///
+/// # Errors
+/// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
+/// different labels, an answer that is not where it is said to be, no rows at all.
+pub fn read_gold(path: &Path, kind: TaskKind, labels: &[String]) -> Result<(Vec<GoldRow>, usize)> {
+    let lines = Lines::open(path)?;
+    let mut rows: Vec<GoldRow> = Vec::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut repeated = 0;
+    for (index, raw) in lines.iter().enumerate() {
+        let line = index + 1;
+        if raw.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let row = parse_row(path, line, raw, kind, labels)?;
+        match seen.get(&row.input().fingerprint()) {
+            Some(&first) => {
+                rows[first].merge(row, labels).map_err(|message| Error::data(path, line, message))?;
+                repeated += 1;
+            }
+            None => {
+                seen.insert(row.input().fingerprint(), rows.len());
+                rows.push(row);
+            }
+        }
+    }
+    if rows.is_empty() {
+        let message = format!("no rows; it needs lines such as {}", example_of(kind));
+        return Err(Error::Data { path: path.to_path_buf(), line: None, message });
+    }
+    Ok((rows, repeated))
+}
+
+/// A gold row as a person would write it.
+fn example_of(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Text => r#"{"text": "…", "label": "…"}"#,
+        TaskKind::Pair => r#"{"text": "…", "text_pair": "…", "label": "…"}"#,
+        TaskKind::ExtractiveQa => r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#,
+    }
+}
+
+/// Reads unlabelled texts `{"text": …}`, one JSON object a line; a text that occurs again is kept once.
+///
+/// # Errors
+/// As [`read_gold`].
+pub fn read_contexts(path: &Path) -> Result<Vec<Context>> {
+    let lines = Lines::open(path)?;
+    let mut contexts = Vec::new();
+    for (index, raw) in lines.iter().enumerate().filter(|(_, raw)| !raw.iter().all(u8::is_ascii_whitespace)) {
+        let object = parse_object(path, index + 1, raw, r#"{"text": "…"}"#)?;
+        let text = text_field(&object, "text").map_err(|message| Error::data(path, index + 1, message))?;
+        contexts.push(Context { line: index + 1, text, answers: Vec::new() });
+    }
+    if contexts.is_empty() {
+        let message = r#"no rows; it needs lines such as {"text": "…"}"#.to_string();
+        return Err(Error::Data { path: path.to_path_buf(), line: None, message });
+    }
+    Ok(distinct(contexts))
+}
+
+/// The first of each text.
+pub fn distinct(contexts: impl IntoIterator<Item = Context>) -> Vec<Context> {
+    let mut seen = HashSet::new();
+    contexts.into_iter().filter(|context| seen.insert(fingerprint(&context.text))).collect()
+}
+
+fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<Map<String, Value>> {
+    let fail = |message: String| Error::data(path, line, message);
+    let raw = std::str::from_utf8(raw)
+        .map_err(|e| fail(format!("not UTF-8 (byte {} of the line); save the file as UTF-8", e.valid_up_to() + 1)))?;
+    let value: Value = serde_json::from_str(raw).map_err(|e| fail(format!("not JSON (column {}): {e}", e.column())))?;
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(fail(format!("not an object {example}"))),
+    }
+}
+
+fn parse_row(path: &Path, line: usize, raw: &[u8], kind: TaskKind, labels: &[String]) -> Result<GoldRow> {
+    let object = parse_object(path, line, raw, example_of(kind))?;
+    let row = match kind {
+        TaskKind::Text => parse_labelled(&object, None, labels),
+        TaskKind::Pair => text_field(&object, "text_pair").and_then(|second| parse_labelled(&object, Some(second), labels)),
+        TaskKind::ExtractiveQa => parse_question(&object),
+    };
+    row.map(|row| GoldRow { line, ..row }).map_err(|message| Error::data(path, line, message))
+}
+
+fn parse_labelled(object: &Map<String, Value>, text_pair: Option<String>, labels: &[String]) -> Result<GoldRow, String> {
+    let text = text_field(object, "text")?;
+    let label = string_field(object, "label")?;
+    let index = labels.iter().position(|name| *name == label);
+    let label = index.ok_or_else(|| format!("field \"label\" is {label:?}; the task's labels are {}", quoted(labels)))?;
+    Ok(GoldRow { line: 0, text, text_pair, goal: Goal::Label(label), others: Vec::new() })
+}
+
+/// The context is taken as it is: its answers' places are counted in it.
+fn parse_question(object: &Map<String, Value>) -> Result<GoldRow, String> {
+    let context = string_field(object, "context")?;
+    text_field(object, "context")?;
+    let question = text_field(object, "question")?;
+    let mut answers = parse_answers(object, context)?.into_iter();
+    let first = answers.next().ok_or("field \"answers.text\" is empty; every question needs an answer in its context")?;
+    let mut others: Vec<String> = answers.map(|answer| answer.text).filter(|text| *text != first.text).collect();
+    others.dedup();
+    Ok(GoldRow { line: 0, text: context.to_string(), text_pair: Some(question), goal: Goal::Answer(first), others })
+}
+
+fn parse_answers(object: &Map<String, Value>, context: &str) -> Result<Vec<Answer>, String> {
+    let answers = match object.get("answers") {
+        Some(Value::Object(answers)) => answers,
+        Some(other) => return Err(format!("field \"answers\" must be an object, not {}", kind_of(other))),
+        None => return Err("field \"answers\" is missing".to_string()),
+    };
+    let list = |name: &str| match answers.get(name) {
+        Some(Value::Array(items)) => Ok(items),
+        Some(other) => Err(format!("field \"answers.{name}\" must be a list, not {}", kind_of(other))),
+        None => Err(format!("field \"answers.{name}\" is missing")),
+    };
+    let (texts, starts) = (list("text")?, list("answer_start")?);
+    if texts.len() != starts.len() {
+        return Err(format!("field \"answers\" has {} in \"text\", but {} in \"answer_start\"", texts.len(), starts.len()));
+    }
+    texts.iter().zip(starts).map(|(text, start)| parse_answer(text, start, context)).collect()
+}
+
+fn parse_answer(text: &Value, start: &Value, context: &str) -> Result<Answer, String> {
+    let text = text.as_str().ok_or_else(|| format!("field \"answers.text\" must hold strings, not {}", kind_of(text)))?;
+    let whole = || format!("field \"answers.answer_start\" must hold whole numbers from 0, not {start}");
+    let start = start.as_u64().and_then(|start| usize::try_from(start).ok()).ok_or_else(whole)?;
+    if text.trim().is_empty() {
+        return Err("field \"answers.text\" has an empty answer".to_string());
+    }
+    let answer = Answer { text: text.to_string(), start };
+    if answer.bytes_in(context).is_some() {
+        return Ok(answer);
+    }
+    let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
+        Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
+        None => "nor anywhere else in it".to_string(),
+    };
+    Err(format!("field \"answers\": {text:?} does not stand at character {start} of the context ({advice})"))
+}
+
+fn text_field(object: &Map<String, Value>, name: &str) -> Result<String, String> {
+    let text = string_field(object, name)?.trim();
+    if text.is_empty() { Err(format!("field {name:?} is empty")) } else { Ok(text.to_string()) }
+}
+
+/// A field that must be a string; what is wrong with it, if it is not.
+pub fn string_field<'a>(object: &'a serde_json::Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    match object.get(name) {
+        Some(Value::String(value)) => Ok(value),
+        Some(other) => Err(format!("field {name:?} must be a string, not {}", kind_of(other))),
+        None => Err(format!("field {name:?} is missing")),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Refuses a gold text that is also in the test file: nothing that trains may see the test rows.
+///
+/// # Errors
+/// Names the first pair of lines.
+pub fn refuse_overlap(gold: &[GoldRow], gold_path: &Path, test: &[GoldRow], test_path: &Path) -> Result<()> {
+    let lines: HashMap<String, usize> = gold.iter().map(|row| (row.input().fingerprint(), row.line)).collect();
+    for row in test {
+        if let Some(line) = lines.get(&row.input().fingerprint()) {
+            let message = format!("this test row is also in {}, line {line}; a row may be in one split only", gold_path.display());
+            return Err(Error::data(test_path, row.line, message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::example::{Guess, Input};
+    use proptest::prelude::*;
+
+    fn labels() -> Vec<String> {
+        vec!["positive".into(), "negative".into()]
+    }
+
+    fn row(line: usize, text: &str, label: usize) -> GoldRow {
+        GoldRow { line, text: text.into(), text_pair: None, goal: Goal::Label(label), others: vec![] }
+    }
+
+    fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gold.jsonl");
+        std::fs::write(&path, content).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_pair_is_two_texts_and_repeats_only_as_a_pair() {
+        let (_folder, path) = file(
+            b"{\"text\":\"a\",\"text_pair\":\" b \",\"label\":\"positive\"}\n{\"text\":\"a\",\"text_pair\":\"c\",\"label\":\"negative\"}\n\
+              {\"text\":\"A\",\"text_pair\":\"B\",\"label\":\"positive\"}",
+        );
+        let (rows, repeated) = read_gold(&path, TaskKind::Pair, &labels()).unwrap();
+        assert_eq!((rows.len(), repeated), (2, 1));
+        assert_eq!((rows[0].written(), rows[1].input()), ("b", Input { text: "a", text_pair: Some("c") }));
+        let (_folder, path) = file(b"{\"text\":\"a\",\"label\":\"positive\"}");
+        assert!(read_gold(&path, TaskKind::Pair, &labels()).unwrap_err().to_string().contains(":1: field \"text_pair\" is missing"));
+    }
+
+    #[test]
+    fn contexts_are_texts_without_labels() {
+        let (_folder, path) = file(b"{\"text\":\"a b\"}\n\n{\"text\":\"A  b\"}\n{\"text\":\"c\",\"label\":3}\n");
+        let context = |line, text: &str| Context { line, text: text.into(), answers: vec![] };
+        assert_eq!(read_contexts(&path).unwrap(), [context(1, "a b"), context(4, "c")]);
+        let (_folder, path) = file(b"{\"text\":\"a b\"}\n{\"txt\":\"\"}");
+        assert!(read_contexts(&path).unwrap_err().to_string().contains(":2: field \"text\" is missing"));
+    }
+
+    fn read_questions(content: &str) -> Result<(Vec<GoldRow>, usize)> {
+        let (_folder, path) = file(content.as_bytes());
+        read_gold(&path, TaskKind::ExtractiveQa, &[])
+    }
+
+    #[test]
+    fn a_question_has_answers_in_its_context_counted_in_characters() {
+        let line = r#"{"id": "7", "context": " Zoë née Šťastná, 42 ", "question": " Who? ", "answers": {"text": ["Šťastná", "née Šťastná"], "answer_start": [9, 5]}}"#;
+        let (rows, _) = read_questions(line).unwrap();
+        let expected = GoldRow {
+            line: 1,
+            text: " Zoë née Šťastná, 42 ".into(),
+            text_pair: Some("Who?".into()),
+            goal: Goal::Answer(Answer { text: "Šťastná".into(), start: 9 }),
+            others: vec!["née Šťastná".into()],
+        };
+        assert_eq!(rows, [expected]);
+        let guess = |text: &str| Guess::Answer(text.into());
+        assert!(rows[0].accepts(&guess("the Née šťastná.")) && rows[0].accepts(&guess("Šťastná")) && !rows[0].accepts(&guess("née")));
+        assert_eq!((rows[0].f1(&guess("née")), rows[0].f1(&guess("42"))), (2.0 / 3.0, 0.0));
+    }
+
+    #[test]
+    fn a_question_asked_twice_has_both_answers() {
+        let line = |answer: &str, start: usize| {
+            serde_json::json!({"context": "a b c", "question": "Which?", "answers": {"text": [answer], "answer_start": [start]}})
+                .to_string()
+        };
+        let (rows, repeated) = read_questions(&[line("a", 0), line("c", 4), line("a", 0)].join("\n")).unwrap();
+        assert_eq!((rows.len(), repeated, rows[0].references()), (1, 2, vec!["a", "c"]));
+    }
+
+    #[test]
+    fn every_bad_question_is_named_by_line_and_field() {
+        for (change, expected) in [
+            (
+                r#""answers": {"text": ["x"], "answer_start": [1]}"#,
+                r#"field "answers": "x" does not stand at character 1 of the context (nor anywhere else in it)"#,
+            ),
+            (
+                r#""answers": {"text": ["née"], "answer_start": [5]}"#,
+                "(it begins at character 4; answer_start counts characters, not bytes)",
+            ),
+            (r#""answers": {"text": ["née"], "answer_start": [400]}"#, "does not stand at character 400"),
+            (r#""answers": {"text": [], "answer_start": []}"#, r#"field "answers.text" is empty; every question needs an answer"#),
+            (r#""answers": {"text": ["née"], "answer_start": []}"#, r#"field "answers" has 1 in "text", but 0 in "answer_start""#),
+            (r#""answers": {"text": [" "], "answer_start": [3]}"#, r#"field "answers.text" has an empty answer"#),
+            (r#""answers": {"text": [1], "answer_start": [3]}"#, r#"field "answers.text" must hold strings, not a number"#),
+            (
+                r#""answers": {"text": ["née"], "answer_start": [-4]}"#,
+                r#"field "answers.answer_start" must hold whole numbers from 0, not -4"#,
+            ),
+            (r#""answers": {"text": "née", "answer_start": 4}"#, r#"field "answers.text" must be a list, not a string"#),
+            (r#""answers": {"text": ["née"]}"#, r#"field "answers.answer_start" is missing"#),
+            (r#""answers": ["née"]"#, r#"field "answers" must be an object, not a list"#),
+            (r#""answer": "née""#, r#"field "answers" is missing"#),
+        ] {
+            let line = |answers: &str| format!(r#"{{"context": "Zoë née Šťastná", "question": "Who?", {answers}}}"#);
+            let good = line(r#""answers": {"text": ["Zoë"], "answer_start": [0]}"#);
+            let error = read_questions(&format!("{good}\n{}", line(change))).unwrap_err().to_string();
+            assert!(error.contains(":2: ") && error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        for (line, expected) in [
+            (r#"{"context": " ", "question": "Who?"}"#, r#":1: field "context" is empty"#),
+            (r#"{"context": "a"}"#, r#":1: field "question" is missing"#),
+            (r#"{"text": "a"}"#, r#":1: field "context" is missing"#),
+        ] {
+            let error = read_questions(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+    }
+
+    fn read(content: &[u8]) -> Result<(Vec<GoldRow>, usize)> {
+        let (_folder, path) = file(content);
+        read_gold(&path, TaskKind::Text, &labels())
+    }
+
+    #[test]
+    fn reads_rows_and_keeps_their_lines() {
+        let (rows, repeated) =
+            read(b"\xef\xbb\xbf{\"text\": \" Fine. \", \"label\": \"positive\"}\r\n\n{\"label\":\"negative\",\"text\":\"Dull\",\"n\":1}\n")
+                .unwrap();
+        assert_eq!(repeated, 0);
+        assert_eq!(rows, [row(1, "Fine.", 0), row(3, "Dull", 1)]);
+    }
+
+    #[test]
+    fn a_text_twice_is_kept_once_unless_its_labels_differ() {
+        let (rows, repeated) = read(b"{\"text\":\"a b\",\"label\":\"positive\"}\n{\"text\":\"A  b\",\"label\":\"positive\"}").unwrap();
+        assert_eq!((rows.len(), repeated), (1, 1));
+        let error = read(b"{\"text\":\"a b\",\"label\":\"positive\"}\n{\"text\":\"A  b\",\"label\":\"negative\"}").unwrap_err();
+        assert!(error.to_string().contains(":2: the text of line 1 again"), "{error}");
+    }
+
+    #[test]
+    fn every_bad_row_is_named_by_line_and_field() {
+        let good = "{\"text\":\"fine\",\"label\":\"positive\"}\n".as_bytes();
+        for (bad, expected) in [
+            (&b"{\"text\":\"x\"}"[..], ":2: field \"label\" is missing"),
+            (b"{\"label\":\"positive\"}", ":2: field \"text\" is missing"),
+            (b"{\"text\":3,\"label\":\"positive\"}", ":2: field \"text\" must be a string, not a number"),
+            (b"{\"text\":\"  \",\"label\":\"positive\"}", ":2: field \"text\" is empty"),
+            (b"{\"text\":\"x\",\"label\":\"good\"}", ":2: field \"label\" is \"good\"; the task's labels are \"positive\", \"negative\""),
+            (b"[1]", ":2: not an object"),
+            (b"{\"text\":", ":2: not JSON"),
+            (b"{\"text\":\"\xff\",\"label\":\"positive\"}", ":2: not UTF-8 (byte 10 of the line)"),
+        ] {
+            let error = read(&[good, bad].concat()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        assert!(read(b" \n").unwrap_err().to_string().contains("no rows"));
+    }
+
+    #[test]
+    fn a_row_in_gold_and_test_is_refused() {
+        let gold = [row(4, "Same text", 0)];
+        let test = [row(9, "same  text", 0)];
+        let error = refuse_overlap(&gold, Path::new("gold.jsonl"), &test, Path::new("test.jsonl")).unwrap_err();
+        assert_eq!(error.to_string(), "test.jsonl:9: this test row is also in gold.jsonl, line 4; a row may be in one split only");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(content in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&content);
+        }
+
+        #[test]
+        fn reads_back_what_serde_writes(text in "\\PC{0,40}[a-z]", label in 0usize..2) {
+            let line = serde_json::json!({"text": text, "label": labels()[label]}).to_string();
+            let (rows, _) = read(line.as_bytes()).unwrap();
+            prop_assert_eq!(&rows[0], &row(1, text.trim(), label));
+        }
+
+        /// Any words of any text are found again where they were taken from, and nowhere else.
+        #[test]
+        fn an_answer_is_where_it_was_taken_from(text in "\\PC{1,40}", a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()) {
+            let ends: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
+            let (a, b) = (a.index(ends.len()), b.index(ends.len()));
+            let bytes = ends[a.min(b)]..ends[a.max(b)];
+            let answer = Answer::at(&text, bytes.clone()).unwrap();
+            prop_assert_eq!(answer.start, a.min(b));
+            prop_assert_eq!(answer.bytes_in(&text), Some(bytes));
+            let beyond = Answer { start: ends.len(), ..answer };
+            prop_assert_eq!(beyond.bytes_in(&text), None);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Models and gold data by name: what is known, where it lies, whether it is whole, and how it comes here. The only room that may open
+//! a socket.
+
+#[cfg(feature = "hub")]
+mod archive;
+#[cfg(feature = "hub")]
+mod bring;
+pub mod cache;
+pub mod convert;
+pub mod error;
+pub mod fetcher;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(feature = "hub")]
+mod pip;
+pub mod progress;
+pub mod registry;
+pub mod source;

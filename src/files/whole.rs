@@ -1,0 +1,118 @@
+//! Files and folders that are whole or absent: written under a temporary name, synced, then renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use tempfile::{NamedTempFile, TempDir};
+
+use crate::error::{Error, Result};
+
+/// How the name of a file or folder begins that is not whole yet. A crash may leave one; nobody else calls a file so.
+const UNFINISHED: &str = ".lacuna-unfinished-";
+
+/// Whether a file or folder of this name was left by a process that ended before it was whole.
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with(UNFINISHED)
+}
+
+/// A new file in the folder, which goes away unless it is [kept](keep).
+pub fn unfinished(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    // Others may read it, as any other file: the umask decides.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// A new folder in the folder, which goes away when it is dropped.
+pub fn unfinished_folder(folder: &Path) -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(folder)
+}
+
+/// Gives a finished file its name, in one step, after its bytes are on the disk.
+pub fn keep(mut file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.flush()?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder_of(path))
+}
+
+/// Writes a file, and its folder if it is missing: the file is there whole, or as it was before.
+pub fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(folder_of(path))?;
+    let mut file = unfinished(folder_of(path))?;
+    file.write_all(content)?;
+    keep(file, path)
+}
+
+/// As [`put`], with an error that names the file.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    put(path, content).map_err(Error::io("write", path))
+}
+
+/// As [`write`], pretty JSON.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    text.push('\n');
+    write(path, text.as_bytes())
+}
+
+/// As [`write`], one JSON object a line.
+pub fn write_json_lines(path: &Path, rows: impl IntoIterator<Item = impl Serialize>) -> Result<()> {
+    let mut content = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut content, &row).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+        content.push(b'\n');
+    }
+    write(path, &content)
+}
+
+/// Fills a folder under a temporary name beside `path`, then puts it in the place of what was there.
+pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let parent = folder_of(path);
+    fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
+    let new = unfinished_folder(parent).map_err(Error::io("write in", parent))?;
+    fill(new.path())?;
+    let mut permissions = fs::metadata(new.path()).map_err(Error::io("read", new.path()))?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    fs::set_permissions(new.path(), permissions).map_err(Error::io("change", new.path()))?;
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(Error::io("replace", path))?;
+    }
+    fs::rename(new.keep(), path).map_err(Error::io("write", path))?;
+    sync_folder(parent).map_err(Error::io("sync", parent))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A rename is on the disk when its folder is.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("model");
+        for name in ["a", "b"] {
+            replace_folder(&path, |new| write(&new.join(name), name.as_bytes())).unwrap();
+        }
+        let failed = replace_folder(&path, |new| {
+            write(&new.join("c"), b"c")?;
+            Err(Error::Failed("no".into()))
+        });
+        assert!(failed.is_err());
+        let names = |p: &Path| std::fs::read_dir(p).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(names(&path), ["b"]);
+        assert_eq!(names(parent.path()), ["model"]);
+    }
+}

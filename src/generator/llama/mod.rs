@@ -1,0 +1,27 @@
+//! A GGUF language model through llama.cpp. Only this room within the generator knows llama-cpp-2.
+
+mod backend;
+mod config;
+mod gguf;
+mod guard;
+mod host;
+mod memory;
+mod model;
+mod probe;
+mod readers;
+mod requantise;
+mod serve;
+mod tokenise;
+mod weights;
+mod workers;
+
+#[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
+mod tests;
+
+pub use backend::Unavailable;
+pub use config::{Kernels, KvFormat, LlamaConfig, Settings, Wishes};
+pub use host::{Device, Fit, Host};
+pub use model::{Description, Llama, Stats};
+pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};

@@ -1,0 +1,188 @@
+//! Requests served by a loaded model: tokenised and checked, sorted by prompt, decoded by workers, read by readers.
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::backend::running_kernels;
+use super::config::{KvFormat, LlamaConfig};
+use super::host::machine;
+use super::model::{Description, Llama};
+use super::readers::{Judging, Reading, Writing};
+use super::workers::{self, Reader, Work};
+use super::{guard, memory, tokenise};
+use crate::generator::prefix::PrefixTree;
+use crate::generator::request::{
+    Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink,
+};
+use crate::generator::sampler;
+use crate::generator::scheduler::{Job, Limits};
+
+/// A shared prefix that saves fewer tokens of prefill is not worth a sequence of its own.
+const LEAST_SAVED: usize = 32;
+
+impl Llama {
+    /// Sorts the jobs by prompt and serves them all; `start` makes the reader of a job.
+    pub(super) fn run<R: Reader, J: Sync>(
+        &self,
+        mut jobs: Vec<(Job, J)>,
+        start: impl Fn(&Job, &J) -> R + Sync,
+        sink: Sink<R::Answer>,
+    ) -> Result<(), GenerateError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        // By what may be shared first: that is what the tree is made of.
+        jobs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()).then_with(|| a.input_ids.cmp(&b.input_ids)));
+        let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
+        let tree = PrefixTree::new(&jobs, LEAST_SAVED);
+        let (contexts, limits) = self.contexts(&jobs, &tree)?;
+        let work = Work {
+            jobs: &jobs,
+            tree: &tree,
+            limits,
+            n_vocab: self.model.n_vocab().max(0) as usize,
+            start: |job: usize| start(&jobs[job], &details[job]),
+            counters: &self.counters,
+        };
+        let outcome = workers::run(contexts, &work, sink);
+        let prompt_tokens = jobs.iter().map(|job| job.input_ids.len() as u64).sum();
+        self.counters.requests.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        self.counters.prompt_tokens.fetch_add(prompt_tokens, Ordering::Relaxed);
+        self.counters.microseconds.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+        outcome
+    }
+
+    /// One context a worker, as large as the jobs need or memory allows. Made one after the other: llama.cpp may write to the
+    /// model meanwhile.
+    pub(super) fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
+        let workers = self.config.workers().min(jobs.len());
+        let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
+        let unified = self.config.settings.unified;
+        let slots = self.config.settings.slots.min(jobs.len());
+        let holders = if unified { slots } else { slots.div_ceil(4) };
+        // Caches of their own: each has the cells for one request.
+        let caches = if unified { 1 } else { slots + holders };
+        let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
+        let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
+        let limits = Limits { slots, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
+        guard::check_limits(&limits).map_err(GenerateError::Decode)?;
+        let params = self.context_params(limits, threads);
+        let contexts = (0..workers).map(|_| {
+            self.model.new_context(self.backend, params.clone()).map_err(|_| {
+                GenerateError::Decode(format!("llama.cpp cannot make a context of {n_cells} tokens; use fewer slots or threads"))
+            })
+        });
+        Ok((contexts.collect::<Result<_, _>>()?, limits))
+    }
+
+    fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new((limits.n_cells * if limits.unified { 1 } else { limits.slots + limits.holders }) as u32))
+            .with_n_batch(limits.n_batch as u32)
+            .with_n_ubatch(limits.n_batch as u32)
+            .with_n_seq_max((limits.slots + limits.holders) as u32)
+            .with_kv_unified(limits.unified)
+            .with_n_threads(threads)
+            .with_n_threads_batch(threads)
+            .with_no_perf(true);
+        if !self.exact_attention {
+            return match self.config.settings.kv {
+                KvFormat::F16 => params,
+                KvFormat::Q8_0 => params.with_type_k(KvCacheType::Q8_0).with_type_v(KvCacheType::Q8_0),
+            };
+        }
+        // Flash attention would round keys and values to F16 again.
+        params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
+    }
+
+    /// Cells of each worker's KV cache; an error if not even the longest request would fit.
+    pub(super) fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
+        let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
+        let free = memory::available().unwrap_or(u64::MAX);
+        let footprint = self.footprint.with_batch(self.config.settings.n_batch);
+        footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
+    }
+
+    /// Refuses a request that is longer than the context.
+    fn check_length(&self, id: u64, prompt: usize, max_tokens: usize) -> Result<(), GenerateError> {
+        let n_ctx = self.config.n_ctx;
+        if prompt + max_tokens <= n_ctx {
+            return Ok(());
+        }
+        let reason = format!(
+            "a prompt of {prompt} tokens and max_tokens = {max_tokens} do not fit a context of {n_ctx} tokens; \
+             shorten the prompt, lower max_tokens or raise n_ctx"
+        );
+        Err(GenerateError::Request { id, reason })
+    }
+
+    fn completion_job(&self, request: &CompletionRequest) -> Result<Job, GenerateError> {
+        let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
+        sampler::check(&request.sampling).map_err(refuse)?;
+        if request.max_tokens == 0 {
+            return Err(refuse("max_tokens is 0; at least one token must be written".into()));
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return Err(refuse("a stop string is empty; it would end every text at once".into()));
+        }
+        let max_tokens = request.max_tokens as usize;
+        request.form.iter().try_for_each(|form| form.check(max_tokens)).map_err(refuse)?;
+        let input_ids = tokenise::input_ids(&self.model.vocab(), &self.template, &request.prompt)?;
+        self.check_length(request.id, input_ids.len(), max_tokens)?;
+        Ok(Job::new(input_ids, max_tokens))
+    }
+}
+
+impl Generate for Llama {
+    fn record(&self) -> serde_json::Value {
+        let LlamaConfig { threads, gpu_layers, settings, n_ctx, kernels, .. } = &self.config;
+        let Description { path, quantisation, .. } = &self.description;
+        serde_json::json!({
+            "weights": path, "format": quantisation, "threads": threads, "gpu_layers": gpu_layers, "n_ctx": n_ctx, "settings": settings,
+            "kernels": running_kernels(), "machine": machine(*kernels),
+        })
+    }
+
+    fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| Ok((self.completion_job(request)?, request)));
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        let any_form = requests.iter().any(|request| request.form.is_some());
+        let vocabulary = any_form.then(|| self.vocabulary.get_or_init(|| tokenise::vocabulary(&self.model.vocab())));
+        self.run(jobs, |job, request| Writing::new(&self.model, request, &job.input_ids, vocabulary), sink)
+    }
+
+    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| {
+            let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
+            self.check_length(request.id, input_ids.len(), 0)?;
+            Ok((Job::new(input_ids, 0), Judging { id: request.id, words }))
+        });
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, |_, judging| judging.clone(), sink)
+    }
+
+    fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
+        let jobs = requests.iter().map(|request| {
+            let (prompt, text) = tokenise::given_text(&self.model.vocab(), &self.template, request)?;
+            self.check_length(request.id, prompt.len(), text.len())?;
+            // Nothing follows the text's last token: it needs no cell.
+            let input_ids = [&prompt[..], &text[..text.len() - 1]].concat();
+            Ok((Job { input_ids, logits_from: prompt.len() - 1, max_tokens: 0 }, (request.id, text)))
+        });
+        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        self.run(jobs, |_, (id, text)| Reading::new(*id, text), sink)
+    }
+}
+
+/// Cells with which no slot ever waits: the most that `slots` requests take for themselves, and the prefixes below them.
+fn cells_wanted(jobs: &[Job], tree: &PrefixTree, slots: usize) -> usize {
+    let shared = |job: usize| tree.leaf[job].map_or(0, |node| tree.nodes[node].end);
+    let own = (0..jobs.len()).map(|job| jobs[job].n_cells() - shared(job)).max().unwrap_or(0);
+    let all_prefixes: usize = tree.nodes.iter().map(|node| node.n_tokens()).sum();
+    let longest_prefix = (0..jobs.len()).map(shared).max().unwrap_or(0);
+    slots * own + all_prefixes.min(slots * longest_prefix)
+}

@@ -1,0 +1,3 @@
+//! The generator as a judge: its posterior, calibrated on gold rows.
+
+pub mod calibration;

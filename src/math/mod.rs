@@ -1,0 +1,3 @@
+//! Numerics and randomness that several rooms share.
+
+pub mod random;

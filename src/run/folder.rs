@@ -1,0 +1,168 @@
+//! The folder of a run: one owner at a time, and nothing removed that a run did not make.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::journal::Journal;
+use crate::error::{Error, Result};
+use crate::files::whole::is_unfinished;
+
+/// A run's folder, held by this process until it is dropped.
+pub struct RunDir {
+    path: PathBuf,
+    /// The operating system lets go of the lock when the process ends, however it ends.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the folder if need be and locks it.
+    ///
+    /// # Errors
+    /// A folder with files that no run made; another process holds it; the system refuses.
+    pub fn open(path: &Path) -> Result<Self> {
+        refuse_foreign(path)?;
+        std::fs::create_dir_all(path.join("journal")).map_err(Error::io("make the folder", path))?;
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {
+                remove_leftovers(path)?;
+                Ok(RunDir { path: path.to_path_buf(), _lock: lock })
+            }
+            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run(format!(
+                "{}: another process works on this run; wait for it, or choose another folder with --run",
+                path.display()
+            ))),
+            Err(std::fs::TryLockError::Error(source)) => Err(Error::Io { doing: "lock", path: lock_path, source }),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Opens the journal `name` and returns the rows that are already in it.
+    pub fn journal<T: DeserializeOwned>(&self, name: &str) -> Result<(Journal, Vec<T>)> {
+        Journal::open(&self.join("journal").join(format!("{name}.jsonl")))
+    }
+}
+
+/// What lies in a run's folder before its manifest does.
+const BEFORE_MANIFEST: [&str; 3] = ["lock", "journal", "seconds.jsonl"];
+
+/// Refuses a folder that is neither empty nor a run's: what is in it is somebody else's.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("read", path))?,
+    };
+    if ["manifest.json", "lock", "journal"].iter().all(|name| path.join(name).exists()) {
+        return Ok(());
+    }
+    for entry in entries {
+        let name = entry.map_err(Error::io("read", path))?.file_name().to_string_lossy().into_owned();
+        if !BEFORE_MANIFEST.contains(&name.as_str()) && !is_unfinished(&name) {
+            let place = path.display();
+            return Err(Error::Run(format!("{place}: not a run's folder, and not empty ({name} is in it); choose another with --run")));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a crash left half written, in the folders that a run writes to and nowhere below them. Links are not followed.
+fn remove_leftovers(run: &Path) -> Result<()> {
+    let rounds = run.join("rounds");
+    let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
+    folders.extend(folders_in(&rounds)?.into_iter().filter(|round| is_number(round)));
+    for folder in folders {
+        for path in entries(&folder)?.into_iter().filter(|path| is_unfinished(&name_of(path))) {
+            let removed = if is_folder(&path) { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// What lies in a folder; nothing in one that is not there, or is a link.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !is_folder(folder) {
+        return Ok(Vec::new());
+    }
+    let paths = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    paths.map_err(Error::io("read", folder))
+}
+
+fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(entries(folder)?.into_iter().filter(|path| is_folder(path)).collect())
+}
+
+/// A folder itself, not a link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn is_number(path: &Path) -> bool {
+    name_of(path).parse::<usize>().is_ok()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_refused_and_the_lock_ends_with_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunDir::open(folder.path()).unwrap();
+        let error = RunDir::open(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("another process works on this run"));
+        assert_eq!(error.exit_code(), 5);
+        drop(first);
+        RunDir::open(folder.path()).unwrap();
+    }
+
+    /// A folder full of other people's files, links among them, comes out as it went in; only our own leftovers go.
+    #[test]
+    fn nothing_is_removed_that_a_run_did_not_make() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        drop(RunDir::open(&run).unwrap());
+        std::fs::write(run.join("manifest.json"), "{}").unwrap();
+        std::fs::create_dir_all(run.join("rounds/0/model")).unwrap();
+        let kept = [".tmp", ".tmpA", ".new-x", "journal/.new-y", "rounds/0/.tmpB", "rounds/0/model/.lacuna-unfinished-mine"];
+        let gone = [".lacuna-unfinished-a", "journal/.lacuna-unfinished-b", "rounds/0/.lacuna-unfinished-c"];
+        kept.iter().chain(&gone).for_each(|name| std::fs::write(run.join(name), name).unwrap());
+        std::fs::create_dir(run.join(".lacuna-unfinished-folder")).unwrap();
+        let theirs = outside.path().join(".lacuna-unfinished-theirs");
+        std::fs::write(&theirs, "kept").unwrap();
+        std::os::unix::fs::symlink(outside.path(), run.join("rounds/1")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), run.join(".lacuna-unfinished-link")).unwrap();
+        std::os::unix::fs::symlink(&run, run.join("rounds/2")).unwrap();
+        drop(RunDir::open(&run).unwrap());
+        assert!(kept.iter().all(|name| run.join(name).exists()) && theirs.exists());
+        assert!(gone.iter().all(|name| !run.join(name).exists()) && !run.join(".lacuna-unfinished-folder").exists());
+        assert!(run.join(".lacuna-unfinished-link").symlink_metadata().is_err(), "the link goes, not what it leads to");
+    }
+
+    #[test]
+    fn a_folder_that_is_neither_empty_nor_a_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.tex"), "years").unwrap();
+        std::fs::create_dir(folder.path().join(".tmp")).unwrap();
+        let error = RunDir::open(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("not a run's folder, and not empty"), "{error}");
+        assert_eq!(error.exit_code(), 5);
+        let names: std::collections::BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was made or removed");
+    }
+}

@@ -1,0 +1,144 @@
+//! What a run's folder says of itself: its inputs, its splits, how far it has come, what each round brought.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::folder::RunDir;
+use super::round::RoundRecord;
+use super::stage::Stage;
+use crate::data::example::GoldRow;
+use crate::data::split::Split;
+use crate::error::{Error, Result};
+use crate::files::whole::write_json;
+use crate::judge::calibration::Calibration;
+
+/// `manifest.json`: written last, atomically, after everything that it speaks of is on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub lacuna: String,
+    pub stage: Stage,
+    /// Everything that decides what the run writes: task keys, seeds, SHA-256 of data and models.
+    pub inputs: BTreeMap<String, Value>,
+    pub splits: Splits,
+    /// How the generator was run when the run was last begun or resumed, and which of its weights' formats were measured.
+    #[serde(default)]
+    pub generator: Option<Value>,
+    pub calibration: Option<Calibration>,
+    pub rounds: Vec<RoundRecord>,
+    /// The round that is delivered; known at the end.
+    pub best_round: Option<usize>,
+}
+
+/// Line numbers of the rows in each split. The test rows are named by their file alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Splits {
+    pub gold_file: String,
+    pub mine: Vec<usize>,
+    pub select: Vec<usize>,
+    pub test_file: Option<String>,
+    pub test: Vec<usize>,
+}
+
+impl Splits {
+    pub fn new(split: &Split, gold_file: &Path, test: Option<(&Path, &[GoldRow])>) -> Self {
+        let lines = |rows: &[GoldRow]| rows.iter().map(|row| row.line).collect();
+        Splits {
+            gold_file: gold_file.display().to_string(),
+            mine: lines(&split.mine),
+            select: lines(&split.select),
+            test_file: test.map(|(path, _)| path.display().to_string()),
+            test: test.map(|(_, rows)| lines(rows)).unwrap_or_default(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of an earlier process, if there is one, and refuses it if its inputs differ.
+    ///
+    /// # Errors
+    /// A damaged file; inputs that changed, each named.
+    pub fn resume(run: &RunDir, inputs: &BTreeMap<String, Value>) -> Result<Option<Manifest>> {
+        let path = run.join("manifest.json");
+        let content = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("read", &path))?,
+        };
+        let manifest: Manifest = serde_json::from_slice(&content)
+            .map_err(|e| Error::Run(format!("{}: damaged ({e}); take the run's folder away to start anew", path.display())))?;
+        let changes = changes(&manifest.inputs, inputs);
+        if changes.is_empty() {
+            return Ok(Some(manifest));
+        }
+        let folder = run.path().display();
+        Err(Error::Run(format!(
+            "{folder} was begun with other inputs:\n  {}\nGo back to them, or choose another folder with --run.",
+            changes.join("\n  ")
+        )))
+    }
+
+    pub fn write(&self, run: &RunDir) -> Result<()> {
+        write_json(&run.join("manifest.json"), self)
+    }
+}
+
+fn changes(before: &BTreeMap<String, Value>, now: &BTreeMap<String, Value>) -> Vec<String> {
+    let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let show = |value: Option<&Value>| value.map_or("absent".to_string(), shortened);
+    keys.into_iter()
+        .filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| format!("{key}: was {}, is {}", show(before.get(key)), show(now.get(key))))
+        .collect()
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 60 { text.chars().take(59).chain(['…']).collect() } else { text }
+}
+
+/// The leaves of a JSON value under dotted names, `prefix` first.
+pub fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(i, value)| flatten(&format!("{prefix}[{i}]"), value, into)),
+        leaf => drop(into.insert(prefix.to_string(), leaf.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn inputs(rows: usize) -> BTreeMap<String, Value> {
+        let mut inputs = BTreeMap::new();
+        flatten("task", &json!({"seed": {"rows": rows}, "labels": ["a", "b"]}), &mut inputs);
+        inputs
+    }
+
+    #[test]
+    fn changed_inputs_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::open(folder.path()).unwrap();
+        assert_eq!(Manifest::resume(&run, &inputs(5)).unwrap(), None);
+        let manifest = Manifest {
+            lacuna: "0".into(),
+            stage: Stage::Rationales,
+            inputs: inputs(5),
+            splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },
+            generator: None,
+            calibration: None,
+            rounds: vec![],
+            best_round: None,
+        };
+        manifest.write(&run).unwrap();
+        assert_eq!(Manifest::resume(&run, &inputs(5)).unwrap().as_ref(), Some(&manifest));
+        let error = Manifest::resume(&run, &inputs(6)).unwrap_err();
+        assert!(error.to_string().contains("task.seed.rows: was 5, is 6"), "{error}");
+        assert_eq!(error.exit_code(), 5);
+        std::fs::write(run.join("manifest.json"), "{").unwrap();
+        assert!(Manifest::resume(&run, &inputs(5)).unwrap_err().to_string().contains("damaged"));
+    }
+}

@@ -1,0 +1,11 @@
+//! The folder of a run and every file in it: journals, manifest, summary, costs; and what is shown meanwhile. Knows no generator.
+
+pub mod cost;
+pub mod errors;
+pub mod folder;
+pub mod journal;
+pub mod manifest;
+pub mod progress;
+pub mod round;
+pub mod stage;
+pub mod summary;

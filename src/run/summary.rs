@@ -1,0 +1,118 @@
+//! What a finished run hands over: `summary.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::folder::RunDir;
+use crate::error::{Error, Result};
+use crate::measure::metrics::{Counts, Interval, bootstrap};
+
+/// A way to a trained small model, as a run can compare them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Method {
+    /// The gold rows alone.
+    #[serde(rename = "gold only")]
+    GoldOnly,
+    /// Logistic regression on the pretrained small model's features of the gold rows.
+    #[serde(rename = "embeddings + logistic regression")]
+    Embeddings,
+    /// Round 0.
+    #[serde(rename = "seed")]
+    Seed,
+    /// The best round.
+    #[serde(rename = "S3")]
+    S3,
+    /// The last round, whatever its score.
+    #[serde(rename = "last round")]
+    LastRound,
+    /// The best round's union and the gold rows.
+    #[serde(rename = "S3 + gold")]
+    S3Gold,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::GoldOnly => "gold only",
+            Method::Embeddings => "embeddings + logistic regression",
+            Method::Seed => "seed",
+            Method::S3 => "S3",
+            Method::LastRound => "last round",
+            Method::S3Gold => "S3 + gold",
+        }
+    }
+}
+
+/// How one method's model does on the test rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MethodResult {
+    pub method: Method,
+    pub synthetic_rows: usize,
+    pub gold_rows: usize,
+    /// Optimiser steps of its training.
+    pub steps: usize,
+    /// For each test row, in the order of the file; for questions, by exact match.
+    pub correct: Vec<bool>,
+    /// For each test row SQuAD's F1, for questions alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub f1: Vec<f64>,
+    /// The unweighted mean of the labels' F1; 0 for questions.
+    pub macro_f1: f64,
+    /// Counts on the test rows, by label; empty for questions.
+    pub labels: BTreeMap<String, Counts>,
+}
+
+impl MethodResult {
+    /// Before it is scored.
+    pub fn new(method: Method, synthetic_rows: usize, gold_rows: usize, steps: usize) -> Self {
+        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], f1: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
+    }
+
+    /// Whether one accuracy says too little.
+    pub fn many_labels(&self) -> bool {
+        self.labels.len() > 2
+    }
+
+    /// 1 for each test row that is right, 0 for the others.
+    pub fn right(&self) -> Vec<f64> {
+        self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
+    }
+
+    /// Accuracy (for questions, exact match) on the test rows, with a 95 % bootstrap interval over them.
+    pub fn accuracy(&self) -> Interval {
+        bootstrap(&[self.right()])
+    }
+
+    /// Whether the rows are questions, and their answers have an F1.
+    pub fn questions(&self) -> bool {
+        !self.f1.is_empty()
+    }
+
+    /// The mean of the answers' F1, with a 95 % bootstrap interval over the test rows.
+    pub fn mean_f1(&self) -> Interval {
+        bootstrap(std::slice::from_ref(&self.f1))
+    }
+}
+
+/// What a finished run hands over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    pub best_round: usize,
+    pub dataset_rows: usize,
+    /// The method whose model lies in `model/`.
+    pub delivered: Method,
+    /// Empty when the task has no test rows.
+    pub results: Vec<MethodResult>,
+}
+
+pub const SUMMARY: &str = "summary.json";
+
+impl Delivery {
+    /// What a finished run handed over.
+    pub fn read(run: &RunDir) -> Result<Delivery> {
+        let path = run.join(SUMMARY);
+        let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&content).map_err(|e| Error::Run(format!("{}: damaged ({e})", path.display())))
+    }
+}

@@ -1,0 +1,35 @@
+//! Where the small model is trained and run.
+
+use lacuna_models::Device;
+
+use crate::error::{Error, Result};
+use crate::small::train::SmallModel;
+
+/// What a person may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SmallDevice {
+    /// The first GPU that this build can use and that is there, else the CPU
+    #[default]
+    Auto,
+    Cpu,
+    /// Needs a build with the feature `cuda`
+    Cuda,
+    /// Needs a build with the feature `metal`
+    Metal,
+}
+
+impl SmallDevice {
+    /// Puts `small` there, and with it all that is fine-tuned from it.
+    ///
+    /// # Errors
+    /// A device that was asked for by name and cannot be used.
+    pub fn place(self, small: &mut SmallModel) -> Result<()> {
+        let device = match self {
+            SmallDevice::Auto => Device::detect(),
+            SmallDevice::Cpu => Device::Cpu,
+            SmallDevice::Cuda => Device::Cuda(0),
+            SmallDevice::Metal => Device::Metal(0),
+        };
+        small.base.set_device(device).map_err(|e| Error::Model(format!("small model: {e}")))
+    }
+}

@@ -1,0 +1,49 @@
+//! Features of inputs from the small model as it is pretrained: what baselines and measures of distance look at.
+
+use lacuna_models::PackedBatch;
+
+use crate::data::example::Input;
+use crate::error::{Error, Result};
+use crate::small::train::SmallModel;
+
+/// Texts in one forward pass.
+const BATCH: usize = 32;
+
+impl SmallModel {
+    /// The mean of the last hidden states of each text, scaled to length 1: (texts, hidden).
+    pub fn features(&self, texts: &[&str], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
+        let encoded = self.encode_all(texts, max_tokens)?;
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| encoded[i].input_ids.len());
+        let mut features = vec![Vec::new(); texts.len()];
+        for chunk in order.chunks(BATCH) {
+            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+            let out = self.base.features(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
+            for (&i, row) in chunk.iter().zip(out.chunks_exact(out.len() / chunk.len())) {
+                features[i] = unit(row);
+            }
+        }
+        Ok(features)
+    }
+
+    /// Features of inputs for a linear classifier: those of a text, or of a pair u, v as (u, v, |u − v|, u · v), as in InferSent
+    /// (arXiv 1705.02364).
+    pub fn input_features(&self, inputs: &[Input], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
+        let first = self.features(&inputs.iter().map(|input| input.text).collect::<Vec<_>>(), max_tokens)?;
+        if inputs.iter().all(|input| input.text_pair.is_none()) {
+            return Ok(first);
+        }
+        let second = self.features(&inputs.iter().map(|input| input.text_pair.unwrap_or_default()).collect::<Vec<_>>(), max_tokens)?;
+        let join = |(u, v): (Vec<f64>, Vec<f64>)| {
+            let difference: Vec<f64> = u.iter().zip(&v).map(|(a, b)| (a - b).abs()).collect();
+            let product: Vec<f64> = u.iter().zip(&v).map(|(a, b)| a * b).collect();
+            [u, v, difference, product].concat()
+        };
+        Ok(first.into_iter().zip(second).map(join).collect())
+    }
+}
+
+fn unit(row: &[f32]) -> Vec<f64> {
+    let length = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-12);
+    row.iter().map(|&x| f64::from(x) / length).collect()
+}

@@ -1,0 +1,180 @@
+//! Questions and their contexts for the small model: the windows that it learns from, and the answer that it finds in all of a context's.
+
+use lacuna_models::{Encoded, EncodedQuestion, PackedBatch, Reading, Span, SpanExtractor, best_span};
+
+use crate::data::example::{Answer, Input};
+use crate::error::{Error, Result};
+use crate::small::train::{SmallModel, TrainRow, on_threads};
+
+/// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
+pub(crate) const QUESTIONS: Reading = Reading { max_tokens: 384, stride: Some(128) };
+/// Tokens of the longest answer that is looked for, as in the scripts for SQuAD.
+const LONGEST_ANSWER: usize = 30;
+/// Windows in one forward pass, for each thread.
+const WINDOWS: usize = 16;
+
+/// A window to learn from, and the answer's tokens in it: [CLS] where the answer is not.
+pub(crate) struct Lesson {
+    encoded: Encoded,
+    span: Span,
+}
+
+/// Windows as a batch, and their answers.
+pub(crate) fn batch_of(lessons: &[Lesson], chunk: &[usize]) -> (PackedBatch, Vec<Span>) {
+    let rows: Vec<&Encoded> = chunk.iter().map(|&i| &lessons[i].encoded).collect();
+    (PackedBatch::from_rows(&rows), chunk.iter().map(|&i| lessons[i].span).collect())
+}
+
+/// The answer that a model finds, and all that it said of the context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Empty where the context has no tokens.
+    pub answer: Answer,
+    /// p(first token) · p(last token), each among all tokens of the context, in [0, 1].
+    pub probability: f64,
+    windows: Vec<EncodedQuestion>,
+    /// For each window, the logits (tokens, 2) of being the first and the last token.
+    logits: Vec<Vec<f32>>,
+    /// ln of the sum of exp(logit) over the tokens of the context in all windows, of first and last.
+    totals: [f64; 2],
+}
+
+impl Found {
+    /// The best span of all windows: the largest sum of logits, of at most [`LONGEST_ANSWER`] tokens, all of the context.
+    fn new(context: &str, windows: Vec<EncodedQuestion>, logits: Vec<Vec<f32>>) -> Self {
+        let side = |side: usize| {
+            let own = |(window, logits): (&EncodedQuestion, &Vec<f32>)| {
+                window.context.clone().map(|token| f64::from(logits[2 * token + side])).collect::<Vec<_>>()
+            };
+            log_sum_exp(&windows.iter().zip(&logits).flat_map(own).collect::<Vec<_>>())
+        };
+        let totals = [side(0), side(1)];
+        let mut best: Option<(f32, Answer)> = None;
+        for (window, logits) in windows.iter().zip(&logits) {
+            let Some((span, score)) = best_span(logits, &window.context, LONGEST_ANSWER) else { continue };
+            let answer = window.bytes_of(span).and_then(|bytes| Answer::at(context, bytes));
+            if let Some(answer) = answer.filter(|_| best.as_ref().is_none_or(|(so_far, _)| score > *so_far)) {
+                best = Some((score, answer));
+            }
+        }
+        let probability = best.as_ref().map_or(0.0, |(score, _)| (f64::from(*score) - totals[0] - totals[1]).exp());
+        let answer = best.map_or(Answer { text: String::new(), start: 0 }, |(_, answer)| answer);
+        Found { answer, probability, windows, logits, totals }
+    }
+
+    /// The mean of −ln p of the first and of −ln p of the last token of `answer`, among all tokens of the context, in nats.
+    pub fn log_loss(&self, context: &str, answer: &Answer) -> f64 {
+        let Some(bytes) = answer.bytes_in(context) else { return f64::INFINITY };
+        let mut likely = [0.0; 2];
+        for (window, logits) in self.windows.iter().zip(&self.logits) {
+            let span = window.span_of(bytes.clone());
+            if span.start == 0 {
+                continue;
+            }
+            for (side, token) in [span.start, span.end].into_iter().enumerate() {
+                likely[side] += (f64::from(logits[2 * token + side]) - self.totals[side]).exp();
+            }
+        }
+        likely.iter().map(|p| -p.max(1e-12).ln()).sum::<f64>() / 2.0
+    }
+}
+
+fn log_sum_exp(values: &[f64]) -> f64 {
+    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    max + values.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
+}
+
+impl SmallModel {
+    /// The windows of questions to learn from.
+    pub(crate) fn lessons(&self, rows: &[TrainRow]) -> Result<Vec<Lesson>> {
+        let inputs: Vec<Input> = rows.iter().map(TrainRow::input).collect();
+        let mut lessons = Vec::new();
+        for (row, windows) in rows.iter().zip(self.windows(&inputs)?) {
+            let bytes = row.target.answer().and_then(|answer| answer.bytes_in(&row.text));
+            let bytes = bytes.ok_or_else(|| Error::Failed("a question to learn from has no answer in its context".to_string()))?;
+            lessons.extend(windows.into_iter().map(|window| Lesson { span: window.span_of(bytes.clone()), encoded: window.encoded }));
+        }
+        Ok(lessons)
+    }
+
+    /// The answer to each question (`text_pair`) in its context (`text`).
+    pub(crate) fn find_answers(&self, model: &SpanExtractor, inputs: &[Input]) -> Result<Vec<Found>> {
+        let windows = self.windows(inputs)?;
+        let mut logits: Vec<Vec<Vec<f32>>> = windows.iter().map(|own| vec![Vec::new(); own.len()]).collect();
+        let mut order: Vec<(usize, usize)> = (0..windows.len()).flat_map(|row| (0..windows[row].len()).map(move |w| (row, w))).collect();
+        order.sort_by_key(|&(row, window)| windows[row][window].encoded.input_ids.len());
+        for chunk in order.chunks(WINDOWS * self.threads.max(1)) {
+            let rows: Vec<&Encoded> = chunk.iter().map(|&(row, window)| &windows[row][window].encoded).collect();
+            let batch = PackedBatch::from_rows(&rows);
+            let out = model.logits(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
+            for (&(row, window), ends) in chunk.iter().zip(batch.cu_seqlens.windows(2)) {
+                logits[row][window] = out[2 * ends[0] as usize..2 * ends[1] as usize].to_vec();
+            }
+        }
+        Ok(inputs.iter().zip(windows).zip(logits).map(|((input, windows), logits)| Found::new(input.text, windows, logits)).collect())
+    }
+
+    /// The windows of each question's context; neighbours on one thread.
+    fn windows(&self, inputs: &[Input]) -> Result<Vec<Vec<EncodedQuestion>>> {
+        let reading = self.reading();
+        let (max_tokens, stride) = (self.max_tokens(reading.max_tokens), reading.stride.unwrap_or(0));
+        let one = |input: &Input| {
+            let question = input.text_pair.unwrap_or_default();
+            self.encoder.encode_question(question, input.text, max_tokens, stride).map_err(|e| Error::Failed(e.to_string()))
+        };
+        let parts: Vec<&[Input]> = inputs.chunks(inputs.len().div_ceil(self.threads.max(1)).max(WINDOWS)).collect();
+        let parts = on_threads(parts, |part| part.iter().map(one).collect::<Result<Vec<_>>>());
+        Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window of words, a token each, after a question of one token.
+    fn window(words: std::ops::Range<usize>) -> EncodedQuestion {
+        let tokens = words.len() + 4;
+        EncodedQuestion {
+            encoded: Encoded { input_ids: vec![0; tokens], token_type_ids: vec![0; tokens] },
+            context: 3..3 + words.len(),
+            offsets: words.map(|word| (3 * word, 3 * word + 2)).collect(),
+        }
+    }
+
+    /// Logits of first and last, 0 but for these words of the window.
+    fn logits(words: usize, at: &[(usize, f32, f32)]) -> Vec<f32> {
+        let mut logits = vec![0.0; 2 * (words + 4)];
+        for &(word, first, last) in at {
+            (logits[2 * (word + 3)], logits[2 * (word + 3) + 1]) = (first, last);
+        }
+        logits
+    }
+
+    #[test]
+    fn the_best_span_of_all_windows_is_the_answer() {
+        let context = "w0 w1 w2 w3 w4 w5";
+        let windows = vec![window(0..4), window(2..6)];
+        let mut of = vec![logits(4, &[(1, 2.0, 0.0), (2, 0.0, 3.0)]), logits(4, &[(1, 4.0, 0.0), (2, 0.0, 5.0)])];
+        // [CLS] may be as sure as it likes: an answer is asked for.
+        (of[0][0], of[0][1]) = (99.0, 99.0);
+        let found = Found::new(context, windows, of);
+        assert_eq!(found.answer, Answer { text: "w3 w4".into(), start: 9 });
+        let e = f64::exp;
+        let (first, last) = (e(4.0) / (e(2.0) + e(4.0) + 6.0), e(5.0) / (e(3.0) + e(5.0) + 6.0));
+        assert!((found.probability - first * last).abs() < 1e-6);
+        assert!((found.log_loss(context, &found.answer) + (first.ln() + last.ln()) / 2.0).abs() < 1e-6);
+        // A word that stands in both windows has the probability of both.
+        let twice = Answer { text: "w2".into(), start: 6 };
+        let (first, last) = (2.0 / (e(2.0) + e(4.0) + 6.0), (e(3.0) + 1.0) / (e(3.0) + e(5.0) + 6.0));
+        assert!((found.log_loss(context, &twice) + (first.ln() + last.ln()) / 2.0).abs() < 1e-6);
+        // One that no window holds has next to none.
+        assert!(found.log_loss(context, &Answer { text: "w1 w2 w3 w4".into(), start: 3 }) > 25.0);
+    }
+
+    #[test]
+    fn a_context_without_tokens_has_no_answer() {
+        let found = Found::new(" ", vec![window(0..0)], vec![logits(0, &[])]);
+        assert_eq!((found.answer.text.as_str(), found.probability), ("", 0.0));
+    }
+}

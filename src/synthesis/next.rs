@@ -1,0 +1,130 @@
+//! Which stage follows which: pure.
+
+use crate::run::round::RoundRecord;
+use crate::run::stage::Stage;
+use crate::task::file::{Parents, TargetKind, Task};
+
+/// What decides the walk through the stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub rationales: bool,
+    pub soft_targets: bool,
+    /// A round extrapolates all *mine* rows, so it needs no errors.
+    pub all_of_mine: bool,
+    pub max_rounds: usize,
+    pub patience: usize,
+}
+
+impl Limits {
+    pub fn of(task: &Task) -> Self {
+        Limits {
+            rationales: task.seed.rationales > 0,
+            soft_targets: task.targets.kind == TargetKind::Soft,
+            all_of_mine: task.extrapolate.from == Parents::Mine,
+            max_rounds: task.extrapolate.max_rounds,
+            patience: task.extrapolate.patience,
+        }
+    }
+
+    pub fn first(&self) -> Stage {
+        if self.rationales { Stage::Rationales } else { self.after_rationales() }
+    }
+
+    fn after_rationales(&self) -> Stage {
+        if self.soft_targets { Stage::Calibrate } else { Stage::Write { round: 0 } }
+    }
+}
+
+/// The stage after `stage`, given the rounds so far.
+pub fn next(stage: Stage, limits: &Limits, rounds: &[RoundRecord]) -> Stage {
+    match stage {
+        Stage::Rationales => limits.after_rationales(),
+        Stage::Calibrate => Stage::Write { round: 0 },
+        Stage::Write { round } if limits.soft_targets => Stage::Judge { round },
+        Stage::Write { round } | Stage::Judge { round } => Stage::Train { round },
+        Stage::Train { round } => {
+            let rounds = &rounds[..=round];
+            let paid_off = round - best_round(rounds) < limits.patience;
+            let errors_left = limits.all_of_mine || rounds[round].errors_after > 0;
+            if round < limits.max_rounds && paid_off && errors_left { Stage::Write { round: round + 1 } } else { Stage::Deliver }
+        }
+        Stage::Deliver | Stage::Done => Stage::Done,
+    }
+}
+
+/// The round with the best score on *select*; the earliest of equals.
+pub fn best_round(rounds: &[RoundRecord]) -> usize {
+    let better = |best: usize, i: usize| if rounds[i].select.better_than(&rounds[best].select) { i } else { best };
+    (0..rounds.len()).fold(0, better)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::small::train::Score;
+
+    fn limits(max_rounds: usize, patience: usize) -> Limits {
+        Limits { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
+    }
+
+    fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
+        RoundRecord {
+            round,
+            written: 0,
+            accepted: 0,
+            rejected: BTreeMap::new(),
+            tokens: 0,
+            rows: 0,
+            epoch: 1,
+            steps: 1,
+            labels: vec![],
+            errors_before: None,
+            errors_after,
+            changes: None,
+            select: Score { accuracy: 0.5, log_loss, f1: None },
+            offsets: vec![],
+        }
+    }
+
+    fn walk(limits: &Limits, losses: &[f64]) -> Vec<Stage> {
+        let rounds: Vec<_> = losses.iter().enumerate().map(|(i, &loss)| round(i, loss, 3)).collect();
+        let mut stages = vec![limits.first()];
+        while *stages.last().unwrap() != Stage::Done {
+            stages.push(next(*stages.last().unwrap(), limits, &rounds));
+        }
+        stages
+    }
+
+    #[test]
+    fn the_whole_walk() {
+        use Stage::*;
+        let round = |round| [Write { round }, Judge { round }, Train { round }];
+        let expected = [&[Rationales, Calibrate][..], &round(0), &round(1), &[Deliver, Done]].concat();
+        assert_eq!(walk(&limits(1, 1), &[0.6, 0.5]), expected);
+        let hard = Limits { rationales: false, soft_targets: false, all_of_mine: false, max_rounds: 0, patience: 1 };
+        assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
+    }
+
+    #[test]
+    fn rounds_stop_when_they_stop_paying() {
+        let trained = |limits: Limits, losses: &[f64]| walk(&limits, losses).iter().filter(|s| matches!(s, Stage::Train { .. })).count();
+        assert_eq!(trained(limits(5, 1), &[0.6, 0.5, 0.55, 0.1, 0.1, 0.1]), 3);
+        assert_eq!(trained(limits(5, 2), &[0.6, 0.5, 0.55, 0.45, 0.5, 0.5]), 6);
+        assert_eq!(trained(limits(2, 9), &[0.6, 0.7, 0.8]), 3);
+    }
+
+    #[test]
+    fn no_errors_end_it() {
+        let rounds = [round(0, 0.1, 0)];
+        assert_eq!(next(Stage::Train { round: 0 }, &limits(3, 1), &rounds), Stage::Deliver);
+        let goldgen = Limits { all_of_mine: true, ..limits(3, 1) };
+        assert_eq!(next(Stage::Train { round: 0 }, &goldgen, &rounds), Stage::Write { round: 1 });
+    }
+
+    #[test]
+    fn the_earliest_of_equal_rounds_is_best() {
+        assert_eq!(best_round(&[round(0, 0.5, 1), round(1, 0.4, 1), round(2, 0.4, 1)]), 1);
+    }
+}

@@ -1,0 +1,555 @@
+//! A task file: what to learn, from which data, with which models, prompts and amounts; typed and validated.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lacuna_models::{Precision, Reading};
+use serde::{Deserialize, Serialize};
+
+use super::words::forks;
+use crate::data::example::TaskKind;
+use crate::error::{Error, Result};
+use crate::generator::Sampling;
+use crate::generator::repetition::Repetition;
+
+/// A task file as a person writes it. Every key has a default where the paper (arXiv 2310.13671) states one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    pub name: String,
+    pub kind: TaskKind,
+    /// None for `extractive_qa`.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+    pub data: Data,
+    pub models: Models,
+    #[serde(default)]
+    pub sampling: SamplingKeys,
+    #[serde(default)]
+    pub seed: Seed,
+    #[serde(default)]
+    pub extrapolate: Extrapolate,
+    #[serde(default)]
+    pub targets: Targets,
+    #[serde(default)]
+    pub train: Train,
+    pub prompts: Prompts,
+}
+
+/// Where the answers come from that the seed's questions are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswersFrom {
+    /// The gold rows in *mine*, with their contexts.
+    Gold,
+    /// The contexts themselves; see [`crate::data::spans`].
+    Found,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// As in the gold data and in the trained model.
+    pub name: String,
+    /// As prompts say it; the name if absent.
+    pub say: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// JSON lines with `text` and `label`: a path relative to the task file, or a fetched name.
+    pub gold: String,
+    /// Held out until everything is decided: a path, or, with a fetched name in `gold`, that name's own test rows.
+    pub test: Option<String>,
+    /// For pairs and questions, where first texts and contexts come from: `gold`, the default, for those of the gold rows in *mine*, or a
+    /// path of JSON lines with `text`.
+    pub contexts: Option<String>,
+    /// For questions, where the seed's answers come from; `gold` if absent, or `found` where the contexts are a file's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswersFrom>,
+    /// Rows drawn from the gold data, stratified; all if absent.
+    pub gold_rows: Option<usize>,
+    /// The share of the gold rows, in (0, 1), that chooses epoch and round.
+    #[serde(default = "half")]
+    pub select_share: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// A GGUF file, or a fetched name.
+    pub generator: String,
+    /// A folder with a BERT or DistilBERT, or a fetched name.
+    pub small: String,
+}
+
+/// How texts are drawn; a prompt may have its own stop strings and length.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingKeys {
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: u32,
+    pub min_p: f32,
+    /// New tokens at most, for one text.
+    pub max_tokens: u32,
+    pub stop: Vec<String>,
+    /// What holds back words and runs of words that have occurred; off in the paper.
+    pub repetition: Repetition,
+}
+
+impl Default for SamplingKeys {
+    fn default() -> Self {
+        let Sampling { temperature, top_p, top_k, min_p, repetition } = Sampling::default();
+        SamplingKeys { temperature, top_p, top_k, min_p, max_tokens: 128, stop: Vec::new(), repetition }
+    }
+}
+
+impl SamplingKeys {
+    pub fn sampling(&self) -> Sampling {
+        let SamplingKeys { temperature, top_p, top_k, min_p, repetition, .. } = *self;
+        Sampling { temperature, top_p, top_k, min_p, repetition }
+    }
+}
+
+/// Algorithm 1: rationales for each label, then examples built on a few of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Seed {
+    /// Rationales for each label; 0 writes without them, which is ZeroGen.
+    pub rationales: usize,
+    /// Rationales written for each label, of which the judge keeps the most typical `rationales`; as many as are kept if absent.
+    pub rationale_candidates: Option<usize>,
+    /// How many of them, drawn without replacement, stand in the prompt of one example.
+    pub rationales_per_example: usize,
+    /// Accepted rows to write.
+    pub rows: usize,
+}
+
+impl Default for Seed {
+    fn default() -> Self {
+        Seed { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000 }
+    }
+}
+
+/// Algorithm 2: new examples from what the small model got wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Extrapolate {
+    /// Accepted rows to write in a round, shared evenly among the labels that have errors, then among these; `rows_per_error`
+    /// for each error if absent.
+    pub rows: Option<usize>,
+    /// Rows to write for each error; the paper writes 1.
+    pub rows_per_error: usize,
+    /// What is extrapolated.
+    pub from: Parents,
+    /// How many of the label's rationales stand in the prompt besides the error; none in the paper.
+    pub rationales_per_example: usize,
+    /// Rounds at most; the paper makes 2.
+    pub max_rounds: usize,
+    /// Rounds without a better score on *select* before it stops.
+    pub patience: usize,
+}
+
+impl Default for Extrapolate {
+    fn default() -> Self {
+        Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, rationales_per_example: 0, max_rounds: 2, patience: 1 }
+    }
+}
+
+/// Which gold rows in *mine* are extrapolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parents {
+    /// Those that the small model gets wrong: S3.
+    Errors,
+    /// All of them: GoldGen, the paper's baseline.
+    Mine,
+}
+
+/// What the small model learns from a synthetic row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Targets {
+    pub kind: TargetKind,
+    /// Added to the logit of the label the row was written for, in nats; see [`crate::judge::calibration`].
+    pub intended: f64,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Targets { kind: TargetKind::Soft, intended: 1.0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// The generator's posterior, calibrated on gold rows, mixed with the intended label.
+    Soft,
+    /// The intended label, as in the paper.
+    Hard,
+}
+
+/// How the small model is fine-tuned, each time from its pretrained weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    pub epochs: usize,
+    /// A set too small for this many steps in `epochs` is passed more often.
+    pub min_steps: usize,
+    pub batch: usize,
+    /// The peak, reached after the warm-up, then falling linearly to 0.
+    pub learning_rate: f64,
+    pub warmup_share: f64,
+    pub weight_decay: f64,
+    /// Longer texts are cut; the context of a question is read in windows.
+    pub max_tokens: usize,
+    /// Tokens of a context that two neighbouring windows share.
+    pub doc_stride: usize,
+    /// The gold rows in *select* choose the epoch and the labels' thresholds; without them the last epoch is kept as it is.
+    pub use_select: bool,
+    /// How often the gold rows are repeated in the union that the delivered model learns from.
+    pub gold_repeat: usize,
+    /// What the small model's products multiply: "auto", "f32", "bf16" or "int16".
+    pub precision: Precision,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Train {
+            epochs: 3,
+            min_steps: 0,
+            batch: 16,
+            learning_rate: 5e-5,
+            warmup_share: 0.1,
+            weight_decay: 0.01,
+            max_tokens: 256,
+            doc_stride: 128,
+            use_select: true,
+            gold_repeat: 2,
+            precision: Precision::Auto,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// Asks for one rationale; sees `label`, `labels`.
+    pub rationale: Option<WritingPrompt>,
+    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text; for a
+    /// question `context` and `answer`.
+    pub seed: WritingPrompt,
+    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, `rationales`, for a pair also
+    /// `text_pair`; for a question `context`, `answer`, `question` and `predicted`.
+    pub extrapolate: WritingPrompt,
+    /// Ask which label a text has; see `text`, `labels`, for a pair also `text_pair`. Several are averaged.
+    #[serde(default)]
+    pub judge: Vec<JudgePrompt>,
+}
+
+/// A template (minijinja) of a prompt whose answer is a text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WritingPrompt {
+    pub system: Option<String>,
+    pub user: String,
+    /// How the answer begins; part of the prompt, not of the text.
+    #[serde(default)]
+    pub answer_start: String,
+    /// In place of `sampling.stop`.
+    pub stop: Option<Vec<String>>,
+    /// In place of `sampling.max_tokens`.
+    pub max_tokens: Option<u32>,
+    /// In place of `sampling.temperature`.
+    pub temperature: Option<f32>,
+    /// In place of `sampling.top_p`.
+    pub top_p: Option<f32>,
+    /// In place of `sampling.min_p`.
+    pub min_p: Option<f32>,
+}
+
+/// A template of a prompt whose answer is one word for each label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgePrompt {
+    pub system: Option<String>,
+    pub user: String,
+    #[serde(default)]
+    pub answer_start: String,
+    /// For each label's name, the word or words as they follow the prompt, with the leading space. Where some begin with the same
+    /// word, the next ones are asked for too; words that differ must differ in their first token.
+    pub words: BTreeMap<String, String>,
+}
+
+impl Task {
+    /// Reads and checks a task file.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, unknown or missing keys, values out of range: with the line.
+    pub fn read(path: &Path) -> Result<Task> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Task::parse(&text, path)
+    }
+
+    /// As [`Task::read`], for a text that came from `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Task> {
+        let at = |line: Option<usize>, message: String| Error::Task { path: path.to_path_buf(), line, message };
+        let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
+        let task: Task =
+            toml::from_str(text).map_err(|e| at(e.span().map(|span| line_at(span.start)), e.message().trim().replace('\n', " ")))?;
+        match task.check() {
+            Ok(()) => Ok(task),
+            Err((keys, message)) => {
+                let offset = toml::de::DeTable::parse(text).ok().and_then(|table| offset_of(&table.into_inner(), keys));
+                Err(at(offset.map(line_at), format!("{}: {message}", keys.join("."))))
+            }
+        }
+    }
+
+    /// Checks values that were changed after the file was read.
+    ///
+    /// # Errors
+    /// Names the key that makes no sense.
+    pub fn check_values(&self, path: &Path) -> Result<()> {
+        let error = |(keys, message): (&[&str], String)| Error::Task {
+            path: path.to_path_buf(),
+            line: None,
+            message: format!("{}: {message}", keys.join(".")),
+        };
+        self.check().map_err(error)
+    }
+
+    /// How the small model reads: texts and pairs are cut, contexts of questions are read in windows.
+    pub fn reading(&self) -> Reading {
+        Reading { max_tokens: self.train.max_tokens, stride: (self.kind == TaskKind::ExtractiveQa).then_some(self.train.doc_stride) }
+    }
+
+    pub fn label_names(&self) -> Vec<String> {
+        self.labels.iter().map(|label| label.name.clone()).collect()
+    }
+
+    /// How prompts say each label.
+    pub fn label_words(&self) -> Vec<String> {
+        self.labels.iter().map(|label| label.say.clone().unwrap_or_else(|| label.name.clone())).collect()
+    }
+
+    /// The first value that makes no sense: where it is, and why.
+    fn check(&self) -> Result<(), (&'static [&'static str], String)> {
+        let require =
+            |holds: bool, keys: &'static [&'static str], message: &str| if holds { Ok(()) } else { Err((keys, message.to_string())) };
+        let share = |x: f64| x > 0.0 && x < 1.0;
+        require(!self.name.trim().is_empty(), &["name"], "is empty")?;
+        require(
+            is_file_name(&self.name),
+            &["name"],
+            "names a folder under runs/: it must be a plain file name, without / and not . or ..",
+        )?;
+        let questions = self.kind == TaskKind::ExtractiveQa;
+        if questions {
+            self.check_questions()?;
+        } else {
+            require(self.labels.len() >= 2, &["labels"], "at least two labels are needed")?;
+            require(self.data.answers.is_none(), &["data", "answers"], "only questions have answers")?;
+        }
+        for (i, label) in self.labels.iter().enumerate() {
+            require(!label.name.trim().is_empty(), &["labels"], "a label's name is empty")?;
+            require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("{:?} is there twice", label.name))?;
+        }
+        require(share(self.data.select_share), &["data", "select_share"], "must lie between 0 and 1")?;
+        require(self.data.gold_rows != Some(0), &["data", "gold_rows"], "must be at least 1")?;
+        require(
+            self.sampling.temperature >= 0.0 && self.sampling.temperature.is_finite(),
+            &["sampling", "temperature"],
+            "must be 0 or more",
+        )?;
+        require(self.sampling.top_p > 0.0 && self.sampling.top_p <= 1.0, &["sampling", "top_p"], "must be above 0 and at most 1")?;
+        require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1")?;
+        require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
+        self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
+        let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
+        require(given, &["data", "contexts"], "only pairs and questions have contexts")?;
+        require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label")?;
+        if self.seed.rationales > 0 {
+            let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
+            require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
+            let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
+            require(extrapolating, &["extrapolate", "rationales_per_example"], "must be at most seed.rationales")?;
+            require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0")?;
+            let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
+            require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
+            let judged = candidates == self.seed.rationales || !self.prompts.judge.is_empty();
+            require(judged, &["prompts"], "prompts.judge is missing; it chooses among seed.rationale_candidates")?;
+            let alone = candidates == self.seed.rationales || self.kind == TaskKind::Text;
+            require(alone, &["seed", "rationale_candidates"], "a pair's judge cannot judge a rationale; leave it out")?;
+        }
+        require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off")?;
+        let one_amount = self.extrapolate.rows.is_none() || self.extrapolate.rows_per_error == 1;
+        require(one_amount, &["extrapolate", "rows_per_error"], "has no effect beside extrapolate.rows; leave one out")?;
+        require(self.extrapolate.rows_per_error > 0, &["extrapolate", "rows_per_error"], "must be at least 1")?;
+        require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1")?;
+        require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more")?;
+        let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty();
+        require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"")?;
+        for judge in &self.prompts.judge {
+            let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
+            require(matches, &["prompts", "judge"], "words must have one entry for each label's name")?;
+            let words: Vec<&str> = self.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            forks(&words).map(drop).map_err(|message| (&["prompts", "judge"][..], message))?;
+        }
+        require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1")?;
+        require(self.train.batch > 0, &["train", "batch"], "must be at least 1")?;
+        require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1")?;
+        require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1")?;
+        require((0.0..1.0).contains(&self.train.weight_decay), &["train", "weight_decay"], "must be at least 0 and below 1")?;
+        require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8")?;
+        let stride = !questions || self.train.doc_stride < self.train.max_tokens;
+        require(stride, &["train", "doc_stride"], "must be below train.max_tokens")
+    }
+
+    /// What a task of questions cannot have.
+    fn check_questions(&self) -> Result<(), (&'static [&'static str], String)> {
+        let rules: [(bool, &'static [&'static str], &str); 5] = [
+            (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
+            (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
+            (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
+            (self.prompts.judge.is_empty(), &["prompts", "judge"], "a judge tells labels apart; leave it out"),
+            (
+                self.data.answers != Some(AnswersFrom::Gold) || self.gold_contexts(),
+                &["data", "answers"],
+                "the contexts of a file have no gold answers; say \"found\"",
+            ),
+        ];
+        rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
+    }
+
+    /// Whether first texts and contexts are those of the gold rows.
+    fn gold_contexts(&self) -> bool {
+        self.data.contexts.as_ref().is_none_or(|named| named == "gold")
+    }
+
+    /// Whether what the seed is asked for depends on the gold rows.
+    pub fn seed_sees_gold(&self) -> bool {
+        self.kind != TaskKind::Text && self.gold_contexts()
+    }
+
+    /// Where the answers of the seed's questions come from.
+    pub fn answers_from(&self) -> AnswersFrom {
+        self.data.answers.unwrap_or(if self.gold_contexts() { AnswersFrom::Gold } else { AnswersFrom::Found })
+    }
+
+    /// What a path in the task file means: relative to the folder of the task file.
+    pub fn beside(path: &Path, named: &str) -> PathBuf {
+        path.parent().unwrap_or(Path::new("")).join(named)
+    }
+}
+
+/// Whether it is one component of a path, on any system.
+fn is_file_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
+    name.chars().all(plain) && !name.starts_with('.') && name.len() <= 200
+}
+
+/// Where the value of a dotted key starts, or the nearest table around it that is there.
+fn offset_of(table: &toml::de::DeTable, keys: &[&str]) -> Option<usize> {
+    let value = table.get(keys[0])?;
+    let inner = keys.get(1).and_then(|_| value.get_ref().as_table()).and_then(|t| offset_of(t, &keys[1..]));
+    Some(inner.unwrap_or(value.span().start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOVIES: &str = include_str!("../../tasks/movie-sentiment.toml");
+
+    fn parse(text: &str) -> Result<Task> {
+        Task::parse(text, Path::new("task.toml"))
+    }
+
+    #[test]
+    fn the_task_that_ships_is_valid() {
+        let task = parse(MOVIES).unwrap();
+        assert_eq!(task.label_names(), ["negative", "positive"]);
+        assert_eq!(task.prompts.judge.len(), 1);
+    }
+
+    #[test]
+    fn every_task_in_tasks_is_valid_and_its_prompts_render() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let task = Task::read(&entry.unwrap().path()).unwrap();
+            crate::task::prompts::Prompts::compile(&task).unwrap();
+            names.push(task.name);
+        }
+        names.sort();
+        assert_eq!(names, ["adversarial-qa", "bank-intents", "imdb", "movie-sentiment", "qnli", "rte"]);
+    }
+
+    #[test]
+    fn defaults_are_the_papers() {
+        assert_eq!(Sampling::default().temperature, 0.9);
+        let extrapolate = Extrapolate::default();
+        assert_eq!((extrapolate.rows, extrapolate.rows_per_error, extrapolate.from), (None, 1, Parents::Errors));
+        assert_eq!((extrapolate.rationales_per_example, extrapolate.max_rounds), (0, 2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        let line_of = |needle: &str| MOVIES[..MOVIES.find(needle).unwrap()].matches('\n').count() + 1;
+        for (from, to, expected) in [
+            ("rows = 400", "rows = \"many\"", "invalid type: string"),
+            ("rows = 400", "rowz = 800", "unknown field `rowz`"),
+            ("rows = 400", "rows = 1", "seed.rows: must be at least one for each label"),
+            ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
+            ("top_p = 1.0", "repetition = { repeat = 0.0 }", "sampling.repetition: repetition.repeat is 0; it must be above 0"),
+            ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
+            ("name = \"movie-sentiment\"", "name = \"..\"", "name: names a folder under runs/: it must be a plain file name"),
+            ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: names a folder under runs/"),
+            ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
+            ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
+            ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
+        ] {
+            let error = parse(&MOVIES.replacen(from, to, 1)).unwrap_err().to_string();
+            let place = format!("task.toml:{}: ", line_of(from));
+            assert!(
+                error.starts_with(&place) && error.contains(expected),
+                "{error:?} should start with {place:?} and contain {expected:?}"
+            );
+        }
+        let error = parse(&MOVIES.replacen("positive = \" positive\"", "good = \" good\"", 1)).unwrap_err().to_string();
+        assert!(error.contains("words must have one entry for each label's name"), "{error}");
+        let error = parse(&MOVIES.replacen("name = \"positive\"", "name = \"negative\"", 1)).unwrap_err().to_string();
+        assert!(error.contains("labels: \"negative\" is there twice"), "{error}");
+        assert!(parse("name = ").is_err());
+    }
+
+    #[test]
+    fn what_questions_cannot_have_is_said() {
+        let questions = include_str!("../../tasks/adversarial_qa.toml");
+        for (from, to, expected) in [
+            ("[data]", "[[labels]]\nname = \"a\"\n[data]", "labels: a question has an answer, not a label; leave labels out"),
+            ("rationales = 0", "rationales = 3", "seed.rationales: questions are written without rationales"),
+            ("kind = \"hard\"", "kind = \"soft\"", "targets: soft targets are for labels; set targets.kind = \"hard\""),
+            ("doc_stride = 128", "doc_stride = 384", "train.doc_stride: must be below train.max_tokens"),
+            (
+                "contexts = \"gold\"",
+                "contexts = \"texts.jsonl\"",
+                "data.answers: the contexts of a file have no gold answers; say \"found\"",
+            ),
+        ] {
+            assert!(questions.contains(from), "{from}");
+            let error = parse(&questions.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        let error = parse(&MOVIES.replacen("[data]", "[data]\nanswers = \"found\"", 1)).unwrap_err().to_string();
+        assert!(error.contains("data.answers: only questions have answers"), "{error}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The task file, its prompts and its label words. Knows no run.
+
+pub mod file;
+pub mod prompts;
+pub mod words;

@@ -1,0 +1,223 @@
+//! From a task's templates to prompts, and from a completion to a text: pure.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value};
+
+use crate::data::example::{Answer, Goal, Guess, Input, TaskKind};
+use crate::generator::{CompletionRequest, Prompt, Sampling};
+use crate::task::file::{JudgePrompt, Task, WritingPrompt};
+
+/// What a template sees, by name.
+type Values = BTreeMap<&'static str, Value>;
+
+/// The templates of a task, compiled and tried once.
+pub struct Prompts<'t> {
+    task: &'t Task,
+    environment: Environment<'static>,
+    /// How prompts say each label.
+    says: Vec<String>,
+}
+
+impl<'t> Prompts<'t> {
+    /// # Errors
+    /// A template that does not parse or names an unknown variable: which one, and where in it.
+    pub fn compile(task: &'t Task) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
+        let prompts = Prompts { task, environment, says: task.label_words() };
+        prompts.try_all()?;
+        Ok(prompts)
+    }
+
+    fn try_all(&self) -> Result<(), String> {
+        let named = |name: &str, error: String| format!("prompts.{name}: {error}");
+        if self.task.prompts.rationale.is_some() {
+            self.rationale(0).map_err(|e| named("rationale", e))?;
+        }
+        let pair = self.task.kind != TaskKind::Text;
+        let (context, input) = (pair.then_some("a text"), Input { text: "a text", text_pair: pair.then_some("another") });
+        let (goal, guess) = match self.task.kind {
+            TaskKind::Text | TaskKind::Pair => (Goal::Label(0), Guess::Label(1)),
+            TaskKind::ExtractiveQa => (Goal::Answer(Answer { text: "a".to_string(), start: 0 }), Guess::Answer("text".to_string())),
+        };
+        for rationales in [&["a reason"][..], &[]] {
+            self.seed(&goal, rationales, context).map_err(|e| named("seed", e))?;
+            self.extrapolate(&goal, input, &guess, rationales).map_err(|e| named("extrapolate", e))?;
+        }
+        for judge in &self.task.prompts.judge {
+            self.judge(judge, input).map_err(|e| named("judge", e))?;
+        }
+        Ok(())
+    }
+
+    /// Asks for one reason why a text has the label.
+    pub fn rationale(&self, label: usize) -> Result<Prompt, String> {
+        let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
+        self.writing(template, self.values(Some(&Goal::Label(label)), None))
+    }
+
+    /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
+    /// Asks for a question that the context answers with the goal's words.
+    pub fn seed(&self, goal: &Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
+        let mut values = self.values(Some(goal), context.map(Input::from));
+        values.insert("rationales", texts(rationales));
+        self.writing(&self.task.prompts.seed, values)
+    }
+
+    /// Asks for one example like `input`, which has this goal and was taken for `predicted`, perhaps built on rationales too; for a
+    /// pair, for another second text; for a question, for another question with the same answer.
+    pub fn extrapolate(&self, goal: &Goal, input: Input, predicted: &Guess, rationales: &[&str]) -> Result<Prompt, String> {
+        let mut values = self.values(Some(goal), Some(input));
+        let predicted = match predicted {
+            Guess::Label(label) => self.says[*label].as_str(),
+            Guess::Answer(answer) => answer,
+        };
+        values.insert("predicted", Value::from(predicted));
+        values.insert("rationales", texts(rationales));
+        self.writing(&self.task.prompts.extrapolate, values)
+    }
+
+    /// Asks which label `input` has.
+    pub fn judge(&self, template: &JudgePrompt, input: Input) -> Result<Prompt, String> {
+        self.prompt(&template.system, &template.user, &template.answer_start, self.values(None, Some(input)))
+    }
+
+    /// What a template sees; what it does not is an error there.
+    fn values(&self, goal: Option<&Goal>, input: Option<Input>) -> Values {
+        let (text, text_pair) = (input.map(|input| input.text), input.and_then(|input| input.text_pair));
+        let mut own = vec![("text", text), ("text_pair", text_pair)];
+        match goal {
+            Some(Goal::Label(label)) => own.push(("label", Some(&self.says[*label]))),
+            Some(Goal::Answer(answer)) => own.extend([("answer", Some(answer.text.as_str())), ("context", text), ("question", text_pair)]),
+            None => {}
+        }
+        let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
+        values.extend(own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?)))));
+        values
+    }
+
+    fn writing(&self, template: &WritingPrompt, values: Values) -> Result<Prompt, String> {
+        self.prompt(&template.system, &template.user, &template.answer_start, values)
+    }
+
+    fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Values) -> Result<Prompt, String> {
+        let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e));
+        let system = system.as_deref().map(render).transpose()?;
+        Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
+    }
+
+    /// A request to write, with the template's own sampling, stop strings and length where it has them.
+    pub fn request(&self, id: u64, template: &WritingPrompt, prompt: Prompt, seed: u64) -> CompletionRequest {
+        let keys = &self.task.sampling;
+        let shared = keys.sampling();
+        CompletionRequest {
+            id,
+            prompt,
+            seed,
+            sampling: Sampling {
+                temperature: template.temperature.unwrap_or(shared.temperature),
+                top_p: template.top_p.unwrap_or(shared.top_p),
+                min_p: template.min_p.unwrap_or(shared.min_p),
+                ..shared
+            },
+            max_tokens: template.max_tokens.unwrap_or(keys.max_tokens),
+            stop: template.stop.clone().unwrap_or_else(|| keys.stop.clone()),
+            form: None,
+        }
+    }
+}
+
+/// Texts as a template sees them.
+fn texts(texts: &[&str]) -> Value {
+    Value::from_iter(texts.iter().map(|text| text.to_string()))
+}
+
+fn explain(error: &minijinja::Error) -> String {
+    let place = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
+    format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
+}
+
+/// What stands before the end of the last whole sentence of a text that was cut off; all of it if there is none.
+pub fn whole_sentences(text: &str) -> &str {
+    let ends = |c: char| matches!(c, '.' | '!' | '?' | '…');
+    text.rfind(ends).map_or(text, |at| &text[..at + text[at..].chars().next().map_or(0, char::len_utf8)])
+}
+
+/// The text of a completion: white space folded, a pair of quotation marks around all of it taken off.
+pub fn clean(completion: &str) -> String {
+    let text = completion.split_whitespace().collect::<Vec<_>>().join(" ");
+    let pairs = [('"', '"'), ('“', '”'), ('\'', '\'')];
+    let inner = pairs.iter().find_map(|&(open, close)| text.strip_prefix(open)?.strip_suffix(close));
+    inner.unwrap_or(&text).trim().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn task(change: impl FnOnce(&mut Task)) -> Task {
+        let mut task = Task::parse(include_str!("../../tasks/movie-sentiment.toml"), Path::new("task.toml")).unwrap();
+        change(&mut task);
+        task
+    }
+
+    #[test]
+    fn rationales_stand_in_the_prompt_and_their_absence_leaves_no_trace() {
+        let task = task(|t| {
+            t.prompts.seed.user =
+                "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
+        });
+        let prompts = Prompts::compile(&task).unwrap();
+        assert_eq!(prompts.seed(&Goal::Label(1), &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
+        assert_eq!(prompts.seed(&Goal::Label(0), &[], None).unwrap().user, "Write a negative one.");
+    }
+
+    #[test]
+    fn a_text_with_template_signs_is_left_alone() {
+        let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
+        let prompts = Prompts::compile(&task).unwrap();
+        assert_eq!(
+            prompts.extrapolate(&Goal::Label(0), "{{ label }} {% x %} <b>".into(), &Guess::Label(1), &[]).unwrap().user,
+            "Like this: {{ label }} {% x %} <b>"
+        );
+    }
+
+    #[test]
+    fn a_bad_template_is_named_with_its_line() {
+        let unknown = task(|t| t.prompts.seed.user = "Write\n{{ lable }}".into());
+        assert!(Prompts::compile(&unknown).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
+        let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
+        assert!(Prompts::compile(&broken).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+    }
+
+    #[test]
+    fn a_question_is_asked_for_by_its_context_and_answer() {
+        let mut task = Task::parse(include_str!("../../tasks/adversarial_qa.toml"), Path::new("task.toml")).unwrap();
+        task.prompts.seed.user = "{{ context }} | {{ answer }}".into();
+        task.prompts.extrapolate.user = "{{ context }} | {{ answer }} | {{ question }} | {{ predicted }}".into();
+        let prompts = Prompts::compile(&task).unwrap();
+        let goal = Goal::Answer(Answer { text: "two".into(), start: 4 });
+        assert_eq!(prompts.seed(&goal, &[], Some("one two")).unwrap().user, "one two | two");
+        let input = Input { text: "one two", text_pair: Some("Which?") };
+        let prompt = prompts.extrapolate(&goal, input, &Guess::Answer("one".into()), &[]).unwrap();
+        assert_eq!(prompt.user, "one two | two | Which? | one");
+    }
+
+    #[test]
+    fn a_text_cut_off_keeps_its_whole_sentences() {
+        assert_eq!(whole_sentences("It begins. It goes on… and th"), "It begins. It goes on…");
+        assert_eq!(whole_sentences("It begins and th"), "It begins and th");
+    }
+
+    #[test]
+    fn cleaning_folds_white_space_and_takes_off_quotation_marks() {
+        assert_eq!(clean(" A\tfine\n film. "), "A fine film.");
+        assert_eq!(clean("\"A fine film.\""), "A fine film.");
+        assert_eq!(clean("A \"fine\" film"), "A \"fine\" film");
+        assert_eq!(clean("\""), "\"");
+    }
+}

@@ -1,0 +1,176 @@
+//! The paths that a file names, as lists of their segments, and what it re-exports.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::visit::{self, Visit};
+use syn::{Attribute, Item, ItemMod, ItemUse, Macro, Meta, Path, UseTree, Visibility};
+
+/// Segments of a path, such as `["crate", "data", "example", "Input"]`; `*` for a glob.
+pub type Segments = Vec<String>;
+
+/// What one file says of others.
+#[derive(Debug, Default)]
+pub struct Paths {
+    /// Paths in private `use` items, in code, in macros and attributes.
+    pub named: Vec<Segments>,
+    /// `pub use` items: the name that they give, and what it stands for.
+    pub exported: Vec<(String, Segments)>,
+    /// Names of the modules that the file declares.
+    pub children: Vec<String>,
+}
+
+impl Paths {
+    /// Reads a file's source; items under `#[cfg(test)]` are left out.
+    ///
+    /// # Errors
+    /// Source that is not Rust.
+    pub fn of(source: &str) -> syn::Result<Paths> {
+        let mut paths = Paths::default();
+        paths.visit_file(&syn::parse_file(source)?);
+        Ok(paths)
+    }
+
+    fn take_use(&mut self, item: &ItemUse) {
+        let mut leaves = Vec::new();
+        flatten(&item.tree, &mut Vec::new(), &mut leaves);
+        if matches!(item.vis, Visibility::Inherited) {
+            self.named.extend(leaves.into_iter().map(|(_, path)| path));
+        } else {
+            self.exported.extend(leaves);
+        }
+    }
+
+    /// `a :: b :: c` in the tokens of a macro or an attribute, which have no syntax of their own.
+    fn take_tokens(&mut self, tokens: TokenStream) {
+        let mut run: Segments = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) if colons == 2 || run.is_empty() => {
+                    run.push(ident.to_string());
+                    colons = 0;
+                    continue;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' && !run.is_empty() && colons < 2 => {
+                    colons += 1;
+                    continue;
+                }
+                _ => {}
+            }
+            self.end_run(&mut run);
+            colons = 0;
+            match token {
+                TokenTree::Group(group) => self.take_tokens(group.stream()),
+                TokenTree::Ident(ident) => run.push(ident.to_string()),
+                _ => {}
+            }
+        }
+        self.end_run(&mut run);
+    }
+
+    fn end_run(&mut self, run: &mut Segments) {
+        let run = std::mem::take(run);
+        if run.len() > 1 {
+            self.named.push(run);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !attributes(item).is_some_and(|attributes| attributes.iter().any(is_test)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if item.content.is_none() {
+            self.children.push(item.ident.to_string());
+        }
+        visit::visit_item_mod(self, item);
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.take_use(item);
+    }
+
+    fn visit_path(&mut self, path: &'ast Path) {
+        self.named.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.take_tokens(call.tokens.clone());
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        if let Meta::List(list) = &attribute.meta {
+            self.take_tokens(list.tokens.clone());
+        }
+    }
+}
+
+/// The leaves of a `use` tree: the name that each gives, and its whole path.
+fn flatten(tree: &UseTree, before: &mut Segments, leaves: &mut Vec<(String, Segments)>) {
+    let mut leaf = |name: String, last: Option<String>| {
+        leaves.push((name, before.iter().cloned().chain(last).collect()));
+    };
+    match tree {
+        UseTree::Name(own) if own.ident == "self" => leaf(before.last().cloned().unwrap_or_default(), None),
+        UseTree::Rename(own) if own.ident == "self" => leaf(own.rename.to_string(), None),
+        UseTree::Name(own) => leaf(own.ident.to_string(), Some(own.ident.to_string())),
+        UseTree::Rename(own) => leaf(own.rename.to_string(), Some(own.ident.to_string())),
+        UseTree::Glob(_) => leaf("*".to_string(), Some("*".to_string())),
+        UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, before, leaves)),
+        UseTree::Path(path) => {
+            before.push(path.ident.to_string());
+            flatten(&path.tree, before, leaves);
+            before.pop();
+        }
+    }
+}
+
+/// Whether an attribute keeps its item for tests.
+fn is_test(attribute: &Attribute) -> bool {
+    let text = attribute.meta.to_token_stream().to_string();
+    text == "test" || (attribute.path().is_ident("cfg") && text.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test"))
+}
+
+fn attributes(item: &Item) -> Option<&[Attribute]> {
+    Some(match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_do_not_count_and_macros_do() {
+        let paths = Paths::of(
+            "mod child; use crate::a::{B, c::D as E}; pub use child::F;\n\
+             fn f() { println!(\"{}\", super::g::h(1)); crate::i::j() }\n\
+             #[cfg(test)] mod tests { use crate::z::Z; }",
+        )
+        .unwrap();
+        let named: Vec<String> = paths.named.iter().map(|path| path.join("::")).collect();
+        for expected in ["crate::a::B", "crate::a::c::D", "super::g::h", "crate::i::j"] {
+            assert!(named.iter().any(|path| path == expected), "{expected} is not among {named:?}");
+        }
+        assert!(!named.iter().any(|path| path.contains('Z')), "{named:?}");
+        assert_eq!(paths.exported, [("F".to_string(), vec!["child".to_string(), "F".to_string()])]);
+        assert_eq!(paths.children, ["child"]);
+    }
+}
