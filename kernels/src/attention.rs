@@ -2,7 +2,8 @@
 
 use crate::approx::exp;
 use crate::dropout::Dropout;
-use crate::matmul::{Mat, MatMut, matmul};
+use crate::mat::{Mat, MatMut};
+use crate::matmul::matmul;
 #[cfg(feature = "candle")]
 use crate::padding::Padding;
 use crate::sum::{max, sum, sum2};

@@ -8,7 +8,7 @@
 //! [`RIGHT_PANEL`] columns of the right one. A block with a number that is not finite makes all products of its row or column NaN.
 
 use crate::approx::fma;
-use crate::matmul::Mat;
+use crate::mat::Mat;
 use std::ops::Range;
 
 /// Neighbours along the depth that share a scale.
@@ -42,8 +42,8 @@ impl Format {
     /// Whether this CPU multiplies the format with instructions of its own; elsewhere it works, slower than f32.
     pub fn is_fast(self) -> bool {
         match self {
-            Format::Bf16 => crate::tile::has_bf16(),
-            Format::Int16 => crate::tile::has_vnni(),
+            Format::Bf16 => crate::cpu::has_bf16(),
+            Format::Int16 => crate::cpu::has_vnni(),
         }
     }
 }
@@ -177,7 +177,7 @@ fn vectorised(work: impl FnOnce()) {
         unsafe fn wide(work: impl FnOnce()) {
             work();
         }
-        if crate::tile::has_avx512() {
+        if crate::cpu::has_avx512() {
             // SAFETY: the features were detected.
             return unsafe { wide(work) };
         }

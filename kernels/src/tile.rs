@@ -32,31 +32,6 @@ pub(crate) struct Ahead<'a> {
     pub out: *const f32,
 }
 
-/// Whether the CPU (and the system) has the 512-bit vectors that packing uses.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx512() -> bool {
-    let has = std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw");
-    has && std::arch::is_x86_feature_detected!("avx512dq")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-        && std::arch::is_x86_feature_detected!("fma")
-}
-
-/// Whether the CPU has `vpdpwssd`.
-pub(crate) fn has_vnni() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return has_avx512() && std::arch::is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether the CPU has `vdpbf16ps`.
-pub(crate) fn has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return has_avx512() && std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 impl Tile<'_> {
     /// `out`, whose rows begin `row_stride` numbers apart, += the product of the two panels, or becomes the product and `onto`;
     /// only `rows` x `cols` numbers are touched.
@@ -270,7 +245,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matmul::Mat;
+    use crate::mat::Mat;
     use crate::packed::{Left, Right};
     use crate::testing::{assert_close, random, wide};
 

@@ -2,7 +2,7 @@
 
 use crate::precision::Rounded;
 use lacuna_kernels::linear::{self, Scratch, Weight};
-use lacuna_kernels::matmul::{Mat, MatMut};
+use lacuna_kernels::mat::{Mat, MatMut};
 use std::ops::Range;
 
 /// A weight and its bias, in the dense part of the flat buffer; the bias lies behind the weight.

@@ -12,7 +12,7 @@ use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::dropout::Dropout;
 use lacuna_kernels::embedding::{self, Lookup};
 use lacuna_kernels::linear;
-use lacuna_kernels::matmul::{Mat, MatMut};
+use lacuna_kernels::mat::{Mat, MatMut};
 use lacuna_kernels::{gelu, layer_norm};
 
 /// Dropout of one training step.

@@ -4,7 +4,7 @@ use crate::config::Architecture;
 use crate::encoder::{Encoder, Site};
 use crate::layout::Head;
 use lacuna_kernels::linear::Scratch;
-use lacuna_kernels::matmul::Mat;
+use lacuna_kernels::mat::Mat;
 use lacuna_kernels::{relu, tanh};
 
 /// What the head works in; kept between steps. *Queries* are rows for a classifier, tokens for a span.
