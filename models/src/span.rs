@@ -120,7 +120,7 @@ pub fn span_loss(shard: &Shard, logits: &[f32], spans: &[Span], scale: f32, dlog
             target.resize(column.len(), 0.0);
             target[answer] = 1.0;
             dcolumn.resize(column.len(), 0.0);
-            loss += soft_cross_entropy(&column, &target, &[1.0], 0.0, 0.5 * scale, &mut dcolumn);
+            loss += soft_cross_entropy(&column, &target, &[1.0], 0.5 * scale, &mut dcolumn);
             dlogits[row.clone()].iter_mut().skip(side).step_by(2).zip(&dcolumn).for_each(|(d, &g)| *d = g);
         }
     }
@@ -138,7 +138,7 @@ pub fn composed_loss(padding: &Padding, logits: &Tensor, spans: &[Span], scale: 
     for (answer, side) in spans.iter().flat_map(|span| [span.start, span.end]).zip(targets.chunks_exact_mut(longest)) {
         side[answer] = 1.0;
     }
-    lacuna_kernels::cross_entropy::composed(&sides, &targets, &vec![1.0; 2 * rows], 0.0, 0.5 * scale)
+    lacuna_kernels::cross_entropy::composed(&sides, &targets, &vec![1.0; 2 * rows], 0.5 * scale)
 }
 
 #[cfg(test)]

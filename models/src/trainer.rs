@@ -58,13 +58,13 @@ impl<'a> From<&Part<'a>> for Goals<'a> {
 
 impl Goal<'_> {
     /// The loss of a shard of the part; leaves its gradient in `dlogits`.
-    fn loss(&self, shard: &Shard, logits: &[f32], smoothing: f32, scale: f32, dlogits: &mut [f32]) -> f64 {
+    fn loss(&self, shard: &Shard, logits: &[f32], scale: f32, dlogits: &mut [f32]) -> f64 {
         let rows = shard.first_row..shard.first_row + shard.rows();
         match self {
             Goal::Labels(targets, weights) => {
                 let labels = logits.len() / shard.rows();
                 let targets = &targets[rows.start * labels..rows.end * labels];
-                soft_cross_entropy(logits, targets, &weights[rows], smoothing, scale, dlogits)
+                soft_cross_entropy(logits, targets, &weights[rows], scale, dlogits)
             }
             Goal::Spans(spans) => span_loss(shard, logits, &spans[rows], scale, dlogits),
         }
@@ -258,13 +258,13 @@ impl Trainer {
     /// the parts before: a row's masks depend on its place among all.
     fn shard_gradients(&mut self, model: &Network, part: &Goals, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
         let masks = self.masks(model, first_row);
-        let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
+        let rounded = &self.rounded;
         let Network { config, layout, params, .. } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
         let losses = parallel::run(jobs, |(shard, work, first)| {
             let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
-            let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, smoothing, scale, dlogits);
+            let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, scale, dlogits);
             work.forward_backward(&encoder, first, loss)
         });
         losses.iter().sum()

@@ -18,7 +18,6 @@ fn rates(rate: f32) -> TrainConfig {
         hidden_dropout: rate,
         attention_dropout: rate,
         classifier_dropout: rate,
-        label_smoothing: 0.1,
         total_steps: 8,
         precision: Precision::F32,
         seed: 11,

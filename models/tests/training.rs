@@ -102,7 +102,7 @@ fn parts_are_the_batch() {
         }
     };
     for threads in [1, 3] {
-        let config = TrainConfig { threads, lr: 1e-3, label_smoothing: 0.1, precision: Precision::F32, ..TrainConfig::default() };
+        let config = TrainConfig { threads, lr: 1e-3, precision: Precision::F32, ..TrainConfig::default() };
         let step = |parts: &[Part]| {
             let mut model = model.clone();
             let outcome = Trainer::new(&model, config.clone()).step_in_parts(&mut model, parts).unwrap();

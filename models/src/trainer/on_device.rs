@@ -36,20 +36,13 @@ impl Moments {
 
 impl Goal<'_> {
     /// [`Goal::loss`] of candle's operations, as a scalar.
-    fn composed_loss(
-        &self,
-        shard: &Shard,
-        composed: &Composed,
-        logits: &Tensor,
-        smoothing: f32,
-        scale: f32,
-    ) -> candle_core::Result<Tensor> {
+    fn composed_loss(&self, shard: &Shard, composed: &Composed, logits: &Tensor, scale: f32) -> candle_core::Result<Tensor> {
         let rows = shard.first_row..shard.first_row + shard.rows();
         match self {
             Goal::Labels(targets, weights) => {
                 let labels = logits.dim(1)?;
                 let targets = &targets[rows.start * labels..rows.end * labels];
-                cross_entropy::composed(logits, targets, &weights[rows], smoothing, scale)
+                cross_entropy::composed(logits, targets, &weights[rows], scale)
             }
             Goal::Spans(spans) => span::composed_loss(&composed.padding, logits, &spans[rows], scale),
         }
@@ -70,12 +63,12 @@ impl Trainer {
     fn gradients_on_device(&self, model: &Network, placed: &Placed, parts: &[Goals]) -> Result<(f32, Vec<Tensor>), ModelError> {
         self.check(model, parts)?;
         let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
-        let (scale, smoothing) = (1.0 / rows as f32, self.config.label_smoothing);
+        let scale = 1.0 / rows as f32;
         let (mut loss, mut first_row, mut sums) = (0.0, 0, Vec::new());
         for part in parts {
             let masks = self.masks(model, first_row);
             for shard in part.batch.shards(placed.pieces(part.batch, &model.config, model.config.num_hidden_layers)) {
-                let goal = |composed: &Composed, logits: &Tensor| part.goal.composed_loss(&shard, composed, logits, smoothing, scale);
+                let goal = |composed: &Composed, logits: &Tensor| part.goal.composed_loss(&shard, composed, logits, scale);
                 let (shard_loss, gradients) = placed.gradients(model, &shard, masks, goal)?;
                 loss += shard_loss as f64;
                 sums = add(sums, gradients)?;
