@@ -53,7 +53,8 @@ impl Classifier {
         &self.labels
     }
 
-    /// The logits (rows, labels) of a batch, without dropout; its rows are spread over `threads` threads.
+    /// The logits (rows, labels) of a batch, without dropout. Its rows are split into `threads` jobs, which run in rayon's pool: the one of
+    /// the `ThreadPool::install` around the call, or the global one. A single job runs on the calling thread.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.

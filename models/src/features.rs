@@ -1,9 +1,10 @@
 //! Features of texts from the encoder as it is: the mean of the last hidden states.
 
+use crate::ModelError;
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
 use crate::network::Network;
-use crate::{ModelError, parallel};
+use crate::spread::spread;
 
 impl Network {
     /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The heads are not used. On the CPU, wherever
@@ -14,7 +15,7 @@ impl Network {
     pub fn features(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.config)?;
         let rounded = self.rounded(threads);
-        let features = parallel::run(batch.shards(threads), |shard| {
+        let features = spread(batch.shards(threads), |shard| {
             let shard = Shard { every_token: true, ..shard };
             let Network { config, layout, params, .. } = self;
             let encoder = Encoder { config, layout, params, rounded, shard: &shard, masks: None };

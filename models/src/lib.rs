@@ -36,13 +36,14 @@ mod head;
 mod layout;
 mod network;
 mod optimizer;
-mod parallel;
+
 #[cfg(feature = "candle")]
 mod placed;
 mod precision;
 mod resume;
 mod save;
 mod span;
+mod spread;
 mod tokenize;
 mod train_config;
 mod trainer;

@@ -5,7 +5,8 @@ use crate::checkpoint::{self, Checkpoint, File};
 use crate::encoder::{self, Encoder};
 use crate::layout::{Layout, Question, Tensor};
 use crate::precision::{Precision, Rounded};
-use crate::{Config, Device, ModelError, head, parallel};
+use crate::spread::spread;
+use crate::{Config, Device, ModelError, head};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
@@ -101,7 +102,7 @@ impl Network {
             return placed.logits(self, batch);
         }
         let rounded = self.rounded(threads);
-        let logits = parallel::run(batch.shards(threads), |shard| self.forward(&mut Forward::default(), &shard, rounded).to_vec());
+        let logits = spread(batch.shards(threads), |shard| self.forward(&mut Forward::default(), &shard, rounded).to_vec());
         Ok(logits.concat())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::layout::Layout;
 use crate::network::Network;
-use crate::parallel;
+use crate::spread::spread;
 use lacuna_kernels::adamw::{self, AdamW};
 
 /// The moments of every parameter.
@@ -59,7 +59,7 @@ impl Optimizer {
                 idle,
             });
         }
-        parallel::run(jobs, |pieces| pieces.into_iter().for_each(|piece| piece.update(adamw)));
+        spread(jobs, |pieces| pieces.into_iter().for_each(|piece| piece.update(adamw)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::affine::Affine;
 use crate::layout::Layout;
-use crate::parallel;
+use crate::spread::spread;
 use lacuna_kernels::linear::{PackedWeight, Weight};
 use lacuna_kernels::packed::Format;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ impl Rounded {
             jobs[(before * (last + 1) / total.max(1)).min(last)].push((affine, weight));
             before += affine.weight.len();
         }
-        parallel::run(jobs, |job| {
+        spread(jobs, |job| {
             job.into_iter().for_each(|(affine, weight)| weight.pack(affine.weight(dense), affine.inputs(), format, with_backward));
         });
     }

@@ -25,6 +25,7 @@ pub struct TrainConfig {
     pub classifier_dropout: f32,
     /// The learning rate falls to 0 at this step.
     pub total_steps: usize,
+    /// The jobs that a step is split into, no more than rows: its sums depend on their number. They run in the caller's rayon pool.
     pub threads: usize,
     /// What the products multiply.
     pub precision: Precision,

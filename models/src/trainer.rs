@@ -7,7 +7,8 @@ use crate::network::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::Rounded;
 use crate::span::{Span, SpanExtractor, check_spans, span_loss};
-use crate::{Classifier, Config, Device, ModelError, TrainConfig, head, parallel};
+use crate::spread::spread;
+use crate::{Classifier, Config, Device, ModelError, TrainConfig, head};
 use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
 use lacuna_kernels::embedding;
@@ -262,7 +263,7 @@ impl Trainer {
         let Network { config, layout, params, .. } = model;
         let mut first = Some(&mut self.gradients[layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
-        let losses = parallel::run(jobs, |(shard, work, first)| {
+        let losses = spread(jobs, |(shard, work, first)| {
             let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
             let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, scale, dlogits);
             work.forward_backward(&encoder, first, loss)
@@ -324,7 +325,7 @@ fn add_shards(dense: &mut [f32], others: &[ShardWork]) {
         return;
     }
     let size = dense.len().div_ceil(others.len() + 1);
-    parallel::run(dense.chunks_mut(size).enumerate().collect(), |(i, sums)| {
+    spread(dense.chunks_mut(size).enumerate().collect(), |(i, sums)| {
         for other in others {
             sums.iter_mut().zip(&other.dense[i * size..]).for_each(|(sum, g)| *sum += g);
         }
