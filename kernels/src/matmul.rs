@@ -138,7 +138,7 @@ impl Place {
         self.left * LEFT_PANEL * row_stride + self.right * RIGHT_PANEL
     }
 
-    /// The tile of a product with its operands; asks for those of the `next` one.
+    /// The tile of a product with its operands; prefetches those of the `next` one.
     fn tile<'a>(&self, out: &MatMut, left: &'a Left, right: &'a Panels, onto: Onto<'a>, next: Place) -> Tile<'a> {
         let (row, col) = (self.left * LEFT_PANEL, self.right * RIGHT_PANEL);
         let (left_lines, left_scales) = left.panels.panel(self.block, self.left, LEFT_PLACES);

@@ -22,7 +22,7 @@ pub(crate) struct Tile<'a> {
     pub ahead: Ahead<'a>,
 }
 
-/// What the next tile will read: it is asked for little by little, all at once would wait for the line buffers.
+/// What the next tile reads. It is prefetched a little at a time: all at once would stall on the line fill buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<'a> {
     pub left: &'a [Line],
@@ -158,7 +158,7 @@ mod x86 {
         // SAFETY: both panels hold `PAIRS` pairs, `pairs` is no more; a left panel has 16 places, `ROWS` is fewer.
         unsafe {
             for pair in 0..tile.pairs {
-                tile.ahead.ask(pair, row_stride);
+                tile.ahead.prefetch(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(left.add(r * ROW).read());
@@ -192,7 +192,7 @@ mod x86 {
         // transmuted are 512 bits each.
         unsafe {
             for pair in 0..tile.pairs {
-                tile.ahead.ask(pair, row_stride);
+                tile.ahead.prefetch(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a: __m512bh = transmute(_mm512_set1_epi32(left.add(r * ROW).read()));
@@ -229,9 +229,9 @@ mod x86 {
     }
 
     impl Ahead<'_> {
-        /// Asks for the part of the next tile that a pair's turn is: a line of the left panel, two of the right one and half a row of results.
+        /// Prefetches one pair's share of the next tile: a line of the left panel, two of the right one and half a row of results.
         #[inline(always)]
-        fn ask(&self, pair: usize, row_stride: usize) {
+        fn prefetch(&self, pair: usize, row_stride: usize) {
             prefetch::now(self.left.as_ptr().wrapping_add(pair).cast());
             prefetch::now(self.right.as_ptr().wrapping_add(2 * pair).cast());
             prefetch::now(self.right.as_ptr().wrapping_add(2 * pair + 1).cast());
