@@ -1,8 +1,9 @@
 //! Reads and writes model.safetensors.
 
-use crate::config::Architecture;
+use crate::ModelError;
+use crate::config::{Architecture, Config};
+use crate::infer::infer;
 use crate::layout::Tensor;
-use crate::{Config, ModelError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,10 +53,10 @@ fn plain_name(name: &str) -> String {
 }
 
 impl Checkpoint<'_> {
-    /// The dimensions that the tensors show; see [`Config::infer`].
+    /// The dimensions that the tensors show; see [`infer`].
     pub fn infer_config(&self) -> Result<Config, ModelError> {
         let shapes = self.tensors.iter().map(|(name, view)| (name.clone(), view.shape().to_vec())).collect();
-        Config::infer(self.path, &shapes)
+        infer(self.path, &shapes)
     }
 
     /// Whether a tensor is there in this shape.
@@ -108,7 +109,7 @@ fn f16_to_f32(bits: u16) -> f32 {
     }
 }
 
-/// A parameter on its way into a file.
+/// A parameter to be serialised.
 struct Parameter<'a> {
     shape: &'a [usize],
     data: &'a [f32],

@@ -20,6 +20,7 @@
 //! ```
 
 mod affine;
+mod architectures;
 mod batch;
 mod bert;
 mod checkpoint;
@@ -27,23 +28,34 @@ mod classifier;
 #[cfg(feature = "candle")]
 mod composed;
 mod config;
+mod config_file;
+mod dense;
 mod device;
 mod distilbert;
+mod encoded;
 mod encoder;
 mod error;
 mod features;
+mod fields;
 mod head;
+mod infer;
 mod layout;
+mod masks;
+mod names;
 mod network;
 mod optimizer;
-
+mod parameters;
 #[cfg(feature = "candle")]
 mod placed;
 mod precision;
 mod resume;
+mod rounded;
 mod save;
 mod span;
+mod span_extractor;
+mod span_loss;
 mod spread;
+mod targets;
 mod tokenize;
 mod train_config;
 mod trainer;
@@ -51,11 +63,15 @@ mod trainer;
 pub use batch::PackedBatch;
 pub use classifier::Classifier;
 pub use config::{Architecture, Config};
+pub use config_file::{SavedHead, saved_head};
 pub use device::Device;
+pub use encoded::{Encoded, EncodedQuestion};
 pub use error::ModelError;
 pub use network::{Forward, Network};
 pub use precision::Precision;
-pub use span::{Span, SpanExtractor, best_span};
-pub use tokenize::{Encoded, EncodedQuestion, Reading, TextEncoder};
+pub use span::{Span, best_span};
+pub use span_extractor::SpanExtractor;
+pub use targets::{MicroBatch, Targets};
+pub use tokenize::{Reading, TextEncoder};
 pub use train_config::TrainConfig;
-pub use trainer::{Part, StepOutcome, Trainer};
+pub use trainer::{StepOutcome, Trainer};

@@ -1,7 +1,9 @@
 //! The numbers of a fine-tuning run, their ranges and the schedule of the learning rate.
 
-use crate::encoder::Masks;
-use crate::{Architecture, ModelError, Precision};
+use crate::ModelError;
+use crate::config::Architecture;
+use crate::masks::Masks;
+use crate::precision::Precision;
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +105,7 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encoder::Site;
+    use crate::masks::Site;
 
     #[test]
     fn places_of_dropout() {

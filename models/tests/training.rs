@@ -3,7 +3,9 @@
 mod common;
 
 use common::{batch, copy, golden, load};
-use lacuna_models::{Classifier, ModelError, PackedBatch, Part, Precision, Span, SpanExtractor, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{
+    Classifier, MicroBatch, ModelError, PackedBatch, Precision, Span, SpanExtractor, Targets, TextEncoder, TrainConfig, Trainer,
+};
 use proptest::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
@@ -88,6 +90,10 @@ fn resumes_bit_by_bit() {
     assert!(error.contains("not a whole training checkpoint"), "{error}");
 }
 
+fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
+    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
+}
+
 /// A batch in parts is the batch: the same dropout masks, the same loss and gradients, whatever its threads.
 #[test]
 fn parts_are_the_batch() {
@@ -103,24 +109,21 @@ fn parts_are_the_batch() {
     };
     for threads in [1, 3] {
         let config = TrainConfig { threads, lr: 1e-3, precision: Precision::F32, ..TrainConfig::default() };
-        let step = |parts: &[Part]| {
+        let step = |parts: &[MicroBatch]| {
             let mut model = model.clone();
-            let outcome = Trainer::new(&model, config.clone()).step_in_parts(&mut model, parts).unwrap();
+            let outcome = Trainer::new(&model, config.clone()).step_micro_batches(&mut model, parts).unwrap();
             (outcome.loss, outcome.grad_norm)
         };
-        let whole = step(&[Part { batch: &all, targets: &targets, weights: &weights }]);
+        let whole = step(&[micro_batch(&all, &targets, &weights)]);
         let pieces = [part(0..2), part(2..3), part(3..6)];
         let rows = [0..2, 2..3, 3..6];
-        let parts: Vec<Part> = pieces
-            .iter()
-            .zip(rows)
-            .map(|(batch, r)| Part { batch, targets: &targets[r.start * 3..r.end * 3], weights: &weights[r] })
-            .collect();
+        let parts: Vec<MicroBatch> =
+            pieces.iter().zip(rows).map(|(batch, r)| micro_batch(batch, &targets[r.start * 3..r.end * 3], &weights[r])).collect();
         let parted = step(&parts);
         assert!((whole.0 - parted.0).abs() < 1e-6 && (whole.1 - parted.1).abs() < 1e-5 * whole.1, "{whole:?} {parted:?}");
     }
     let mut model = model.clone();
-    let error = Trainer::new(&model, TrainConfig::default()).step_in_parts(&mut model, &[]).unwrap_err();
+    let error = Trainer::new(&model, TrainConfig::default()).step_micro_batches(&mut model, &[]).unwrap_err();
     assert!(error.to_string().contains("no parts"), "{error}");
 }
 
