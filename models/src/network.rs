@@ -141,12 +141,20 @@ impl Network {
         &forward.head.logits
     }
 
-    /// The weights for inference.
+    /// The weights for inference, made in `threads` jobs if they are not there.
     pub(crate) fn rounded(&self, threads: usize) -> &Rounded {
-        self.rounded.get_or_init(|| {
+        let made = || {
             let mut rounded = Rounded::default();
             rounded.pack(&self.params.layout, self.params.dense(), self.precision.format(), false, threads);
             rounded
+        };
+        if threads <= 1 {
+            return self.rounded.get_or_init(made);
+        }
+        // Not inside of the lock: while it waits for its jobs, a worker of the pool may take another one that needs the same weights.
+        self.rounded.get().unwrap_or_else(|| {
+            let rounded = made();
+            self.rounded.get_or_init(|| rounded)
         })
     }
 

@@ -18,13 +18,14 @@ use lacuna_kernels::cross_entropy::soft_cross_entropy;
 /// The targets of a batch's rows.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
+    /// Of a classifier.
     Labels {
         /// (rows, labels), each row summing to 1.
         probabilities: &'a [f32],
         /// (rows), from 0.
         weights: &'a [f32],
     },
-    /// (rows): the answers.
+    /// Of a span extractor: (rows), the answers.
     Spans(&'a [Span]),
 }
 

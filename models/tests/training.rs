@@ -7,6 +7,7 @@ use lacuna_models::{
     Classifier, MicroBatch, ModelError, PackedBatch, Precision, Span, SpanExtractor, Targets, TextEncoder, TrainConfig, Trainer,
 };
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
 
@@ -140,6 +141,20 @@ fn a_step_renews_the_rounded_weights() {
     let exact = model.logits(&batch(&[4]), 1).unwrap();
     let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far(&after, &exact) < 0.01 * far(&before, &exact));
+}
+
+/// A worker that waits for its jobs takes others of the pool, which may need the weights that it is rounding: rare, so many times.
+#[test]
+fn many_jobs_share_a_model() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+    let mut model = load(&golden("bert"));
+    model.set_precision(Precision::Int16);
+    let expected = model.clone().logits(&batch(&LENGTHS), 3).unwrap();
+    for _ in 0..10_000 {
+        let fresh = model.clone();
+        let logits: Vec<_> = pool.install(|| (0..5).into_par_iter().map(|_| fresh.logits(&batch(&LENGTHS), 3).unwrap()).collect());
+        assert!(logits.iter().all(|logits| *logits == expected));
+    }
 }
 
 #[test]
