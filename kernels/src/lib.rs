@@ -19,6 +19,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
+pub mod half;
 pub mod layer_norm;
 pub mod linear;
 pub mod mat;

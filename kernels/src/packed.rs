@@ -7,7 +7,7 @@
 //! A panel is what one tile of the product reads of one block: [`PAIRS`] pairs of [`LEFT_PANEL`] rows (kept as 16) of the left matrix or of
 //! [`RIGHT_PANEL`] columns of the right one. A block with a number that is not finite makes all products of its row or column NaN.
 
-use crate::approx::fma;
+use crate::approx::{ROUND, fma};
 use crate::mat::Mat;
 use std::ops::Range;
 
@@ -26,8 +26,6 @@ pub(crate) const LEFT_PLACES: usize = 16;
 const LARGEST: f32 = 4095.0;
 /// A block of nothing larger is taken for zeros: `LARGEST` over it would overflow.
 const SMALLEST: f32 = 1e-30;
-/// Added to a number below 2^21 it leaves the nearest integer in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
 
 /// How numbers are rounded to 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::cells::TILE;
 use super::lanes::{Lanes, Product};
 use super::operation::{Attention, Strided};
 use super::work::{CHUNK, Work};
-use crate::format::half_to_f32;
+use lacuna_kernels::half;
 
 /// The maximum before any score: below all of them, and finite.
 const NO_SCORE: f32 = -1e30;
@@ -170,7 +170,7 @@ unsafe fn hide<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, cells: &[u32])
 #[inline(always)]
 unsafe fn bias(a: &Attention, tile: &Tile, t: usize, cell: u32) -> f32 {
     // SAFETY: the mask has a row of `cells` halves for each token.
-    half_to_f32(unsafe { *a.mask.at::<u16>([tile.first + t, 0, tile.stream]).add(cell as usize) })
+    half::to_f32(unsafe { *a.mask.at::<u16>([tile.first + t, 0, tile.stream]).add(cell as usize) })
 }
 
 /// Turns the scores of a chunk into weights and brings what was summed before to the new maximum.
