@@ -4,8 +4,8 @@
 const EXP_LOWEST: f32 = -87.33;
 /// Beyond this `exp` is infinite.
 const EXP_HIGHEST: f32 = 88.37;
-/// Added to a small number, it leaves the nearest integer in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
+/// Added to a number below 2^21, it leaves the nearest integer in the low bits of the sum.
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// `a * b + c`, in one instruction where the target has it (elsewhere `mul_add` would be a slow library call).
 #[inline(always)]

@@ -2,7 +2,8 @@
 
 use crate::approx::exp;
 use crate::dropout::Dropout;
-use crate::matmul::{Mat, MatMut, matmul};
+use crate::mat::{Mat, MatMut};
+use crate::matmul::matmul;
 #[cfg(feature = "candle")]
 use crate::padding::Padding;
 use crate::sum::{max, sum, sum2};
@@ -10,7 +11,7 @@ use crate::sum::{max, sum, sum2};
 use candle_core::{D, Device, Result, Shape, Tensor};
 use std::ops::Range;
 
-/// Which tokens of a sequence ask: all of them, or only the first ([CLS]), which is all a classifier reads from the last layer.
+/// Which tokens of a sequence are queries: all, or only the first ([CLS]), the only one that a classifier reads from the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queries {
     All,
@@ -37,7 +38,7 @@ struct Head {
     /// First token of the sequence.
     token: usize,
     keys: usize,
-    /// The tokens that ask, and their place among all tokens that ask.
+    /// Number of query tokens, and the place of the first one among all query tokens.
     queries: usize,
     first_query: usize,
     /// Place of its (queries, keys) probabilities.
@@ -60,7 +61,7 @@ impl Attention<'_> {
         }
     }
 
-    /// Number of tokens that ask: the rows of the context.
+    /// Number of query tokens: the rows of the context.
     pub fn query_tokens(&self) -> usize {
         self.cu_seqlens.windows(2).map(|ends| self.queries_of(ends[1] - ends[0])).sum()
     }

@@ -81,7 +81,7 @@ pub fn composed(dropout: &Dropout, x: &Tensor, cu_seqlens: &[usize]) -> Result<T
 #[cfg(feature = "candle")]
 impl Dropout {
     /// A mask of `kept` elements (see [`RowMask::kept`]). A byte an element goes to the device: masks are made on the CPU, by the same
-    /// function on whatever device the rest is computed.
+    /// function for every device.
     pub(crate) fn mask(&self, kept: Vec<u8>, shape: &Shape, device: &Device) -> Result<Tensor> {
         Tensor::from_vec(kept, shape, device)?.to_dtype(DType::F32)? * (1.0 / (1.0 - self.rate)) as f64
     }

@@ -14,12 +14,15 @@
 pub mod adamw;
 pub mod approx;
 pub mod attention;
+mod cpu;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gelu;
+pub mod half;
 pub mod layer_norm;
 pub mod linear;
+pub mod mat;
 pub mod matmul;
 pub mod packed;
 #[cfg(feature = "candle")]

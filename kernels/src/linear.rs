@@ -1,6 +1,7 @@
 //! The linear layer y = x Wᵀ + b, with W as (out, in) like PyTorch's; its products in f32, or of operands rounded to 16 bits.
 
-use crate::matmul::{Mat, MatMut, Onto, matmul, matmul_packed};
+use crate::mat::{Mat, MatMut};
+use crate::matmul::{Onto, matmul, matmul_packed};
 use crate::packed::{Format, Left, Right};
 #[cfg(feature = "candle")]
 use candle_core::Tensor;

@@ -1,107 +1,14 @@
-//! The matrix product: strided views and a call of the `gemm` crate on the calling thread, or tiles over rounded panels.
+//! The matrix product, on the calling thread: by the `gemm` crate, or in tiles over rounded panels.
 
+use crate::mat::{Mat, MatMut};
 use crate::packed::{BLOCK, LEFT_PANEL, LEFT_PLACES, Left, Panels, RIGHT_PANEL, Right};
 use crate::tile::{Ahead, Tile};
 use std::ops::Range;
 
-/// A matrix of `rows` x `cols` numbers; element (i, j) is at `i * row_stride + j * col_stride` of `data`.
-#[derive(Clone, Copy)]
-pub struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-/// A matrix that is written: rows of `cols` neighbouring numbers, `row_stride` apart.
-pub struct MatMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-}
-
-impl<'a> Mat<'a> {
-    /// Rows one after the other, `cols` numbers each; the number of rows follows from the length.
-    pub fn new(data: &'a [f32], cols: usize) -> Self {
-        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} numbers in rows of {cols}", data.len());
-        Self::strided(data, data.len() / cols, cols, cols)
-    }
-
-    /// Rows of `cols` numbers that begin `row_stride` numbers apart.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        check(data.len(), rows, cols, row_stride);
-        Mat { data, rows, cols, row_stride, col_stride: 1 }
-    }
-
-    /// The transpose; moves nothing.
-    pub fn t(self) -> Self {
-        Mat { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Whether the numbers of a column are neighbours, not those of a row.
-    pub(crate) fn is_transposed(&self) -> bool {
-        self.col_stride != 1
-    }
-
-    /// Row `i` as a slice; only for a matrix that is not transposed.
-    pub fn row(&self, i: usize) -> &'a [f32] {
-        assert_eq!(self.col_stride, 1);
-        &self.data[i * self.row_stride..][..self.cols]
-    }
-}
-
-impl<'a> MatMut<'a> {
-    /// Rows one after the other, `cols` numbers each; the number of rows follows from the length.
-    pub fn new(data: &'a mut [f32], cols: usize) -> Self {
-        assert!(cols > 0 && data.len().is_multiple_of(cols), "{} numbers in rows of {cols}", data.len());
-        let rows = data.len() / cols;
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// Rows of `cols` numbers that begin `row_stride` numbers apart.
-    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        check(data.len(), rows, cols, row_stride);
-        MatMut { data, rows, cols, row_stride }
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Number of columns.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
-    /// Row `i` as a slice.
-    pub fn row_mut(&mut self, i: usize) -> &mut [f32] {
-        &mut self.data[i * self.row_stride..][..self.cols]
-    }
-}
-
-/// Rows must not overlap and the last one must end inside the slice.
-fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
-    assert!(row_stride >= cols, "rows of {cols} that begin {row_stride} apart overlap");
-    assert!(rows == 0 || (rows - 1) * row_stride + cols <= len, "{rows} x {cols} (stride {row_stride}) does not fit into {len} numbers");
-}
-
 /// `out` (m, n) = `a` (m, k) · `b` (k, n), or `out` += with `accumulate`.
 pub fn matmul(out: MatMut, a: Mat, b: Mat, accumulate: bool) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    assert!((out.rows, out.cols, b.rows) == (m, n, k), "({m}, {k}) times ({}, {n}) into ({}, {})", b.rows, out.rows, out.cols);
+    let (m, n, k) = (a.rows(), b.cols(), a.cols());
+    assert!((out.rows(), out.cols(), b.rows()) == (m, n, k), "({m}, {k}) times ({}, {n}) into ({}, {})", b.rows(), out.rows(), out.cols());
     let stride = |s: usize| s as isize;
     // SAFETY: the constructors checked that every element of the three views lies inside its slice, `out` is borrowed mutably and
     // so does not overlap `a` or `b`, and its rows do not overlap each other.
@@ -148,20 +55,20 @@ pub fn matmul_packed(mut out: MatMut, left: &Left, right: &Right, onto: Onto) {
     let (a, b) = (&left.panels, &right.panels);
     assert!(a.format == b.format, "a product of {:?} and {:?}", a.format, b.format);
     assert!(
-        (out.rows, out.cols, b.depth) == (a.width, b.width, a.depth),
+        (out.rows(), out.cols(), b.depth) == (a.width, b.width, a.depth),
         "({}, {}) times ({}, {}) into ({}, {})",
         a.width,
         a.depth,
         b.depth,
         b.width,
-        out.rows,
-        out.cols
+        out.rows(),
+        out.cols()
     );
     if let Onto::Row(row) = onto {
-        assert!(row.len() == out.cols, "a row of {} onto which to add rows of {}", row.len(), out.cols);
+        assert!(row.len() == out.cols(), "a row of {} onto which to add rows of {}", row.len(), out.cols());
     }
     if a.depth == 0 || b.count == 0 {
-        return (0..out.rows).for_each(|i| onto.write(out.row_mut(i)));
+        return (0..out.rows()).for_each(|i| onto.write(out.row_mut(i)));
     }
     for blocks in ranges(a.blocks(), CACHED_BLOCKS) {
         // Some left panels stay in the second-level cache while all right panels pass by.
@@ -231,12 +138,12 @@ impl Place {
         self.left * LEFT_PANEL * row_stride + self.right * RIGHT_PANEL
     }
 
-    /// The tile of a product with its operands; asks for those of the `next` one.
+    /// The tile of a product with its operands; prefetches those of the `next` one.
     fn tile<'a>(&self, out: &MatMut, left: &'a Left, right: &'a Panels, onto: Onto<'a>, next: Place) -> Tile<'a> {
         let (row, col) = (self.left * LEFT_PANEL, self.right * RIGHT_PANEL);
         let (left_lines, left_scales) = left.panels.panel(self.block, self.left, LEFT_PLACES);
         let (right_lines, right_scales) = right.panel(self.block, self.right, RIGHT_PANEL);
-        let cols = RIGHT_PANEL.min(out.cols - col);
+        let cols = RIGHT_PANEL.min(out.cols() - col);
         Tile {
             format: right.format,
             order: left.order,
@@ -244,7 +151,7 @@ impl Place {
             left_scales,
             right: right_lines,
             right_scales,
-            rows: LEFT_PANEL.min(out.rows - row),
+            rows: LEFT_PANEL.min(out.rows() - row),
             cols,
             pairs: (right.depth - self.block * BLOCK).min(BLOCK).div_ceil(2),
             onto: if self.block == 0 { onto.columns(col, cols) } else { None },
@@ -336,11 +243,5 @@ mod tests {
             matmul_packed(MatMut::new(&mut out, 3), &left, &right, onto);
             assert_eq!(out, expected);
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "does not fit")]
-    fn too_short_a_slice() {
-        Mat::strided(&[0.0; 7], 2, 4, 4);
     }
 }

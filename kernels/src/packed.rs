@@ -7,8 +7,8 @@
 //! A panel is what one tile of the product reads of one block: [`PAIRS`] pairs of [`LEFT_PANEL`] rows (kept as 16) of the left matrix or of
 //! [`RIGHT_PANEL`] columns of the right one. A block with a number that is not finite makes all products of its row or column NaN.
 
-use crate::approx::fma;
-use crate::matmul::Mat;
+use crate::approx::{ROUND, fma};
+use crate::mat::Mat;
 use std::ops::Range;
 
 /// Neighbours along the depth that share a scale.
@@ -26,8 +26,6 @@ pub(crate) const LEFT_PLACES: usize = 16;
 const LARGEST: f32 = 4095.0;
 /// A block of nothing larger is taken for zeros: `LARGEST` over it would overflow.
 const SMALLEST: f32 = 1e-30;
-/// Added to a number below 2^21 it leaves the nearest integer in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0;
 
 /// How numbers are rounded to 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +40,8 @@ impl Format {
     /// Whether this CPU multiplies the format with instructions of its own; elsewhere it works, slower than f32.
     pub fn is_fast(self) -> bool {
         match self {
-            Format::Bf16 => crate::tile::has_bf16(),
-            Format::Int16 => crate::tile::has_vnni(),
+            Format::Bf16 => crate::cpu::has_bf16(),
+            Format::Int16 => crate::cpu::has_vnni(),
         }
     }
 }
@@ -177,7 +175,7 @@ fn vectorised(work: impl FnOnce()) {
         unsafe fn wide(work: impl FnOnce()) {
             work();
         }
-        if crate::tile::has_avx512() {
+        if crate::cpu::has_avx512() {
             // SAFETY: the features were detected.
             return unsafe { wide(work) };
         }

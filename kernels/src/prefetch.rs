@@ -1,6 +1,6 @@
-//! Asking for memory before it is needed. No more than a hint: nothing is read, and other processors than x86 get none.
+//! Prefetching of memory. No more than a hint: nothing is read, and processors other than x86 get none.
 
-/// Asks for a cache line, into the first-level cache.
+/// Prefetches a cache line into the first-level cache.
 #[inline(always)]
 pub fn now(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -12,7 +12,7 @@ pub fn now(at: *const u8) {
     let _ = at;
 }
 
-/// Asks for a cache line, into the second-level cache.
+/// Prefetches a cache line into the second-level cache.
 #[inline(always)]
 pub fn soon(at: *const u8) {
     #[cfg(target_arch = "x86_64")]

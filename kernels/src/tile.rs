@@ -22,7 +22,7 @@ pub(crate) struct Tile<'a> {
     pub ahead: Ahead<'a>,
 }
 
-/// What the next tile will read: it is asked for little by little, all at once would wait for the line buffers.
+/// What the next tile reads. It is prefetched a little at a time: all at once would stall on the line fill buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<'a> {
     pub left: &'a [Line],
@@ -30,31 +30,6 @@ pub(crate) struct Ahead<'a> {
     /// Its first result; the rows are as far apart as this tile's. Never read.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub out: *const f32,
-}
-
-/// Whether the CPU (and the system) has the 512-bit vectors that packing uses.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx512() -> bool {
-    let has = std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw");
-    has && std::arch::is_x86_feature_detected!("avx512dq")
-        && std::arch::is_x86_feature_detected!("avx512vl")
-        && std::arch::is_x86_feature_detected!("fma")
-}
-
-/// Whether the CPU has `vpdpwssd`.
-pub(crate) fn has_vnni() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return has_avx512() && std::arch::is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
-/// Whether the CPU has `vdpbf16ps`.
-pub(crate) fn has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return has_avx512() && std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 impl Tile<'_> {
@@ -183,7 +158,7 @@ mod x86 {
         // SAFETY: both panels hold `PAIRS` pairs, `pairs` is no more; a left panel has 16 places, `ROWS` is fewer.
         unsafe {
             for pair in 0..tile.pairs {
-                tile.ahead.ask(pair, row_stride);
+                tile.ahead.prefetch(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = _mm512_set1_epi32(left.add(r * ROW).read());
@@ -217,7 +192,7 @@ mod x86 {
         // transmuted are 512 bits each.
         unsafe {
             for pair in 0..tile.pairs {
-                tile.ahead.ask(pair, row_stride);
+                tile.ahead.prefetch(pair, row_stride);
                 let (b0, b1) = (_mm512_load_si512(right), _mm512_load_si512(right.add(1)));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a: __m512bh = transmute(_mm512_set1_epi32(left.add(r * ROW).read()));
@@ -254,9 +229,9 @@ mod x86 {
     }
 
     impl Ahead<'_> {
-        /// Asks for the part of the next tile that a pair's turn is: a line of the left panel, two of the right one and half a row of results.
+        /// Prefetches one pair's share of the next tile: a line of the left panel, two of the right one and half a row of results.
         #[inline(always)]
-        fn ask(&self, pair: usize, row_stride: usize) {
+        fn prefetch(&self, pair: usize, row_stride: usize) {
             prefetch::now(self.left.as_ptr().wrapping_add(pair).cast());
             prefetch::now(self.right.as_ptr().wrapping_add(2 * pair).cast());
             prefetch::now(self.right.as_ptr().wrapping_add(2 * pair + 1).cast());
@@ -270,7 +245,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matmul::Mat;
+    use crate::mat::Mat;
     use crate::packed::{Left, Right};
     use crate::testing::{assert_close, random, wide};
 

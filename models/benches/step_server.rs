@@ -2,8 +2,8 @@
 //!
 //! Arguments: a model folder, a precision (auto, f32, bf16, int16), a number of threads, a JSON file of batches
 //! (`[{"input_ids": [[…]], "token_type_ids": [[…]], "labels": […]}]`) and, if it is about learning, the learning rate, the number of
-//! steps and the seed of the dropout. Reads commands from standard input, answers each with a line of
-//! JSON: `train N` and `infer N` do batch N and answer with seconds, `logits N` gives the logits, `memory` the process's peak resident memory in bytes.
+//! steps and the seed of the dropout. Reads commands from standard input, answers each with a line of JSON: `train N` and `infer N` do
+//! batch N and answer with seconds, `logits N` gives the logits, `memory` the process's peak resident memory in bytes.
 
 use lacuna_models::{Classifier, Encoded, PackedBatch, Precision, TrainConfig, Trainer};
 use serde::Deserialize;

@@ -1,6 +1,8 @@
 //! Packed batches: token ids of sequences of different lengths, one after the other, without padding.
 
-use crate::{Config, Encoded, ModelError};
+use crate::ModelError;
+use crate::config::Config;
+use crate::encoded::Encoded;
 use lacuna_kernels::attention::Queries;
 
 /// Sequences packed one after the other.

@@ -1,8 +1,10 @@
 //! Reads and writes model.safetensors.
 
-use crate::config::Architecture;
+use crate::ModelError;
+use crate::config::{Architecture, Config};
+use crate::infer::infer;
 use crate::layout::Tensor;
-use crate::{Config, ModelError};
+use lacuna_kernels::half;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,10 +54,10 @@ fn plain_name(name: &str) -> String {
 }
 
 impl Checkpoint<'_> {
-    /// The dimensions that the tensors show; see [`Config::infer`].
+    /// The dimensions that the tensors show; see [`infer`].
     pub fn infer_config(&self) -> Result<Config, ModelError> {
         let shapes = self.tensors.iter().map(|(name, view)| (name.clone(), view.shape().to_vec())).collect();
-        Config::infer(self.path, &shapes)
+        infer(self.path, &shapes)
     }
 
     /// Whether a tensor is there in this shape.
@@ -86,7 +88,7 @@ impl Checkpoint<'_> {
         let data = view.data();
         let halves = data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         match view.dtype() {
-            Dtype::F16 => out.iter_mut().zip(halves).for_each(|(o, bits)| *o = f16_to_f32(bits)),
+            Dtype::F16 => out.iter_mut().zip(halves).for_each(|(o, bits)| *o = half::to_f32(bits)),
             Dtype::BF16 => out.iter_mut().zip(halves).for_each(|(o, bits)| *o = f32::from_bits((bits as u32) << 16)),
             _ => {
                 let words = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -96,19 +98,7 @@ impl Checkpoint<'_> {
     }
 }
 
-/// IEEE 754 binary16 to f32, exactly.
-fn f16_to_f32(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 != 0 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = ((bits >> 10) & 0x1f, (bits & 0x3ff) as f32);
-    sign * match exponent {
-        0 => fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => f32::INFINITY,
-        31 => f32::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f32.powi(exponent as i32 - 15),
-    }
-}
-
-/// A parameter on its way into a file.
+/// A parameter to be serialised.
 struct Parameter<'a> {
     shape: &'a [usize],
     data: &'a [f32],
@@ -148,16 +138,5 @@ mod tests {
         assert_eq!(plain_name("bert.embeddings.LayerNorm.gamma"), "embeddings.LayerNorm.weight");
         assert_eq!(plain_name("distilbert.transformer.layer.0.sa_layer_norm.beta"), "transformer.layer.0.sa_layer_norm.bias");
         assert_eq!(plain_name("pre_classifier.bias"), "pre_classifier.bias");
-    }
-
-    #[test]
-    fn half_precision() {
-        for (bits, x) in
-            [(0x3c00, 1.0), (0xc000, -2.0), (0x0001, 5.960_464_5e-8), (0x7bff, 65504.0), (0x3555, 0.333_251_95), (0x8000, -0.0)]
-        {
-            assert_eq!(f16_to_f32(bits).to_bits(), f32::to_bits(x), "{bits:#x}");
-        }
-        assert_eq!(f16_to_f32(0xfc00), f32::NEG_INFINITY);
-        assert!(f16_to_f32(0x7e00).is_nan());
     }
 }

@@ -1,8 +1,10 @@
 //! The sequence classifier.
 
-use crate::layout::{Head, Question};
-use crate::network::{Forward, Loaded, Network};
-use crate::{ModelError, PackedBatch};
+use crate::ModelError;
+use crate::batch::PackedBatch;
+use crate::layout::{Head, HeadLayout};
+use crate::network::{Forward, Network};
+use crate::parameters::Parameters;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -40,9 +42,9 @@ impl Classifier {
     /// A missing, damaged or unsupported file; a missing tensor or one of a wrong shape; no labels, or one label twice.
     pub fn load(folder: &Path, labels: &[String], init_seed: u64) -> Result<Self, ModelError> {
         check_labels(labels)?;
-        let Loaded { network, labels: saved, trained } = Network::load(folder, Question::Labels(labels.len()), init_seed)?;
+        let (network, saved) = Network::load(folder, Head::Labels(labels.len()), init_seed)?;
         let mut model = Classifier { network, labels: labels.to_vec() };
-        if trained {
+        if let Some(saved) = saved {
             model.reorder_labels(&saved);
         }
         Ok(model)
@@ -53,7 +55,8 @@ impl Classifier {
         &self.labels
     }
 
-    /// The logits (rows, labels) of a batch, without dropout; its rows are spread over `threads` threads.
+    /// The logits (rows, labels) of a batch, without dropout. Its rows are split into `threads` jobs, which run in rayon's pool: the one of
+    /// the `ThreadPool::install` around the call, or the global one. A single job runs on the calling thread.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.
@@ -63,9 +66,9 @@ impl Classifier {
 
     /// Adds `offsets` (one for each label) to the bias of the classifier, and so to all logits.
     pub fn add_offsets(&mut self, offsets: &[f32]) {
-        let Network { layout, params, .. } = &mut self.network;
-        let Head::Labels { classifier, .. } = &layout.head else { return };
-        let (_, bias) = classifier.parts_mut(&mut params[layout.words..]);
+        let Parameters { layout, flat, .. } = &mut self.network.params;
+        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
+        let (_, bias) = classifier.parts_mut(&mut flat[layout.words..]);
         bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset);
         self.network.params_changed();
     }
@@ -77,7 +80,7 @@ impl Classifier {
 
     /// A config.json for `AutoModelForSequenceClassification`.
     pub fn config_json(&self) -> String {
-        self.config.to_json(&self.labels)
+        self.config().to_json(&self.labels)
     }
 
     /// Moves the rows of a saved classifier from the order of its labels to the order of these.
@@ -88,9 +91,9 @@ impl Classifier {
         if saved.len() != self.labels.len() {
             return;
         }
-        let Network { config, layout, params, .. } = &mut self.network;
-        let Head::Labels { classifier, .. } = &layout.head else { return };
-        let (weight, bias) = classifier.parts_mut(&mut params[layout.words..]);
+        let Parameters { config, layout, flat } = &mut self.network.params;
+        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
+        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
         let (old_weight, old_bias, hidden) = (weight.to_vec(), bias.to_vec(), config.hidden_size);
         for (to, from) in from.into_iter().enumerate() {
             weight[to * hidden..][..hidden].copy_from_slice(&old_weight[from * hidden..][..hidden]);

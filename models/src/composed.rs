@@ -5,9 +5,9 @@
 use crate::affine::Affine;
 use crate::batch::Shard;
 use crate::config::Architecture;
-use crate::encoder::{Masks, Site};
-use crate::layout::{Head, Layout};
-use crate::network::Network;
+use crate::layout::{HeadLayout, Layout};
+use crate::masks::{Masks, Site};
+use crate::parameters::Parameters;
 use candle_core::{Device, Result, Tensor};
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::padding::Padding;
@@ -16,9 +16,9 @@ use std::ops::Range;
 
 /// A network's parameters on a device and the rows it works on.
 pub struct Composed<'a> {
-    network: &'a Network,
+    params: &'a Parameters,
     /// In the order of the layout's tensors.
-    params: &'a [Tensor],
+    tensors: &'a [Tensor],
     shard: &'a Shard<'a>,
     pub padding: Padding,
     /// (rows): the first token of each row.
@@ -28,10 +28,10 @@ pub struct Composed<'a> {
 }
 
 impl<'a> Composed<'a> {
-    pub fn new(network: &'a Network, params: &'a [Tensor], shard: &'a Shard<'a>, masks: Option<Masks>, device: &Device) -> Result<Self> {
+    pub fn new(params: &'a Parameters, tensors: &'a [Tensor], shard: &'a Shard<'a>, masks: Option<Masks>, device: &Device) -> Result<Self> {
         let firsts = shard.cu_seqlens[..shard.rows()].iter().map(|&token| token as u32);
         let (padding, firsts) = (Padding::new(&shard.cu_seqlens, device)?, Tensor::from_iter(firsts, device)?);
-        Ok(Composed { network, params, shard, padding, firsts, masks })
+        Ok(Composed { params, tensors, shard, padding, firsts, masks })
     }
 
     /// (rows, labels), or (tokens, 2) for spans.
@@ -44,14 +44,14 @@ impl<'a> Composed<'a> {
     }
 
     fn layout(&self) -> &Layout {
-        &self.network.layout
+        &self.params.layout
     }
 
     /// The parameters in a range of the dense part: one tensor or neighbours.
     fn dense(&self, range: &Range<usize>) -> impl Iterator<Item = &'a Tensor> {
         let range = self.layout().words + range.start..self.layout().words + range.end;
         let inside = move |place: &Range<usize>| range.start <= place.start && place.end <= range.end;
-        let tensors = self.network.layout.tensors.iter().zip(self.params);
+        let tensors = self.params.layout.tensors.iter().zip(self.tensors);
         tensors.filter(move |(tensor, _)| inside(&tensor.range)).map(|(_, param)| param)
     }
 
@@ -67,7 +67,7 @@ impl<'a> Composed<'a> {
     fn norm(&self, affine: &Affine, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
         let (mut weights, mut biases) = (self.dense(&affine.weight), self.dense(&affine.bias));
         let (weight, bias) = weights.next().zip(biases.next()).expect("a LayerNorm has a weight and a bias");
-        layer_norm::composed(x, residual, weight, bias, self.network.config.layer_norm_eps as f32)
+        layer_norm::composed(x, residual, weight, bias, self.params.config.layer_norm_eps as f32)
     }
 
     /// `x` (queries, columns) with dropout; `cu_queries` are the boundaries of the rows.
@@ -78,7 +78,7 @@ impl<'a> Composed<'a> {
 
     /// (tokens, hidden)
     fn embed(&self) -> Result<Tensor> {
-        let mut lookups = vec![(&self.params[0], self.shard.input_ids)];
+        let mut lookups = vec![(&self.tensors[0], self.shard.input_ids)];
         lookups.extend(self.dense(&self.layout().positions).map(|table| (table, &self.shard.position_ids[..])));
         if let Some(types) = &self.layout().token_types {
             lookups.extend(self.dense(types).map(|table| (table, self.shard.token_type_ids)));
@@ -89,8 +89,8 @@ impl<'a> Composed<'a> {
 
     fn attention(&self, layer: usize, queries: Queries) -> Attention<'_> {
         Attention {
-            heads: self.network.config.num_attention_heads,
-            head_size: self.network.config.head_size(),
+            heads: self.params.config.num_attention_heads,
+            head_size: self.params.config.head_size(),
             cu_seqlens: &self.shard.cu_seqlens,
             queries,
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
@@ -101,17 +101,17 @@ impl<'a> Composed<'a> {
     fn layer(&self, i: usize, input: &Tensor) -> Result<Tensor> {
         let (layer, queries) = (&self.layout().layers[i], self.layout().queries(i, self.shard));
         let cu_queries = self.shard.cu_queries(queries);
-        let asking = match queries {
+        let query_input = match queries {
             Queries::All => input,
             Queries::First => &input.index_select(&self.firsts, 0)?,
         };
-        let query = self.linear(&layer.query, asking)?;
+        let query = self.linear(&layer.query, query_input)?;
         let key_value = self.linears(&layer.key_value, input)?;
         let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key_value[0], &key_value[1]])?;
 
         let projected = self.linear(&layer.attention_output, &context)?;
         let projected = self.drop(Site::AttentionOutput(i), &cu_queries, projected)?;
-        let attended = self.norm(&layer.attention_norm, &projected, Some(asking))?;
+        let attended = self.norm(&layer.attention_norm, &projected, Some(query_input))?;
 
         let activated = gelu::composed(&self.linear(&layer.intermediate, &attended)?)?;
         let output = self.drop(Site::Output(i), &cu_queries, self.linear(&layer.output, &activated)?)?;
@@ -120,9 +120,9 @@ impl<'a> Composed<'a> {
 
     /// The logits of the last hidden states (queries, hidden).
     fn head(&self, last: &Tensor) -> Result<Tensor> {
-        let (shard, architecture) = (self.shard, self.network.config.architecture);
+        let (shard, architecture) = (self.shard, self.params.config.architecture);
         match &self.layout().head {
-            Head::Labels { dense, classifier } => {
+            HeadLayout::Labels { dense, classifier } => {
                 let pooled = self.linear(dense, last)?;
                 let pooled = match architecture {
                     Architecture::Bert => pooled.tanh()?,
@@ -130,8 +130,8 @@ impl<'a> Composed<'a> {
                 };
                 self.linear(classifier, &self.drop(Site::Classifier, &shard.cu_queries(Queries::First), pooled)?)
             }
-            Head::Span { outputs } if architecture == Architecture::Bert => self.linear(outputs, last),
-            Head::Span { outputs } => self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?),
+            HeadLayout::Span { outputs } if architecture == Architecture::Bert => self.linear(outputs, last),
+            HeadLayout::Span { outputs } => self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?),
         }
     }
 }

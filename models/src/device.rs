@@ -1,7 +1,7 @@
 //! Where a model is trained and run.
 
+#[cfg(feature = "candle")]
 use crate::ModelError;
-use crate::network::Network;
 use std::fmt;
 
 /// Where logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule are the same
@@ -15,7 +15,7 @@ pub enum Device {
     Cuda(usize),
     /// The Apple GPU of this number, likewise, with the feature `metal`.
     Metal(usize),
-    /// candle's operations on this machine's cores, some times slower than [`Device::Cpu`]: to compare with.
+    /// candle's operations on this machine's cores, several times slower than [`Device::Cpu`]: to compare with.
     #[cfg(feature = "candle")]
     CandleCpu,
 }
@@ -52,30 +52,5 @@ impl fmt::Display for Device {
             #[cfg(feature = "candle")]
             Device::CandleCpu => write!(f, "candle's cpu"),
         }
-    }
-}
-
-impl Network {
-    /// Where [`logits`](crate::Classifier::logits) are computed and a [`Trainer`](crate::Trainer) steps; the CPU at first. Set it before
-    /// a trainer is made. A clone stays on the device.
-    ///
-    /// # Errors
-    /// [`ModelError::Device`] for a device that this build cannot use or that is not there; the model then stays where it is.
-    pub fn set_device(&mut self, device: Device) -> Result<(), ModelError> {
-        #[cfg(feature = "candle")]
-        {
-            self.placed = device.open()?.map(crate::placed::Placed::new);
-        }
-        #[cfg(not(feature = "candle"))]
-        if device != Device::Cpu {
-            return Err(ModelError::Device(format!("{device} cannot be used: build with the feature `cuda` or `metal`")));
-        }
-        self.device = device;
-        Ok(())
-    }
-
-    /// Where logits are computed and a trainer steps.
-    pub fn device(&self) -> Device {
-        self.device
     }
 }

@@ -1,7 +1,9 @@
 //! DistilBERT (Sanh et al., arXiv 1910.01108): its names in config.json and in checkpoints.
 
-use crate::config::{Architecture, Config, Fields, decimal};
-use crate::{ModelError, layout::Names};
+use crate::ModelError;
+use crate::config::{Architecture, Config};
+use crate::fields::{Fields, decimal};
+use crate::names::Names;
 use serde_json::{Map, Value, json};
 
 /// The parameters of `DistilBertForSequenceClassification`.

@@ -1,65 +1,26 @@
 //! The post-LN transformer of BERT and DistilBERT, forward and backward, over the rows of one shard.
 //!
-//! A classifier (unlike a span head) reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are
-//! computed for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
+//! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are computed
+//! for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
 
-use crate::affine::{Affine, Dense};
+use crate::affine::Affine;
 use crate::batch::Shard;
-use crate::config::Config;
-use crate::layout::{Layer, Layout};
-use crate::precision::Rounded;
+use crate::dense::Dense;
+use crate::layout::Layer;
+use crate::masks::{Masks, Site};
+use crate::parameters::Parameters;
+use crate::rounded::Rounded;
 use lacuna_kernels::attention::{self, Attention, Queries};
-use lacuna_kernels::dropout::Dropout;
 use lacuna_kernels::embedding::{self, Lookup};
 use lacuna_kernels::linear;
-use lacuna_kernels::matmul::{Mat, MatMut};
+use lacuna_kernels::mat::{Mat, MatMut};
 use lacuna_kernels::{gelu, layer_norm};
-
-/// Dropout of one training step.
-#[derive(Clone, Copy)]
-pub struct Masks {
-    pub seed: u64,
-    pub step: u64,
-    /// Place in the whole batch of the first row of the part that the shards are cut from.
-    pub first_row: usize,
-    pub hidden: f32,
-    /// After the attention's linear layer: BERT has a dropout there, DistilBERT has none.
-    pub attention_output: f32,
-    pub attention: f32,
-    pub classifier: f32,
-}
-
-/// The places of dropout in the network.
-#[derive(Clone, Copy)]
-pub enum Site {
-    Embeddings,
-    Probabilities(usize),
-    AttentionOutput(usize),
-    Output(usize),
-    Classifier,
-}
-
-impl Masks {
-    pub fn at(&self, site: Site, first_row: usize) -> Dropout {
-        let (number, rate) = match site {
-            Site::Embeddings => (0, self.hidden),
-            Site::Classifier => (1, self.classifier),
-            Site::Probabilities(layer) => (2 + 3 * layer, self.attention),
-            Site::AttentionOutput(layer) => (3 + 3 * layer, self.attention_output),
-            Site::Output(layer) => (4 + 3 * layer, self.hidden),
-        };
-        Dropout::new(self.seed, self.step, number as u64, self.first_row + first_row, rate)
-    }
-}
 
 /// An encoder's parameters and the rows it works on.
 #[derive(Clone, Copy)]
 pub struct Encoder<'a> {
-    pub config: &'a Config,
-    pub layout: &'a Layout,
-    /// The flat buffer.
-    pub params: &'a [f32],
-    /// Weights of it for fast products.
+    pub params: &'a Parameters,
+    /// Their weights for fast products.
     pub rounded: &'a Rounded,
     pub shard: &'a Shard<'a>,
     /// None for inference.
@@ -97,7 +58,7 @@ struct LayerActivations {
 /// Buffers that every layer uses anew, most of them in the backward.
 #[derive(Default)]
 struct Scratch {
-    /// (queries, hidden): the gradient on its way down.
+    /// (queries, hidden): the gradient that is passed from layer to layer.
     d: Vec<f32>,
     /// (queries, hidden): its part through a dropout.
     branch: Vec<f32>,
@@ -133,17 +94,17 @@ fn resize(v: &mut Vec<f32>, n: usize) {
 impl Encoder<'_> {
     /// The dense part of the parameters.
     pub fn dense(&self) -> Dense<'_> {
-        Dense { values: &self.params[self.layout.words..], rounded: self.rounded }
+        Dense { values: self.params.dense(), rounded: self.rounded }
     }
 
     fn queries(&self, layer: usize) -> Queries {
-        self.layout.queries(layer, self.shard)
+        self.params.layout.queries(layer, self.shard)
     }
 
     fn attention(&self, layer: usize) -> Attention<'_> {
         Attention {
-            heads: self.config.num_attention_heads,
-            head_size: self.config.head_size(),
+            heads: self.params.config.num_attention_heads,
+            head_size: self.params.config.head_size(),
             cu_seqlens: &self.shard.cu_seqlens,
             queries: self.queries(layer),
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
@@ -159,7 +120,7 @@ impl Encoder<'_> {
     /// Leaves the last hidden states of the queries in `work.hidden_states`. With masks, keeps what [`Encoder::backward`]
     /// needs; without, all layers work in the buffers of one.
     pub fn forward(&self, work: &mut Work) {
-        let layers = self.layout.layers.len();
+        let layers = self.params.layout.layers.len();
         let kept = if self.masks.is_some() { layers } else { 1 };
         work.layers.resize_with(kept, Default::default);
         self.embed(&mut work.embedding_norm, &mut work.hidden_states);
@@ -173,37 +134,37 @@ impl Encoder<'_> {
     fn lookups(&self) -> Vec<Lookup<'_>> {
         let dense = self.dense().values;
         let mut lookups = vec![
-            Lookup { table: &self.params[..self.layout.words], ids: self.shard.input_ids },
-            Lookup { table: &dense[self.layout.positions.clone()], ids: &self.shard.position_ids },
+            Lookup { table: &self.params.flat[..self.params.layout.words], ids: self.shard.input_ids },
+            Lookup { table: &dense[self.params.layout.positions.clone()], ids: &self.shard.position_ids },
         ];
-        if let Some(types) = &self.layout.token_types {
+        if let Some(types) = &self.params.layout.token_types {
             lookups.push(Lookup { table: &dense[types.clone()], ids: self.shard.token_type_ids });
         }
         lookups
     }
 
     fn embed(&self, norm: &mut Norm, hidden_states: &mut Vec<f32>) {
-        let hidden = self.config.hidden_size;
+        let hidden = self.params.config.hidden_size;
         resize(&mut norm.x_hat, self.shard.tokens() * hidden);
         embedding::forward(&self.lookups(), hidden, &mut norm.x_hat);
-        self.norm(&self.layout.embedding_norm, norm, None, hidden_states);
+        self.norm(&self.params.layout.embedding_norm, norm, None, hidden_states);
         self.drop(Site::Embeddings, Queries::All, hidden_states);
     }
 
     fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
         resize(output, norm.x_hat.len());
-        resize(&mut norm.rstd, norm.x_hat.len() / self.config.hidden_size);
+        resize(&mut norm.rstd, norm.x_hat.len() / self.params.config.hidden_size);
         let (weight, bias) = (affine.weight(self.dense().values), affine.bias(self.dense().values));
-        layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.config.layer_norm_eps as f32, output, &mut norm.rstd);
+        layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.params.config.layer_norm_eps as f32, output, &mut norm.rstd);
     }
 
     /// `output` (queries, hidden) from `a.input` (tokens, hidden).
     fn layer_forward(&self, i: usize, a: &mut LayerActivations, s: &mut Scratch, output: &mut Vec<f32>) {
-        let (layer, queries, dense) = (&self.layout.layers[i], self.queries(i), self.dense());
+        let (layer, queries, dense) = (&self.params.layout.layers[i], self.queries(i), self.dense());
         self.project(layer, queries, a, s);
         let attention = self.attention(i);
         resize(&mut a.probs, attention.probs_len());
-        resize(&mut a.context, attention.query_tokens() * self.config.hidden_size);
+        resize(&mut a.context, attention.query_tokens() * self.params.config.hidden_size);
         attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention[0]);
 
         layer.attention_output.forward(dense, &a.context, &mut a.attention_norm.x_hat, &mut s.linear);
@@ -223,9 +184,9 @@ impl Encoder<'_> {
         self.norm(&layer.output_norm, &mut a.output_norm, Some(&a.attended), output);
     }
 
-    /// Query, key and value of the input into `a.qkv`; of the queries, only those that are asked.
+    /// Query, key and value of the input into `a.qkv`; with [`Queries::First`], queries of the first tokens alone.
     fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, s: &mut Scratch) {
-        let hidden = self.config.hidden_size;
+        let hidden = self.params.config.hidden_size;
         if queries == Queries::All {
             return layer.qkv.forward(self.dense(), &a.input, &mut a.qkv, &mut s.linear);
         }
@@ -247,16 +208,16 @@ impl Encoder<'_> {
     pub fn backward(&self, dlast: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
         work.scratch.d.extend_from_slice(dlast);
-        for i in (0..self.layout.layers.len()).rev() {
+        for i in (0..self.params.layout.layers.len()).rev() {
             self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
             self.attention_backward(i, &work.layers[i], &mut work.scratch, grads);
         }
         let d = &mut work.scratch.d;
         self.drop(Site::Embeddings, Queries::All, d);
-        self.norm_backward(&self.layout.embedding_norm, &work.embedding_norm, d, grads);
-        let hidden = self.config.hidden_size;
-        embedding::backward(&self.shard.position_ids, d, hidden, &mut grads[self.layout.positions.clone()]);
-        if let Some(types) = &self.layout.token_types {
+        self.norm_backward(&self.params.layout.embedding_norm, &work.embedding_norm, d, grads);
+        let hidden = self.params.config.hidden_size;
+        embedding::backward(&self.shard.position_ids, d, hidden, &mut grads[self.params.layout.positions.clone()]);
+        if let Some(types) = &self.params.layout.token_types {
             embedding::backward(self.shard.token_type_ids, d, hidden, &mut grads[types.clone()]);
         }
         std::mem::swap(d, &mut work.dembeddings);
@@ -269,22 +230,22 @@ impl Encoder<'_> {
 
     /// `s.d` from the gradient of the layer's output to that of `attended`.
     fn feed_forward_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
-        let layer = &self.layout.layers[i];
+        let layer = &self.params.layout.layers[i];
         self.norm_backward(&layer.output_norm, &a.output_norm, &mut s.d, grads);
         let branch = self.branch(Site::Output(i), self.queries(i), &s.d, &mut s.branch);
-        let branch = Mat::new(branch, self.config.hidden_size);
+        let branch = Mat::new(branch, self.params.config.hidden_size);
         layer.output.backward(self.dense(), (&a.activated, branch), &mut s.dintermediate, false, grads, &mut s.linear);
         gelu::backward(&mut s.dintermediate, &a.slope);
-        let dintermediate = Mat::new(&s.dintermediate, self.config.intermediate_size);
+        let dintermediate = Mat::new(&s.dintermediate, self.params.config.intermediate_size);
         layer.intermediate.backward(self.dense(), (&a.attended, dintermediate), &mut s.d, true, grads, &mut s.linear);
     }
 
     /// `s.d` from the gradient of `attended` to that of the layer's input.
     fn attention_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
-        let (layer, queries) = (&self.layout.layers[i], self.queries(i));
+        let (layer, queries) = (&self.params.layout.layers[i], self.queries(i));
         self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
         let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
-        let hidden = self.config.hidden_size;
+        let hidden = self.params.config.hidden_size;
         let branch = Mat::new(branch, hidden);
         layer.attention_output.backward(self.dense(), (&a.context, branch), &mut s.dcontext, false, grads, &mut s.linear);
         resize(&mut s.dqkv, a.qkv.len());
@@ -309,9 +270,9 @@ impl Encoder<'_> {
         branch
     }
 
-    /// The backward of `project` where only first tokens ask: `s.d` from (rows, hidden) to (tokens, hidden).
+    /// The backward of `project` with [`Queries::First`]: `s.d` from (rows, hidden) to (tokens, hidden).
     fn project_first_backward(&self, layer: &Layer, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
-        let hidden = self.config.hidden_size;
+        let hidden = self.params.config.hidden_size;
         let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
         s.query.clear();
         firsts.iter().for_each(|token| s.query.extend_from_slice(&s.dqkv[token * 3 * hidden..][..hidden]));

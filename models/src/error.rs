@@ -1,4 +1,4 @@
-//! What can be wrong with a model folder, a batch or a training run, said to the person who can mend it.
+//! The errors of this crate, worded for the person who can fix them.
 
 use std::path::{Path, PathBuf};
 

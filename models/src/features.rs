@@ -1,26 +1,26 @@
 //! Features of texts from the encoder as it is: the mean of the last hidden states.
 
+use crate::ModelError;
 use crate::batch::{PackedBatch, Shard};
 use crate::encoder::{self, Encoder};
 use crate::network::Network;
-use crate::{ModelError, parallel};
+use crate::spread::spread;
 
 impl Network {
-    /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The heads are not used. On the CPU, wherever
-    /// the model is.
+    /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The head is not used. Computed
+    /// on the CPU, wherever the model is; the rows go in `threads` jobs to the caller's rayon pool.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.
     pub fn features(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
-        batch.check(&self.config)?;
+        batch.check(&self.params.config)?;
         let rounded = self.rounded(threads);
-        let features = parallel::run(batch.shards(threads), |shard| {
+        let features = spread(batch.shards(threads), |shard| {
             let shard = Shard { every_token: true, ..shard };
-            let Network { config, layout, params, .. } = self;
-            let encoder = Encoder { config, layout, params, rounded, shard: &shard, masks: None };
+            let encoder = Encoder { params: &self.params, rounded, shard: &shard, masks: None };
             let mut work = encoder::Work::default();
             encoder.forward(&mut work);
-            means(&work.hidden_states, &shard.cu_seqlens, config.hidden_size)
+            means(&work.hidden_states, &shard.cu_seqlens, self.params.config.hidden_size)
         });
         Ok(features.concat())
     }

@@ -1,10 +1,11 @@
 //! The heads. Classification: a dense layer and its activation on [CLS], dropout, and the classifier. Span: a linear layer on every token.
 
 use crate::config::Architecture;
-use crate::encoder::{Encoder, Site};
-use crate::layout::Head;
+use crate::encoder::Encoder;
+use crate::layout::HeadLayout;
+use crate::masks::Site;
 use lacuna_kernels::linear::Scratch;
-use lacuna_kernels::matmul::Mat;
+use lacuna_kernels::mat::Mat;
 use lacuna_kernels::{relu, tanh};
 
 /// What the head works in; kept between steps. *Queries* are rows for a classifier, tokens for a span.
@@ -27,10 +28,10 @@ pub struct Work {
 /// Leaves the logits of the last hidden states (queries, hidden) in `work.logits`.
 pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
     let values = encoder.dense();
-    match &encoder.layout.head {
-        Head::Labels { dense, classifier } => {
+    match &encoder.params.layout.head {
+        HeadLayout::Labels { dense, classifier } => {
             dense.forward(values, last, &mut work.pooled, &mut work.linear);
-            match encoder.config.architecture {
+            match encoder.params.config.architecture {
                 Architecture::Bert => tanh::forward(&mut work.pooled),
                 Architecture::DistilBert => relu::forward(&mut work.pooled),
             }
@@ -38,7 +39,7 @@ pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
             drop_rows(encoder, &mut work.kept);
             classifier.forward(values, &work.kept, &mut work.logits, &mut work.linear);
         }
-        Head::Span { outputs } => {
+        HeadLayout::Span { outputs } => {
             work.kept.clear();
             work.kept.extend_from_slice(last);
             drop_rows(encoder, &mut work.kept);
@@ -50,19 +51,19 @@ pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
 /// Adds to `grads` (the dense part) from `work.dlogits`; leaves the gradient of the last hidden states in `work.dlast`.
 pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f32]) {
     let values = encoder.dense();
-    match &encoder.layout.head {
-        Head::Labels { dense, classifier } => {
+    match &encoder.params.layout.head {
+        HeadLayout::Labels { dense, classifier } => {
             let dlogits = Mat::new(&work.dlogits, classifier.bias.len());
             classifier.backward(values, (&work.kept, dlogits), &mut work.dpooled, false, grads, &mut work.linear);
             drop_rows(encoder, &mut work.dpooled);
-            match encoder.config.architecture {
+            match encoder.params.config.architecture {
                 Architecture::Bert => tanh::backward(&mut work.dpooled, &work.pooled),
                 Architecture::DistilBert => relu::backward(&mut work.dpooled, &work.pooled),
             }
-            let dpooled = Mat::new(&work.dpooled, encoder.config.hidden_size);
+            let dpooled = Mat::new(&work.dpooled, encoder.params.config.hidden_size);
             dense.backward(values, (last, dpooled), &mut work.dlast, false, grads, &mut work.linear);
         }
-        Head::Span { outputs } => {
+        HeadLayout::Span { outputs } => {
             let dlogits = Mat::new(&work.dlogits, 2);
             outputs.backward(values, (&work.kept, dlogits), &mut work.dlast, false, grads, &mut work.linear);
             drop_rows(encoder, &mut work.dlast);
@@ -74,9 +75,9 @@ pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f
 fn drop_rows(encoder: &Encoder, x: &mut [f32]) {
     let Some(masks) = encoder.masks else { return };
     let dropout = masks.at(Site::Classifier, encoder.shard.first_row);
-    match (&encoder.layout.head, encoder.config.architecture) {
-        (Head::Labels { .. }, _) => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
-        (Head::Span { .. }, Architecture::Bert) => {}
-        (Head::Span { .. }, Architecture::DistilBert) => dropout.apply(x, &encoder.shard.cu_seqlens),
+    match (&encoder.params.layout.head, encoder.params.config.architecture) {
+        (HeadLayout::Labels { .. }, _) => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
+        (HeadLayout::Span { .. }, Architecture::Bert) => {}
+        (HeadLayout::Span { .. }, Architecture::DistilBert) => dropout.apply(x, &encoder.shard.cu_seqlens),
     }
 }

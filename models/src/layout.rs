@@ -1,31 +1,14 @@
-//! Where each parameter lies in the one flat buffer that holds them all.
+//! Where each parameter lies in the flat buffer.
 //!
 //! The word embeddings come first, then everything else, the *dense* part. Gradients of the word rows are sparse; those of the dense
 //! part are not. Query, key and value lie side by side and so are one (3 * hidden, hidden) matrix.
 
-use crate::Config;
 use crate::affine::Affine;
 use crate::batch::Shard;
+use crate::config::Config;
+use crate::names::Names;
 use lacuna_kernels::attention::Queries;
 use std::ops::Range;
-
-/// How an architecture calls its parameters.
-pub struct Names {
-    /// Before every name of the encoder.
-    pub prefix: &'static str,
-    /// Before the number of a layer.
-    pub layer: &'static str,
-    pub query: &'static str,
-    pub key: &'static str,
-    pub value: &'static str,
-    pub attention_output: &'static str,
-    pub attention_norm: &'static str,
-    pub intermediate: &'static str,
-    pub output: &'static str,
-    pub output_norm: &'static str,
-    /// The dense layer between [CLS] and the classifier, with its prefix.
-    pub head: &'static str,
-}
 
 /// A parameter as a checkpoint knows it.
 #[derive(Clone, Debug)]
@@ -51,7 +34,7 @@ pub struct Layer {
     pub output_norm: Affine,
 }
 
-/// The plan of the flat buffer.
+/// The layout of the flat buffer.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// In the order of the buffer, without gaps.
@@ -63,25 +46,25 @@ pub struct Layout {
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
     pub layers: Vec<Layer>,
-    pub head: Head,
+    pub head: HeadLayout,
 }
 
-/// What stands on the encoder.
-#[derive(Clone, Debug)]
+/// The head of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
+    /// A classifier with so many labels.
+    Labels(usize),
+    /// A span head.
+    Span,
+}
+
+/// The parameters of a head.
+#[derive(Clone, Debug)]
+pub enum HeadLayout {
     /// A dense layer on [CLS], its activation, and a classifier.
     Labels { dense: Affine, classifier: Affine },
-    /// Two numbers for every token: how much it looks like the beginning and like the end of the answer.
+    /// Two logits for every token: of being the first and the last of the answer.
     Span { outputs: Affine },
-}
-
-/// What a model is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Which of so many labels?
-    Labels(usize),
-    /// From which token to which?
-    Span,
 }
 
 struct Builder<'a> {
@@ -132,18 +115,18 @@ impl Builder<'_> {
         self.round(affine)
     }
 
-    fn head(&mut self, config: &Config, question: Question) -> Head {
+    fn head(&mut self, config: &Config, head: Head) -> HeadLayout {
         let hidden = config.hidden_size;
-        match question {
-            Question::Labels(labels) => Head::Labels {
+        match head {
+            Head::Labels(labels) => HeadLayout::Labels {
                 dense: self.affine(&[self.names.head.into()], &[hidden, hidden]),
                 classifier: self.affine(&["classifier".into()], &[labels, hidden]),
             },
-            Question::Span => Head::Span { outputs: self.affine(&["qa_outputs".into()], &[2, hidden]) },
+            Head::Span => HeadLayout::Span { outputs: self.affine(&["qa_outputs".into()], &[2, hidden]) },
         }
     }
 
-    /// `first_only`: only the first token of each row is asked.
+    /// `first_only`: only the first token of each row is a query.
     fn layer(&mut self, config: &Config, i: usize, first_only: bool) -> Layer {
         let names = self.names;
         let name = |part: &str| format!("{}{}.{i}.{part}", names.prefix, names.layer);
@@ -175,8 +158,8 @@ impl Builder<'_> {
 }
 
 impl Layout {
-    /// The plan for a model that is asked this.
-    pub fn new(config: &Config, question: Question) -> Self {
+    /// The layout for a model with this head.
+    pub fn new(config: &Config, head: Head) -> Self {
         let names = config.architecture.names();
         let hidden = config.hidden_size;
         let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
@@ -186,29 +169,29 @@ impl Layout {
         let token_types = (config.type_vocab_size > 0).then(|| b.table("token_type_embeddings", config.type_vocab_size, hidden));
         let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[hidden]);
         let last = |i: usize| i + 1 == config.num_hidden_layers;
-        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && question != Question::Span)).collect();
-        let head = b.head(config, question);
+        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && head != Head::Span)).collect();
+        let head = b.head(config, head);
         Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head }
     }
 
-    /// What the model is asked.
-    pub fn question(&self) -> Question {
+    /// The head of the model.
+    pub fn head(&self) -> Head {
         match &self.head {
-            Head::Labels { classifier, .. } => Question::Labels(classifier.bias.len()),
-            Head::Span { .. } => Question::Span,
+            HeadLayout::Labels { classifier, .. } => Head::Labels(classifier.bias.len()),
+            HeadLayout::Span { .. } => Head::Span,
         }
     }
 
-    /// Which tokens ask in a layer: where only [CLS] is read from the last one, no other.
+    /// Which tokens are queries in a layer: [CLS] alone in a classifier's last layer, unless the shard wants every token.
     pub fn queries(&self, layer: usize, shard: &Shard) -> Queries {
         let last = layer + 1 == self.layers.len();
-        let first_tokens = self.question() != Question::Span && !shard.every_token;
+        let first_tokens = self.head() != Head::Span && !shard.every_token;
         if last && first_tokens { Queries::First } else { Queries::All }
     }
 
     /// The tensors of the encoder and, after them, those of the head.
     pub fn parts(&self) -> (&[Tensor], &[Tensor]) {
-        let head = if self.question() == Question::Span { 2 } else { 4 };
+        let head = if self.head() == Head::Span { 2 } else { 4 };
         self.tensors.split_at(self.tensors.len() - head)
     }
 

@@ -1,8 +1,8 @@
-//! AdamW over the flat buffer, spread over threads.
+//! AdamW over the flat buffer, in a few jobs.
 
 use crate::layout::Layout;
-use crate::network::Network;
-use crate::parallel;
+use crate::parameters::Parameters;
+use crate::spread::spread;
 use lacuna_kernels::adamw::{self, AdamW};
 
 /// The moments of every parameter.
@@ -36,16 +36,16 @@ const PIECE: usize = 1 << 16;
 
 impl Optimizer {
     /// Zero moments for a model of this shape.
-    pub fn new(model: &Network) -> Self {
+    pub fn new(model: &Parameters) -> Self {
         let zeros = || vec![0.0; model.layout.len()];
         Optimizer { m: zeros(), v: zeros(), seen: vec![false; model.config.vocab_size] }
     }
 
-    /// One step. `touched` are the word rows that have a gradient; biases and LayerNorms do not decay.
-    pub fn update(&mut self, model: &mut Network, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
+    /// One step, split into `threads` jobs. `touched` are the word rows that have a gradient; biases and LayerNorms do not decay.
+    pub fn update(&mut self, model: &mut Parameters, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
         touched.iter().for_each(|&id| self.seen[id as usize] = true);
         let cuts = cuts(&model.layout, &self.seen, model.config.hidden_size);
-        let (mut params, mut grads, mut m, mut v) = (&mut model.params[..], grads, &mut self.m[..], &mut self.v[..]);
+        let (mut params, mut grads, mut m, mut v) = (&mut model.flat[..], grads, &mut self.m[..], &mut self.v[..]);
         let mut jobs: Vec<Vec<Piece>> = Vec::new();
         jobs.resize_with(threads.max(1), Vec::new);
         for (i, Cut { len, decays, idle }) in cuts.into_iter().enumerate() {
@@ -59,7 +59,7 @@ impl Optimizer {
                 idle,
             });
         }
-        parallel::run(jobs, |pieces| pieces.into_iter().for_each(|piece| piece.update(adamw)));
+        spread(jobs, |pieces| pieces.into_iter().for_each(|piece| piece.update(adamw)));
     }
 }
 

@@ -1,13 +1,15 @@
 //! A model's parameters on a device of candle's.
 
+use crate::ModelError;
+use crate::batch::{PackedBatch, Shard};
 use crate::composed::Composed;
-use crate::encoder::Masks;
-use crate::network::Network;
-use crate::{Config, ModelError, PackedBatch};
+use crate::config::Config;
+use crate::masks::Masks;
+use crate::parameters::Parameters;
 use candle_core::{Device, Tensor, Var};
 use std::sync::OnceLock;
 
-/// What is kept of a piece of a batch may need so many bytes, roughly. A whole step of MiniLM-L6 on 16 × 128 tokens is below it.
+/// Roughly how many bytes the activations kept of one piece of a batch may take. A whole step of MiniLM-L6 on 16 × 128 tokens is below it.
 const ACTIVATIONS: usize = 2 << 30;
 
 /// The device, and the parameters there once they are needed.
@@ -15,63 +17,63 @@ const ACTIVATIONS: usize = 2 << 30;
 pub struct Placed {
     pub device: Device,
     /// In the order of the layout's tensors. Never changed, only replaced: clones of a model share them.
-    params: OnceLock<Vec<Var>>,
+    vars: OnceLock<Vec<Var>>,
     /// Bytes for the activations of a piece of a batch.
     pub activations: usize,
 }
 
 impl Placed {
     pub fn new(device: Device) -> Self {
-        Placed { device, params: OnceLock::new(), activations: ACTIVATIONS }
+        Placed { device, vars: OnceLock::new(), activations: ACTIVATIONS }
     }
 
-    /// The parameters of `network`, copied to the device if they are not there.
-    pub fn params(&self, network: &Network) -> candle_core::Result<&[Var]> {
-        if let Some(params) = self.params.get() {
-            return Ok(params);
+    /// The parameters, copied to the device if they are not there.
+    pub fn vars(&self, params: &Parameters) -> candle_core::Result<&[Var]> {
+        if let Some(vars) = self.vars.get() {
+            return Ok(vars);
         }
-        let tensors = network.layout.tensors.iter();
-        let params = tensors
-            .map(|t| Var::from_slice(&network.params[t.range.clone()], &t.shape[..], &self.device))
+        let tensors = params.layout.tensors.iter();
+        let vars = tensors
+            .map(|t| Var::from_slice(&params.flat[t.range.clone()], &t.shape[..], &self.device))
             .collect::<candle_core::Result<_>>()?;
-        Ok(self.params.get_or_init(|| params))
+        Ok(self.vars.get_or_init(|| vars))
     }
 
     /// Puts other parameters in the place of these.
-    pub fn replace(&mut self, params: Vec<Var>) {
-        self.params = params.into();
+    pub fn replace(&mut self, vars: Vec<Var>) {
+        self.vars = vars.into();
     }
 
     /// Forgets the parameters on the device: those of the flat buffer have changed.
     pub fn forget(&mut self) {
-        self.params.take();
+        self.vars.take();
     }
 
     /// The logits of a checked batch, without dropout.
-    pub fn logits(&self, network: &Network, batch: &PackedBatch) -> Result<Vec<f32>, ModelError> {
-        let params: Vec<Tensor> = self.params(network)?.iter().map(Var::as_detached_tensor).collect();
+    pub fn logits(&self, params: &Parameters, batch: &PackedBatch) -> Result<Vec<f32>, ModelError> {
+        let tensors: Vec<Tensor> = self.vars(params)?.iter().map(Var::as_detached_tensor).collect();
         let mut logits = Vec::new();
-        for shard in batch.shards(self.pieces(batch, &network.config, 1)) {
-            let composed = Composed::new(network, &params, &shard, None, &self.device)?;
+        for shard in batch.shards(self.pieces(batch, &params.config, 1)) {
+            let composed = Composed::new(params, &tensors, &shard, None, &self.device)?;
             logits.extend(composed.logits()?.flatten_all()?.to_vec1::<f32>()?);
         }
         Ok(logits)
     }
 
-    /// The loss of a shard's logits towards what `loss` asks of them, and the gradient of every tensor.
+    /// The loss of a shard, computed by `loss` from its logits, and the gradient of every tensor.
     pub fn gradients(
         &self,
-        network: &Network,
-        shard: &crate::batch::Shard,
+        params: &Parameters,
+        shard: &Shard,
         masks: Masks,
         loss: impl FnOnce(&Composed, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<(f32, Vec<Tensor>), ModelError> {
-        let vars = self.params(network)?;
-        let params: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-        let composed = Composed::new(network, &params, shard, Some(masks), &self.device)?;
+        let vars = self.vars(params)?;
+        let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let composed = Composed::new(params, &tensors, shard, Some(masks), &self.device)?;
         let loss = loss(&composed, &composed.logits()?)?;
         let mut store = loss.backward()?;
-        let named = vars.iter().zip(&network.layout.tensors);
+        let named = vars.iter().zip(&params.layout.tensors);
         let missing = |name: &str| ModelError::Device(format!("no gradient reaches `{name}`; candle has an operation without one"));
         let gradients = named.map(|(var, tensor)| store.remove(var).map(|g| g.detach()).ok_or_else(|| missing(&tensor.name)));
         Ok((loss.to_scalar()?, gradients.collect::<Result<_, _>>()?))
@@ -85,6 +87,11 @@ impl Placed {
         let hidden_states = batch.tokens() * (40 * config.hidden_size + 4 * config.intermediate_size);
         (size_of::<f32>() * layers * (10 * probabilities + hidden_states)).div_ceil(self.activations)
     }
+}
+
+/// A tensor's numbers on the CPU.
+pub fn numbers(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! A training checkpoint: parameters, moments and the number of steps, from which training goes on bit by bit as if never interrupted.
+//! A training checkpoint: parameters, moments and step. A resumed run ends with the same bits as an uninterrupted one.
 
+use crate::device::Device;
 use crate::network::Network;
-use crate::{Device, ModelError, TrainConfig, Trainer, save};
+use crate::train_config::TrainConfig;
+use crate::trainer::Trainer;
+use crate::{ModelError, save};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// A flat buffer on its way into the file.
+/// A flat buffer to be serialised.
 enum Buffer<'a> {
     Floats(&'a [f32], [usize; 1]),
     Bytes(Vec<u8>, [usize; 1]),
@@ -55,7 +58,7 @@ impl Trainer {
         let seen: Vec<u8> = self.optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
         let buffers = [
-            ("params", Buffer::floats(&model.params)),
+            ("params", Buffer::floats(&model.params.flat)),
             ("exp_avg", Buffer::floats(&m)),
             ("exp_avg_sq", Buffer::floats(&v)),
             ("seen", Buffer::Bytes(seen, shape)),
@@ -85,7 +88,7 @@ impl Trainer {
             let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             if view.dtype() == Dtype::F32 && values.len() == len { Ok(values) } else { Err(damaged(format!("`{name}` has a wrong size"))) }
         };
-        let len = model.params.len();
+        let len = model.params.flat.len();
         let (params, m, v) = (floats("params", len)?, floats("exp_avg", len)?, floats("exp_avg_sq", len)?);
         let seen: Vec<bool> = file.tensor("seen").map_err(|e| damaged(e.to_string()))?.data().iter().map(|&s| s != 0).collect();
         if seen.len() != trainer.optimizer.seen.len() {
@@ -93,14 +96,14 @@ impl Trainer {
         }
         trainer.step = metadata("step").parse().map_err(|_| damaged("it does not say its step".into()))?;
         (trainer.optimizer.m, trainer.optimizer.v, trainer.optimizer.seen) = (m, v, seen);
-        model.params = params;
+        model.params.flat = params;
         model.params_changed();
         Ok(trainer)
     }
 
-    /// What a checkpoint must share with the trainer that goes on from it.
+    /// What must be the same in a checkpoint and in the trainer that resumes from it.
     fn identity(&self, model: &Network) -> String {
         let on_device = if model.device == Device::Cpu { String::new() } else { format!(" on {}", model.device) };
-        format!("{:?} {:?} {:?}{on_device}", model.config, model.layout.question(), self.config)
+        format!("{:?} {:?} {:?}{on_device}", model.params.config, model.params.layout.head(), self.config)
     }
 }

@@ -26,7 +26,7 @@ fn save(network: &Network, config_json: &str, folder: &Path, encoder: &TextEncod
     fs::create_dir_all(folder).map_err(ModelError::file(folder))?;
     write(&folder.join("model.safetensors"), &network.to_safetensors()?)?;
     write(&folder.join("config.json"), config_json.as_bytes())?;
-    for (name, bytes) in encoder.files(&network.config)? {
+    for (name, bytes) in encoder.files(network.config())? {
         write(&folder.join(name), &bytes)?;
     }
     sync_folder(folder)
@@ -43,7 +43,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     });
     let renamed = written.and_then(|()| fs::rename(beside, path));
     renamed.map_err(|e| {
-        // The half-written file is of no use; that it may be gone already is no news.
+        // The half-written file is removed; if that fails, the first error is the one to report.
         let _ = fs::remove_file(beside);
         ModelError::file(path)(e)
     })

@@ -1,53 +1,12 @@
 //! Texts to token ids, by the tokenizer.json of the model.
 
-use crate::{Architecture, Config, ModelError, Span};
+use crate::ModelError;
+use crate::config::{Architecture, Config};
+use crate::encoded::{Encoded, EncodedQuestion};
 use serde_json::{Value, json};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, Tokenizer};
-
-/// A text, or a pair of texts, as the model reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Encoded {
-    /// [CLS] text [SEP], or [CLS] text [SEP] pair [SEP]
-    pub input_ids: Vec<u32>,
-    /// 0 up to the first [SEP], 1 after it
-    pub token_type_ids: Vec<u32>,
-}
-
-/// A question and the text that holds its answer, or a window of it, as the model reads them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedQuestion {
-    /// [CLS] question [SEP] context [SEP]
-    pub encoded: Encoded,
-    /// The tokens of the context, or of its window, counted from [CLS].
-    pub context: Range<usize>,
-    /// For each of them, the bytes of the context that it stands for.
-    pub offsets: Vec<(usize, usize)>,
-}
-
-impl EncodedQuestion {
-    /// The tokens that hold these bytes of the context; [CLS] if a part of them is outside of the window.
-    pub fn span_of(&self, bytes: Range<usize>) -> Span {
-        let begins_before = self.offsets.first().is_some_and(|&(first, _)| first <= bytes.start);
-        let start = self.offsets.iter().position(|&(_, end)| end > bytes.start);
-        let end = self.offsets.iter().position(|&(_, end)| end >= bytes.end);
-        match (start, end) {
-            (Some(start), Some(end)) if begins_before && start <= end => {
-                Span { start: self.context.start + start, end: self.context.start + end }
-            }
-            _ => Span { start: 0, end: 0 },
-        }
-    }
-
-    /// The bytes of the context that a span stands for; none for one that is not inside of the window.
-    pub fn bytes_of(&self, span: Span) -> Option<Range<usize>> {
-        let offset = |token: usize| self.offsets.get(token.checked_sub(self.context.start)?);
-        let (&(start, _), &(_, end)) = (offset(span.start)?, offset(span.end)?);
-        Some(start..end)
-    }
-}
 
 /// How much of a text a model reads at once: `model_max_length` and `stride` in tokenizer_config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

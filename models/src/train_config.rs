@@ -1,7 +1,9 @@
 //! The numbers of a fine-tuning run, their ranges and the schedule of the learning rate.
 
-use crate::encoder::Masks;
-use crate::{Architecture, ModelError, Precision};
+use crate::ModelError;
+use crate::config::Architecture;
+use crate::masks::Masks;
+use crate::precision::Precision;
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +25,9 @@ pub struct TrainConfig {
     pub attention_dropout: f32,
     /// Dropout before the classifier.
     pub classifier_dropout: f32,
-    /// How far targets are moved towards even odds, in [0, 1).
-    pub label_smoothing: f32,
     /// The learning rate falls to 0 at this step.
     pub total_steps: usize,
+    /// The jobs that a step is split into, no more than rows: its sums depend on their number. They run in the caller's rayon pool.
     pub threads: usize,
     /// What the products multiply.
     pub precision: Precision,
@@ -48,7 +49,6 @@ impl Default for TrainConfig {
             hidden_dropout: 0.1,
             attention_dropout: 0.1,
             classifier_dropout: 0.1,
-            label_smoothing: 0.0,
             total_steps: 100,
             threads: 1,
             precision: Precision::Auto,
@@ -93,7 +93,6 @@ impl TrainConfig {
             ("eps is above 0", self.eps > 0.0 && self.eps.is_finite()),
             ("warmup_ratio is in [0, 1]", (0.0..=1.0).contains(&self.warmup_ratio)),
             ("max_grad_norm is above 0", self.max_grad_norm.is_none_or(|norm| norm > 0.0)),
-            ("label_smoothing is in [0, 1)", rate(self.label_smoothing)),
             ("dropout rates are in [0, 1)", rate(self.hidden_dropout) && rate(self.attention_dropout) && rate(self.classifier_dropout)),
         ];
         match checks.iter().find(|(_, holds)| !holds) {
@@ -106,7 +105,7 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encoder::Site;
+    use crate::masks::Site;
 
     #[test]
     fn places_of_dropout() {

@@ -1,15 +1,25 @@
-//! Fine-tuning: gradients over shards of a batch, one a thread, and AdamW with a linear schedule.
+//! Fine-tuning: gradients over the shards of a batch, and AdamW with a linear schedule.
 
+use crate::ModelError;
 use crate::batch::{PackedBatch, Shard};
-use crate::encoder::{self, Encoder, Masks};
-use crate::layout::Question;
+use crate::classifier::Classifier;
+use crate::config::Config;
+use crate::device::Device;
+use crate::encoder::{self, Encoder};
+use crate::head;
+use crate::layout::Head;
+use crate::masks::Masks;
 use crate::network::Network;
 use crate::optimizer::Optimizer;
-use crate::precision::Rounded;
-use crate::span::{Span, SpanExtractor, check_spans, span_loss};
-use crate::{Classifier, Config, Device, ModelError, TrainConfig, head, parallel};
+#[cfg(feature = "candle")]
+use crate::placed::{Placed, numbers};
+use crate::rounded::Rounded;
+use crate::span::Span;
+use crate::span_extractor::SpanExtractor;
+use crate::spread::spread;
+use crate::targets::{MicroBatch, Targets};
+use crate::train_config::TrainConfig;
 use lacuna_kernels::adamw::{self, AdamW};
-use lacuna_kernels::cross_entropy::soft_cross_entropy;
 use lacuna_kernels::embedding;
 use std::borrow::Cow;
 
@@ -27,55 +37,11 @@ pub struct StepOutcome {
     pub lr: f32,
 }
 
-/// Rows to learn from: all of a batch, or a part of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    pub batch: &'a PackedBatch,
-    /// (rows, labels), each row summing to 1.
-    pub targets: &'a [f32],
-    /// (rows), from 0.
-    pub weights: &'a [f32],
-}
-
-/// A part of a batch and what its logits should say.
-struct Goals<'a> {
-    batch: &'a PackedBatch,
-    goal: Goal<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum Goal<'a> {
-    /// Targets (rows, labels) and weights (rows).
-    Labels(&'a [f32], &'a [f32]),
-    Spans(&'a [Span]),
-}
-
-impl<'a> From<&Part<'a>> for Goals<'a> {
-    fn from(part: &Part<'a>) -> Self {
-        Goals { batch: part.batch, goal: Goal::Labels(part.targets, part.weights) }
-    }
-}
-
-impl Goal<'_> {
-    /// The loss of a shard of the part; leaves its gradient in `dlogits`.
-    fn loss(&self, shard: &Shard, logits: &[f32], smoothing: f32, scale: f32, dlogits: &mut [f32]) -> f64 {
-        let rows = shard.first_row..shard.first_row + shard.rows();
-        match self {
-            Goal::Labels(targets, weights) => {
-                let labels = logits.len() / shard.rows();
-                let targets = &targets[rows.start * labels..rows.end * labels];
-                soft_cross_entropy(logits, targets, &weights[rows], smoothing, scale, dlogits)
-            }
-            Goal::Spans(spans) => span_loss(shard, logits, &spans[rows], scale, dlogits),
-        }
-    }
-}
-
 /// Gradients, moments and work buffers of a fit.
 pub struct Trainer {
     pub(crate) config: TrainConfig,
     /// Configuration, head and device of the model it was made for.
-    shape: (Config, Question, Device),
+    shape: (Config, Head, Device),
     /// Steps done.
     pub(crate) step: usize,
     gradients: Vec<f32>,
@@ -90,7 +56,7 @@ pub struct Trainer {
     work: Vec<ShardWork>,
 }
 
-/// What one thread works in.
+/// What one shard is worked on in.
 #[derive(Default)]
 struct ShardWork {
     encoder: encoder::Work,
@@ -105,10 +71,10 @@ impl Trainer {
     pub fn new(model: &Network, config: TrainConfig) -> Self {
         Trainer {
             config,
-            shape: (model.config.clone(), model.layout.question(), model.device),
+            shape: (model.params.config.clone(), model.params.layout.head(), model.device),
             step: 0,
-            gradients: vec![0.0; model.layout.len()],
-            optimizer: Optimizer::new(model),
+            gradients: vec![0.0; model.params.layout.len()],
+            optimizer: Optimizer::new(&model.params),
             #[cfg(feature = "candle")]
             moments: None,
             rounded: Rounded::default(),
@@ -120,7 +86,8 @@ impl Trainer {
     /// One step: forward, backward and update on one batch.
     ///
     /// `targets` (rows, labels), each row summing to 1; `weights` (rows), from 0. The loss is the mean over the rows of weight times
-    /// cross-entropy. After `total_steps` steps the learning rate is 0.
+    /// cross-entropy. After `total_steps` steps the learning rate is 0. The shards of the batch are jobs of rayon's pool: the one of the
+    /// `ThreadPool::install` around the call, or the global one. A single job runs on the calling thread.
     ///
     /// # Errors
     /// A batch, targets or configuration out of range; a loss or gradient that is not finite (the model is then unchanged).
@@ -131,32 +98,27 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<StepOutcome, ModelError> {
-        self.step_in_parts(model, &[Part { batch, targets, weights }])
-    }
-
-    /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
-    /// the rows of all parts were one batch.
-    pub fn step_in_parts(&mut self, model: &mut Classifier, parts: &[Part]) -> Result<StepOutcome, ModelError> {
-        let parts: Vec<Goals> = parts.iter().map(Goals::from).collect();
-        self.step_towards(&mut model.network, &parts)
+        self.step_micro_batches(model, &[MicroBatch { batch, targets: Targets::Labels { probabilities: targets, weights } }])
     }
 
     /// [`Trainer::step`] for spans: the loss is the mean of the cross-entropies of start and end.
     pub fn step_spans(&mut self, model: &mut SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<StepOutcome, ModelError> {
-        self.step_towards(&mut model.network, &[Goals { batch, goal: Goal::Spans(spans) }])
+        self.step_micro_batches(model, &[MicroBatch { batch, targets: Targets::Spans(spans) }])
     }
 
-    fn step_towards(&mut self, model: &mut Network, parts: &[Goals]) -> Result<StepOutcome, ModelError> {
+    /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
+    /// the rows of all parts were one batch.
+    pub fn step_micro_batches(&mut self, model: &mut Network, parts: &[MicroBatch]) -> Result<StepOutcome, ModelError> {
         #[cfg(feature = "candle")]
         if let Some(placed) = model.placed.clone() {
             return self.step_on_device(model, placed, parts);
         }
         let loss = self.accumulate(model, parts)?;
         let (adamw, outcome) = self.next_update(loss, self.grad_norm(model))?;
-        // As many threads as the gradients had: no more than rows.
+        // As many jobs as the gradients had: no more than rows.
         let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
         model.params_changed();
-        self.optimizer.update(model, &adamw, self.config.weight_decay, &self.gradients, &self.touched, threads);
+        self.optimizer.update(&mut model.params, &adamw, self.config.weight_decay, &self.gradients, &self.touched, threads);
         Ok(outcome)
     }
 
@@ -195,27 +157,28 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<(f32, &[f32]), ModelError> {
-        let loss = self.accumulate(&model.network, &[Goals::from(&Part { batch, targets, weights })])?;
+        let loss =
+            self.accumulate(&model.network, &[MicroBatch { batch, targets: Targets::Labels { probabilities: targets, weights } }])?;
         Ok((loss, &self.gradients))
     }
 
     /// [`Trainer::gradients`] for spans.
     pub fn span_gradients(&mut self, model: &SpanExtractor, batch: &PackedBatch, spans: &[Span]) -> Result<(f32, &[f32]), ModelError> {
-        let loss = self.accumulate(&model.network, &[Goals { batch, goal: Goal::Spans(spans) }])?;
+        let loss = self.accumulate(&model.network, &[MicroBatch { batch, targets: Targets::Spans(spans) }])?;
         Ok((loss, &self.gradients))
     }
 
     /// The loss of all parts together, and their gradients into `self.gradients`.
-    fn accumulate(&mut self, model: &Network, parts: &[Goals]) -> Result<f32, ModelError> {
+    fn accumulate(&mut self, model: &Network, parts: &[MicroBatch]) -> Result<f32, ModelError> {
         #[cfg(feature = "candle")]
         if let Some(placed) = &model.placed {
             return self.accumulate_on_device(model, placed, parts);
         }
         self.check(model, parts)?;
-        let (words, hidden) = (model.layout.words, model.config.hidden_size);
+        let (words, hidden) = (model.params.layout.words, model.params.config.hidden_size);
         self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
         self.gradients[words..].fill(0.0);
-        self.rounded.pack(&model.layout, &model.params[words..], self.config.precision.format(), true, self.config.threads);
+        self.rounded.pack(&model.params.layout, model.params.dense(), self.config.precision.format(), true, self.config.threads);
 
         let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
         let (mut loss, mut first_row) = (0.0, 0);
@@ -236,35 +199,31 @@ impl Trainer {
         Ok(loss as f32)
     }
 
-    fn check(&self, model: &Network, parts: &[Goals]) -> Result<(), ModelError> {
+    fn check(&self, model: &Network, parts: &[MicroBatch]) -> Result<(), ModelError> {
         self.config.check()?;
-        if (&model.config, model.layout.question(), model.device) != (&self.shape.0, self.shape.1, self.shape.2) {
+        if (&model.params.config, model.params.layout.head(), model.device) != (&self.shape.0, self.shape.1, self.shape.2) {
             return Err(ModelError::Train("the trainer was made for a model of another shape, or on another device".into()));
         }
         if parts.is_empty() {
             return Err(ModelError::Batch("it has no parts".into()));
         }
         parts.iter().try_for_each(|part| {
-            part.batch.check(&model.config)?;
-            match (part.goal, model.layout.question()) {
-                (Goal::Labels(targets, weights), Question::Labels(labels)) => check_targets(targets, weights, part.batch.rows(), labels),
-                (Goal::Spans(spans), Question::Span) => check_spans(part.batch, spans),
-                _ => Err(ModelError::Train("labels for a span extractor, or spans for a classifier".into())),
-            }
+            part.batch.check(&model.params.config)?;
+            part.targets.check(part.batch, model.params.layout.head())
         })
     }
 
-    /// Forward and backward of every shard of a part, each on its thread; the sum of their losses. `first_row` is the number of rows in
+    /// Forward and backward of every shard of a part, each a job; the sum of their losses. `first_row` is the number of rows in
     /// the parts before: a row's masks depend on its place among all.
-    fn shard_gradients(&mut self, model: &Network, part: &Goals, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
+    fn shard_gradients(&mut self, model: &Network, part: &MicroBatch, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
         let masks = self.masks(model, first_row);
-        let (smoothing, rounded) = (self.config.label_smoothing, &self.rounded);
-        let Network { config, layout, params, .. } = model;
-        let mut first = Some(&mut self.gradients[layout.words..]);
+        let rounded = &self.rounded;
+        let params = &model.params;
+        let mut first = Some(&mut self.gradients[params.layout.words..]);
         let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
-        let losses = parallel::run(jobs, |(shard, work, first)| {
-            let encoder = Encoder { config, layout, params, rounded, shard, masks: Some(masks) };
-            let loss = |logits: &[f32], dlogits: &mut [f32]| part.goal.loss(shard, logits, smoothing, scale, dlogits);
+        let losses = spread(jobs, |(shard, work, first)| {
+            let encoder = Encoder { params, rounded, shard, masks: Some(masks) };
+            let loss = |logits: &[f32], dlogits: &mut [f32]| part.targets.loss(shard, logits, scale, dlogits);
             work.forward_backward(&encoder, first, loss)
         });
         losses.iter().sum()
@@ -272,14 +231,43 @@ impl Trainer {
 
     /// The dropout of this step for a part with `first_row` rows before it.
     fn masks(&self, model: &Network, first_row: usize) -> Masks {
-        Masks { first_row, ..self.config.masks(self.step, model.config.architecture) }
+        Masks { first_row, ..self.config.masks(self.step, model.params.config.architecture) }
     }
 
     /// The L2 norm of all gradients.
     fn grad_norm(&self, model: &Network) -> f64 {
-        let hidden = model.config.hidden_size;
+        let (hidden, layout) = (model.params.config.hidden_size, &model.params.layout);
         let words = self.touched.iter().map(|&id| adamw::squared_norm(&self.gradients[id as usize * hidden..][..hidden]));
-        (words.sum::<f64>() + adamw::squared_norm(&self.gradients[model.layout.words..])).sqrt()
+        (words.sum::<f64>() + adamw::squared_norm(&self.gradients[layout.words..])).sqrt()
+    }
+}
+
+#[cfg(feature = "candle")]
+impl Trainer {
+    /// [`Trainer::accumulate`] on the model's device; the gradients are copied back.
+    fn accumulate_on_device(&mut self, model: &Network, placed: &Placed, parts: &[MicroBatch]) -> Result<f32, ModelError> {
+        self.check(model, parts)?;
+        let (loss, gradients) = on_device::gradients(placed, &model.params, self.masks(model, 0), parts)?;
+        for (tensor, gradient) in model.params.layout.tensors.iter().zip(&gradients) {
+            self.gradients[tensor.range.clone()].copy_from_slice(&numbers(gradient)?);
+        }
+        Ok(loss)
+    }
+
+    /// [`Trainer::step`] on the model's device. If the device fails on the way, trainer and model are no longer usable.
+    fn step_on_device(&mut self, model: &mut Network, placed: Placed, parts: &[MicroBatch]) -> Result<StepOutcome, ModelError> {
+        self.check(model, parts)?;
+        let (loss, gradients) = on_device::gradients(&placed, &model.params, self.masks(model, 0), parts)?;
+        let (adamw, outcome) = self.next_update(loss, on_device::norm(&gradients)?)?;
+        parts.iter().flat_map(|part| &part.batch.input_ids).for_each(|&id| self.optimizer.seen[id as usize] = true);
+        let moments = match &mut self.moments {
+            Some(moments) => moments,
+            none => none.insert(on_device::Moments::upload(&self.optimizer, &model.params.layout, &placed.device)?),
+        };
+        let vars = placed.vars(&model.params)?;
+        let updated = moments.update(&adamw, self.config.weight_decay, &model.params.layout, vars, &gradients)?;
+        model.take_back(updated)?;
+        Ok(outcome)
     }
 }
 
@@ -290,7 +278,7 @@ impl ShardWork {
         let ShardWork { encoder: work, head, dense } = self;
         let grads = first.unwrap_or_else(|| {
             dense.clear();
-            dense.resize(encoder.layout.len() - encoder.layout.words, 0.0);
+            dense.resize(encoder.params.layout.len() - encoder.params.layout.words, 0.0);
             dense
         });
         encoder.forward(work);
@@ -303,28 +291,13 @@ impl ShardWork {
     }
 }
 
-fn check_targets(targets: &[f32], weights: &[f32], rows: usize, labels: usize) -> Result<(), ModelError> {
-    let error = |reason: String| Err(ModelError::Batch(reason));
-    if weights.len() != rows || targets.len() != rows * labels {
-        return error(format!("{rows} rows with {labels} labels, but {} targets and {} weights", targets.len(), weights.len()));
-    }
-    let probabilities = |row: &[f32]| row.iter().all(|&p| p >= 0.0) && (row.iter().sum::<f32>() - 1.0).abs() < 1e-3;
-    if let Some((row, found)) = targets.chunks(labels).enumerate().find(|(_, row)| !probabilities(row)) {
-        return error(format!("the targets of row {row} are not probabilities: {found:?}"));
-    }
-    match weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
-        Some(row) => error(format!("the weight of row {row} is {}, not a finite number from 0", weights[row])),
-        None => Ok(()),
-    }
-}
-
 /// `dense` += the gradients of the other shards.
 fn add_shards(dense: &mut [f32], others: &[ShardWork]) {
     if others.is_empty() {
         return;
     }
     let size = dense.len().div_ceil(others.len() + 1);
-    parallel::run(dense.chunks_mut(size).enumerate().collect(), |(i, sums)| {
+    spread(dense.chunks_mut(size).enumerate().collect(), |(i, sums)| {
         for other in others {
             sums.iter_mut().zip(&other.dense[i * size..]).for_each(|(sum, g)| *sum += g);
         }

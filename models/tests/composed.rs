@@ -4,7 +4,9 @@
 mod common;
 
 use common::{batch, golden, load};
-use lacuna_models::{Classifier, Device, ModelError, Network, PackedBatch, Part, Precision, Span, SpanExtractor, TrainConfig, Trainer};
+use lacuna_models::{
+    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Precision, Span, SpanExtractor, Targets, TrainConfig, Trainer,
+};
 
 /// Rows of one token and of the most the model takes among others; and rows of one length.
 const LENGTHS: [&[u32]; 3] = [&[5, 1, 9, 3, 12, 2], &[1, 1], &[7, 7, 7]];
@@ -18,7 +20,6 @@ fn rates(rate: f32) -> TrainConfig {
         hidden_dropout: rate,
         attention_dropout: rate,
         classifier_dropout: rate,
-        label_smoothing: 0.1,
         total_steps: 8,
         precision: Precision::F32,
         seed: 11,
@@ -66,8 +67,8 @@ fn distance(actual: &[f32], expected: &[f32]) -> f32 {
     actual.iter().zip(expected).fold(0.0f32, |m, (a, e)| m.max((a - e).abs())) / largest.max(f32::MIN_POSITIVE)
 }
 
-/// A softmax does not see what moves all its logits alike: the true gradient of a key bias is 0, and so is that of a span's biases. Without a
-/// dropout between it and the span's outputs, as in BERT, so is that of the last LayerNorm's bias.
+/// A softmax does not change when all its logits move alike: the true gradient of a key bias is 0, and so is that of a span's biases.
+/// Without a dropout between it and the span's outputs, as in BERT, so is that of the last LayerNorm's bias.
 fn has_no_gradient(model: &Network, name: &str) -> bool {
     let spans = model.parameters().any(|(name, ..)| name == "qa_outputs.weight");
     let last = spans && name == "bert.encoder.layer.1.output.LayerNorm.bias";
@@ -201,6 +202,10 @@ fn five_span_steps_lead_to_the_same_parameters() {
     }
 }
 
+fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
+    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
+}
+
 /// A batch in parts is the batch, also on a device.
 #[test]
 fn parts_are_the_batch() {
@@ -212,16 +217,13 @@ fn parts_are_the_batch() {
     });
     let first = PackedBatch { cu_seqlens: vec![0, 4], ..first };
     let second = PackedBatch { cu_seqlens: vec![0, 2, 8], ..second };
-    let step = |parts: &[Part]| {
+    let step = |parts: &[MicroBatch]| {
         let mut model = on_candle(&classifier("bert"));
-        let outcome = Trainer::new(&model, rates(0.2)).step_in_parts(&mut model, parts).unwrap();
+        let outcome = Trainer::new(&model, rates(0.2)).step_micro_batches(&mut model, parts).unwrap();
         (outcome.loss, outcome.grad_norm)
     };
-    let whole = step(&[Part { batch: &all, targets: &targets, weights: &weights }]);
-    let parted = step(&[
-        Part { batch: &first, targets: &targets[..3], weights: &weights[..1] },
-        Part { batch: &second, targets: &targets[3..], weights: &weights[1..] },
-    ]);
+    let whole = step(&[micro_batch(&all, &targets, &weights)]);
+    let parted = step(&[micro_batch(&first, &targets[..3], &weights[..1]), micro_batch(&second, &targets[3..], &weights[1..])]);
     assert!((whole.0 - parted.0).abs() < 1e-6 && (whole.1 - parted.1).abs() < 1e-5 * whole.1, "{whole:?} {parted:?}");
 }
 

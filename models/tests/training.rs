@@ -3,8 +3,11 @@
 mod common;
 
 use common::{batch, copy, golden, load};
-use lacuna_models::{Classifier, ModelError, PackedBatch, Part, Precision, Span, SpanExtractor, TextEncoder, TrainConfig, Trainer};
+use lacuna_models::{
+    Classifier, MicroBatch, ModelError, PackedBatch, Precision, Span, SpanExtractor, Targets, TextEncoder, TrainConfig, Trainer,
+};
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 const LENGTHS: [u32; 6] = [5, 1, 9, 3, 12, 2];
 
@@ -88,6 +91,10 @@ fn resumes_bit_by_bit() {
     assert!(error.contains("not a whole training checkpoint"), "{error}");
 }
 
+fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
+    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
+}
+
 /// A batch in parts is the batch: the same dropout masks, the same loss and gradients, whatever its threads.
 #[test]
 fn parts_are_the_batch() {
@@ -102,25 +109,22 @@ fn parts_are_the_batch() {
         }
     };
     for threads in [1, 3] {
-        let config = TrainConfig { threads, lr: 1e-3, label_smoothing: 0.1, precision: Precision::F32, ..TrainConfig::default() };
-        let step = |parts: &[Part]| {
+        let config = TrainConfig { threads, lr: 1e-3, precision: Precision::F32, ..TrainConfig::default() };
+        let step = |parts: &[MicroBatch]| {
             let mut model = model.clone();
-            let outcome = Trainer::new(&model, config.clone()).step_in_parts(&mut model, parts).unwrap();
+            let outcome = Trainer::new(&model, config.clone()).step_micro_batches(&mut model, parts).unwrap();
             (outcome.loss, outcome.grad_norm)
         };
-        let whole = step(&[Part { batch: &all, targets: &targets, weights: &weights }]);
+        let whole = step(&[micro_batch(&all, &targets, &weights)]);
         let pieces = [part(0..2), part(2..3), part(3..6)];
         let rows = [0..2, 2..3, 3..6];
-        let parts: Vec<Part> = pieces
-            .iter()
-            .zip(rows)
-            .map(|(batch, r)| Part { batch, targets: &targets[r.start * 3..r.end * 3], weights: &weights[r] })
-            .collect();
+        let parts: Vec<MicroBatch> =
+            pieces.iter().zip(rows).map(|(batch, r)| micro_batch(batch, &targets[r.start * 3..r.end * 3], &weights[r])).collect();
         let parted = step(&parts);
         assert!((whole.0 - parted.0).abs() < 1e-6 && (whole.1 - parted.1).abs() < 1e-5 * whole.1, "{whole:?} {parted:?}");
     }
     let mut model = model.clone();
-    let error = Trainer::new(&model, TrainConfig::default()).step_in_parts(&mut model, &[]).unwrap_err();
+    let error = Trainer::new(&model, TrainConfig::default()).step_micro_batches(&mut model, &[]).unwrap_err();
     assert!(error.to_string().contains("no parts"), "{error}");
 }
 
@@ -137,6 +141,20 @@ fn a_step_renews_the_rounded_weights() {
     let exact = model.logits(&batch(&[4]), 1).unwrap();
     let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far(&after, &exact) < 0.01 * far(&before, &exact));
+}
+
+/// A worker that waits for its jobs takes others of the pool, which may need the weights that it is rounding: rare, so many times.
+#[test]
+fn many_jobs_share_a_model() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+    let mut model = load(&golden("bert"));
+    model.set_precision(Precision::Int16);
+    let expected = model.clone().logits(&batch(&LENGTHS), 3).unwrap();
+    for _ in 0..10_000 {
+        let fresh = model.clone();
+        let logits: Vec<_> = pool.install(|| (0..5).into_par_iter().map(|_| fresh.logits(&batch(&LENGTHS), 3).unwrap()).collect());
+        assert!(logits.iter().all(|logits| *logits == expected));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! A row of weights is a sequence of blocks; the layouts are those of ggml's `ggml-common.h`.
 
+use lacuna_kernels::half;
 use llama_cpp_sys_2 as sys;
 
 /// A format of weights.
@@ -108,7 +109,7 @@ impl Format {
         assert_eq!(block.len(), self.block_bytes());
         let halves = || block.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes));
         match self {
-            Format::F16 => return halves().map(half_to_f32).collect(),
+            Format::F16 => return halves().map(half::to_f32).collect(),
             Format::Bf16 => return halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect(),
             _ => {}
         }
@@ -186,17 +187,5 @@ pub(crate) fn six_bit_pair(bytes: &[u8], i: usize) -> (u8, u8) {
 
 /// The half-precision number at byte `at`.
 pub(crate) fn half(bytes: &[u8], at: usize) -> f32 {
-    half_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
-}
-
-/// IEEE 754 half precision to single, exactly.
-pub fn half_to_f32(bits: u16) -> f32 {
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
-    match exponent {
-        0 => sign * fraction * 2f32.powi(-24),
-        31 if fraction == 0.0 => sign * f32::INFINITY,
-        31 => f32::NAN,
-        _ => sign * (1.0 + fraction / 1024.0) * 2f32.powi(exponent - 15),
-    }
+    half::to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }

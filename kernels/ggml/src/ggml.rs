@@ -1,7 +1,7 @@
 //! Small graphs that ggml computes by itself: what our kernels are compared with, at start and in tests.
 
 use crate::format::Format;
-use crate::hook;
+use crate::switch::bypass;
 use llama_cpp_sys_2 as sys;
 
 /// A ggml context with room for a few tensors, freed when dropped.
@@ -28,7 +28,7 @@ impl Context {
     /// Computes `result` on one thread with ggml's kernels.
     fn compute(&self, result: *mut sys::ggml_tensor) -> Vec<f32> {
         // SAFETY: `result` is an F32 operation of this context.
-        hook::bypass(|| unsafe {
+        bypass(|| unsafe {
             let graph = sys::ggml_new_graph(self.0);
             sys::ggml_build_forward_expand(graph, result);
             let status = sys::ggml_graph_compute_with_ctx(self.0, graph, 1);

@@ -1,15 +1,14 @@
-//! What ggml asks of us, and what we answer: which weights are packed, which operations are ours, how much work space they need.
+//! The callbacks for ggml: which weights are packed, which operations are ours, how much work space they need, and their results.
 
 use crate::attention::{Attention, Strided, attention};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::mul_mat::{Columns, Weights, mul_mat, work_len};
+use crate::switch::{is_bypassed, is_enabled};
 use crate::{Unavailable, self_test};
 use llama_cpp_sys_2 as sys;
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Mirrors `lacuna_callbacks` of hook.cpp.
 #[repr(C)]
@@ -26,7 +25,6 @@ unsafe extern "C" {
     fn lacuna_hook_barrier(threadpool: *mut c_void);
 }
 
-static ENABLED: AtomicBool = AtomicBool::new(true);
 static INSTALLED: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();
 
 /// Chooses the kernels for this machine, compares them with ggml's in a few milliseconds and puts them under ggml's CPU backend.
@@ -42,29 +40,6 @@ pub fn install() -> Result<Isa, Unavailable> {
             Ok(isa)
         })
         .clone()
-}
-
-/// Whether models that are loaded, and attention that is computed, from now on use our kernels, in the whole process. Weights that
-/// were packed stay packed. It may be called at any time.
-pub fn set_enabled(on: bool) {
-    ENABLED.store(on, Ordering::Relaxed);
-}
-
-/// What [`set_enabled`] said last; true at first.
-pub fn is_enabled() -> bool {
-    ENABLED.load(Ordering::Relaxed)
-}
-
-thread_local! {
-    static BYPASSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `f` with ggml's own kernels for what this thread computes on plain tensors.
-pub(crate) fn bypass<T>(f: impl FnOnce() -> T) -> T {
-    let before = BYPASSED.replace(true);
-    let result = f();
-    BYPASSED.set(before);
-    result
 }
 
 /// Marks attention that was planned as ours, in a parameter that ggml does not use: between planning an operation and computing it
@@ -113,7 +88,7 @@ unsafe extern "C" fn work_size(op: *mut sys::ggml_tensor, threads: c_int, size: 
             *size = work_len(weight.ne[0] as usize, columns(x).len(), threads);
             return true;
         }
-        let ours = if is_enabled() && !BYPASSED.get() { attention_of(&*op) } else { None };
+        let ours = if is_enabled() && !is_bypassed() { attention_of(&*op) } else { None };
         (*op).op_params[PLANNED.0] = if ours.is_some() { PLANNED.1 } else { 0 };
         ours.is_some_and(|attention| {
             *size = attention.work_len(threads);

@@ -29,15 +29,11 @@ pub enum Codes {
     Table,
     /// A byte each.
     Byte,
-    /// A float of 16 bits each.
-    Float,
 }
 
 /// How codes become weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scales {
-    /// There are none.
-    None,
     /// scale · (code − zero). Block: 32 scales in half precision.
     Half,
     /// scale · code + minimum. Block: 32 scales, 32 minimums in half precision.
@@ -48,6 +44,14 @@ pub enum Scales {
     SuperHalves,
 }
 
+/// What a block of a panel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    Codes(Codes, Scales),
+    /// A float of 16 bits for each weight.
+    Floats,
+}
+
 impl Codes {
     /// Bytes of a block's codes.
     pub const fn byte_len(self) -> usize {
@@ -55,7 +59,6 @@ impl Codes {
             Codes::Nibble { more } => PANEL * BLOCK / 2 + more * PANEL * BLOCK / 8,
             Codes::Table => PANEL * BLOCK / 2,
             Codes::Byte => PANEL * BLOCK,
-            Codes::Float => 2 * PANEL * BLOCK,
         }
     }
 }
@@ -64,7 +67,6 @@ impl Scales {
     /// Bytes before a block's codes.
     pub const fn byte_len(self) -> usize {
         match self {
-            Scales::None => 0,
             Scales::Half | Scales::Super | Scales::SuperHalves => PANEL * 2,
             Scales::HalfMin => PANEL * 4,
         }
@@ -73,7 +75,7 @@ impl Scales {
     /// Bytes before a run of blocks.
     pub const fn head_len(self) -> usize {
         match self {
-            Scales::None | Scales::Half | Scales::HalfMin => 0,
+            Scales::Half | Scales::HalfMin => 0,
             Scales::Super => PANEL * 4,
             Scales::SuperHalves => PANEL * 2,
         }
@@ -81,26 +83,19 @@ impl Scales {
 }
 
 impl Format {
-    /// How its codes are packed.
-    pub const fn codes(self) -> Codes {
+    /// How its weights are packed.
+    pub const fn packing(self) -> Packing {
         match self {
-            Format::Q4_0 | Format::Q4_1 | Format::Q4K => Codes::Nibble { more: 0 },
-            Format::Q5_0 | Format::Q5_1 | Format::Q5K => Codes::Nibble { more: 1 },
-            Format::Q6K => Codes::Nibble { more: 2 },
-            Format::Iq4Nl => Codes::Table,
-            Format::Q8_0 => Codes::Byte,
-            Format::F16 | Format::Bf16 => Codes::Float,
-        }
-    }
-
-    /// How its scales are packed.
-    pub const fn scales(self) -> Scales {
-        match self {
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::Iq4Nl => Scales::Half,
-            Format::Q4_1 | Format::Q5_1 => Scales::HalfMin,
-            Format::Q4K | Format::Q5K => Scales::Super,
-            Format::Q6K => Scales::SuperHalves,
-            Format::F16 | Format::Bf16 => Scales::None,
+            Format::Q4_0 => Packing::Codes(Codes::Nibble { more: 0 }, Scales::Half),
+            Format::Q4_1 => Packing::Codes(Codes::Nibble { more: 0 }, Scales::HalfMin),
+            Format::Q4K => Packing::Codes(Codes::Nibble { more: 0 }, Scales::Super),
+            Format::Q5_0 => Packing::Codes(Codes::Nibble { more: 1 }, Scales::Half),
+            Format::Q5_1 => Packing::Codes(Codes::Nibble { more: 1 }, Scales::HalfMin),
+            Format::Q5K => Packing::Codes(Codes::Nibble { more: 1 }, Scales::Super),
+            Format::Q6K => Packing::Codes(Codes::Nibble { more: 2 }, Scales::SuperHalves),
+            Format::Iq4Nl => Packing::Codes(Codes::Table, Scales::Half),
+            Format::Q8_0 => Packing::Codes(Codes::Byte, Scales::Half),
+            Format::F16 | Format::Bf16 => Packing::Floats,
         }
     }
 
@@ -117,12 +112,19 @@ impl Format {
 
     /// Bytes of a packed block.
     pub const fn packed_block_len(self) -> usize {
-        self.scales().byte_len() + self.codes().byte_len()
+        match self.packing() {
+            Packing::Codes(codes, scales) => scales.byte_len() + codes.byte_len(),
+            Packing::Floats => 2 * PANEL * BLOCK,
+        }
     }
 
     /// Bytes of a head and its blocks.
     pub const fn packed_run_len(self) -> usize {
-        self.scales().head_len() + self.block_len() / BLOCK * self.packed_block_len()
+        let head = match self.packing() {
+            Packing::Codes(_, scales) => scales.head_len(),
+            Packing::Floats => 0,
+        };
+        head + self.block_len() / BLOCK * self.packed_block_len()
     }
 
     /// Bytes of a packed panel of rows of `k` weights.
@@ -151,9 +153,9 @@ impl Format {
 
     /// Puts one of ggml's blocks of row `r` of a panel into its places.
     fn pack_run(self, block: &[u8], r: usize, run: &mut [u8]) {
-        let (head, blocks) = run.split_at_mut(self.scales().head_len());
-        match self.scales() {
-            Scales::None => return pack_floats(block, r, blocks),
+        let Packing::Codes(codes, scales) = self.packing() else { return pack_floats(block, r, run) };
+        let (head, blocks) = run.split_at_mut(scales.head_len());
+        match scales {
             Scales::Half | Scales::HalfMin => {}
             Scales::Super => {
                 head[2 * r..][..2].copy_from_slice(&block[..2]);
@@ -162,15 +164,23 @@ impl Format {
             Scales::SuperHalves => head[2 * r..][..2].copy_from_slice(&block[208..]),
         }
         for (sub, packed) in blocks.chunks_exact_mut(self.packed_block_len()).enumerate() {
-            let (scales, codes) = packed.split_at_mut(self.scales().byte_len());
-            self.pack_scales(block, sub, r, scales);
-            self.pack_codes(&self.packed_codes_of(block, sub), r, codes);
+            let (packed_scales, packed_codes) = packed.split_at_mut(scales.byte_len());
+            scales.pack(block, sub, r, packed_scales);
+            codes.pack(&self.packed_codes_of(block, sub), r, packed_codes);
         }
     }
 
-    fn pack_scales(self, block: &[u8], sub: usize, r: usize, scales: &mut [u8]) {
-        match self.scales() {
-            Scales::None => {}
+    /// The codes that are packed: those that the kernels compute with, but for a table the places in it.
+    fn packed_codes_of(self, block: &[u8], sub: usize) -> [u8; BLOCK] {
+        // The table's format is Q4_0's with another meaning of the codes.
+        if self == Format::Iq4Nl { Format::Q4_0.codes_of(block, sub) } else { self.codes_of(block, sub) }
+    }
+}
+
+impl Scales {
+    /// Puts the scales of the 32 weights `sub` of one of ggml's blocks, of row `r` of a panel, into their places.
+    fn pack(self, block: &[u8], sub: usize, r: usize, scales: &mut [u8]) {
+        match self {
             Scales::Half => scales[2 * r..][..2].copy_from_slice(&block[..2]),
             Scales::HalfMin => {
                 scales[2 * r..][..2].copy_from_slice(&block[..2]);
@@ -180,22 +190,19 @@ impl Format {
             Scales::SuperHalves => (scales[r], scales[PANEL + r]) = (block[192 + 2 * sub], block[193 + 2 * sub]),
         }
     }
+}
 
-    /// The codes that are packed: those that the kernels compute with, but for a table the places in it.
-    fn packed_codes_of(self, block: &[u8], sub: usize) -> [u8; BLOCK] {
-        // The table's format is Q4_0's with another meaning of the codes.
-        if self == Format::Iq4Nl { Format::Q4_0.codes_of(block, sub) } else { self.codes_of(block, sub) }
-    }
-
-    fn pack_codes(self, own: &[u8; BLOCK], r: usize, codes: &mut [u8]) {
-        let more = match self.codes() {
+impl Codes {
+    /// Puts the codes of a block of row `r` of a panel into their places.
+    fn pack(self, own: &[u8; BLOCK], r: usize, codes: &mut [u8]) {
+        let more = match self {
             Codes::Byte => {
                 for (step, four) in own.chunks_exact(4).enumerate() {
                     codes[(step * PANEL + r) * 4..][..4].copy_from_slice(four);
                 }
                 return;
             }
-            Codes::Table | Codes::Float => 0,
+            Codes::Table => 0,
             Codes::Nibble { more } => more,
         };
         let (nibbles, bits) = codes.split_at_mut(PANEL * BLOCK / 2);

@@ -1,4 +1,4 @@
-//! A few milliseconds at start that compare every kernel with ggml's own: a wrong result must not go unnoticed into a data set.
+//! A self-test at start, of a few milliseconds: every kernel against ggml's own, so that no wrong result gets into a data set.
 
 use crate::attention::{self, Attention, Strided};
 use crate::format::Format;
@@ -23,7 +23,7 @@ pub(crate) fn run(isa: Isa) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether ours is as ggml's.
+/// Whether our result agrees with ggml's.
 fn check(what: &str, (ours, theirs): (Vec<f32>, Vec<f32>)) -> Result<(), String> {
     let square = |x: f32| f64::from(x) * f64::from(x);
     let error: f64 = ours.iter().zip(&theirs).map(|(a, b)| square(a - b)).sum();

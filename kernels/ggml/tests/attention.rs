@@ -2,7 +2,7 @@
 
 use lacuna_ggml_kernels::Isa;
 use lacuna_ggml_kernels::attention::{Attention, Strided, attention};
-use lacuna_ggml_kernels::format::half_to_f32;
+use lacuna_kernels::half;
 use proptest::prelude::*;
 
 /// Who sees what.
@@ -97,7 +97,7 @@ impl Case {
         let mask = (0..self.streams * self.tokens * self.cells)
             .map(|i| self.mask(i / self.cells % self.tokens, i % self.cells, &mut random))
             .collect();
-        Inputs { q: q.into_iter().map(|bits| self.size * half_to_f32(bits)).collect(), k, v, mask }
+        Inputs { q: q.into_iter().map(|bits| self.size * half::to_f32(bits)).collect(), k, v, mask }
     }
 
     fn mask(&self, token: usize, cell: usize, random: &mut Random) -> u16 {
@@ -154,8 +154,8 @@ impl Case {
         let seen: Vec<usize> = (0..self.cells).filter(|&cell| mask[cell] != HIDDEN).collect();
         let score = |&cell: &usize| {
             let key = &inputs.k[cell_at(cell) * dk..][..dk];
-            let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(half_to_f32(k))).sum();
-            dot * f64::from(0.3f32) + f64::from(half_to_f32(mask[cell]))
+            let dot: f64 = q.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(half::to_f32(k))).sum();
+            dot * f64::from(0.3f32) + f64::from(half::to_f32(mask[cell]))
         };
         let scores: Vec<f64> = seen.iter().map(score).collect();
         let largest = scores.iter().fold(f64::MIN, |a, &b| a.max(b));
@@ -164,7 +164,7 @@ impl Case {
         let (mut sums, mut sizes) = (vec![0.0; dv], vec![0.0; dv]);
         for (&cell, weight) in seen.iter().zip(&weights) {
             for d in 0..dv {
-                let value = f64::from(half_to_f32(inputs.v[cell_at(cell) * dv + d])) * weight / total;
+                let value = f64::from(half::to_f32(inputs.v[cell_at(cell) * dv + d])) * weight / total;
                 sums[d] += value;
                 sizes[d] += value.abs();
             }

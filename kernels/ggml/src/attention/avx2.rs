@@ -1,15 +1,17 @@
 //! Attention in 256-bit vectors.
 
-use super::lanes::Lanes;
-use super::product::{Product, product};
-use super::{Attention, Work};
+use super::lanes::{Lanes, Product};
+use super::operation::Attention;
+use super::product::product;
+use super::tile;
+use super::work::Work;
 use std::arch::x86_64::*;
 
-/// See [`super::run`].
+/// See [`tile::run`].
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run(attention: &Attention, work: &mut Work, ith: usize, nth: usize) {
     // SAFETY: as the caller says; the instructions are enabled here.
-    unsafe { super::run::<Ymm>(attention, work, ith, nth) }
+    unsafe { tile::run::<Ymm>(attention, work, ith, nth) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

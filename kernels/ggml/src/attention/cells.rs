@@ -1,7 +1,7 @@
 //! Which cells of the KV cache a tile's tokens see: shared ones, and each token's own.
 
-use super::TILE;
-
+/// Tokens of a tile: as many as a `u64` has bits.
+pub(super) const TILE: usize = 64;
 /// Fewer tokens than this go through a cell one by one.
 const FEWEST: u32 = 4;
 /// Tokens and cells whose masks are read together: a bit for each token, a vector of cells.

@@ -1,6 +1,4 @@
-//! What attention asks of a vector of floats; one implementation for each instruction set.
-
-use super::product::Product;
+//! The vector operations that attention needs, one implementation for each instruction set; and the operands of its matrix product.
 
 /// A vector of F32 numbers. Every function needs the vector's instructions; those with pointers need [`Lanes::LEN`] numbers there.
 pub(super) trait Lanes: Copy {
@@ -32,4 +30,29 @@ pub(super) trait Lanes: Copy {
     unsafe fn dots(rows: *const f32, other: *const f32, len: usize) -> Self;
     /// A matrix product.
     unsafe fn product(product: Product);
+}
+
+/// c (rows, cols) = a (rows, inner) · b (inner, cols), or c += that. Strides are in numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    pub rows: usize,
+    /// A multiple of the vector's length.
+    pub cols: usize,
+    pub inner: usize,
+    /// First number, stride of rows, stride along `inner`.
+    pub a: (*const f32, usize, usize),
+    /// First number, stride of rows.
+    pub b: (*const f32, usize),
+    /// First number, stride of rows.
+    pub c: (*mut f32, usize),
+    pub accumulate: bool,
+}
+
+impl Product {
+    /// The part from row `row` and column `col` on.
+    #[inline(always)]
+    pub(super) fn from(self, row: usize, col: usize) -> Product {
+        let (a, b, c) = (self.a.0.wrapping_add(row * self.a.1), self.b.0.wrapping_add(col), self.c.0.wrapping_add(row * self.c.1 + col));
+        Product { a: (a, self.a.1, self.a.2), b: (b, self.b.1), c: (c, self.c.1), ..self }
+    }
 }

@@ -3,34 +3,9 @@
 // Arrays of registers are indexed by row and column, as in the mathematics.
 #![allow(clippy::needless_range_loop)]
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Product};
 
-/// c (rows, cols) = a (rows, inner) · b (inner, cols), or c += that. Strides are in numbers.
-#[derive(Clone, Copy)]
-pub(super) struct Product {
-    pub rows: usize,
-    /// A multiple of the vector's length.
-    pub cols: usize,
-    pub inner: usize,
-    /// First number, stride of rows, stride along `inner`.
-    pub a: (*const f32, usize, usize),
-    /// First number, stride of rows.
-    pub b: (*const f32, usize),
-    /// First number, stride of rows.
-    pub c: (*mut f32, usize),
-    pub accumulate: bool,
-}
-
-impl Product {
-    /// The part from row `row` and column `col` on.
-    #[inline(always)]
-    fn from(self, row: usize, col: usize) -> Product {
-        let (a, b, c) = (self.a.0.wrapping_add(row * self.a.1), self.b.0.wrapping_add(col), self.c.0.wrapping_add(row * self.c.1 + col));
-        Product { a: (a, self.a.1, self.a.2), b: (b, self.b.1), c: (c, self.c.1), ..self }
-    }
-}
-
-/// The product in vectors of the kind `L`.
+/// The product in vectors of type `L`.
 ///
 /// # Safety
 /// The pointers and strides describe matrices of these shapes, `c` apart from the others; the caller enables the instructions of `L`.

@@ -1,9 +1,10 @@
 //! The product in 256-bit vectors: with AVX-VNNI, or with AVX2 alone, whose 16-bit sums saturate unless bytes are taken as signed.
 
-use super::Job;
-use super::floats;
-use super::tile::{self, Kind, STEPS};
-use super::vector::{Codes32, Vector, inverse_and_scale};
+use super::job::Job;
+use super::quantised::Quantised;
+use super::rounded::{Codes32, STEPS, inverse_and_scale};
+use super::vector::Vector;
+use super::{floats, tile};
 use crate::format::IQ4_NL_BYTES;
 use crate::packed::Codes;
 use std::arch::x86_64::*;
@@ -26,7 +27,7 @@ macro_rules! entries {
 
             #[inline(never)]
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn tile_of<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+            pub(super) unsafe fn tile_of<K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
                 // SAFETY: as the caller says; the instructions are enabled here.
                 unsafe { tile::tile::<Ymm<$vnni>, K, UNPACKED, C>(job, p, g) }
             }
@@ -40,7 +41,7 @@ macro_rules! entries {
 
             #[inline(never)]
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn unpack_of<K: Kind>(job: &Job, p: usize) {
+            pub(super) unsafe fn unpack_of<K: Quantised>(job: &Job, p: usize) {
                 // SAFETY: as the caller says; the instructions are enabled here.
                 unsafe { tile::unpack::<Ymm<$vnni>, K>(job, p) }
             }
@@ -100,7 +101,7 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn dot<K: Kind>(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+    unsafe fn dot<K: Quantised>(sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
         unsafe {
             if VNNI {
                 return _mm256_dpbusd_avx_epi32(sums, codes, x);
@@ -198,11 +199,11 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
         }
     }
 
-    unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+    unsafe fn tile<K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
         unsafe { if VNNI { vnni::tile_of::<K, UNPACKED, C>(job, p, g) } else { plain::tile_of::<K, UNPACKED, C>(job, p, g) } }
     }
 
-    unsafe fn unpack<K: Kind>(job: &Job, p: usize) {
+    unsafe fn unpack<K: Quantised>(job: &Job, p: usize) {
         unsafe { if VNNI { vnni::unpack_of::<K>(job, p) } else { plain::unpack_of::<K>(job, p) } }
     }
 

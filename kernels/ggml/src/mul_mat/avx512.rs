@@ -1,9 +1,10 @@
 //! The product in 512-bit vectors, with AVX-512 VNNI.
 
-use super::Job;
-use super::floats;
-use super::tile::{self, Kind, STEPS};
-use super::vector::{Codes32, SMALLEST, Vector, inverse_and_scale};
+use super::job::Job;
+use super::quantised::Quantised;
+use super::rounded::{Codes32, SMALLEST, STEPS, inverse_and_scale};
+use super::vector::Vector;
+use super::{floats, tile};
 use crate::format::IQ4_NL_BYTES;
 use std::arch::x86_64::*;
 
@@ -19,14 +20,14 @@ pub(super) unsafe fn round(job: &Job, g: usize) {
 
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn tile_of<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+unsafe fn tile_of<K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
     // SAFETY: as the caller says; the instructions are enabled here.
     unsafe { tile::tile::<Zmm, K, UNPACKED, C>(job, p, g) }
 }
 
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn unpack_of<K: Kind>(job: &Job, p: usize) {
+unsafe fn unpack_of<K: Quantised>(job: &Job, p: usize) {
     // SAFETY: as the caller says; the instructions are enabled here.
     unsafe { tile::unpack::<Zmm, K>(job, p) }
 }
@@ -81,7 +82,7 @@ impl Vector for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn dot<K: Kind>(sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+    unsafe fn dot<K: Quantised>(sums: __m512i, codes: __m512i, x: __m512i) -> __m512i {
         unsafe { _mm512_dpbusd_epi32(sums, codes, x) }
     }
 
@@ -172,11 +173,11 @@ impl Vector for Zmm {
         }
     }
 
-    unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+    unsafe fn tile<K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
         unsafe { tile_of::<K, UNPACKED, C>(job, p, g) }
     }
 
-    unsafe fn unpack<K: Kind>(job: &Job, p: usize) {
+    unsafe fn unpack<K: Quantised>(job: &Job, p: usize) {
         unsafe { unpack_of::<K>(job, p) }
     }
 

@@ -1,6 +1,6 @@
 //! The product of a panel of weights that are floats of 16 bits with a few columns: nothing is rounded, sums are in F32.
 
-use super::Job;
+use super::job::Job;
 use super::tile::Ahead;
 use super::vector::Vector;
 use crate::packed::{BLOCK, PANEL};

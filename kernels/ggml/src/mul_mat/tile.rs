@@ -1,63 +1,20 @@
-//! The product of a panel of packed weights with a few columns, in any kind of vector: sums of a block in integers, sums of blocks
-//! in floats.
+//! The product of a panel of packed weights with a few columns, generic over the vectors: sums of a block are integers, sums of blocks
+//! floats.
 
 // Arrays of registers are indexed by column and row, as in the mathematics.
 #![allow(clippy::needless_range_loop)]
 
-use super::vector::{Codes32, Rounded, Vector};
-use super::{Job, MAGIC, floats};
-use crate::format::Format;
-use crate::packed::{BLOCK, Codes, PANEL, Scales};
+use super::job::Job;
+use super::quantised::Quantised;
+use super::rounded::{Codes32, MAGIC, Rounded, STEPS};
+use super::vector::Vector;
+use crate::packed::{BLOCK, Codes, PANEL, Packing, Scales};
 
-/// Steps of four weights in a block.
-pub(super) const STEPS: usize = BLOCK / 4;
-
-/// A format, for the compiler to specialise a kernel by.
-pub(super) trait Kind {
-    const FORMAT: Format;
-    const CODES: Codes = Self::FORMAT.codes();
-    const SCALES: Scales = Self::FORMAT.scales();
-    /// Blocks after a head.
-    const RUN: usize = Self::FORMAT.block_len() / BLOCK;
-
-    /// Where the head before block `b` and the block itself begin in a panel.
-    #[inline(always)]
-    fn places(b: usize) -> (usize, usize) {
-        let head = b / Self::RUN * Self::FORMAT.packed_run_len();
-        (head, head + Self::SCALES.head_len() + b % Self::RUN * Self::FORMAT.packed_block_len())
-    }
-}
-
-macro_rules! kinds {
-    ($($kind:ident)*) => {
-        $(
-            #[allow(non_camel_case_types)]
-            struct $kind;
-            impl Kind for $kind {
-                const FORMAT: Format = Format::$kind;
-            }
-        )*
-
-        /// Computes the rows of panel `p` for all columns.
-        ///
-        /// # Safety
-        /// As [`super::mul_mat`]; all groups are rounded; nobody else writes these rows or this job's scratch.
-        pub(super) unsafe fn panel<V: Vector>(job: &Job, p: usize) {
-            // SAFETY: as the caller says.
-            unsafe {
-                match job.weights.format {
-                    $(Format::$kind => panel_of::<V, $kind>(job, p),)*
-                    Format::F16 => floats::panel::<V, false>(job, p),
-                    Format::Bf16 => floats::panel::<V, true>(job, p),
-                }
-            }
-        }
-    };
-}
-kinds!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Iq4Nl Q4K Q5K Q6K);
-
-/// For one group of columns codes are unpacked as they are used, for more once before.
-unsafe fn panel_of<V: Vector, K: Kind>(job: &Job, p: usize) {
+/// Computes the rows of panel `p` for all columns. Codes are unpacked as they are used for one group of columns, once before for more.
+///
+/// # Safety
+/// As [`super::panel::panel`].
+pub(super) unsafe fn panel<V: Vector, K: Quantised>(job: &Job, p: usize) {
     // SAFETY: as the caller says.
     unsafe {
         if job.groups.count == 1 || matches!(K::CODES, Codes::Byte) {
@@ -70,7 +27,7 @@ unsafe fn panel_of<V: Vector, K: Kind>(job: &Job, p: usize) {
 }
 
 /// One panel times one group of columns.
-unsafe fn group<V: Vector, K: Kind, const UNPACKED: bool>(job: &Job, p: usize, g: usize) {
+unsafe fn group<V: Vector, K: Quantised, const UNPACKED: bool>(job: &Job, p: usize, g: usize) {
     // SAFETY: the number of columns is the group's own; the rest as the caller says.
     unsafe {
         match job.groups.begin(g + 1) - job.groups.begin(g) {
@@ -91,7 +48,7 @@ unsafe fn group<V: Vector, K: Kind, const UNPACKED: bool>(job: &Job, p: usize, g
 /// # Safety
 /// As [`panel`]; the caller enables the instructions of `V`.
 #[inline(always)]
-pub(super) unsafe fn unpack<V: Vector, K: Kind>(job: &Job, p: usize) {
+pub(super) unsafe fn unpack<V: Vector, K: Quantised>(job: &Job, p: usize) {
     for b in 0..job.blocks() {
         // SAFETY: the panel has this block, the scratch room for its codes.
         unsafe {
@@ -108,7 +65,7 @@ pub(super) unsafe fn unpack<V: Vector, K: Kind>(job: &Job, p: usize) {
 
 /// Four codes of each row of a vector, from row `row` of the panel on.
 #[inline(always)]
-unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, step: usize, row: usize) -> V::Int {
+unsafe fn codes_of<V: Vector, K: Quantised, const UNPACKED: bool>(codes: *const u8, step: usize, row: usize) -> V::Int {
     // SAFETY: the caller gives a block's codes; see `packed.rs` for where they lie.
     unsafe {
         if UNPACKED || matches!(K::CODES, Codes::Byte) {
@@ -121,7 +78,6 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
             Codes::Byte | Codes::Nibble { more: 0 } => nibbles,
             Codes::Table => V::lookup(nibbles),
             Codes::Nibble { more: 1 } => V::add_bits::<16>(nibbles, bits(0)),
-            Codes::Float => unreachable!("floats have a kernel of their own"),
             Codes::Nibble { .. } => V::add_bits::<32>(V::add_bits::<16>(nibbles, bits(0)), bits(1)),
         }
     }
@@ -132,7 +88,7 @@ unsafe fn codes_of<V: Vector, K: Kind, const UNPACKED: bool>(codes: *const u8, s
 /// # Safety
 /// As [`panel`]; group `g` has `C` columns; the caller enables the instructions of `V`.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
+pub(super) unsafe fn tile<V: Vector, K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize) {
     let panel = job.panel(p);
     let next = panel.wrapping_add(job.weights.format.panel_len(job.weights.k));
     for first in (0..PANEL).step_by(2 * V::ROWS) {
@@ -185,7 +141,11 @@ struct Block {
 
 /// Adds the products of one block for the two vectors of rows from `first` on.
 #[inline(always)]
-unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(block: Block, first: usize, sums: &mut [[V::Float; 2]; C]) {
+unsafe fn add_block<V: Vector, K: Quantised, const UNPACKED: bool, const C: usize>(
+    block: Block,
+    first: usize,
+    sums: &mut [[V::Float; 2]; C],
+) {
     let parts = if matches!(K::SCALES, Scales::SuperHalves) { 2 } else { 1 };
     // SAFETY: the caller gives a block.
     unsafe {
@@ -225,8 +185,8 @@ unsafe fn add_block<V: Vector, K: Kind, const UNPACKED: bool, const C: usize>(bl
     }
 }
 
-/// Which part of the next panel is asked for while a tile is computed: weights come from far away, one after the other, and few lines
-/// can be on their way at once. So each block of the first tiles asks for as many.
+/// Which part of the next panel is prefetched while a tile is computed. Weights come from main memory in order, and few lines can be in
+/// flight at once, so each block of the first tiles prefetches the same number of them.
 pub(super) struct Ahead {
     at: usize,
     /// Bytes for each block.
@@ -235,7 +195,7 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Groups of columns whose tiles ask.
+    /// Groups of columns whose tiles prefetch.
     const GROUPS: usize = 4;
 
     #[inline(always)]
@@ -262,11 +222,10 @@ const LINE: usize = 64;
 
 /// The scales of a vector of rows; `part` is the half of the block.
 #[inline(always)]
-unsafe fn scale<V: Vector, K: Kind>(block: Block, part: usize, row: usize) -> V::Float {
+unsafe fn scale<V: Vector, K: Quantised>(block: Block, part: usize, row: usize) -> V::Float {
     // SAFETY: the caller gives a block; see `Scales` for what its scales hold.
     unsafe {
         match K::SCALES {
-            Scales::None => V::splat(1.0),
             Scales::Half | Scales::HalfMin => V::halves(block.scales.add(2 * row)),
             Scales::Super => V::mul(V::halves(block.head.add(2 * row)), V::unsigned(block.scales.add(row))),
             Scales::SuperHalves => V::mul(V::halves(block.head.add(2 * row)), V::signed(block.scales.add(part * PANEL + row))),
@@ -276,7 +235,7 @@ unsafe fn scale<V: Vector, K: Kind>(block: Block, part: usize, row: usize) -> V:
 
 /// What is added for each unit of the sum of activations.
 #[inline(always)]
-unsafe fn minimum<V: Vector, K: Kind>(block: Block, row: usize) -> V::Float {
+unsafe fn minimum<V: Vector, K: Quantised>(block: Block, row: usize) -> V::Float {
     // SAFETY: as `scale`.
     unsafe {
         if matches!(K::SCALES, Scales::HalfMin) {
@@ -296,10 +255,12 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
     let (begin, end) = (job.groups.begin(g), job.groups.begin(g + 1));
     let width = end - begin;
     let format = job.weights.format;
+    // Floats are not rounded.
+    let Packing::Codes(codes, scales) = format.packing() else { return };
     // Where bytes are dotted as signed numbers they stand for themselves.
-    let signed = V::SIGNED_BYTES && matches!(format.codes(), Codes::Byte | Codes::Table);
+    let signed = V::SIGNED_BYTES && matches!(codes, Codes::Byte | Codes::Table);
     let zero = if signed { 0 } else { format.zero() };
-    let halves = format.scales() == Scales::SuperHalves;
+    let halves = scales == Scales::SuperHalves;
     for c in 0..width {
         let x = job.x.at(begin + c);
         let put = |b: usize, Codes32 { codes, scale, sums: [first, second] }: Codes32| {

@@ -1,46 +1,9 @@
-//! What the product asks of a vector; one implementation for each instruction set.
+//! The vector operations that the product needs; one implementation for each instruction set.
 
-use super::Job;
-use super::tile::{Kind, STEPS};
+use super::job::Job;
+use super::quantised::Quantised;
+use super::rounded::Codes32;
 use crate::packed::BLOCK;
-
-/// 32 activations in 8 bits, as the kernels read them.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Rounded {
-    /// Where the dot products of the block begin, as the bits of a float: [`super::MAGIC`] less the share of the codes' zero. The
-    /// second is for the second half of a block whose halves have scales of their own.
-    pub init: [i32; 2],
-    /// What a code is worth.
-    pub scale: f32,
-    /// The sum of all codes, times the scale.
-    pub sum: f32,
-    /// Four codes in each number, the first in its lowest byte.
-    pub codes: [i32; STEPS],
-}
-
-/// The codes of 32 activations, what they are worth, and the sums of the first 16 codes and of the others.
-pub(super) struct Codes32 {
-    pub codes: [i32; STEPS],
-    pub scale: f32,
-    pub sums: [i32; 2],
-}
-
-/// Up to this the inverse overflows; such numbers count as 0.
-pub(super) const SMALLEST: f32 = 1e-30;
-
-/// What 32 activations, the largest of which is `largest`, are multiplied with to give codes, and what a code is worth. `odd` says
-/// that one of them is not a number; then no result is.
-#[inline(always)]
-pub(super) fn inverse_and_scale(largest: f32, odd: bool) -> (f32, f32) {
-    if odd {
-        (0.0, f32::NAN)
-    } else if largest > SMALLEST {
-        (127.0 / largest, largest / 127.0)
-    } else {
-        (0.0, 0.0)
-    }
-}
 
 /// Vectors of [`Vector::ROWS`] rows. Every function needs the vector's instructions; those with pointers need the memory that they
 /// name.
@@ -67,7 +30,7 @@ pub(super) trait Vector {
     unsafe fn add_bits<const VALUE: i8>(codes: Self::Int, bits: *const u8) -> Self::Int;
     unsafe fn splat_int(x: i32) -> Self::Int;
     /// Adds the product of each row's four unsigned codes with four signed bytes.
-    unsafe fn dot<K: Kind>(sums: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;
+    unsafe fn dot<K: Quantised>(sums: Self::Int, codes: Self::Int, x: Self::Int) -> Self::Int;
     /// The same bits.
     unsafe fn as_float(bits: Self::Int) -> Self::Float;
     unsafe fn splat(x: f32) -> Self::Float;
@@ -96,9 +59,9 @@ pub(super) trait Vector {
     }
 
     /// [`super::tile::tile`] with the vector's instructions enabled.
-    unsafe fn tile<K: Kind, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);
+    unsafe fn tile<K: Quantised, const UNPACKED: bool, const C: usize>(job: &Job, p: usize, g: usize);
     /// [`super::tile::unpack`] with the vector's instructions enabled.
-    unsafe fn unpack<K: Kind>(job: &Job, p: usize);
+    unsafe fn unpack<K: Quantised>(job: &Job, p: usize);
     /// [`super::floats::tile`] with the vector's instructions enabled.
     unsafe fn floats<const UPPER: bool, const C: usize>(job: &Job, p: usize, g: usize);
 }

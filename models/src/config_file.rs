@@ -1,0 +1,149 @@
+//! config.json: reading the dimensions and the head, and writing it for a model that is saved.
+
+use crate::ModelError;
+use crate::config::{Architecture, Config};
+use crate::fields::Fields;
+use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The config.json of a folder.
+pub struct ConfigFile {
+    path: PathBuf,
+    map: Map<String, Value>,
+}
+
+/// The head that a saved model has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SavedHead {
+    /// It classifies; the labels in the order of the logits, two or more.
+    Labels(Vec<String>),
+    /// It finds answers.
+    Span,
+}
+
+/// The head of the model saved in `folder`, by its config.json.
+///
+/// # Errors
+/// A config.json that is missing or not a JSON object, or one that names neither labels nor an architecture for question answering.
+pub fn saved_head(folder: &Path) -> Result<SavedHead, ModelError> {
+    let path = folder.join("config.json");
+    let file = ConfigFile::read(folder)?.ok_or_else(|| ModelError::file(&path)(ErrorKind::NotFound.into()))?;
+    if file.answers_questions() {
+        return Ok(SavedHead::Span);
+    }
+    match file.labels() {
+        Some(labels) if labels.len() >= 2 => Ok(SavedHead::Labels(labels)),
+        _ => Err(ModelError::config(&path, "`id2label` does not name two labels or more; is it the folder of a trained model?")),
+    }
+}
+
+impl ConfigFile {
+    /// Reads `folder`/config.json; none if there is no such file.
+    pub fn read(folder: &Path) -> Result<Option<Self>, ModelError> {
+        let path = folder.join("config.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ModelError::file(&path)(e)),
+        };
+        let map = serde_json::from_slice(&text).map_err(|e| ModelError::config(&path, format!("not a JSON object: {e}")))?;
+        Ok(Some(ConfigFile { path, map }))
+    }
+
+    /// The dimensions; none if the file says nothing about a transformer (a pooling config).
+    pub fn config(&self) -> Result<Option<Config>, ModelError> {
+        let fields = Fields::new(&self.path, &self.map);
+        let architecture = match self.map.get("model_type").map(|v| v.as_str().unwrap_or_default()) {
+            Some("bert") => Architecture::Bert,
+            Some("distilbert") => Architecture::DistilBert,
+            Some(other) => {
+                return fields.error(format!("`model_type` is \"{other}\"; only bert and distilbert are supported"));
+            }
+            None if self.map.contains_key("hidden_size") => Architecture::Bert,
+            None if self.map.contains_key("dim") => Architecture::DistilBert,
+            None => return Ok(None),
+        };
+        let config = architecture.read_config(&fields)?;
+        config.check(&self.path)?;
+        Ok(Some(config))
+    }
+
+    /// The labels in the order of their ids; none if there is no `id2label` or an id from 0 on is missing.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        let id2label = self.map.get("id2label")?.as_object()?;
+        (0..id2label.len()).map(|i| id2label.get(&i.to_string())?.as_str().map(String::from)).collect()
+    }
+
+    /// Whether it belongs to a model with a span head.
+    fn answers_questions(&self) -> bool {
+        let mut architectures = self.map.get("architectures").and_then(Value::as_array).into_iter().flatten();
+        architectures.any(|name| name.as_str().is_some_and(|name| name.ends_with("ForQuestionAnswering")))
+    }
+}
+
+impl Config {
+    /// The fields that every head has.
+    fn to_map(&self) -> Map<String, Value> {
+        let mut map = self.fields();
+        map.insert("pad_token_id".into(), json!(self.pad_token_id));
+        map.insert("torch_dtype".into(), json!("float32"));
+        map
+    }
+
+    /// A config.json that `AutoModelForQuestionAnswering` reads.
+    pub(crate) fn to_span_json(&self) -> String {
+        let mut map = self.to_map();
+        let class = match self.architecture {
+            Architecture::Bert => "BertForQuestionAnswering",
+            Architecture::DistilBert => "DistilBertForQuestionAnswering",
+        };
+        map.insert("architectures".into(), json!([class]));
+        format!("{:#}\n", Value::Object(map))
+    }
+
+    /// A config.json that `AutoModelForSequenceClassification` reads.
+    pub(crate) fn to_json(&self, labels: &[String]) -> String {
+        let mut map = self.to_map();
+        let id2label: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
+        let label2id: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i))).collect();
+        map.insert("id2label".into(), Value::Object(id2label));
+        map.insert("label2id".into(), Value::Object(label2id));
+        map.insert("problem_type".into(), json!("single_label_classification"));
+        format!("{:#}\n", Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> ConfigFile {
+        ConfigFile { path: PathBuf::new(), map: serde_json::from_str(text).unwrap() }
+    }
+
+    #[test]
+    fn labels_in_the_order_of_their_ids() {
+        assert_eq!(file(r#"{"id2label": {"1": "b", "0": "a"}}"#).labels().unwrap(), ["a", "b"]);
+        assert!(file(r#"{"id2label": {"2": "b", "0": "a"}}"#).labels().is_none() && file("{}").labels().is_none());
+    }
+
+    #[test]
+    fn heads_of_saved_models() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = |text: &str| {
+            std::fs::write(folder.path().join("config.json"), text).unwrap();
+            saved_head(folder.path()).map_err(|e| e.to_string())
+        };
+        assert_eq!(head(r#"{"id2label": {"1": "b", "0": "a"}}"#), Ok(SavedHead::Labels(vec!["a".into(), "b".into()])));
+        assert_eq!(head(r#"{"architectures": ["BertForQuestionAnswering"], "id2label": {"0": "x"}}"#), Ok(SavedHead::Span));
+        for (text, words) in
+            [("{}", "`id2label` does not name"), (r#"{"id2label": {"0": "a"}}"#, "two labels or more"), ("[]", "not a JSON")]
+        {
+            let error = head(text).unwrap_err();
+            assert!(error.contains("config.json") && error.contains(words), "{error}");
+        }
+        let error = saved_head(&folder.path().join("nothing")).unwrap_err();
+        assert!(matches!(error, ModelError::File { .. }), "{error}");
+    }
+}

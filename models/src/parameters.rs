@@ -1,0 +1,80 @@
+//! The parameters of an encoder with a head, in one flat buffer: what they mean, and where they come from.
+
+use crate::ModelError;
+use crate::checkpoint::{Checkpoint, File};
+use crate::config::Config;
+use crate::config_file::ConfigFile;
+use crate::layout::{Head, Layout, Tensor};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::path::Path;
+
+/// Standard deviation of the weights that a checkpoint does not have.
+const INITIALIZER_RANGE: f64 = 0.02;
+
+/// A model's parameters. A clone copies them (four bytes each).
+#[derive(Clone)]
+pub struct Parameters {
+    pub config: Config,
+    pub layout: Layout,
+    /// The flat buffer.
+    pub flat: Vec<f32>,
+}
+
+/// Parameters, and what was read beside them.
+pub struct Loaded {
+    pub params: Parameters,
+    /// The labels in config.json.
+    pub labels: Vec<String>,
+    /// Whether the last layer of the head was in the file.
+    pub trained: bool,
+}
+
+impl Parameters {
+    /// Loads the encoder of `folder`, and its head where the file has it in the right shape; else the head is drawn.
+    pub fn load(folder: &Path, head: Head, init_seed: u64) -> Result<Loaded, ModelError> {
+        let config_file = ConfigFile::read(folder)?;
+        let stated = config_file.as_ref().map_or(Ok(None), ConfigFile::config)?;
+        let file = File::read(folder)?;
+        let checkpoint = file.open()?;
+        let config = stated.map_or_else(|| checkpoint.infer_config(), Ok)?;
+        let layout = Layout::new(&config, head);
+        let (encoder, head) = layout.parts();
+        encoder.iter().try_for_each(|tensor| checkpoint.check(tensor, config.architecture))?;
+        let mut flat = vec![0.0; layout.len()];
+        encoder.iter().for_each(|tensor| checkpoint.copy(&tensor.name, &mut flat[tensor.range.clone()]));
+        load_head(&checkpoint, &config, head, init_seed, &mut flat)?;
+        let trained = head[head.len() - 2..].iter().all(|tensor| checkpoint.has(tensor));
+        let labels = config_file.and_then(|file| file.labels()).unwrap_or_default();
+        Ok(Loaded { params: Parameters { config, layout, flat }, labels, trained })
+    }
+
+    /// The dense part of the buffer, behind the word embeddings.
+    pub fn dense(&self) -> &[f32] {
+        &self.flat[self.layout.words..]
+    }
+}
+
+/// Fills each layer of the head from the file, or draws it anew if the file has not both its tensors in its shape.
+fn load_head(checkpoint: &Checkpoint, config: &Config, head: &[Tensor], seed: u64, flat: &mut [f32]) -> Result<(), ModelError> {
+    for (stream, pair) in head.chunks(2).enumerate() {
+        if pair.iter().all(|tensor| checkpoint.has(tensor)) {
+            for tensor in pair {
+                checkpoint.check(tensor, config.architecture)?;
+                checkpoint.copy(&tensor.name, &mut flat[tensor.range.clone()]);
+            }
+        } else {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(stream as u64);
+            flat[pair[0].range.clone()].iter_mut().for_each(|x| *x = (INITIALIZER_RANGE * normal(&mut rng)) as f32);
+        }
+    }
+    Ok(())
+}
+
+/// A standard normal number by Box and Muller's method.
+fn normal(rng: &mut impl Rng) -> f64 {
+    let mut uniform = || (rng.next_u32() as f64 + 0.5) / 4_294_967_296.0;
+    let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
+    radius * angle.cos()
+}
