@@ -15,6 +15,7 @@ pub mod generator;
 pub mod lines;
 pub mod logistic;
 pub mod manifest;
+pub mod math;
 pub mod metrics;
 pub mod predict;
 pub mod progress;

@@ -1,6 +1,6 @@
 //! Multinomial logistic regression on fixed features: what a user with a few hundred labels would otherwise train.
 
-use crate::soft_targets::{argmax, softmax};
+use crate::math::vectors::{argmax, dot, softmax};
 
 /// A linear classifier. Weights are penalised by |w|² / 2 against the summed loss (scikit-learn's C = 1), intercepts are not.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,10 +56,6 @@ impl Logistic {
     pub fn predict(&self, row: &[f64]) -> usize {
         argmax(&self.probabilities(row))
     }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Of the summed cross-entropy and the penalty, at weights whose last column is the intercept: (labels, features + 1).

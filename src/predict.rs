@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::dataset::{Input, string_field};
 use crate::error::{Error, Result};
+use crate::math::vectors::argmax;
 use crate::small_device::SmallDevice;
 use crate::small_model::Model;
-use crate::soft_targets::argmax;
 use crate::train::{Predictions, SmallModel, probabilities};
 
 /// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.

@@ -3,6 +3,7 @@
 //! A generator judges better than it writes, but its judgement is off-centre: asked for a word, it prefers some words. A
 //! scale and an offset per label, fitted on gold rows (Platt scaling; vector scaling with one scale for more labels), mend that.
 
+use crate::math::vectors::{argmax, centre, softmax};
 use crate::metrics::log_loss;
 
 /// A scale and an offset for each label: `logits[j] = scale * centred[j] + offsets[j]`, where `centred` are the
@@ -93,24 +94,6 @@ fn gradient(rows: &[Vec<f64>], gold: &[usize], scale: f64, offsets: &[f64]) -> (
         }
     }
     (d_scale, d_offsets)
-}
-
-/// Log-probabilities less their mean.
-pub(crate) fn centre(log_probs: &[f32]) -> Vec<f64> {
-    let mean = log_probs.iter().map(|&x| f64::from(x)).sum::<f64>() / log_probs.len().max(1) as f64;
-    log_probs.iter().map(|&x| f64::from(x) - mean).collect()
-}
-
-pub(crate) fn softmax(logits: &[f64]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exp: Vec<f64> = logits.iter().map(|x| (x - max).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|x| x / sum).collect()
-}
-
-/// The index of the largest value; the first of equals.
-pub(crate) fn argmax<T: PartialOrd>(values: &[T]) -> usize {
-    values.iter().enumerate().fold(0, |best, (i, x)| if *x > values[best] { i } else { best })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Thresholds of the labels: an offset for each logit, chosen on labelled rows that the model has not learnt from.
 
-use crate::soft_targets::softmax;
+use crate::math::vectors::softmax;
 
 /// Standard deviation of an offset before a row is seen: a few dozen rows move it by tenths, a few hundred settle it.
 const PRIOR: f64 = 0.5;

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Answer, Goal, GoldRow, Guess, Input};
 use crate::error::{Error, Result};
+use crate::math::vectors::{argmax, softmax};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::seed;
 use crate::small_model::{Model, saved_labels};
-use crate::soft_targets::{argmax, softmax};
 use crate::task::Train;
 use crate::threshold;
 use crate::token_cache::{CacheRow, LabelledBatch, TokenCache};
@@ -120,7 +120,7 @@ impl Predictions {
 
 /// Of a row of logits.
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
-    softmax(&logits.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
+    softmax(logits)
 }
 
 /// How good a model is on gold rows.

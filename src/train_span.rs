@@ -4,6 +4,7 @@ use lacuna_models::{Encoded, EncodedQuestion, PackedBatch, Reading, Span, SpanEx
 
 use crate::dataset::{Answer, Input};
 use crate::error::{Error, Result};
+use crate::math::vectors::log_sum_exp;
 use crate::train::{SmallModel, TrainRow, on_threads};
 
 /// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
@@ -77,11 +78,6 @@ impl Found {
         }
         likely.iter().map(|p| -p.max(1e-12).ln()).sum::<f64>() / 2.0
     }
-}
-
-fn log_sum_exp(values: &[f64]) -> f64 {
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    max + values.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
 }
 
 impl SmallModel {

@@ -8,6 +8,7 @@ use super::{Synthesis, SyntheticRow};
 use crate::distance::Distances;
 use crate::diversity::{Diversity, edit_distance};
 use crate::error::Result;
+use crate::math::vectors::dot;
 
 /// Measures of the union after a round, of what the generator wrote: texts, or the second texts of pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +55,7 @@ impl Synthesis<'_> {
         }
         let max_tokens = self.inputs.task.train.max_tokens;
         let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
-        let cosines = features(&own)?.into_iter().zip(features(&parents)?).map(|(u, v)| u.iter().zip(&v).map(|(a, b)| a * b).sum::<f64>());
+        let cosines = features(&own)?.into_iter().zip(features(&parents)?).map(|(u, v)| dot(&u, &v));
         let edits = own.iter().zip(&parents).map(|(a, b)| {
             let longer = a.chars().count().max(b.chars().count()).max(1);
             edit_distance(a, b) as f64 / longer as f64

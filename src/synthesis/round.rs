@@ -102,7 +102,7 @@ impl Synthesis<'_> {
         match predictions {
             Predictions::Labels(logits) => {
                 let line = |(row, logits): (&GoldRow, &Vec<f32>)| {
-                    let predicted = &names[crate::soft_targets::argmax(logits)];
+                    let predicted = &names[crate::math::vectors::argmax(logits)];
                     json!({"split": side, "line": row.line, "label": names[row.goal.label()], "predicted": predicted, "logits": logits})
                 };
                 rows.iter().zip(logits).map(line).collect()

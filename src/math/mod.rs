@@ -1,0 +1,3 @@
+//! Numerics that more than one part of lacuna needs: short vectors, and smooth convex problems.
+
+pub mod vectors;
