@@ -186,8 +186,8 @@ fn what_an_interrupted_fetch_left_is_cleared() {
     let bench = Bench::new();
     let entry = gguf(&[from(&bench.write("a", WEIGHTS))]);
     let folder = bench.fetcher.cache.folder(&entry);
-    fs::create_dir_all(folder.join(".unfinished-folder/inner")).unwrap();
-    fs::write(folder.join(".unfinished-file"), "GGUF an").unwrap();
+    fs::create_dir_all(folder.join(".lacuna-unfinished-folder/inner")).unwrap();
+    fs::write(folder.join(".lacuna-unfinished-file"), "GGUF an").unwrap();
     bench.fetch(&entry).unwrap();
     assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);
 }

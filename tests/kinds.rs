@@ -13,7 +13,7 @@ use lacuna::commands::compare::{Comparison, compare, method_names};
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
-use lacuna::run::summary::Method;
+use lacuna::run::summary::{Method, Scores};
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
@@ -184,9 +184,10 @@ fn runs_with(labels: usize) {
     assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "words of several parts are judged whole");
     let summary = json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
-        assert_eq!((result.labels.len(), stored["labels"].as_object().unwrap().len()), (labels, labels));
-        assert!(result.labels.values().all(|counts| counts.gold == 2));
-        assert!((0.0..=1.0).contains(&result.macro_f1));
+        let Scores::Labels { macro_f1, labels: counted } = &result.scores else { panic!("{:?}", result.scores) };
+        assert_eq!((counted.len(), stored["labels"].as_object().unwrap().len()), (labels, labels));
+        assert!(counted.values().all(|counts| counts.gold == 2));
+        assert!((0.0..=1.0).contains(macro_f1));
     }
 }
 

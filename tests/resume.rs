@@ -80,8 +80,8 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
         assert!(round == 0 || sum("stayed") + sum("appeared") == wrong.len() as u64);
     }
     assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 4]);
-    let model = lacuna::small::train::SmallModel::load_trained(&run.join("model"), 1).unwrap();
-    assert_eq!(model.base.labels(), ["negative", "positive"]);
+    let saved = lacuna_models::saved_head(&run.join("model")).unwrap();
+    assert_eq!(saved, lacuna_models::SavedHead::Labels(vec!["negative".to_string(), "positive".to_string()]));
 }
 
 /// Rows of a generator that does not know the task harm gold rows.
@@ -139,11 +139,11 @@ fn a_torn_row_and_temporary_leftovers_do_no_harm() {
     let mut torn = std::fs::read(&journal).unwrap_or_default();
     torn.extend(b"{\"id\":23,\"prom");
     std::fs::write(&journal, torn).unwrap();
-    std::fs::create_dir_all(run.join("rounds/0/.new-abc")).unwrap();
-    std::fs::write(run.join(".tmpabc"), "half").unwrap();
+    std::fs::create_dir_all(run.join("rounds/0/.lacuna-unfinished-abc")).unwrap();
+    std::fs::write(run.join(".lacuna-unfinished-abc"), "half").unwrap();
     setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
     let files = content(&run);
-    assert!(files.keys().all(|name| !name.contains(".tmp") && !name.contains(".new-")), "{:?}", files.keys());
+    assert!(files.keys().all(|name| !name.contains("unfinished") && !name.contains("training/")), "{:?}", files.keys());
     let mut ids: Vec<u64> = json_lines(&journal).iter().map(|row| row["id"].as_u64().unwrap()).collect();
     ids.sort_unstable();
     ids.dedup();

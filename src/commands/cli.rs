@@ -7,9 +7,10 @@ use clap::{Parser, Subcommand};
 
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
+use super::options::{Machine, Options};
 use super::predict::Wanted;
 use super::report;
-use super::setup::{Machine, Options, Setup};
+use super::setup::Setup;
 use super::sweep::{self, Axis, Sweep};
 use crate::error::{Error, Result};
 use crate::run::summary::Method;

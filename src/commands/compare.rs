@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::commands::report::{percent, table};
-use crate::commands::setup::{Options, Setup};
+use super::options::Options;
+use super::report::{percent, table};
+use super::setup::Setup;
 use crate::data::example::TaskKind;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json, write_json_lines};
 use crate::generator::Generate;
 use crate::measure::metrics::{Interval, bootstrap};
-use crate::run::cost::{Cost, Part, SECONDS, Spent};
+use crate::run::cost::{Cost, SECONDS, Spent, Work};
 use crate::run::summary::{Method, MethodResult};
-use crate::task::file::{Extrapolate, Parents, TargetKind, Task};
+use crate::task::file::{ExtrapolateKeys, Parents, TargetKind, Task};
 
 /// The rows of the comparison, in the order of the table.
 ///
@@ -109,8 +110,9 @@ pub struct Line {
     pub results: Vec<Outcome>,
     /// Mean over seeds of tokens sampled and seconds of work, as if the method had been run alone.
     pub cost: Cost,
-    /// Mean over seeds of the unweighted mean of the labels' F1.
-    pub macro_f1: f64,
+    /// Mean over seeds of the unweighted mean of the labels' F1; none for answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
     /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
     pub accuracy: Interval,
     /// This method less S3, paired by seed and test row.
@@ -229,7 +231,7 @@ fn without_rounds(task: &Task, rows: usize) -> Task {
 fn goldgen(task: &Task, rows: usize) -> Task {
     let mut task = task.clone();
     let extrapolated = rows.saturating_sub(task.seed.rows);
-    task.extrapolate = Extrapolate {
+    task.extrapolate = ExtrapolateKeys {
         from: Parents::Mine,
         rows: (extrapolated > 0).then_some(extrapolated),
         rows_per_error: 1,
@@ -259,7 +261,7 @@ fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
 
 /// What was borrowed took its time too.
 fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
-    let borrowed = Spent::read(lender).into_iter().filter(|spent| matches!(spent.part, Part::Written(0)));
+    let borrowed = Spent::read(lender).into_iter().filter(|spent| matches!(spent.part, Work::Written(0)));
     write_json_lines(&borrower.join(SECONDS), borrowed)
 }
 
@@ -268,10 +270,12 @@ fn summarise(gold: usize, rows: &[(&'static str, Plan)], by_row: Vec<Vec<Outcome
         let given_gold_rows = if matches!(plan, Plan::ZeroGen { use_select: false, .. }) { 0 } else { gold };
         let own: Vec<&MethodResult> = results.iter().map(|outcome| &outcome.result).collect();
         let [accuracy, less_s3] = against(&own, s3, MethodResult::right);
-        let f1 = own.iter().all(|result| result.questions()).then(|| against(&own, s3, |result| result.f1.clone()));
+        let f1_of = |result: &MethodResult| result.answer_f1().map(<[f64]>::to_vec);
+        let f1 = own.iter().all(|result| f1_of(result).is_some()).then(|| against(&own, s3, |result| f1_of(result).unwrap_or_default()));
         let mean = |of: &dyn Fn(&Outcome) -> f64| results.iter().map(of).sum::<f64>() / results.len() as f64;
         let cost = Cost { tokens: mean(&|o| o.cost.tokens as f64).round() as u64, seconds: mean(&|o| o.cost.seconds) };
-        let macro_f1 = mean(&|o| o.result.macro_f1);
+        let macro_f1: Option<Vec<f64>> = own.iter().map(|result| result.macro_f1()).collect();
+        let macro_f1 = macro_f1.map(|of_seeds| of_seeds.iter().sum::<f64>() / of_seeds.len() as f64);
         Line { method: name.to_string(), given_gold_rows, results, cost, macro_f1, accuracy, less_s3, f1 }
     };
     rows.iter().zip(by_row).map(line).collect()
@@ -300,7 +304,7 @@ fn render(lines: &[Line]) -> String {
             line.cost.tokens.to_string(),
             format!("{:.0}", line.cost.seconds),
         ];
-        row.extend(many_labels.then(|| format!("{:.3}", line.macro_f1)));
+        row.extend(line.macro_f1.filter(|_| many_labels).map(|f1| format!("{f1:.3}")));
         let less_s3 = |less: &Interval| if line.method == "S3" { "–".to_string() } else { points(less) };
         row.extend([percent(&line.accuracy), less_s3(&line.less_s3)]);
         row.extend(line.f1.iter().flat_map(|[f1, less]| [percent(f1), less_s3(less)]));

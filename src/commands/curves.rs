@@ -1,6 +1,6 @@
 //! The curves of a sweep as one SVG file, that loads nothing: a panel for each axis, a line for each method, bars for intervals.
 
-use crate::commands::sweep::SweepLine;
+use super::sweep_line::SweepLine;
 use crate::run::summary::Method;
 
 /// Of a panel, in pixels.

@@ -1,6 +1,6 @@
 //! What this machine has, and whether all that is known by name is there and whole.
 
-use crate::commands::report::table;
+use super::report::table;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, Check};
 use crate::fetch::registry::{Entry, EntryKind, Registry, RegistryError};

@@ -2,10 +2,13 @@
 
 pub mod cli;
 pub mod compare;
+mod contexts;
 pub mod curves;
 pub mod doctor;
 pub mod fetch;
+pub mod options;
 pub mod predict;
 pub mod report;
 pub mod setup;
 pub mod sweep;
+pub mod sweep_line;

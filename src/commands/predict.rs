@@ -3,18 +3,34 @@
 use std::io::{BufRead, Write};
 use std::path::Path;
 
+use lacuna_models::{ModelError, SavedHead, saved_head};
 use serde_json::{Value, json};
 
+use crate::data::answers::Answers;
 use crate::data::example::Input;
-use crate::data::read::string_field;
+use crate::data::labels::Labels;
+use crate::data::string_field;
 use crate::error::{Error, Result};
-use crate::judge::calibration::argmax;
+use crate::math::vectors::argmax;
+use crate::small::answers::Found;
 use crate::small::device::SmallDevice;
-use crate::small::model::Model;
-use crate::small::train::{Predictions, SmallModel, probabilities};
+use crate::small::head::SmallHead;
+use crate::small::labels::probabilities;
+use crate::small::model::SmallModel;
 
 /// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.
 const LINES_PER_THREAD: usize = 256;
+
+/// How a person wants the lines read, and what is written of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    pub threads: usize,
+    pub device: SmallDevice,
+    /// Lines are JSON objects with `text` and `text_pair`.
+    pub pairs: bool,
+    /// Also the texts and the logits.
+    pub logits: bool,
+}
 
 /// What a line of input is.
 #[derive(Clone, Copy)]
@@ -46,15 +62,41 @@ impl Shape {
     }
 }
 
-/// How a person wants the lines read, and what is written of them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wanted {
-    pub threads: usize,
-    pub device: SmallDevice,
-    /// Lines are JSON objects with `text` and `text_pair`.
-    pub pairs: bool,
-    /// Also the texts and the logits.
-    pub logits: bool,
+/// What `predict` reads and writes, by the head of the model.
+trait PredictHead: SmallHead {
+    fn shape(&self) -> Shape;
+
+    /// What is written of a line; `details` adds the texts and the logits.
+    fn written(&self, input: &Input, output: &Self::Output, details: bool) -> Value;
+}
+
+impl PredictHead for Labels {
+    fn shape(&self) -> Shape {
+        if self.pairs { Shape::Object("text", "text_pair") } else { Shape::Text }
+    }
+
+    fn written(&self, input: &Input, logits: &Vec<f32>, details: bool) -> Value {
+        let label = argmax(logits);
+        let mut row = json!({"label": self.names[label], "probability": probabilities(logits)[label]});
+        if details {
+            row["text"] = json!(input.text);
+            row["logits"] = json!(logits);
+        }
+        if let Some(text_pair) = input.text_pair.filter(|_| details) {
+            row["text_pair"] = json!(text_pair);
+        }
+        row
+    }
+}
+
+impl PredictHead for Answers {
+    fn shape(&self) -> Shape {
+        Shape::Object("context", "question")
+    }
+
+    fn written(&self, _: &Input, found: &Found, _: bool) -> Value {
+        json!({"answer": found.answer.text, "start": found.answer.start, "score": found.probability})
+    }
 }
 
 /// Writes a JSON line for each line of `input`, of which as many tokens are read at once as when the model was trained and measured.
@@ -65,61 +107,45 @@ pub struct Wanted {
 ///
 /// # Errors
 /// The model, bad UTF-8 or JSON (with its line), reading or writing. A closed `output` ends it without an error.
-pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, mut output: impl Write) -> Result<()> {
-    let mut small = SmallModel::load_trained(model, wanted.threads)?;
+pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, output: impl Write) -> Result<()> {
+    let saved = saved_head(model).map_err(|error| match error {
+        ModelError::File { path, source } => Error::Io { doing: "read", path, source },
+        other => Error::Model(other.to_string()),
+    });
+    match saved? {
+        SavedHead::Labels(names) => predict_with(Labels { names, pairs: wanted.pairs }, model, wanted, input, output),
+        SavedHead::Span => predict_with(Answers, model, wanted, input, output),
+    }
+}
+
+fn predict_with<H: PredictHead>(head: H, folder: &Path, wanted: Wanted, input: impl BufRead, mut output: impl Write) -> Result<()> {
+    let shape = head.shape();
+    let mut small = SmallModel::load(folder, head, 0, wanted.threads)?;
     wanted.device.place(&mut small)?;
-    let shape = match (&small.base, wanted.pairs) {
-        (Model::Answers(_), _) => Shape::Object("context", "question"),
-        (Model::Labels(_), true) => Shape::Object("text", "text_pair"),
-        (Model::Labels(_), false) => Shape::Text,
-    };
     let stdin = Path::new("standard input");
     let (mut lines, chunk) = (Vec::new(), LINES_PER_THREAD * wanted.threads.max(1));
     for (index, line) in input.split(b'\n').enumerate() {
         let line = String::from_utf8(line.map_err(Error::io("read", stdin))?).map_err(|_| Error::data(stdin, index + 1, "not UTF-8"))?;
         lines.push(shape.parse(line.trim_end_matches('\r')).map_err(|message| Error::data(stdin, index + 1, message))?);
-        if lines.len() == chunk && !write_chunk(&small, &lines, wanted.logits, &mut output)? {
-            return Ok(());
-        }
         if lines.len() == chunk {
+            if !write_lines(&small, &lines, wanted.logits, &mut output)? {
+                return Ok(());
+            }
             lines.clear();
         }
     }
-    write_chunk(&small, &lines, wanted.logits, &mut output).map(drop)
+    write_lines(&small, &lines, wanted.logits, &mut output).map(drop)
 }
 
 /// False when nobody reads any more.
-fn write_chunk(small: &SmallModel, lines: &[Line], with_logits: bool, output: &mut impl Write) -> Result<bool> {
+fn write_lines<H: PredictHead>(small: &SmallModel<H>, lines: &[Line], details: bool, output: &mut impl Write) -> Result<bool> {
     let inputs: Vec<Input> = lines.iter().map(Line::input).collect();
-    for row in rows(small, &inputs, with_logits)? {
-        match writeln!(output, "{row}") {
+    let outputs = small.head.outputs(&small.reader, &small.base, &inputs)?;
+    for (input, said) in inputs.iter().zip(&outputs) {
+        match writeln!(output, "{}", small.head.written(input, said, details)) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(false),
             other => other.map_err(Error::io("write to", Path::new("standard output")))?,
         }
     }
     Ok(true)
-}
-
-/// What is written of some lines.
-fn rows(small: &SmallModel, inputs: &[Input], with_logits: bool) -> Result<Vec<Value>> {
-    let names = small.base.labels();
-    let label = |(input, logits): (&Input, &Vec<f32>)| {
-        let label = argmax(logits);
-        let mut row = json!({"label": names[label], "probability": probabilities(logits)[label]});
-        if with_logits {
-            row["text"] = json!(input.text);
-            row["logits"] = json!(logits);
-        }
-        if let Some(text_pair) = input.text_pair.filter(|_| with_logits) {
-            row["text_pair"] = json!(text_pair);
-        }
-        row
-    };
-    Ok(match small.predict(&small.base, inputs)? {
-        Predictions::Labels(logits) => inputs.iter().zip(&logits).map(label).collect(),
-        Predictions::Answers(found) => {
-            let answer = |found: &crate::small::train_span::Found| json!({"answer": found.answer.text, "start": found.answer.start, "score": found.probability});
-            found.iter().map(answer).collect()
-        }
-    })
 }

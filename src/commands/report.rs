@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::measure::metrics::Interval;
+use crate::measure::metrics::{Interval, bootstrap};
 use crate::run::summary::{Delivery, Method};
 
 /// A table of a finished run, and where everything lies.
@@ -18,18 +18,19 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
                 result.gold_rows.to_string(),
                 result.steps.to_string(),
             ];
-            row.extend(result.many_labels().then(|| format!("{:.3}", result.macro_f1)));
-            row.extend(result.questions().then(|| percent(&result.mean_f1())));
+            row.extend(result.macro_f1().filter(|_| result.many_labels()).map(|f1| format!("{f1:.3}")));
+            row.extend(result.answer_f1().map(|f1| percent(&bootstrap(&[f1.to_vec()]))));
             row.push(format!("{}{delivered}", percent(&result.accuracy())));
             row
         })
         .collect();
     let mut text = String::new();
     if let Some(first) = delivery.results.first() {
-        let accuracy = format!("{} on {} test rows [95 %]", if first.questions() { "EM" } else { "accuracy" }, first.correct.len());
+        let accuracy =
+            format!("{} on {} test rows [95 %]", if first.answer_f1().is_some() { "EM" } else { "accuracy" }, first.correct.len());
         let mut header = vec!["trained on", "synthetic", "gold", "steps"];
         header.extend(first.many_labels().then_some("macro-F1"));
-        header.extend(first.questions().then_some("F1 [95 %]"));
+        header.extend(first.answer_f1().map(|_| "F1 [95 %]"));
         header.push(&accuracy);
         text += &table(&header, &rows);
         text.push('\n');
@@ -39,7 +40,7 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
     let why = if delivery.delivered == Method::GoldOnly { ": the generator judges hardly better than chance" } else { "" };
     text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
-    if delivery.results.first().is_none_or(|first| !first.questions()) {
+    if delivery.results.first().is_none_or(|first| first.answer_f1().is_none()) {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
     text += &format!("manifest     {folder}/manifest.json\n");
@@ -76,7 +77,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::summary::MethodResult;
+    use crate::run::summary::{MethodResult, Scores};
 
     #[test]
     fn a_run_in_a_table() {
@@ -86,9 +87,7 @@ mod tests {
             gold_rows,
             steps: 150,
             correct: (0..1000).map(|i| i < right).collect(),
-            f1: vec![],
-            macro_f1: 0.0,
-            labels: Default::default(),
+            scores: Scores::Labels { macro_f1: 0.0, labels: Default::default() },
         };
         let delivery = Delivery {
             best_round: 1,
@@ -107,9 +106,7 @@ mod tests {
             gold_rows: 0,
             steps: 9,
             correct: vec![true, false, false, false],
-            f1: vec![1.0, 0.5, 0.5, 0.0],
-            macro_f1: 0.0,
-            labels: Default::default(),
+            scores: Scores::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] },
         };
         let delivery = Delivery { best_round: 0, dataset_rows: 40, delivered: Method::S3, results: vec![result] };
         let table = of_run(&delivery, Path::new("runs/questions"));

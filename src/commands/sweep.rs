@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::commands::curves;
-use crate::commands::report::{percent, table};
-use crate::commands::setup::{Options, Setup};
+use super::curves;
+use super::options::Options;
+use super::report::{percent, table};
+use super::setup::Setup;
+use super::sweep_line::SweepLine;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
-use crate::measure::metrics::{Interval, bootstrap};
+use crate::measure::metrics::bootstrap;
 use crate::run::cost::Cost;
 use crate::run::summary::{Method, MethodResult};
 
@@ -53,22 +53,6 @@ impl Axis {
         set(&mut options, value);
         options
     }
-}
-
-/// One method at one point.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SweepLine {
-    pub axis: String,
-    pub value: usize,
-    pub method: Method,
-    /// Means over seeds.
-    pub synthetic_rows: f64,
-    pub cost: Cost,
-    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
-    pub accuracy: Interval,
-    /// Of questions: F1, as accuracy above.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub f1: Option<Interval>,
 }
 
 /// What a sweep compares at each point.
@@ -133,7 +117,8 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
     let synthetic_rows = own.iter().map(|(result, _)| result.synthetic_rows as f64).sum::<f64>() / n;
     let over_seeds = |measure: &dyn Fn(&MethodResult) -> Vec<f64>| bootstrap(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
     let accuracy = over_seeds(&MethodResult::right);
-    let f1 = own.iter().all(|(result, _)| result.questions()).then(|| over_seeds(&|result| result.f1.clone()));
+    let f1: Option<Vec<Vec<f64>>> = own.iter().map(|(result, _)| result.answer_f1().map(<[f64]>::to_vec)).collect();
+    let f1 = f1.map(|of_seeds| bootstrap(&of_seeds));
     SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
 }
 

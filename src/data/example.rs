@@ -1,11 +1,10 @@
 //! What an example is: the texts that the small model reads, and the label or the answer that is right.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::squad;
+use super::head::Head;
 
 /// What an example is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,55 +61,20 @@ impl Answer {
     }
 }
 
-/// What a row has, or is to have: a label, or, for a question, an answer in its context.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Goal {
-    /// Index into the task's labels.
-    Label(usize),
-    Answer(Answer),
-}
-
-impl Goal {
-    /// The index of its label; questions are all of one sort, 0.
-    pub fn label(&self) -> usize {
-        match self {
-            Goal::Label(label) => *label,
-            Goal::Answer(_) => 0,
-        }
-    }
-
-    pub fn answer(&self) -> Option<&Answer> {
-        match self {
-            Goal::Label(_) => None,
-            Goal::Answer(answer) => Some(answer),
-        }
-    }
-}
-
-/// What a model says of a row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Guess {
-    Label(usize),
-    Answer(String),
-}
-
 /// One real text, or pair of texts, with its label; or a question with its answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoldRow {
+pub struct GoldRow<H: Head> {
     /// Line in its file, from 1: the row's id in the manifest.
     pub line: usize,
     /// The text, the first text of a pair, or a question's context.
     pub text: String,
     /// The second text of a pair, or a question.
     pub text_pair: Option<String>,
-    pub goal: Goal,
-    /// Further answers that are right.
-    pub others: Vec<String>,
+    /// What is right for it.
+    pub gold: H::Gold,
 }
 
-impl GoldRow {
+impl<H: Head> GoldRow<H> {
     pub fn input(&self) -> Input<'_> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
@@ -120,43 +84,18 @@ impl GoldRow {
         self.text_pair.as_deref().unwrap_or(&self.text)
     }
 
-    /// Whether a guess is right: the label, or by SQuAD's exact match one of the answers.
-    pub fn accepts(&self, guess: &Guess) -> bool {
-        match (&self.goal, guess) {
-            (Goal::Label(label), Guess::Label(guess)) => label == guess,
-            (Goal::Answer(_), Guess::Answer(guess)) => squad::exact_match(guess, &self.references()) == 1.0,
-            _ => false,
-        }
+    pub fn goal(&self) -> H::Goal {
+        H::goal(&self.gold)
     }
 
-    /// SQuAD's F1 of a guess; 0 for a label.
-    pub fn f1(&self, guess: &Guess) -> f64 {
-        match guess {
-            Guess::Label(_) => 0.0,
-            Guess::Answer(guess) => squad::f1(guess, &self.references()),
-        }
+    /// Whether a prediction is right.
+    pub fn accepts(&self, prediction: &H::Prediction) -> bool {
+        H::accepts(&self.gold, prediction)
     }
 
-    /// All answers that are right.
-    pub fn references(&self) -> Vec<&str> {
-        let first = self.goal.answer().map(|answer| answer.text.as_str());
-        first.into_iter().chain(self.others.iter().map(String::as_str)).collect()
-    }
-
-    /// Takes up the same texts from a later line: a question's further answers. Refused if the labels differ.
-    pub fn merge(&mut self, again: GoldRow, labels: &[String]) -> Result<(), String> {
-        match (&self.goal, &again.goal) {
-            (Goal::Label(own), Goal::Label(other)) if own != other => {
-                Err(format!("the text of line {} again, with another label ({} there); remove one", self.line, labels[*own]))
-            }
-            (Goal::Label(_), _) => Ok(()),
-            (Goal::Answer(_), _) => {
-                let known: HashSet<String> = self.references().into_iter().map(str::to_string).collect();
-                let new = again.references().into_iter().filter(|answer| !known.contains(*answer)).map(str::to_string);
-                self.others.extend(new.collect::<Vec<_>>());
-                Ok(())
-            }
-        }
+    /// See [`Head::stratum`].
+    pub fn stratum(&self) -> usize {
+        H::stratum(&self.goal())
     }
 }
 

@@ -1,7 +1,13 @@
 //! Examples: gold rows, their splits, answers and the measures of SQuAD. Knows no model and no prompt.
 
+pub mod answers;
 pub mod example;
+mod fields;
+pub mod head;
+pub mod labels;
 pub mod read;
 pub mod spans;
 pub mod split;
 pub mod squad;
+
+pub use fields::string_field;

@@ -5,9 +5,29 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::example::{Answer, Context, Goal, GoldRow, TaskKind, fingerprint};
+use super::example::{Context, GoldRow, fingerprint};
+use super::fields::text_field;
+use super::head::Head;
 use crate::error::{Error, Result};
 use crate::files::lines::Lines;
+
+/// How the gold rows of a task are read.
+pub trait ReadGold: Head {
+    /// A gold row as a person would write it.
+    fn example(&self) -> &'static str;
+
+    /// Reads one object of a gold file.
+    ///
+    /// # Errors
+    /// Which field is missing or wrong.
+    fn parse(&self, object: &Map<String, Value>, line: usize) -> Result<GoldRow<Self>, String>;
+
+    /// Takes up the same texts from a later line.
+    ///
+    /// # Errors
+    /// The two lines contradict each other.
+    fn merge(&self, row: &mut GoldRow<Self>, again: GoldRow<Self>) -> Result<(), String>;
+}
 
 /// Reads rows `{"text": …, "label": …}`, for a pair `{"text": …, "text_pair": …, "label": …}`, for a question in SQuAD's shape
 /// `{"context": …, "question": …, "answers": {"text": […], "answer_start": […]}}`, one JSON object a line; other fields are ignored,
@@ -19,9 +39,9 @@ use crate::files::lines::Lines;
 /// # Errors
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
 /// different labels, an answer that is not where it is said to be, no rows at all.
-pub fn read_gold(path: &Path, kind: TaskKind, labels: &[String]) -> Result<(Vec<GoldRow>, usize)> {
+pub fn read_gold<H: ReadGold>(path: &Path, head: &H) -> Result<(Vec<GoldRow<H>>, usize)> {
     let lines = Lines::open(path)?;
-    let mut rows: Vec<GoldRow> = Vec::new();
+    let mut rows: Vec<GoldRow<H>> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut repeated = 0;
     for (index, raw) in lines.iter().enumerate() {
@@ -29,10 +49,11 @@ pub fn read_gold(path: &Path, kind: TaskKind, labels: &[String]) -> Result<(Vec<
         if raw.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let row = parse_row(path, line, raw, kind, labels)?;
+        let object = parse_object(path, line, raw, head.example())?;
+        let row = head.parse(&object, line).map_err(|message| Error::data(path, line, message))?;
         match seen.get(&row.input().fingerprint()) {
             Some(&first) => {
-                rows[first].merge(row, labels).map_err(|message| Error::data(path, line, message))?;
+                head.merge(&mut rows[first], row).map_err(|message| Error::data(path, line, message))?;
                 repeated += 1;
             }
             None => {
@@ -42,19 +63,10 @@ pub fn read_gold(path: &Path, kind: TaskKind, labels: &[String]) -> Result<(Vec<
         }
     }
     if rows.is_empty() {
-        let message = format!("no rows; it needs lines such as {}", example_of(kind));
+        let message = format!("no rows; it needs lines such as {}", head.example());
         return Err(Error::Data { path: path.to_path_buf(), line: None, message });
     }
     Ok((rows, repeated))
-}
-
-/// A gold row as a person would write it.
-fn example_of(kind: TaskKind) -> &'static str {
-    match kind {
-        TaskKind::Text => r#"{"text": "…", "label": "…"}"#,
-        TaskKind::Pair => r#"{"text": "…", "text_pair": "…", "label": "…"}"#,
-        TaskKind::ExtractiveQa => r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#,
-    }
 }
 
 /// Reads unlabelled texts `{"text": …}`, one JSON object a line; a text that occurs again is kept once.
@@ -93,106 +105,11 @@ fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<M
     }
 }
 
-fn parse_row(path: &Path, line: usize, raw: &[u8], kind: TaskKind, labels: &[String]) -> Result<GoldRow> {
-    let object = parse_object(path, line, raw, example_of(kind))?;
-    let row = match kind {
-        TaskKind::Text => parse_labelled(&object, None, labels),
-        TaskKind::Pair => text_field(&object, "text_pair").and_then(|second| parse_labelled(&object, Some(second), labels)),
-        TaskKind::ExtractiveQa => parse_question(&object),
-    };
-    row.map(|row| GoldRow { line, ..row }).map_err(|message| Error::data(path, line, message))
-}
-
-fn parse_labelled(object: &Map<String, Value>, text_pair: Option<String>, labels: &[String]) -> Result<GoldRow, String> {
-    let text = text_field(object, "text")?;
-    let label = string_field(object, "label")?;
-    let index = labels.iter().position(|name| *name == label);
-    let label = index.ok_or_else(|| format!("field \"label\" is {label:?}; the task's labels are {}", quoted(labels)))?;
-    Ok(GoldRow { line: 0, text, text_pair, goal: Goal::Label(label), others: Vec::new() })
-}
-
-/// The context is taken as it is: its answers' places are counted in it.
-fn parse_question(object: &Map<String, Value>) -> Result<GoldRow, String> {
-    let context = string_field(object, "context")?;
-    text_field(object, "context")?;
-    let question = text_field(object, "question")?;
-    let mut answers = parse_answers(object, context)?.into_iter();
-    let first = answers.next().ok_or("field \"answers.text\" is empty; every question needs an answer in its context")?;
-    let mut others: Vec<String> = answers.map(|answer| answer.text).filter(|text| *text != first.text).collect();
-    others.dedup();
-    Ok(GoldRow { line: 0, text: context.to_string(), text_pair: Some(question), goal: Goal::Answer(first), others })
-}
-
-fn parse_answers(object: &Map<String, Value>, context: &str) -> Result<Vec<Answer>, String> {
-    let answers = match object.get("answers") {
-        Some(Value::Object(answers)) => answers,
-        Some(other) => return Err(format!("field \"answers\" must be an object, not {}", kind_of(other))),
-        None => return Err("field \"answers\" is missing".to_string()),
-    };
-    let list = |name: &str| match answers.get(name) {
-        Some(Value::Array(items)) => Ok(items),
-        Some(other) => Err(format!("field \"answers.{name}\" must be a list, not {}", kind_of(other))),
-        None => Err(format!("field \"answers.{name}\" is missing")),
-    };
-    let (texts, starts) = (list("text")?, list("answer_start")?);
-    if texts.len() != starts.len() {
-        return Err(format!("field \"answers\" has {} in \"text\", but {} in \"answer_start\"", texts.len(), starts.len()));
-    }
-    texts.iter().zip(starts).map(|(text, start)| parse_answer(text, start, context)).collect()
-}
-
-fn parse_answer(text: &Value, start: &Value, context: &str) -> Result<Answer, String> {
-    let text = text.as_str().ok_or_else(|| format!("field \"answers.text\" must hold strings, not {}", kind_of(text)))?;
-    let whole = || format!("field \"answers.answer_start\" must hold whole numbers from 0, not {start}");
-    let start = start.as_u64().and_then(|start| usize::try_from(start).ok()).ok_or_else(whole)?;
-    if text.trim().is_empty() {
-        return Err("field \"answers.text\" has an empty answer".to_string());
-    }
-    let answer = Answer { text: text.to_string(), start };
-    if answer.bytes_in(context).is_some() {
-        return Ok(answer);
-    }
-    let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
-        Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
-        None => "nor anywhere else in it".to_string(),
-    };
-    Err(format!("field \"answers\": {text:?} does not stand at character {start} of the context ({advice})"))
-}
-
-fn text_field(object: &Map<String, Value>, name: &str) -> Result<String, String> {
-    let text = string_field(object, name)?.trim();
-    if text.is_empty() { Err(format!("field {name:?} is empty")) } else { Ok(text.to_string()) }
-}
-
-/// A field that must be a string; what is wrong with it, if it is not.
-pub fn string_field<'a>(object: &'a serde_json::Map<String, Value>, name: &str) -> Result<&'a str, String> {
-    match object.get(name) {
-        Some(Value::String(value)) => Ok(value),
-        Some(other) => Err(format!("field {name:?} must be a string, not {}", kind_of(other))),
-        None => Err(format!("field {name:?} is missing")),
-    }
-}
-
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
-}
-
 /// Refuses a gold text that is also in the test file: nothing that trains may see the test rows.
 ///
 /// # Errors
 /// Names the first pair of lines.
-pub fn refuse_overlap(gold: &[GoldRow], gold_path: &Path, test: &[GoldRow], test_path: &Path) -> Result<()> {
+pub fn refuse_overlap<H: Head>(gold: &[GoldRow<H>], gold_path: &Path, test: &[GoldRow<H>], test_path: &Path) -> Result<()> {
     let lines: HashMap<String, usize> = gold.iter().map(|row| (row.input().fingerprint(), row.line)).collect();
     for row in test {
         if let Some(line) = lines.get(&row.input().fingerprint()) {
@@ -206,15 +123,17 @@ pub fn refuse_overlap(gold: &[GoldRow], gold_path: &Path, test: &[GoldRow], test
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::example::{Guess, Input};
+    use crate::data::answers::{Answers, GoldAnswers};
+    use crate::data::example::{Answer, Input};
+    use crate::data::labels::{Label, Labels};
     use proptest::prelude::*;
 
-    fn labels() -> Vec<String> {
-        vec!["positive".into(), "negative".into()]
+    fn labels(pairs: bool) -> Labels {
+        Labels { names: vec!["positive".into(), "negative".into()], pairs }
     }
 
-    fn row(line: usize, text: &str, label: usize) -> GoldRow {
-        GoldRow { line, text: text.into(), text_pair: None, goal: Goal::Label(label), others: vec![] }
+    fn row(line: usize, text: &str, label: usize) -> GoldRow<Labels> {
+        GoldRow { line, text: text.into(), text_pair: None, gold: Label { label } }
     }
 
     fn file(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
@@ -230,11 +149,11 @@ mod tests {
             b"{\"text\":\"a\",\"text_pair\":\" b \",\"label\":\"positive\"}\n{\"text\":\"a\",\"text_pair\":\"c\",\"label\":\"negative\"}\n\
               {\"text\":\"A\",\"text_pair\":\"B\",\"label\":\"positive\"}",
         );
-        let (rows, repeated) = read_gold(&path, TaskKind::Pair, &labels()).unwrap();
+        let (rows, repeated) = read_gold(&path, &labels(true)).unwrap();
         assert_eq!((rows.len(), repeated), (2, 1));
         assert_eq!((rows[0].written(), rows[1].input()), ("b", Input { text: "a", text_pair: Some("c") }));
         let (_folder, path) = file(b"{\"text\":\"a\",\"label\":\"positive\"}");
-        assert!(read_gold(&path, TaskKind::Pair, &labels()).unwrap_err().to_string().contains(":1: field \"text_pair\" is missing"));
+        assert!(read_gold(&path, &labels(true)).unwrap_err().to_string().contains(":1: field \"text_pair\" is missing"));
     }
 
     #[test]
@@ -246,9 +165,9 @@ mod tests {
         assert!(read_contexts(&path).unwrap_err().to_string().contains(":2: field \"text\" is missing"));
     }
 
-    fn read_questions(content: &str) -> Result<(Vec<GoldRow>, usize)> {
+    fn read_questions(content: &str) -> Result<(Vec<GoldRow<Answers>>, usize)> {
         let (_folder, path) = file(content.as_bytes());
-        read_gold(&path, TaskKind::ExtractiveQa, &[])
+        read_gold(&path, &Answers)
     }
 
     #[test]
@@ -259,13 +178,12 @@ mod tests {
             line: 1,
             text: " Zoë née Šťastná, 42 ".into(),
             text_pair: Some("Who?".into()),
-            goal: Goal::Answer(Answer { text: "Šťastná".into(), start: 9 }),
-            others: vec!["née Šťastná".into()],
+            gold: GoldAnswers { answer: Answer { text: "Šťastná".into(), start: 9 }, others: vec!["née Šťastná".into()] },
         };
         assert_eq!(rows, [expected]);
-        let guess = |text: &str| Guess::Answer(text.into());
-        assert!(rows[0].accepts(&guess("the Née šťastná.")) && rows[0].accepts(&guess("Šťastná")) && !rows[0].accepts(&guess("née")));
-        assert_eq!((rows[0].f1(&guess("née")), rows[0].f1(&guess("42"))), (2.0 / 3.0, 0.0));
+        let accepts = |text: &str| rows[0].accepts(&text.to_string());
+        assert!(accepts("the Née šťastná.") && accepts("Šťastná") && !accepts("née"));
+        assert_eq!((rows[0].gold.f1("née"), rows[0].gold.f1("42")), (2.0 / 3.0, 0.0));
     }
 
     #[test]
@@ -275,7 +193,7 @@ mod tests {
                 .to_string()
         };
         let (rows, repeated) = read_questions(&[line("a", 0), line("c", 4), line("a", 0)].join("\n")).unwrap();
-        assert_eq!((rows.len(), repeated, rows[0].references()), (1, 2, vec!["a", "c"]));
+        assert_eq!((rows.len(), repeated, rows[0].gold.references()), (1, 2, vec!["a", "c"]));
     }
 
     #[test]
@@ -318,9 +236,9 @@ mod tests {
         }
     }
 
-    fn read(content: &[u8]) -> Result<(Vec<GoldRow>, usize)> {
+    fn read(content: &[u8]) -> Result<(Vec<GoldRow<Labels>>, usize)> {
         let (_folder, path) = file(content);
-        read_gold(&path, TaskKind::Text, &labels())
+        read_gold(&path, &labels(false))
     }
 
     #[test]
@@ -375,7 +293,7 @@ mod tests {
 
         #[test]
         fn reads_back_what_serde_writes(text in "\\PC{0,40}[a-z]", label in 0usize..2) {
-            let line = serde_json::json!({"text": text, "label": labels()[label]}).to_string();
+            let line = serde_json::json!({"text": text, "label": labels(false).names[label]}).to_string();
             let (rows, _) = read(line.as_bytes()).unwrap();
             prop_assert_eq!(&rows[0], &row(1, text.trim(), label));
         }

@@ -1,89 +1,66 @@
-//! Gold rows, divided once: *mine*, whose errors are extrapolated, and *select*, which chooses epoch and round.
+//! Gold rows drawn and divided once: *mine*, whose errors are extrapolated, and *select*, which chooses epoch and round.
 
 use rand::seq::SliceRandom;
 
-use crate::data::example::GoldRow;
+use super::example::GoldRow;
+use super::head::Head;
 use crate::math::random;
 
 /// The two sides of the gold rows; each in the order of their lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
-    pub mine: Vec<GoldRow>,
-    pub select: Vec<GoldRow>,
+pub struct Split<H: Head> {
+    pub mine: Vec<GoldRow<H>>,
+    pub select: Vec<GoldRow<H>>,
+}
+
+impl<H: Head> Split<H> {
+    /// Sorts both sides.
+    pub fn in_order_of_lines(mut mine: Vec<GoldRow<H>>, mut select: Vec<GoldRow<H>>) -> Self {
+        mine.sort_by_key(|row| row.line);
+        select.sort_by_key(|row| row.line);
+        Split { mine, select }
+    }
+
+    /// All gold rows, *mine* first.
+    pub fn gold(&self) -> impl Iterator<Item = &GoldRow<H>> {
+        self.mine.iter().chain(&self.select)
+    }
+}
+
+/// How the gold rows of a task are divided.
+pub trait Divide: Head {
+    /// Divides gold rows into *mine* and *select*, seeded; `select_share` in (0, 1) of them go to *select*.
+    ///
+    /// # Errors
+    /// Too few rows for two sides.
+    fn divide(&self, gold: &[GoldRow<Self>], select_share: f64, seed: u64) -> Result<Split<Self>, String>;
 }
 
 /// `rows` of `gold`, stratified: each label keeps its share (largest remainders), rows drawn with `seed`.
 ///
 /// # Errors
 /// Says how many there are when `gold` has fewer.
-pub fn sample(gold: &[GoldRow], rows: usize, labels: &[String], seed: u64) -> Result<Vec<GoldRow>, String> {
+pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) -> Result<Vec<GoldRow<H>>, String> {
     if rows > gold.len() {
         return Err(format!("gold_rows asks for {rows} rows, there are {}", gold.len()));
     }
-    let by_label = shuffled_by_label(gold, labels.len(), seed, "gold sample");
+    let by_label = shuffled_by_stratum(head, gold, seed, "gold sample");
     let counts = shares(&by_label.iter().map(Vec::len).collect::<Vec<_>>(), rows);
-    let mut taken: Vec<GoldRow> = by_label.into_iter().zip(counts).flat_map(|(rows, n)| rows.into_iter().take(n)).collect();
+    let mut taken: Vec<GoldRow<H>> = by_label.into_iter().zip(counts).flat_map(|(rows, n)| rows.into_iter().take(n)).collect();
     taken.sort_by_key(|row| row.line);
     Ok(taken)
 }
 
-/// Divides `gold`, stratified and seeded; `select_share` in (0, 1) of each label goes to *select*, at least one row to each side.
-///
-/// Questions, which have no labels, are divided by their contexts: none is on both sides.
-///
-/// # Errors
-/// Names a label that has no two rows; says so where all questions are about one context.
-pub fn divide(gold: &[GoldRow], select_share: f64, labels: &[String], seed: u64) -> Result<Split, String> {
-    if labels.is_empty() {
-        return divide_by_context(gold, select_share, seed);
-    }
-    let mut split = Split { mine: Vec::new(), select: Vec::new() };
-    for (label, rows) in shuffled_by_label(gold, labels.len(), seed, "split").into_iter().enumerate() {
-        if rows.len() < 2 {
-            let (name, count) = (&labels[label], rows.len());
-            return Err(format!("label {name:?} has {count} gold rows; it needs at least 2, one to learn from and one to select by"));
-        }
-        let select = ((rows.len() as f64 * select_share).round() as usize).clamp(1, rows.len() - 1);
-        let mut rows = rows.into_iter();
-        split.select.extend(rows.by_ref().take(select));
-        split.mine.extend(rows);
-    }
-    Ok(in_order_of_lines(split))
-}
-
-/// Whole contexts, in an order drawn with `seed`, go to *select* until it has its share; the last one never does.
-fn divide_by_context(gold: &[GoldRow], select_share: f64, seed: u64) -> Result<Split, String> {
-    let mut contexts: Vec<&str> = gold.iter().map(|row| row.text.as_str()).collect();
-    contexts.sort_unstable();
-    contexts.dedup();
-    if contexts.len() < 2 {
-        return Err("all questions are about one context; it needs at least 2, one to learn from and one to select by".to_string());
-    }
-    contexts.shuffle(&mut random::rng(seed, "split", 0));
-    let mut split = Split { mine: Vec::new(), select: Vec::new() };
-    for (i, context) in contexts.iter().enumerate() {
-        let own = gold.iter().filter(|row| row.text == *context).cloned();
-        let more = i + 1 < contexts.len() && (split.select.len() as f64) < select_share * gold.len() as f64;
-        if more { &mut split.select } else { &mut split.mine }.extend(own);
-    }
-    Ok(in_order_of_lines(split))
-}
-
-fn in_order_of_lines(mut split: Split) -> Split {
-    split.mine.sort_by_key(|row| row.line);
-    split.select.sort_by_key(|row| row.line);
-    split
-}
-
-fn shuffled_by_label(gold: &[GoldRow], labels: usize, seed: u64, purpose: &str) -> Vec<Vec<GoldRow>> {
-    let mut by_label = vec![Vec::new(); labels.max(1)];
+/// The rows of each stratum, in an order drawn for `purpose`.
+pub fn shuffled_by_stratum<H: Head>(head: &H, gold: &[GoldRow<H>], seed: u64, purpose: &str) -> Vec<Vec<GoldRow<H>>> {
+    let mut strata = vec![Vec::new(); head.strata()];
     for row in gold {
-        by_label[row.goal.label()].push(row.clone());
+        strata[row.stratum()].push(row.clone());
     }
-    for (label, rows) in by_label.iter_mut().enumerate() {
-        rows.shuffle(&mut random::rng(seed, purpose, label as u64));
+    for (stratum, rows) in strata.iter_mut().enumerate() {
+        rows.shuffle(&mut random::rng(seed, purpose, stratum as u64));
     }
-    by_label
+    strata
 }
 
 /// `total` divided in proportion to `sizes`, never more than a size; the largest remainders round up.
@@ -105,52 +82,47 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::example::{Answer, Goal};
+    use crate::data::answers::{Answers, GoldAnswers};
+    use crate::data::example::Answer;
+    use crate::data::labels::{Label, Labels};
     use proptest::prelude::*;
 
-    fn rows(labels: &[usize]) -> Vec<GoldRow> {
+    fn rows(labels: &[usize]) -> Vec<GoldRow<Labels>> {
         labels
             .iter()
             .enumerate()
-            .map(|(i, &label)| GoldRow {
-                line: i + 1,
-                text: format!("text {i}"),
-                text_pair: None,
-                goal: Goal::Label(label),
-                others: vec![],
-            })
+            .map(|(i, &label)| GoldRow { line: i + 1, text: format!("text {i}"), text_pair: None, gold: Label { label } })
             .collect()
     }
 
-    fn names(n: usize) -> Vec<String> {
-        (0..n).map(|i| format!("label {i}")).collect()
+    fn head(n: usize) -> Labels {
+        Labels { names: (0..n).map(|i| format!("label {i}")).collect(), pairs: false }
     }
 
     #[test]
     fn a_label_without_two_rows_is_named() {
-        let error = divide(&rows(&[0, 0, 1]), 0.5, &names(2), 1).unwrap_err();
+        let error = head(2).divide(&rows(&[0, 0, 1]), 0.5, 1).unwrap_err();
         assert_eq!(error, "label \"label 1\" has 1 gold rows; it needs at least 2, one to learn from and one to select by");
     }
 
     #[test]
     fn another_seed_draws_other_rows() {
         let gold = rows(&[0, 1].repeat(50));
-        assert_ne!(sample(&gold, 20, &names(2), 1).unwrap(), sample(&gold, 20, &names(2), 2).unwrap());
-        assert_ne!(divide(&gold, 0.5, &names(2), 1).unwrap(), divide(&gold, 0.5, &names(2), 2).unwrap());
+        assert_ne!(sample(&head(2), &gold, 20, 1).unwrap(), sample(&head(2), &gold, 20, 2).unwrap());
+        assert_ne!(head(2).divide(&gold, 0.5, 1).unwrap(), head(2).divide(&gold, 0.5, 2).unwrap());
     }
 
     #[test]
     fn questions_about_one_context_cannot_be_divided() {
-        assert!(divide(&questions(&[3, 3, 3]), 0.5, &[], 1).unwrap_err().starts_with("all questions are about one context"));
+        assert!(Answers.divide(&questions(&[3, 3, 3]), 0.5, 1).unwrap_err().starts_with("all questions are about one context"));
     }
 
-    fn questions(contexts: &[usize]) -> Vec<GoldRow> {
+    fn questions(contexts: &[usize]) -> Vec<GoldRow<Answers>> {
         let row = |(i, context): (usize, &usize)| GoldRow {
             line: i + 1,
             text: format!("context {context}"),
             text_pair: Some(format!("question {i}")),
-            goal: Goal::Answer(Answer { text: "context".into(), start: 0 }),
-            others: vec![],
+            gold: GoldAnswers { answer: Answer { text: "context".into(), start: 0 }, others: vec![] },
         };
         contexts.iter().enumerate().map(row).collect()
     }
@@ -160,23 +132,23 @@ mod tests {
         fn no_context_is_on_both_sides(mut contexts in proptest::collection::vec(0usize..9, 0..60), share in 0.05f64..0.95, seed: u64) {
             contexts.extend([1, 2]);
             let gold = questions(&contexts);
-            let split = divide(&gold, share, &[], seed).unwrap();
+            let split = Answers.divide(&gold, share, seed).unwrap();
             prop_assert!(!split.mine.is_empty() && !split.select.is_empty());
             prop_assert_eq!(split.mine.len() + split.select.len(), gold.len());
             prop_assert!(split.mine.iter().all(|mine| split.select.iter().all(|row| row.text != mine.text)));
-            prop_assert_eq!(sample(&gold, gold.len() / 2, &[], seed).unwrap().len(), gold.len() / 2);
+            prop_assert_eq!(sample(&Answers, &gold, gold.len() / 2, seed).unwrap().len(), gold.len() / 2);
         }
 
         #[test]
         fn every_row_is_on_exactly_one_side(mut labels in proptest::collection::vec(0usize..3, 0..60), share in 0.05f64..0.95, seed: u64) {
             labels.extend([0, 0, 1, 1, 2, 2]);
             let gold = rows(&labels);
-            let split = divide(&gold, share, &names(3), seed).unwrap();
+            let split = head(3).divide(&gold, share, seed).unwrap();
             let mut lines: Vec<usize> = split.mine.iter().chain(&split.select).map(|row| row.line).collect();
             lines.sort();
             prop_assert_eq!(lines, (1..=gold.len()).collect::<Vec<_>>());
             for label in 0..3 {
-                let of = |side: &[GoldRow]| side.iter().filter(|row| row.goal.label() == label).count();
+                let of = |side: &[GoldRow<Labels>]| side.iter().filter(|row| row.gold.label == label).count();
                 prop_assert!(of(&split.mine) >= 1 && of(&split.select) >= 1);
                 let wanted = share * labels.iter().filter(|&&l| l == label).count() as f64;
                 prop_assert!((of(&split.select) as f64 - wanted).abs() <= 1.0);
@@ -187,11 +159,11 @@ mod tests {
         fn a_sample_keeps_the_shares(labels in proptest::collection::vec(0usize..3, 1..80), part in 0.0f64..=1.0, seed: u64) {
             let gold = rows(&labels);
             let wanted = (part * gold.len() as f64) as usize;
-            let taken = sample(&gold, wanted, &names(3), seed).unwrap();
+            let taken = sample(&head(3), &gold, wanted, seed).unwrap();
             prop_assert_eq!(taken.len(), wanted);
             for label in 0..3 {
                 let share = labels.iter().filter(|&&l| l == label).count() as f64 * wanted as f64 / gold.len() as f64;
-                prop_assert!((taken.iter().filter(|row| row.goal.label() == label).count() as f64 - share).abs() < 1.0);
+                prop_assert!((taken.iter().filter(|row| row.gold.label == label).count() as f64 - share).abs() < 1.0);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! A generator judges better than it writes, but its judgement is off-centre: asked for a word, it prefers some words. A
 //! scale and an offset per label, fitted on gold rows (Platt scaling; vector scaling with one scale for more labels), mend that.
 
+use crate::math::convex::{Limits, minimise};
+use crate::math::vectors::{argmax, centre, cross_entropy, dot, softmax};
 use crate::measure::metrics::log_loss;
 
 /// A scale and an offset for each label: `logits[j] = scale * centred[j] + offsets[j]`, where `centred` are the
@@ -25,6 +27,9 @@ pub struct Calibration {
 /// sixteen times with 50 gold rows of two labels, and next to never with 300.
 const LEAST_R_SQUARED: f64 = 0.05;
 
+/// Of a mean loss: an offset whose label is one in a thousand is then within a hundred-thousandth of a nat.
+const LIMITS: Limits = Limits { tolerance: 1e-8, steps: 2000 };
+
 impl Calibration {
     /// Fits to the log-probabilities `(rows, labels)` and gold labels by maximum likelihood, with a standard normal prior
     /// on the standardised parameters (as logistic regression with C = 1).
@@ -34,15 +39,11 @@ impl Calibration {
         let spread = (rows.iter().flatten().map(|x| x * x).sum::<f64>() / (rows.len() * labels).max(1) as f64).sqrt().max(1e-9);
         let rows: Vec<Vec<f64>> = rows.into_iter().map(|row| row.into_iter().map(|x| x / spread).collect()).collect();
 
-        let (mut scale, mut offsets) = (1.0, vec![0.0; labels]);
-        // The loss is convex and its curvature at most 1/2 per unit of squared feature: a fixed step converges.
-        let peak = rows.iter().flatten().map(|x| x * x).fold(1.0, f64::max);
-        let step = 1.0 / (0.5 * (1.0 + labels as f64 * peak.min(16.0)) + 1.0 / rows.len().max(1) as f64);
-        for _ in 0..2000 {
-            let (d_scale, d_offsets) = gradient(&rows, gold, scale, &offsets);
-            scale -= step * d_scale;
-            offsets.iter_mut().zip(&d_offsets).for_each(|(b, d)| *b -= step * d);
-        }
+        let mut start = vec![0.0; 1 + labels];
+        start[0] = 1.0;
+        let found = minimise(start, LIMITS, |at, gradient| objective(&rows, gold, at, gradient));
+        let mut found = found.or_warn("the judge's calibration");
+        let (scale, offsets) = (found[0], found.split_off(1));
         let mut fitted = Calibration { scale: scale / spread, offsets, accuracy: 0.0, chance: 0.0, r_squared: 0.0 };
         fitted.measure(log_probs, gold);
         fitted
@@ -80,42 +81,30 @@ impl Calibration {
     }
 }
 
-/// Of the mean cross-entropy and the prior.
-fn gradient(rows: &[Vec<f64>], gold: &[usize], scale: f64, offsets: &[f64]) -> (f64, Vec<f64>) {
+/// The mean cross-entropy of standardised rows (rows, labels) and the prior over the number of rows, at `[scale, offsets..]`; its
+/// gradient goes into the last.
+fn objective(rows: &[Vec<f64>], gold: &[usize], at: &[f64], gradient: &mut [f64]) -> f64 {
     let n = rows.len().max(1) as f64;
-    let (mut d_scale, mut d_offsets) = (scale / n, offsets.iter().map(|b| b / n).collect::<Vec<_>>());
+    let (scale, offsets) = (at[0], &at[1..]);
+    let mut loss = 0.5 * dot(at, at);
+    gradient.copy_from_slice(at);
+    let mut logits = vec![0.0; offsets.len()];
     for (row, &label) in rows.iter().zip(gold) {
-        let logits: Vec<f64> = row.iter().zip(offsets).map(|(x, b)| scale * x + b).collect();
-        for (j, p) in softmax(&logits).into_iter().enumerate() {
-            let error = (p - f64::from(j == label)) / n;
-            d_scale += error * row[j];
-            d_offsets[j] += error;
-        }
+        logits.iter_mut().zip(row).zip(offsets).for_each(|((logit, x), b)| *logit = scale * x + b);
+        loss += cross_entropy(&mut logits, label);
+        gradient[0] += dot(&logits, row);
+        gradient[1..].iter_mut().zip(&logits).for_each(|(g, error)| *g += error);
     }
-    (d_scale, d_offsets)
-}
-
-/// Log-probabilities less their mean.
-pub(crate) fn centre(log_probs: &[f32]) -> Vec<f64> {
-    let mean = log_probs.iter().map(|&x| f64::from(x)).sum::<f64>() / log_probs.len().max(1) as f64;
-    log_probs.iter().map(|&x| f64::from(x) - mean).collect()
-}
-
-pub(crate) fn softmax(logits: &[f64]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exp: Vec<f64> = logits.iter().map(|x| (x - max).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|x| x / sum).collect()
-}
-
-/// The index of the largest value; the first of equals.
-pub(crate) fn argmax<T: PartialOrd>(values: &[T]) -> usize {
-    values.iter().enumerate().fold(0, |best, (i, x)| if *x > values[best] { i } else { best })
+    gradient.iter_mut().for_each(|g| *g /= n);
+    loss / n
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::convex::check_gradient;
+    use crate::math::vectors::log_sum_exp;
+    use proptest::collection::vec;
     use proptest::prelude::*;
     use rand::RngExt;
 
@@ -156,6 +145,124 @@ mod tests {
         assert!(fitted.better_than_chance(), "{fitted:?}");
     }
 
+    /// Gold rows of a judge that prefers some words: each label's is liked by N(0, 1.5²) nats more than it should be, with N(0, 1) of
+    /// noise and 3 nats for the gold label.
+    fn biased_judge(labels: usize, rows: usize) -> (Vec<Vec<f32>>, Vec<usize>) {
+        let mut rng = crate::math::random::rng(7, "biased judge", labels as u64);
+        let mut normal = || (-2.0 * rng.random_range(1e-12f64..1.0).ln()).sqrt() * (std::f64::consts::TAU * rng.random::<f64>()).cos();
+        let bias: Vec<f64> = (0..labels).map(|_| 1.5 * normal()).collect();
+        let gold: Vec<usize> = (0..rows).map(|i| i % labels).collect();
+        let row = |&label: &usize| (0..labels).map(|j| (bias[j] + normal() + if j == label { 3.0 } else { 0.0 }) as f32).collect();
+        (gold.iter().map(row).collect(), gold)
+    }
+
+    /// The rows in a unit in which their mean square is 1, and that unit in nats.
+    fn standardised(rows: &[Vec<f32>]) -> (Vec<Vec<f64>>, f64) {
+        let centred: Vec<Vec<f64>> = rows.iter().map(|row| centre(row)).collect();
+        let unit = (centred.iter().flatten().map(|x| x * x).sum::<f64>() / (rows.len() * rows[0].len()) as f64).sqrt().max(1e-9);
+        (centred.into_iter().map(|row| row.into_iter().map(|x| x / unit).collect()).collect(), unit)
+    }
+
+    /// What the fit has to make least, written once more.
+    fn loss(rows: &[Vec<f64>], gold: &[usize], at: &[f64]) -> f64 {
+        let row_loss = |(row, &label): (&Vec<f64>, &usize)| {
+            let logits: Vec<f64> = row.iter().zip(&at[1..]).map(|(x, b)| at[0] * x + b).collect();
+            log_sum_exp(&logits) - logits[label]
+        };
+        (rows.iter().zip(gold).map(row_loss).sum::<f64>() + at.iter().map(|x| x * x / 2.0).sum::<f64>()) / rows.len() as f64
+    }
+
+    /// The gradient of `loss` and the lower triangle of its Hessian, times the number of rows.
+    fn curvature(rows: &[Vec<f64>], gold: &[usize], at: &[f64]) -> (Vec<f64>, Vec<Vec<f64>>) {
+        let mut gradient = at.to_vec();
+        let mut hessian: Vec<Vec<f64>> = (0..at.len()).map(|i| (0..=i).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect();
+        for (row, &label) in rows.iter().zip(gold) {
+            let p = softmax(&row.iter().zip(&at[1..]).map(|(x, b)| at[0] * x + b).collect::<Vec<_>>());
+            let mean: f64 = p.iter().zip(row).map(|(p, x)| p * x).sum();
+            gradient[0] += mean - row[label];
+            gradient[1 + label] -= 1.0;
+            for (j, (&p_j, x)) in p.iter().zip(row).enumerate() {
+                gradient[1 + j] += p_j;
+                hessian[0][0] += p_j * (x - mean) * (x - mean);
+                hessian[1 + j][0] += p_j * (x - mean);
+                hessian[1 + j][1 + j] += p_j;
+                hessian[1 + j][1..].iter_mut().zip(&p).for_each(|(h, p_k)| *h -= p_j * p_k);
+            }
+        }
+        (gradient, hessian)
+    }
+
+    /// x of `a x = b`, by Cholesky's factors of `a` (lower triangle).
+    fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
+        for i in 0..b.len() {
+            let (above, own) = a.split_at_mut(i);
+            for j in 0..i {
+                own[0][j] = (own[0][j] - dot(&own[0][..j], &above[j][..j])) / above[j][j];
+            }
+            own[0][i] = (own[0][i] - dot(&own[0][..i], &own[0][..i])).sqrt();
+            b[i] = (b[i] - dot(&own[0][..i], &b[..i])) / own[0][i];
+        }
+        for i in (0..b.len()).rev() {
+            b[i] /= a[i][i];
+            let x = b[i];
+            b[..i].iter_mut().zip(&a[i]).for_each(|(b, l)| *b -= l * x);
+        }
+        b
+    }
+
+    /// The minimum of `loss` by another way: Newton's method on the whole Hessian, with a step that is halved until the loss falls.
+    fn newton(rows: &[Vec<f64>], gold: &[usize]) -> Vec<f64> {
+        let mut at = vec![0.0; 1 + rows[0].len()];
+        for _ in 0..100 {
+            let (gradient, hessian) = curvature(rows, gold, &at);
+            if gradient.iter().all(|g| g.abs() < 1e-9 * rows.len() as f64) {
+                return at;
+            }
+            let step = solved(hessian, gradient);
+            let moved = |by: f64| at.iter().zip(&step).map(|(x, s)| x - by * s).collect::<Vec<f64>>();
+            let tries = (0..30).map(|halvings| moved(0.5f64.powi(halvings)));
+            at = tries.into_iter().find(|to| loss(rows, gold, to) < loss(rows, gold, &at)).expect("a step that lowers the loss");
+        }
+        panic!("Newton's method did not converge");
+    }
+
+    /// The rows that a fit saw, and its parameters for them.
+    fn as_fitted(fitted: &Calibration, scores: &[Vec<f32>]) -> (Vec<Vec<f64>>, Vec<f64>) {
+        let (rows, unit) = standardised(scores);
+        (rows, [fitted.scale * unit].into_iter().chain(fitted.offsets.iter().copied()).collect())
+    }
+
+    /// How far a fit is from the minimum: loss above it, largest error of a parameter, largest entry of the gradient.
+    fn from_the_best(fitted: &Calibration, scores: &[Vec<f32>], gold: &[usize]) -> [f64; 3] {
+        let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |most: f64, x| most.max(x.abs()));
+        let (rows, at) = as_fitted(fitted, scores);
+        let best = newton(&rows, gold);
+        let off = largest(&mut at.iter().zip(&best).map(|(a, b)| a - b));
+        let gradient = largest(&mut curvature(&rows, gold, &at).0.into_iter()) / rows.len() as f64;
+        [loss(&rows, gold, &at) - loss(&rows, gold, &best), off, gradient]
+    }
+
+    /// With many labels the fit must still take the words' bias away, though an offset's curvature is only its label's share.
+    #[test]
+    fn however_many_labels_the_fit_is_the_optimum() {
+        for (labels, rows, right) in [(2, 300, 0.98), (21, 105, 0.88), (77, 308, 0.63), (500, 2000, 0.43)] {
+            let (scores, gold) = biased_judge(labels, rows);
+            let fitted = Calibration::fit(&scores, &gold);
+            let [above, off, gradient] = from_the_best(&fitted, &scores, &gold);
+            let found = format!("{labels} labels: {above:.1e} above, {off:.1e} off, gradient {gradient:.1e}, right {:.3}", fitted.accuracy);
+            assert!(above < 1e-9 && off < 1e-5 && gradient < 1.01 * LIMITS.tolerance && fitted.accuracy > right, "{found}");
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_loss() {
+        let (scores, gold) = biased_judge(4, 30);
+        let (x, _) = standardised(&scores);
+        let at = [0.7, 0.3, -0.4, 0.2, -0.9];
+        check_gradient(&at, |at, gradient| objective(&x, &gold, at, gradient));
+        assert!((objective(&x, &gold, &at, &mut [0.0; 5]) - loss(&x, &gold, &at)).abs() < 1e-12);
+    }
+
     proptest! {
         #[test]
         fn a_target_sums_to_one_and_leans_to_the_intended_label(a in -30f32..0.0, b in -30f32..0.0, c in -30f32..0.0, label in 0usize..3) {
@@ -167,11 +274,15 @@ mod tests {
         }
 
         #[test]
-        fn any_scores_give_a_finite_fit(rows in proptest::collection::vec((-80f32..0.0, -80f32..0.0, 0usize..2), 1..40)) {
-            let scores: Vec<Vec<f32>> = rows.iter().map(|r| vec![r.0, r.1]).collect();
-            let gold: Vec<usize> = rows.iter().map(|r| r.2).collect();
+        fn any_scores_give_a_finite_fit_that_has_converged(
+            rows in (2usize..7).prop_flat_map(|labels| vec((vec(-80f32..0.0, labels), 0..labels), 1..40)),
+        ) {
+            let (scores, gold): (Vec<Vec<f32>>, Vec<usize>) = rows.into_iter().unzip();
             let fitted = Calibration::fit(&scores, &gold);
             prop_assert!(fitted.scale.is_finite() && fitted.offsets.iter().all(|b| b.is_finite()));
+            let (rows, at) = as_fitted(&fitted, &scores);
+            let gradient = curvature(&rows, &gold, &at).0.iter().fold(0.0, |most: f64, g| most.max(g.abs())) / gold.len() as f64;
+            prop_assert!(gradient < 1.01 * LIMITS.tolerance, "{gradient}");
         }
     }
 }

@@ -5,6 +5,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::math::random;
+use crate::math::vectors::dot;
 use crate::measure::logistic::Logistic;
 
 /// Distances between two sets of features.
@@ -55,10 +56,6 @@ fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
 
 fn centred(rows: &[Vec<f64>], mean: &[f64]) -> Vec<Vec<f64>> {
     rows.iter().map(|row| row.iter().zip(mean).map(|(x, m)| x - m).collect()).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Of a symmetric matrix, by Jacobi's rotations.

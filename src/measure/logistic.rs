@@ -1,6 +1,7 @@
 //! Multinomial logistic regression on fixed features: what a user with a few hundred labels would otherwise train.
 
-use crate::judge::calibration::{argmax, softmax};
+use crate::math::convex::{Limits, minimise};
+use crate::math::vectors::{argmax, cross_entropy, dot, softmax};
 
 /// A linear classifier. Weights are penalised by |w|² / 2 against the summed loss (scikit-learn's C = 1), intercepts are not.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,40 +12,17 @@ pub struct Logistic {
     intercepts: Vec<f64>,
 }
 
-/// The gradient's largest entry at which the fit is done.
-const TOLERANCE: f64 = 1e-6;
-/// Far more steps than a few thousand rows of unit length need.
-const MOST_STEPS: usize = 20_000;
+/// Of a summed loss; far more steps than a few thousand rows of unit length need.
+const LIMITS: Limits = Limits { tolerance: 1e-6, steps: 2000 };
 
 impl Logistic {
-    /// Fits rows of features (rows, features) and their labels, each below `labels`, by Nesterov's accelerated gradient with
-    /// restarts (O'Donoghue and Candès, 2012): the problem is smooth and convex.
+    /// Fits rows of features (rows, features) and their labels, each below `labels`.
     pub fn fit(rows: &[Vec<f64>], gold: &[usize], labels: usize) -> Logistic {
-        let features = rows.first().map_or(0, Vec::len);
-        // The curvature of the summed loss is at most half of the summed squared lengths, the intercept's 1 among them.
-        let curvature: f64 = rows.iter().map(|row| 1.0 + row.iter().map(|x| x * x).sum::<f64>()).sum();
-        let step = 1.0 / (1.0 + 0.5 * curvature);
-        let mut at = vec![vec![0.0; features + 1]; labels];
-        let mut ahead = at.clone();
-        let mut momentum = 1.0f64;
-        for _ in 0..MOST_STEPS {
-            let gradient = gradient(rows, gold, &ahead);
-            if gradient.iter().flatten().all(|g| g.abs() < TOLERANCE) {
-                break;
-            }
-            let moved: Vec<Vec<f64>> =
-                ahead.iter().zip(&gradient).map(|(w, g)| w.iter().zip(g).map(|(w, g)| w - step * g).collect()).collect();
-            let uphill: f64 =
-                (0..labels).flat_map(|j| (0..=features).map(move |k| (j, k))).map(|(j, k)| gradient[j][k] * (moved[j][k] - at[j][k])).sum();
-            let grown = if uphill > 0.0 { 1.0 } else { 0.5 * (1.0 + (1.0 + 4.0 * momentum * momentum).sqrt()) };
-            let push = if uphill > 0.0 { 0.0 } else { (momentum - 1.0) / grown };
-            for (j, row) in ahead.iter_mut().enumerate() {
-                row.iter_mut().enumerate().for_each(|(k, w)| *w = moved[j][k] + push * (moved[j][k] - at[j][k]));
-            }
-            (at, momentum) = (moved, grown);
-        }
-        let intercepts = at.iter_mut().map(|row| row.pop().unwrap_or(0.0)).collect();
-        Logistic { weights: at, intercepts }
+        let width = rows.first().map_or(0, Vec::len) + 1;
+        let found = minimise(vec![0.0; labels * width], LIMITS, |at, gradient| objective(rows, gold, at, gradient, width));
+        let mut weights: Vec<Vec<f64>> = found.or_warn("the logistic regression").chunks_exact(width).map(<[f64]>::to_vec).collect();
+        let intercepts = weights.iter_mut().map(|row| row.pop().unwrap_or(0.0)).collect();
+        Logistic { weights, intercepts }
     }
 
     /// Probabilities of the labels.
@@ -58,29 +36,28 @@ impl Logistic {
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-/// Of the summed cross-entropy and the penalty, at weights whose last column is the intercept: (labels, features + 1).
-fn gradient(rows: &[Vec<f64>], gold: &[usize], weights: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let features = weights.first().map_or(0, |row| row.len() - 1);
-    let mut gradient: Vec<Vec<f64>> = weights.to_vec();
-    gradient.iter_mut().for_each(|row| row[features] = 0.0);
+/// The summed cross-entropy and the penalty, at weights (labels, width) whose last column is the intercept; the gradient goes into its
+/// argument.
+fn objective(rows: &[Vec<f64>], gold: &[usize], weights: &[f64], gradient: &mut [f64], width: usize) -> f64 {
+    let features = width - 1;
+    gradient.copy_from_slice(weights);
+    gradient.chunks_exact_mut(width).for_each(|row| row[features] = 0.0);
+    let mut loss = 0.5 * dot(gradient, weights);
     for (row, &label) in rows.iter().zip(gold) {
-        let logits: Vec<f64> = weights.iter().map(|w| w[features] + dot(&w[..features], row)).collect();
-        for (j, p) in softmax(&logits).into_iter().enumerate() {
-            let error = p - f64::from(u8::from(j == label));
-            gradient[j].iter_mut().zip(row).for_each(|(g, x)| *g += error * x);
-            gradient[j][features] += error;
+        let mut errors: Vec<f64> = weights.chunks_exact(width).map(|w| w[features] + dot(&w[..features], row)).collect();
+        loss += cross_entropy(&mut errors, label);
+        for (gradient, error) in gradient.chunks_exact_mut(width).zip(errors) {
+            gradient.iter_mut().zip(row).for_each(|(g, x)| *g += error * x);
+            gradient[features] += error;
         }
     }
-    gradient
+    loss
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::convex::check_gradient;
 
     /// Values of `tests/reference/metrics.py`, scikit-learn's `LogisticRegression(C=1, tol=1e-10)`.
     #[test]
@@ -96,5 +73,12 @@ mod tests {
                 assert!((p - q).abs() < 1e-5, "{p} {q}");
             }
         }
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_loss() {
+        let rows = [vec![0.3, -1.2], vec![0.9, 0.4], vec![-0.5, 0.8], vec![0.1, 0.2]];
+        let at = [0.2, -0.4, 0.7, -0.3, 0.5, 0.1, 0.9, -0.8, -0.6];
+        check_gradient(&at, |at, gradient| objective(&rows, &[0, 1, 2, 1], at, gradient, 3));
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// A part of a run's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum Work {
     /// Judging the gold rows.
     Calibration,
     /// Writing and judging of a round; of round 0 the rationales too.
@@ -25,23 +25,23 @@ pub enum Part {
     Model(Method),
 }
 
-impl Part {
-    pub fn of_stage(stage: Stage) -> Part {
+impl Work {
+    pub fn of_stage(stage: Stage) -> Work {
         match stage {
-            Stage::Write { round } | Stage::Judge { round } => Part::Written(round),
-            Stage::Train { round } => Part::Trained(round),
-            Stage::Rationales => Part::Written(0),
-            Stage::Calibrate | Stage::Deliver | Stage::Done => Part::Calibration,
+            Stage::Write { round } | Stage::Judge { round } => Work::Written(round),
+            Stage::Train { round } => Work::Trained(round),
+            Stage::Rationales => Work::Written(0),
+            Stage::Calibrate | Stage::Deliver | Stage::Done => Work::Calibration,
         }
     }
 
     /// Whether `method` needs it.
     fn needed_by(self, method: Method) -> bool {
         match (self, method) {
-            (Part::Model(own), _) => own == method,
+            (Work::Model(own), _) => own == method,
             (_, Method::GoldOnly | Method::Embeddings) => false,
-            (Part::Calibration | Part::Written(0) | Part::Trained(0), _) => true,
-            (Part::Written(_) | Part::Trained(_), method) => method != Method::Seed,
+            (Work::Calibration | Work::Written(0) | Work::Trained(0), _) => true,
+            (Work::Written(_) | Work::Trained(_), method) => method != Method::Seed,
         }
     }
 }
@@ -49,7 +49,7 @@ impl Part {
 /// A line of `seconds.jsonl`: how long one process worked on a part.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
-    pub part: Part,
+    pub part: Work,
     pub seconds: f64,
 }
 
@@ -61,7 +61,7 @@ const NOTHING: Duration = Duration::from_millis(1);
 
 impl Spent {
     /// Adds a line. Work of a process that is killed before it ends a stage is not counted.
-    pub fn note(run: &RunDir, part: Part, time: Duration) -> Result<()> {
+    pub fn note(run: &RunDir, part: Work, time: Duration) -> Result<()> {
         if time < NOTHING {
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl Cost {
         let journal = |name: String| folder.join("journal").join(name + ".jsonl");
         let rounds = (0..).map(|round| (journal(format!("round-{round}")), round)).take_while(|(path, _)| path.exists());
         let journals = std::iter::once((journal("rationales".into()), 0)).chain(rounds);
-        let tokens = journals.filter(|(_, round)| Part::Written(*round).needed_by(method)).map(|(path, _)| tokens_in(&path)).sum();
+        let tokens = journals.filter(|(_, round)| Work::Written(*round).needed_by(method)).map(|(path, _)| tokens_in(&path)).sum();
         Cost { tokens, seconds }
     }
 }
@@ -116,7 +116,7 @@ mod tests {
     fn a_method_costs_the_parts_that_it_needs() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::open(folder.path()).unwrap();
-        let parts = [Part::Written(0), Part::Trained(0), Part::Trained(1), Part::Model(Method::S3Gold), Part::Model(Method::GoldOnly)];
+        let parts = [Work::Written(0), Work::Trained(0), Work::Trained(1), Work::Model(Method::S3Gold), Work::Model(Method::GoldOnly)];
         for (i, part) in parts.into_iter().enumerate() {
             Spent::note(&run, part, Duration::from_secs(1 << i)).unwrap();
         }

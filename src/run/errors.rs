@@ -4,11 +4,13 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::example::{Goal, Guess, Input};
+use crate::data::example::{GoldRow, Input};
+use crate::data::head::Head;
 
 /// A *mine* row that the round's model got wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Misclassified {
+#[serde(bound = "")]
+pub struct Misclassified<H: Head> {
     /// In the gold file.
     pub line: usize,
     pub text: String,
@@ -16,11 +18,15 @@ pub struct Misclassified {
     pub text_pair: Option<String>,
     /// `label` or `answer` in the file.
     #[serde(flatten)]
-    pub goal: Goal,
-    pub predicted: Guess,
+    pub goal: H::Goal,
+    pub predicted: H::Prediction,
 }
 
-impl Misclassified {
+impl<H: Head> Misclassified<H> {
+    pub fn new(row: &GoldRow<H>, predicted: H::Prediction) -> Self {
+        Misclassified { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone(), goal: row.goal(), predicted }
+    }
+
     pub fn input(&self) -> Input<'_> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
@@ -38,12 +44,12 @@ pub struct Changes {
 }
 
 impl Changes {
-    pub fn between(before: &[Misclassified], after: &[Misclassified], labels: usize) -> Changes {
-        let lines = |errors: &[Misclassified]| errors.iter().map(|error| error.line).collect::<HashSet<usize>>();
+    pub fn between<H: Head>(before: &[Misclassified<H>], after: &[Misclassified<H>], strata: usize) -> Changes {
+        let lines = |errors: &[Misclassified<H>]| errors.iter().map(|error| error.line).collect::<HashSet<usize>>();
         let (was, is) = (lines(before), lines(after));
-        let count = |errors: &[Misclassified], holds: &dyn Fn(usize) -> bool| {
-            let mut counts = vec![0; labels];
-            errors.iter().filter(|error| holds(error.line)).for_each(|error| counts[error.goal.label()] += 1);
+        let count = |errors: &[Misclassified<H>], holds: &dyn Fn(usize) -> bool| {
+            let mut counts = vec![0; strata];
+            errors.iter().filter(|error| holds(error.line)).for_each(|error| counts[H::stratum(&error.goal)] += 1);
             counts
         };
         Changes {
@@ -63,13 +69,12 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::labels::{Label, Labels};
 
     #[test]
     fn every_error_is_fixed_stays_or_appears() {
-        let error = |line, label| {
-            let (goal, predicted) = (Goal::Label(label), Guess::Label(0));
-            Misclassified { line, text: String::new(), text_pair: None, goal, predicted }
-        };
+        let error =
+            |line, label| Misclassified::<Labels> { line, text: String::new(), text_pair: None, goal: Label { label }, predicted: 0 };
         let changes = Changes::between(&[error(1, 0), error(2, 1), error(3, 1)], &[error(3, 1), error(4, 0), error(5, 0)], 2);
         assert_eq!(changes, Changes { fixed: vec![1, 1], stayed: vec![0, 1], appeared: vec![2, 0] });
         assert_eq!(changes.in_words(), "2 fixed, 1 stayed, 2 appeared");

@@ -47,6 +47,15 @@ impl RunDir {
         self.path.join(name)
     }
 
+    /// Removes the checkpoints of fits that are over.
+    pub fn clear_training(&self) -> Result<()> {
+        let folder = self.join("training");
+        if is_folder(&folder) {
+            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
+        }
+        Ok(())
+    }
+
     /// Opens the journal `name` and returns the rows that are already in it.
     pub fn journal<T: DeserializeOwned>(&self, name: &str) -> Result<(Journal, Vec<T>)> {
         Journal::open(&self.join("journal").join(format!("{name}.jsonl")))
@@ -60,6 +69,8 @@ const BEFORE_MANIFEST: [&str; 3] = ["lock", "journal", "seconds.jsonl"];
 fn refuse_foreign(path: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // That there is a file in its place is said where the folder is made.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(()),
         other => other.map_err(Error::io("read", path))?,
     };
     if ["manifest.json", "lock", "journal"].iter().all(|name| path.join(name).exists()) {
@@ -80,6 +91,7 @@ fn remove_leftovers(run: &Path) -> Result<()> {
     let rounds = run.join("rounds");
     let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
     folders.extend(folders_in(&rounds)?.into_iter().filter(|round| is_number(round)));
+    folders.extend(folders_in(&run.join("training"))?);
     for folder in folders {
         for path in entries(&folder)?.into_iter().filter(|path| is_unfinished(&name_of(path))) {
             let removed = if is_folder(&path) { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -10,6 +10,7 @@ use super::folder::RunDir;
 use super::round::RoundRecord;
 use super::stage::Stage;
 use crate::data::example::GoldRow;
+use crate::data::head::Head;
 use crate::data::split::Split;
 use crate::error::{Error, Result};
 use crate::files::whole::write_json;
@@ -43,8 +44,8 @@ pub struct Splits {
 }
 
 impl Splits {
-    pub fn new(split: &Split, gold_file: &Path, test: Option<(&Path, &[GoldRow])>) -> Self {
-        let lines = |rows: &[GoldRow]| rows.iter().map(|row| row.line).collect();
+    pub fn new<H: Head>(split: &Split<H>, gold_file: &Path, test: Option<(&Path, &[GoldRow<H>])>) -> Self {
+        let lines = |rows: &[GoldRow<H>]| rows.iter().map(|row| row.line).collect();
         Splits {
             gold_file: gold_file.display().to_string(),
             mine: lines(&split.mine),

@@ -33,8 +33,8 @@ impl Progress {
         }
     }
 
-    /// Starts a stage of `total` steps, `done` of which were made by an earlier process.
-    pub fn stage(self, name: impl Into<String>, unit: &'static str, total: usize, done: usize) -> StageBar {
+    /// Starts a bar of `total` steps, `done` of which were made by an earlier process.
+    pub fn bar(self, name: impl Into<String>, unit: &'static str, total: usize, done: usize) -> Bar {
         let name = name.into();
         let bar = match self {
             Progress::Bars => ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)),
@@ -51,12 +51,12 @@ impl Progress {
         bar.set_position(done as u64);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
-        StageBar { progress: self, bar, name, unit, total, before: done, count: done, started: Instant::now() }
+        Bar { progress: self, bar, name, unit, total, before: done, count: done, started: Instant::now() }
     }
 }
 
-/// The progress of one stage.
-pub struct StageBar {
+/// The progress of one piece of work.
+pub struct Bar {
     progress: Progress,
     bar: ProgressBar,
     name: String,
@@ -67,7 +67,16 @@ pub struct StageBar {
     started: Instant,
 }
 
-impl StageBar {
+impl Bar {
+    /// So many steps are done in all; those before the first call were made by an earlier process.
+    pub fn set(&mut self, done: usize) {
+        if self.count == self.before {
+            self.before = done.saturating_sub(1);
+        }
+        self.count = done;
+        self.bar.set_position(done as u64);
+    }
+
     pub fn step(&mut self, steps: usize) {
         self.count += steps;
         self.bar.set_position(self.count as u64);
@@ -79,7 +88,7 @@ impl StageBar {
         self.bar.set_length(self.total as u64);
     }
 
-    /// Ends the stage with a line that stays; `outcome` says what came of it.
+    /// Ends it with a line that stays; `outcome` says what came of it.
     pub fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::errors::Changes;
-use crate::small::train::Score;
+use crate::small::evaluation::Evaluation;
 
 /// Why a text is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct RoundRecord {
     /// Completions asked for in this round.
     pub written: usize,
     pub accepted: usize,
-    /// Accepted rows of each label, in the task's order.
+    /// Accepted rows of each label, in the task's order; of questions in one count.
     pub labels: Vec<usize>,
     pub rejected: BTreeMap<Rejection, usize>,
     /// New tokens sampled in this round.
@@ -50,7 +50,7 @@ pub struct RoundRecord {
     pub errors_after: usize,
     /// What became of the errors of the round before; none for the seed.
     pub changes: Option<Changes>,
-    pub select: Score,
+    pub select: Evaluation,
     /// What *select* added to each label's logit; see [`crate::small::threshold`].
     pub offsets: Vec<f64>,
 }

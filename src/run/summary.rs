@@ -54,24 +54,46 @@ pub struct MethodResult {
     pub steps: usize,
     /// For each test row, in the order of the file; for questions, by exact match.
     pub correct: Vec<bool>,
-    /// For each test row SQuAD's F1, for questions alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub f1: Vec<f64>,
-    /// The unweighted mean of the labels' F1; 0 for questions.
-    pub macro_f1: f64,
-    /// Counts on the test rows, by label; empty for questions.
-    pub labels: BTreeMap<String, Counts>,
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+/// What is said of the test rows besides which are right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scores {
+    Answers {
+        /// For each test row SQuAD's F1.
+        f1: Vec<f64>,
+    },
+    Labels {
+        /// The unweighted mean of the labels' F1.
+        macro_f1: f64,
+        /// Counts on the test rows, by label.
+        labels: BTreeMap<String, Counts>,
+    },
 }
 
 impl MethodResult {
-    /// Before it is scored.
-    pub fn new(method: Method, synthetic_rows: usize, gold_rows: usize, steps: usize) -> Self {
-        MethodResult { method, synthetic_rows, gold_rows, steps, correct: vec![], f1: vec![], macro_f1: 0.0, labels: BTreeMap::new() }
+    /// Whether there are more than two labels, so that accuracy says little of the rare ones.
+    pub fn many_labels(&self) -> bool {
+        matches!(&self.scores, Scores::Labels { labels, .. } if labels.len() > 2)
     }
 
-    /// Whether one accuracy says too little.
-    pub fn many_labels(&self) -> bool {
-        self.labels.len() > 2
+    /// The unweighted mean of the labels' F1; none for answers.
+    pub fn macro_f1(&self) -> Option<f64> {
+        match &self.scores {
+            Scores::Labels { macro_f1, .. } => Some(*macro_f1),
+            Scores::Answers { .. } => None,
+        }
+    }
+
+    /// SQuAD's F1 of each test row; none for labels.
+    pub fn answer_f1(&self) -> Option<&[f64]> {
+        match &self.scores {
+            Scores::Labels { .. } => None,
+            Scores::Answers { f1 } => Some(f1),
+        }
     }
 
     /// 1 for each test row that is right, 0 for the others.
@@ -82,16 +104,6 @@ impl MethodResult {
     /// Accuracy (for questions, exact match) on the test rows, with a 95 % bootstrap interval over them.
     pub fn accuracy(&self) -> Interval {
         bootstrap(&[self.right()])
-    }
-
-    /// Whether the rows are questions, and their answers have an F1.
-    pub fn questions(&self) -> bool {
-        !self.f1.is_empty()
-    }
-
-    /// The mean of the answers' F1, with a 95 % bootstrap interval over the test rows.
-    pub fn mean_f1(&self) -> Interval {
-        bootstrap(std::slice::from_ref(&self.f1))
     }
 }
 

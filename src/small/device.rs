@@ -2,8 +2,9 @@
 
 use lacuna_models::Device;
 
+use super::head::SmallHead;
+use super::model::SmallModel;
 use crate::error::{Error, Result};
-use crate::small::train::SmallModel;
 
 /// What a person may ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +24,7 @@ impl SmallDevice {
     ///
     /// # Errors
     /// A device that was asked for by name and cannot be used.
-    pub fn place(self, small: &mut SmallModel) -> Result<()> {
+    pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
         let device = match self {
             SmallDevice::Auto => Device::detect(),
             SmallDevice::Cpu => Device::Cpu,

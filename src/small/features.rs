@@ -2,23 +2,26 @@
 
 use lacuna_models::PackedBatch;
 
+use super::head::SmallHead;
+use super::model::SmallModel;
 use crate::data::example::Input;
 use crate::error::{Error, Result};
-use crate::small::train::SmallModel;
 
 /// Texts in one forward pass.
 const BATCH: usize = 32;
 
-impl SmallModel {
+impl<H: SmallHead> SmallModel<H> {
     /// The mean of the last hidden states of each text, scaled to length 1: (texts, hidden).
     pub fn features(&self, texts: &[&str], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
-        let encoded = self.encode_all(texts, max_tokens)?;
+        let inputs: Vec<Input> = texts.iter().map(|&text| text.into()).collect();
+        let encoded = self.reader.encode_all(&inputs, max_tokens)?;
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
         let mut features = vec![Vec::new(); texts.len()];
         for chunk in order.chunks(BATCH) {
             let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-            let out = self.base.features(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
+            let out =
+                self.reader.pool.install(|| self.base.features(&batch, self.reader.threads())).map_err(|e| Error::Failed(e.to_string()))?;
             for (&i, row) in chunk.iter().zip(out.chunks_exact(out.len() / chunk.len())) {
                 features[i] = unit(row);
             }

@@ -1,9 +1,16 @@
 //! The small model: training, prediction, thresholds, devices. Knows no generator and no run.
 
+pub mod answers;
+pub mod checkpoint;
 pub mod device;
+pub mod evaluation;
 pub mod features;
+pub mod fit;
+pub mod head;
+pub mod labels;
 pub mod model;
+pub mod plan;
+pub mod reader;
+pub mod row;
 pub mod threshold;
 pub mod token_cache;
-pub mod train;
-pub mod train_span;

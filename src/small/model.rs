@@ -1,86 +1,65 @@
-//! A small model with the head that its task asks for: one that labels, or one that finds answers.
+//! The small model as it is pretrained, with its tokenizer: what every fit starts from.
 
-use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::sync::Arc;
 
-use lacuna_models::{Classifier, ModelError, Network, SpanExtractor, TextEncoder};
-use serde_json::Value;
+use lacuna_models::{ModelError, Reading, TextEncoder};
 
+use super::head::SmallHead;
+use super::reader::Reader;
+use super::row::TrainRow;
+use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
+use crate::math::random;
 
-/// A BERT or DistilBERT with one of the two heads; a clone copies its parameters.
-#[derive(Clone)]
-pub enum Model {
-    Labels(Classifier),
-    Answers(SpanExtractor),
+/// The pretrained small model and its reader.
+pub struct SmallModel<H: SmallHead> {
+    pub head: H,
+    pub base: H::Model,
+    pub reader: Reader,
 }
 
-impl Deref for Model {
-    type Target = Network;
-
-    fn deref(&self) -> &Network {
-        match self {
-            Model::Labels(model) => model,
-            Model::Answers(model) => model,
-        }
-    }
-}
-
-impl DerefMut for Model {
-    fn deref_mut(&mut self) -> &mut Network {
-        match self {
-            Model::Labels(model) => model,
-            Model::Answers(model) => model,
-        }
-    }
-}
-
-impl Model {
-    /// Loads a pretrained encoder or a saved model for these labels, or, without labels, for answers; a head that is not in the file
-    /// is drawn, seeded by `init_seed`.
+impl<H: SmallHead> SmallModel<H> {
+    /// Loads a folder with a BERT or DistilBERT, to work on this many threads.
     ///
     /// # Errors
-    /// As for [`Classifier::load`].
-    pub fn load(folder: &Path, labels: &[String], init_seed: u64) -> Result<Self, ModelError> {
-        if labels.is_empty() {
-            return SpanExtractor::load(folder, init_seed).map(Model::Answers);
-        }
-        Classifier::load(folder, labels, init_seed).map(Model::Labels)
+    /// Missing or damaged files, another architecture; threads that the system refuses.
+    pub fn load(folder: &Path, head: H, seed: u64, threads: usize) -> Result<Self> {
+        let model_error = |e: ModelError| Error::Model(e.to_string());
+        let base = head.load(folder, random::derive(seed, "classifier head", 0)).map_err(model_error)?;
+        let encoder = TextEncoder::load(folder).map_err(model_error)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+        let pool = pool.map_err(|e| Error::Failed(format!("{threads} threads cannot be started: {e}")))?;
+        let max_position_embeddings = base.config().max_position_embeddings;
+        Ok(SmallModel { head, base, reader: Reader { encoder, max_position_embeddings, pool: Arc::new(pool) } })
     }
 
-    /// The labels, in the order of the logits; none for a model that finds answers.
-    pub fn labels(&self) -> &[String] {
-        match self {
-            Model::Labels(model) => model.labels(),
-            Model::Answers(_) => &[],
-        }
+    /// How texts are read, in training and in prediction: as the task or the saved model says, or else as is usual.
+    pub fn reading(&self) -> Reading {
+        H::reading(self.reader.stated())
     }
 
-    /// Writes a folder that transformers opens.
-    pub fn save(&self, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
-        match self {
-            Model::Labels(model) => model.save(folder, encoder),
-            Model::Answers(model) => model.save(folder, encoder),
-        }
+    /// A gold row to learn from; it is certain.
+    pub fn gold_row(&self, row: &GoldRow<H>) -> TrainRow<H::Target> {
+        TrainRow { text: row.text.clone(), text_pair: row.text_pair.clone(), target: self.head.hard_target(&row.goal()) }
     }
-}
 
-/// The labels of a saved model, by its config.json; none for one that finds answers.
-///
-/// # Errors
-/// No readable config.json, or neither a classifier's nor an extractor's.
-pub fn saved_labels(folder: &Path) -> Result<Vec<String>> {
-    let path = folder.join("config.json");
-    let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let config: Value = serde_json::from_slice(&content).map_err(|e| Error::Model(format!("{}: not JSON: {e}", path.display())))?;
-    let mut architectures = config["architectures"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if architectures.any(|name| name.ends_with("ForQuestionAnswering")) {
-        return Ok(Vec::new());
+    /// Runs `model` on gold rows; outputs in their order.
+    ///
+    /// # Errors
+    /// As [`SmallHead::outputs`].
+    pub fn outputs(&self, model: &H::Model, rows: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
+        self.head.outputs(&self.reader, model, &rows.iter().map(GoldRow::input).collect::<Vec<_>>())
     }
-    let labels = config["id2label"].as_object().map(|map| {
-        let name = |i: usize| map.get(&i.to_string()).and_then(Value::as_str).map(str::to_string);
-        (0..map.len()).map_while(name).collect::<Vec<_>>()
-    });
-    let message = || format!("{}: no id2label with two labels or more; name the model folder of a run", path.display());
-    labels.filter(|labels| labels.len() >= 2).ok_or_else(|| Error::Model(message()))
+
+    /// Saves `model` with this tokenizer into `folder`, as transformers opens it.
+    ///
+    /// # Errors
+    /// Writing.
+    pub fn save(&self, model: &H::Model, folder: &Path) -> Result<()> {
+        H::save(model, folder, &self.reader.encoder).map_err(|error| match error {
+            ModelError::File { path, source } => Error::Io { doing: "write", path, source },
+            other => Error::Failed(other.to_string()),
+        })
+    }
 }

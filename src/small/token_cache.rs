@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use lacuna_kernels::prefetch;
 use lacuna_models::{Encoded, PackedBatch, TextEncoder};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -59,6 +60,8 @@ const HEADER: usize = 1024;
 const CACHE_LINE: usize = 64;
 /// Texts that a thread encodes before their tokens are written.
 const TEXTS_PER_THREAD: usize = 512;
+/// Texts that are worth another thread.
+const LEAST_TEXTS: usize = 16;
 
 /// Where the tensors of a cache of so many rows lie, in bytes after the header; `input_ids` begin at the end of the last.
 struct Places {
@@ -164,7 +167,7 @@ impl CacheWriter {
 }
 
 impl TokenCache {
-    /// Encodes `rows`, of which there are `count`, into `path`, on `threads` threads; `labels` is the length of each target.
+    /// Encodes `rows`, of which there are `count`, into `path`, on the threads of the current rayon pool; `labels` is the length of each target.
     ///
     /// # Errors
     /// Writing; a text that cannot be encoded.
@@ -174,15 +177,14 @@ impl TokenCache {
         (count, labels): (usize, usize),
         rows: impl IntoIterator<Item = CacheRow<'a>>,
         max_tokens: usize,
-        threads: usize,
     ) -> Result<()> {
         let (mut writer, mut rows) = (CacheWriter::create(path, count, labels, encoder.sep())?, rows.into_iter());
         loop {
-            let wave: Vec<CacheRow> = rows.by_ref().take(TEXTS_PER_THREAD * threads.max(1)).collect();
+            let wave: Vec<CacheRow> = rows.by_ref().take(TEXTS_PER_THREAD * rayon::current_num_threads()).collect();
             if wave.is_empty() {
                 return writer.finish();
             }
-            for (row, encoded) in wave.iter().zip(encode(encoder, &wave, max_tokens, threads)?) {
+            for (row, encoded) in wave.iter().zip(encode(encoder, &wave, max_tokens)?) {
                 writer.push(&encoded.input_ids, row.target, row.weight)?;
             }
         }
@@ -279,19 +281,10 @@ fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))
 }
 
-/// The tokens of every row, in order, each thread encoding neighbours.
-fn encode(encoder: &TextEncoder, rows: &[CacheRow], max_tokens: usize, threads: usize) -> Result<Vec<Encoded>> {
-    let work = |rows: &[CacheRow]| -> Result<Vec<Encoded>> {
-        let one = |row: &CacheRow| encoder.encode(row.text, row.text_pair, max_tokens).map_err(|e| Error::Failed(e.to_string()));
-        rows.iter().map(one).collect()
-    };
-    let work = &work;
-    let parts: Vec<Result<Vec<Encoded>>> = std::thread::scope(|scope| {
-        let parts = rows.chunks(rows.len().div_ceil(threads.max(1)).max(1));
-        let threads: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+/// The tokens of every row, in order.
+fn encode(encoder: &TextEncoder, rows: &[CacheRow], max_tokens: usize) -> Result<Vec<Encoded>> {
+    let one = |row: &CacheRow| encoder.encode(row.text, row.text_pair, max_tokens).map_err(|e| Error::Failed(e.to_string()));
+    rows.par_iter().with_min_len(LEAST_TEXTS).map(one).collect()
 }
 
 #[cfg(test)]
@@ -317,7 +310,8 @@ mod tests {
     fn write(path: &Path, rows: &[(String, Option<String>, [f32; 2], f32)], threads: usize) {
         let cache_rows =
             rows.iter().map(|(text, pair, target, weight)| CacheRow { text, text_pair: pair.as_deref(), target, weight: *weight });
-        TokenCache::write(path, &encoder(), (rows.len(), 2), cache_rows, 16, threads).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| TokenCache::write(path, &encoder(), (rows.len(), 2), cache_rows, 16)).unwrap();
     }
 
     proptest! {

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::rows::SyntheticRow;
 use super::state::{Synthesis, prompt_error};
 use crate::data::example::Input;
+use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::generator::{GenerateError, ScoreRequest};
 use crate::judge::calibration::Calibration;
-use crate::small::train::Target;
 use crate::task::file::JudgePrompt;
 use crate::task::words::{self, Fork, forks};
 
-/// One fork of a judge prompt of the task.
-struct Question<'t> {
+/// One fork of a judge prompt of the task: a request for each text.
+struct ForkPrompt<'t> {
     judge: &'t JudgePrompt,
     /// Which of the judge prompts.
     prompt: usize,
@@ -25,21 +25,21 @@ struct Question<'t> {
 /// A row of a judging journal: one question about one text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Judged {
-    /// `key * questions + question`; the key is a gold row's line, or a written row's id.
+    /// `key * forks + fork`; the key is a gold row's line, or a written row's id.
     id: u64,
     /// ln p of each word that may follow.
     log_probs: Vec<f32>,
 }
 
-impl<'a> Synthesis<'a> {
+impl<'a> Synthesis<'a, Labels> {
     /// Scores the gold rows and fits the calibration to them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
         let split = self.inputs.split;
-        let rows: Vec<_> = split.mine.iter().chain(&split.select).collect();
+        let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
-        let gold: Vec<usize> = rows.iter().map(|row| row.goal.label()).collect();
+        let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
         let scores = self.score("judge-gold", "judging the gold rows", &texts)?;
-        let averaged: Vec<Vec<f32>> = scores.iter().map(|questions| average(questions)).collect();
+        let averaged: Vec<Vec<f32>> = scores.iter().map(|of_text| average(of_text)).collect();
         let calibration = Calibration::fit(&averaged, &gold);
         if self.manifest.calibration.as_ref() != Some(&calibration) {
             self.inputs.progress.say(verdict(&calibration));
@@ -50,33 +50,31 @@ impl<'a> Synthesis<'a> {
 
     /// Scores the rows of a round and gives them their soft targets.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
-        let rows: Vec<SyntheticRow> = self.rows_of(round).cloned().collect();
+        let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
         let scores = self.score(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
         let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
         let intended = self.inputs.task.targets.intended;
-        for (row, questions) in self.rows.iter_mut().filter(|row| row.round == round).zip(scores) {
-            row.target = Target::Labels(calibration.target(&average(&questions), row.written.goal.label(), intended));
-            row.log_probs = questions;
+        for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(scores) {
+            row.target = calibration.target(&average(&answers), row.written.goal.label, intended);
+            row.log_probs = answers;
         }
         Ok(())
     }
 
     /// For each text (under its key) and each judge prompt, ln p of each label's word; what the journal holds is not asked again.
     pub(super) fn score(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let all = self.questions()?;
-        let questions = all.len();
+        let all = self.fork_prompts()?;
+        let forks = all.len();
         let (mut journal, judged) = self.run.journal::<Judged>(name)?;
         let mut scores: HashMap<u64, Vec<f32>> = judged.into_iter().map(|row| (row.id, row.log_probs)).collect();
-        let ids = texts
-            .iter()
-            .flat_map(|(key, text)| (0..questions).map(move |question| (key * questions as u64 + question as u64, text, question)));
+        let ids = texts.iter().flat_map(|(key, text)| (0..forks).map(move |fork| (key * forks as u64 + fork as u64, text, fork)));
         let mut requests = Vec::new();
-        for (id, text, question) in ids.filter(|(id, ..)| !scores.contains_key(id)) {
-            requests.push(self.ask(id, &all[question], *text)?);
+        for (id, text, fork) in ids.filter(|(id, ..)| !scores.contains_key(id)) {
+            requests.push(self.ask(id, &all[fork], *text)?);
         }
-        let total = texts.len() * questions;
-        let mut bar = self.inputs.progress.stage(title, "questions", total, total - requests.len());
+        let total = texts.len() * forks;
+        let mut bar = self.inputs.progress.bar(title, "questions", total, total - requests.len());
         self.generator.score(&requests, &mut |score| {
             journal.append(&Judged { id: score.id, log_probs: score.log_probs.clone() })?;
             scores.insert(score.id, score.log_probs);
@@ -87,26 +85,25 @@ impl<'a> Synthesis<'a> {
         bar.finish("");
         let prompts = self.inputs.task.prompts.judge.len();
         let of = |key: u64| {
-            let answers: Vec<Vec<f32>> =
-                (0..questions as u64).map(|question| scores[&(key * questions as u64 + question)].clone()).collect();
+            let answers: Vec<Vec<f32>> = (0..forks as u64).map(|fork| scores[&(key * forks as u64 + fork)].clone()).collect();
             (0..prompts).map(|prompt| by_label(&all, prompt, &answers)).collect()
         };
         Ok(texts.iter().map(|(key, _)| of(*key)).collect())
     }
 
     /// The forks of all judge prompts, in their order.
-    fn questions(&self) -> Result<Vec<Question<'a>>> {
+    fn fork_prompts(&self) -> Result<Vec<ForkPrompt<'a>>> {
         let task = self.inputs.task;
-        let mut questions = Vec::new();
+        let mut prompts = Vec::new();
         for (prompt, judge) in task.prompts.judge.iter().enumerate() {
             let words: Vec<&str> = task.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
             let forks = forks(&words).map_err(|message| Error::Failed(format!("prompts.judge: {message}")))?;
-            questions.extend(forks.into_iter().map(|fork| Question { judge, prompt, fork }));
+            prompts.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
         }
-        Ok(questions)
+        Ok(prompts)
     }
 
-    fn ask(&self, id: u64, question: &Question, input: Input) -> Result<ScoreRequest> {
+    fn ask(&self, id: u64, question: &ForkPrompt, input: Input) -> Result<ScoreRequest> {
         let mut prompt = self.inputs.prompts.judge(question.judge, input).map_err(prompt_error)?;
         prompt.answer_start += &question.fork.said;
         Ok(ScoreRequest { id, prompt, words: question.fork.next.clone() })
@@ -117,7 +114,7 @@ impl<'a> Synthesis<'a> {
     pub(super) fn try_the_judge(&mut self) -> Result<()> {
         let (task, split) = (self.inputs.task, self.inputs.split);
         let Some(row) = split.mine.first() else { return Ok(()) };
-        for question in self.questions()? {
+        for question in self.fork_prompts()? {
             let request = self.ask(0, &question, row.input())?;
             let refused = match self.generator.score(&[request], &mut |_| Ok(())) {
                 Err(GenerateError::Request { reason, .. }) => reason,
@@ -152,7 +149,7 @@ fn verdict(calibration: &Calibration) -> String {
 }
 
 /// ln p of each label's word by one judge prompt, from the answers to all questions.
-fn by_label(questions: &[Question], prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
+fn by_label(questions: &[ForkPrompt], prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
     let own = questions.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
     let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();
     words::log_probs(&forks, &answers)

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::head::LoopHead;
 use super::rows::SyntheticRow;
 use super::state::Synthesis;
 use crate::error::Result;
+use crate::math::vectors::dot;
 use crate::measure::distance::Distances;
 use crate::measure::diversity::{Diversity, edit_distance};
 
@@ -33,11 +35,11 @@ pub struct ToParents {
 /// Texts of each kind that are looked at, evenly spaced.
 const MOST: usize = 300;
 
-impl Synthesis<'_> {
+impl<H: LoopHead> Synthesis<'_, H> {
     /// Compares the union after `round` with all gold rows; only the gold rows' texts are used, never their labels.
     pub(super) fn likeness(&self, round: usize) -> Result<Likeness> {
         let split = self.inputs.split;
-        let gold = thinned(split.mine.iter().chain(&split.select).map(|row| row.written()).collect());
+        let gold = thinned(split.gold().map(|row| row.written()).collect());
         let union = thinned(self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::own_text).collect());
         let max_tokens = self.inputs.task.train.max_tokens;
         let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
@@ -55,7 +57,7 @@ impl Synthesis<'_> {
         }
         let max_tokens = self.inputs.task.train.max_tokens;
         let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
-        let cosines = features(&own)?.into_iter().zip(features(&parents)?).map(|(u, v)| u.iter().zip(&v).map(|(a, b)| a * b).sum::<f64>());
+        let cosines = features(&own)?.into_iter().zip(features(&parents)?).map(|(u, v)| dot(&u, &v));
         let edits = own.iter().zip(&parents).map(|(a, b)| {
             let longer = a.chars().count().max(b.chars().count()).max(1);
             edit_distance(a, b) as f64 / longer as f64

@@ -2,12 +2,19 @@
 //!
 //! [`next`] says what follows a stage, [`walk`] does it, one file a stage.
 
+mod answers;
 mod deliver;
+mod extrapolate;
+pub mod head;
 mod judge;
+mod labels;
 pub mod likeness;
 pub mod next;
+mod rationales;
 mod round;
 pub mod rows;
+mod seed;
+pub mod stages;
 pub mod state;
 pub mod verify;
 mod walk;

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use crate::small::train::Score;
+    use crate::small::evaluation::{Evaluation, Right};
 
     fn limits(max_rounds: usize, patience: usize) -> Limits {
         Limits { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
@@ -83,7 +83,7 @@ mod tests {
             errors_before: None,
             errors_after,
             changes: None,
-            select: Score { accuracy: 0.5, log_loss, f1: None },
+            select: Evaluation { log_loss, right: Right::Labels { accuracy: 0.5 } },
             offsets: vec![],
         }
     }

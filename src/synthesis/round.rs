@@ -1,55 +1,59 @@
 //! The stage in which the small model learns the union and errs.
 
-use std::collections::HashMap;
-
 use serde_json::{Value, json};
 
+use super::head::LoopHead;
 use super::state::Synthesis;
-use crate::data::example::{Goal, GoldRow, Guess};
-use crate::error::{Error, Result};
+use crate::data::example::GoldRow;
+use crate::error::Result;
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
 use crate::math::random;
 use crate::run::errors::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
-use crate::small::train::{Fitted, Predictions, Select, Stage, epochs};
-use crate::small::train_span::Found;
-use crate::task::file::Parents;
+use crate::small::fit::Fitted;
+use crate::small::plan::{Plan, Select};
 
 /// Epochs without a better score on *select* before a fit stops.
 const EPOCH_PATIENCE: usize = 2;
 
-impl Synthesis<'_> {
+/// What a round's model says of the gold rows.
+struct OnGold<H: LoopHead> {
+    mine: Vec<H::Output>,
+    select: Vec<H::Output>,
+}
+
+impl<H: LoopHead> Synthesis<'_, H> {
     /// Reinitialises the small model, trains it on the union, and records its errors; done already, it does nothing.
     pub(super) fn train(&mut self, round: usize) -> Result<()> {
         if self.manifest.rounds.len() > round {
             return Ok(());
         }
-        let (inputs, split) = (&self.inputs, self.inputs.split);
+        let (small, split, keys) = (self.inputs.small, self.inputs.split, &self.inputs.task.train);
         let union = self.union(round);
-        let keys = &inputs.task.train;
-        let select = Select { rows: &split.select, patience: EPOCH_PATIENCE };
-        let stage = Stage { name: format!("round {round} · training"), progress: inputs.progress };
-        let fit_seed = random::derive(inputs.seed, "training of a round", round as u64);
-        let fitted = inputs.small.fit(&union, keys.use_select.then_some(select), keys, epochs(keys, union.len()), fit_seed, stage)?;
-        let on_mine = inputs.small.predict_rows(&fitted.model, &split.mine)?;
-        let on_select = inputs.small.predict_rows(&fitted.model, &split.select)?;
-        let record = self.record(round, union.len(), &fitted, &on_mine, &on_select)?;
-        self.save_round(&record, &fitted, &on_mine, &on_select)?;
-        inputs.progress.say(line_of(&record));
+        let select = keys.use_select.then_some(Select { rows: &split.select, patience: EPOCH_PATIENCE });
+        let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
+        let name = format!("round {round}");
+        let fitted = self.fit(&name, &Plan { rows: &union, select, keys, seed })?;
+        let on_gold = OnGold { mine: small.outputs(&fitted.model, &split.mine)?, select: small.outputs(&fitted.model, &split.select)? };
+        let record = self.record(round, union.len(), &fitted, &on_gold)?;
+        self.save_round(&record, &fitted, &on_gold)?;
+        self.inputs.progress.say(line_of(&record));
         self.manifest.rounds.push(record);
-        self.manifest.write(self.run)
+        self.manifest.write(self.run)?;
+        self.checkpoints(&name).clear()
     }
 
-    fn record(&self, round: usize, rows: usize, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<RoundRecord> {
+    fn record(&self, round: usize, rows: usize, fitted: &Fitted<H>, on_gold: &OnGold<H>) -> Result<RoundRecord> {
         let tally = &self.tallies[round];
         let split = self.inputs.split;
-        let wrong: Vec<Misclassified> = errors(&split.mine, on_mine).collect();
+        let wrong = errors(&split.mine, &on_gold.mine);
         let before = round.checked_sub(1).map(|before| self.misclassified(before)).transpose()?;
+        let accepted_of = |stratum| self.rows_of(round).filter(|row| H::stratum(&row.written.goal) == stratum).count();
         Ok(RoundRecord {
             round,
             written: tally.written,
             accepted: self.rows_of(round).count(),
-            labels: (0..self.labels()).map(|label| self.rows_of(round).filter(|row| row.written.goal.label() == label).count()).collect(),
+            labels: (0..self.strata()).map(accepted_of).collect(),
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,
             rows,
@@ -57,79 +61,40 @@ impl Synthesis<'_> {
             steps: fitted.steps,
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
             errors_after: wrong.len(),
-            changes: before.map(|before| Changes::between(&before, &wrong, self.labels())),
-            select: on_select.score(&split.select),
+            changes: before.map(|before| Changes::between(&before, &wrong, self.strata())),
+            select: H::evaluate(&split.select, &on_gold.select),
             offsets: fitted.offsets.clone(),
         })
     }
 
-    fn save_round(&self, record: &RoundRecord, fitted: &Fitted, on_mine: &Predictions, on_select: &Predictions) -> Result<()> {
+    fn save_round(&self, record: &RoundRecord, fitted: &Fitted<H>, on_gold: &OnGold<H>) -> Result<()> {
         let folder = self.run.join(format!("rounds/{}", record.round));
         let split = self.inputs.split;
-        write_json_lines(&folder.join("misclassified.jsonl"), errors(&split.mine, on_mine))?;
-        let rows = self.predicted_rows("mine", &split.mine, on_mine).into_iter();
-        write_json_lines(&folder.join("predictions.jsonl"), rows.chain(self.predicted_rows("select", &split.select, on_select)))?;
-        write_json(
-            &folder.join("metrics.json"),
-            &json!({"round": record, "select_by_epoch": fitted.history, "synthetic": self.likeness(record.round)?}),
-        )?;
+        write_json_lines(&folder.join("misclassified.jsonl"), errors(&split.mine, &on_gold.mine))?;
+        let rows = self.prediction_rows("mine", &split.mine, &on_gold.mine);
+        let rows = rows.chain(self.prediction_rows("select", &split.select, &on_gold.select));
+        write_json_lines(&folder.join("predictions.jsonl"), rows)?;
+        let synthetic = self.likeness(record.round)?;
+        write_json(&folder.join("metrics.json"), &json!({"round": record, "select_by_epoch": fitted.history, "synthetic": synthetic}))?;
         replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
     }
 
     /// Lines of `predictions.jsonl`.
-    fn predicted_rows(&self, side: &str, rows: &[GoldRow], predictions: &Predictions) -> Vec<Value> {
-        let names = self.inputs.task.label_names();
-        match predictions {
-            Predictions::Labels(logits) => {
-                let line = |(row, logits): (&GoldRow, &Vec<f32>)| {
-                    let predicted = &names[crate::judge::calibration::argmax(logits)];
-                    json!({"split": side, "line": row.line, "label": names[row.goal.label()], "predicted": predicted, "logits": logits})
-                };
-                rows.iter().zip(logits).map(line).collect()
-            }
-            Predictions::Answers(found) => {
-                let line = |(row, found): (&GoldRow, &Found)| {
-                    let (answer, predicted) = (row.goal.answer(), &found.answer);
-                    json!({"split": side, "line": row.line, "answer": answer, "predicted": predicted, "score": found.probability})
-                };
-                rows.iter().zip(found).map(line).collect()
-            }
-        }
-    }
-
-    /// What the round after `round` extrapolates: its errors, or all *mine* rows.
-    pub(super) fn parents(&self, round: usize) -> Result<Vec<Misclassified>> {
-        let errors = self.misclassified(round)?;
-        if self.inputs.task.extrapolate.from == Parents::Errors {
-            return Ok(errors);
-        }
-        let predicted: HashMap<usize, Guess> = errors.into_iter().map(|error| (error.line, error.predicted)).collect();
-        let right = |row: &GoldRow| match &row.goal {
-            Goal::Label(label) => Guess::Label(*label),
-            Goal::Answer(answer) => Guess::Answer(answer.text.clone()),
+    fn prediction_rows(&self, side: &'static str, rows: &[GoldRow<H>], outputs: &[H::Output]) -> impl Iterator<Item = Value> {
+        let line = move |(row, output): (&GoldRow<H>, &H::Output)| {
+            let mut line = json!({"split": side, "line": row.line});
+            let said = self.inputs.small.head.prediction_row(&row.gold, output);
+            said.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
+            line
         };
-        let of = |row: &GoldRow| misclassified(row, predicted.get(&row.line).cloned().unwrap_or_else(|| right(row)));
-        Ok(self.inputs.split.mine.iter().map(of).collect())
-    }
-
-    /// The errors of a finished round.
-    pub(super) fn misclassified(&self, round: usize) -> Result<Vec<Misclassified>> {
-        let path = self.run.join(format!("rounds/{round}/misclassified.jsonl"));
-        let content = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let parse = |(i, line): (usize, &str)| {
-            serde_json::from_str(line).map_err(|e| Error::Run(format!("{}:{}: damaged ({e})", path.display(), i + 1)))
-        };
-        content.lines().enumerate().map(parse).collect()
+        rows.iter().zip(outputs).map(line).collect::<Vec<_>>().into_iter()
     }
 }
 
-fn errors<'r>(mine: &'r [GoldRow], predictions: &Predictions) -> impl Iterator<Item = Misclassified> + use<'r> {
-    let wrong = mine.iter().zip(predictions.guesses()).filter(|(row, guess)| !row.accepts(guess));
-    wrong.map(|(row, guess)| misclassified(row, guess))
-}
-
-fn misclassified(row: &GoldRow, predicted: Guess) -> Misclassified {
-    Misclassified { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone(), goal: row.goal.clone(), predicted }
+/// The rows that a model got wrong.
+fn errors<H: LoopHead>(rows: &[GoldRow<H>], outputs: &[H::Output]) -> Vec<Misclassified<H>> {
+    let predicted = rows.iter().zip(outputs.iter().map(H::prediction));
+    predicted.filter(|(row, predicted)| !row.accepts(predicted)).map(|(row, predicted)| Misclassified::new(row, predicted)).collect()
 }
 
 /// A round in a line.

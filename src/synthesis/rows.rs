@@ -4,24 +4,27 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::example::{Goal, Input};
+use crate::data::example::Input;
+use crate::data::head::Head;
 use crate::generator::Finish;
 use crate::run::round::Rejection;
-use crate::small::train::Target;
+use crate::small::head::SmallHead;
+use crate::small::row::TrainRow;
 
 /// What the generator wrote for one request: a row of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Written {
+#[serde(bound = "")]
+pub struct Written<H: Head> {
     pub id: u64,
     /// The template in the task file: `rationale`, `seed` or `extrapolate`.
     pub prompt: String,
     /// What it was written for: `label` or `answer` in the journal.
     #[serde(flatten)]
-    pub goal: Goal,
+    pub goal: H::Goal,
     pub seed: u64,
     /// The gold line whose error it extrapolates.
     pub parent: Option<usize>,
-    /// The line of the context that it is the second text of, for a pair or a question of the seed.
+    /// In the seed, the line of the context that it was written for: a pair's first text, or a question's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// Which of the label's rationales stood in the prompt.
@@ -34,19 +37,24 @@ pub struct Written {
 
 /// A row of the synthetic dataset.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SyntheticRow {
+pub struct SyntheticRow<H: SmallHead> {
     pub round: usize,
     pub text: String,
     /// The second text of a pair, or a question; then `text` was given, and this was written.
     pub text_pair: Option<String>,
-    pub written: Written,
+    pub written: Written<H>,
     /// For each judge prompt, ln p of each label's word.
     pub log_probs: Vec<Vec<f32>>,
     /// What the small model learns.
-    pub target: Target,
+    pub target: H::Target,
 }
 
-impl SyntheticRow {
+impl<H: SmallHead> SyntheticRow<H> {
+    /// What the small model learns of it.
+    pub fn to_learn(&self) -> TrainRow<H::Target> {
+        TrainRow { text: self.text.clone(), text_pair: self.text_pair.clone(), target: self.target.clone() }
+    }
+
     pub fn input(&self) -> Input<'_> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
@@ -58,7 +66,7 @@ impl SyntheticRow {
 }
 
 /// What a round cost.
-pub(super) struct Tally {
+pub struct Tally {
     /// Completions asked for.
     pub written: usize,
     pub rejected: BTreeMap<Rejection, usize>,

@@ -1,28 +1,33 @@
 //! A run in progress: what it works with and what it has so far.
 
+use super::head::LoopHead;
 use super::rows::{SyntheticRow, Tally};
 use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::generator::Generate;
 use crate::run::folder::RunDir;
 use crate::run::manifest::Manifest;
 use crate::run::progress::Progress;
 use crate::run::summary::Method;
-use crate::small::train::SmallModel;
+use crate::small::checkpoint::Checkpoints;
+use crate::small::fit::Fitted;
+use crate::small::model::SmallModel;
+use crate::small::plan::Plan;
+use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
 
 /// Everything that a run works with.
-pub struct Inputs<'a> {
+pub struct Inputs<'a, H: LoopHead> {
     pub task: &'a Task,
-    pub prompts: &'a Prompts<'a>,
-    pub split: &'a Split,
+    pub prompts: &'a Prompts<'a, H>,
+    pub split: &'a Split<H>,
     /// First texts for pairs and contexts of questions; empty for texts.
     pub contexts: &'a [Context],
     /// Opened only by [`Stage::Deliver`](crate::run::stage::Stage::Deliver).
-    pub test: Option<&'a [GoldRow]>,
-    pub small: &'a SmallModel,
+    pub test: Option<&'a [GoldRow<H>]>,
+    pub small: &'a SmallModel<H>,
     /// What is compared on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] where that is not
     /// compared; but [`Method::GoldOnly`] where the generator judges hardly better than chance.
     pub methods: &'a [Method],
@@ -31,30 +36,52 @@ pub struct Inputs<'a> {
 }
 
 /// A run in progress.
-pub struct Synthesis<'a> {
-    pub(super) inputs: Inputs<'a>,
+pub struct Synthesis<'a, H: LoopHead> {
+    pub(super) inputs: Inputs<'a, H>,
     pub(super) generator: &'a mut dyn Generate,
     pub(super) run: &'a RunDir,
     pub(super) manifest: Manifest,
     /// The accepted rationales of each label.
     pub(super) rationales: Vec<Vec<String>>,
     /// The accepted rows of all rounds so far.
-    pub(super) rows: Vec<SyntheticRow>,
+    pub(super) rows: Vec<SyntheticRow<H>>,
     /// What each round so far cost.
     pub(super) tallies: Vec<Tally>,
 }
 
-impl<'a> Synthesis<'a> {
-    pub fn new(inputs: Inputs<'a>, generator: &'a mut dyn Generate, run: &'a RunDir, manifest: Manifest) -> Self {
+impl<'a, H: LoopHead> Synthesis<'a, H> {
+    pub fn new(inputs: Inputs<'a, H>, generator: &'a mut dyn Generate, run: &'a RunDir, manifest: Manifest) -> Self {
         Synthesis { inputs, generator, run, manifest, rationales: Vec::new(), rows: Vec::new(), tallies: Vec::new() }
     }
 
-    /// How many labels there are; questions are counted under one.
-    pub(super) fn labels(&self) -> usize {
-        self.inputs.task.labels.len().max(1)
+    /// See [`Head::strata`](crate::data::head::Head::strata).
+    pub(super) fn strata(&self) -> usize {
+        self.inputs.small.head.strata()
     }
 
-    pub(super) fn rows_of(&self, round: usize) -> impl Iterator<Item = &SyntheticRow> {
+    /// What the rows of all rounds up to `round` teach.
+    pub(super) fn union(&self, round: usize) -> Vec<TrainRow<H::Target>> {
+        self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::to_learn).collect()
+    }
+
+    /// A fit of this run, shown as a bar. Its checkpoints lie in `training/` of the run's folder until its model is saved.
+    pub(super) fn fit(&self, name: &str, plan: &Plan<H>) -> Result<Fitted<H>> {
+        let mut bar = self.inputs.progress.bar(format!("{name} · training"), "steps", 0, 0);
+        let fitted = self.inputs.small.fit(plan, &self.checkpoints(name), &mut |done, all| {
+            bar.extend_to(all);
+            bar.set(done);
+            Ok(())
+        })?;
+        bar.finish(&fitted.in_words());
+        Ok(fitted)
+    }
+
+    /// Where the checkpoints of a fit lie.
+    pub(super) fn checkpoints(&self, name: &str) -> Checkpoints {
+        Checkpoints::in_folder(self.run.join("training").join(name.replace(' ', "-")))
+    }
+
+    pub(super) fn rows_of(&self, round: usize) -> impl Iterator<Item = &SyntheticRow<H>> {
         self.rows.iter().filter(move |row| row.round == round)
     }
 }

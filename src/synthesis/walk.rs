@@ -4,13 +4,14 @@
 use std::time::Instant;
 
 use super::next::{Limits, next};
+use super::stages::Stages;
 use super::state::Synthesis;
 use crate::error::Result;
-use crate::run::cost::{Part, Spent};
+use crate::run::cost::{Spent, Work};
 use crate::run::stage::Stage;
 use crate::run::summary::Delivery;
 
-impl Synthesis<'_> {
+impl<H: Stages> Synthesis<'_, H> {
     /// Walks through all stages; what an earlier process finished is only read.
     ///
     /// # Errors
@@ -20,7 +21,7 @@ impl Synthesis<'_> {
         let mut stage = limits.first();
         let mut resuming = true;
         if self.manifest.rounds.is_empty() {
-            self.try_the_judge()?;
+            H::try_the_judge(&mut self)?;
         }
         loop {
             resuming &= stage != self.manifest.stage;
@@ -33,7 +34,7 @@ impl Synthesis<'_> {
             }
             let clock = Instant::now();
             let outcome = self.stage(stage);
-            Spent::note(self.run, Part::of_stage(stage), clock.elapsed())?;
+            Spent::note(self.run, Work::of_stage(stage), clock.elapsed())?;
             outcome?;
             stage = next(stage, &limits, &self.manifest.rounds);
         }
@@ -41,11 +42,11 @@ impl Synthesis<'_> {
 
     fn stage(&mut self, stage: Stage) -> Result<()> {
         match stage {
-            Stage::Rationales => self.write_rationales(),
-            Stage::Calibrate => self.calibrate(),
+            Stage::Rationales => H::write_rationales(self),
+            Stage::Calibrate => H::calibrate(self),
             Stage::Write { round: 0 } => self.write_seed(),
             Stage::Write { round } => self.write_extrapolations(round),
-            Stage::Judge { round } => self.judge(round),
+            Stage::Judge { round } => H::judge(self, round),
             Stage::Train { round } => self.train(round),
             Stage::Deliver | Stage::Done => Ok(()),
         }

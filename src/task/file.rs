@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::forks;
 use crate::data::example::TaskKind;
+use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
 use crate::generator::repetition::Repetition;
@@ -20,20 +21,20 @@ pub struct Task {
     pub kind: TaskKind,
     /// None for `extractive_qa`.
     #[serde(default)]
-    pub labels: Vec<Label>,
-    pub data: Data,
-    pub models: Models,
+    pub labels: Vec<LabelKeys>,
+    pub data: DataKeys,
+    pub models: ModelKeys,
     #[serde(default)]
     pub sampling: SamplingKeys,
     #[serde(default)]
-    pub seed: Seed,
+    pub seed: SeedKeys,
     #[serde(default)]
-    pub extrapolate: Extrapolate,
+    pub extrapolate: ExtrapolateKeys,
     #[serde(default)]
-    pub targets: Targets,
+    pub targets: TargetKeys,
     #[serde(default)]
-    pub train: Train,
-    pub prompts: Prompts,
+    pub train: TrainKeys,
+    pub prompts: PromptKeys,
 }
 
 /// Where the answers come from that the seed's questions are written for.
@@ -48,7 +49,7 @@ pub enum AnswersFrom {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Label {
+pub struct LabelKeys {
     /// As in the gold data and in the trained model.
     pub name: String,
     /// As prompts say it; the name if absent.
@@ -57,7 +58,7 @@ pub struct Label {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Data {
+pub struct DataKeys {
     /// JSON lines with `text` and `label`: a path relative to the task file, or a fetched name.
     pub gold: String,
     /// Held out until everything is decided: a path, or, with a fetched name in `gold`, that name's own test rows.
@@ -81,7 +82,7 @@ fn half() -> f64 {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Models {
+pub struct ModelKeys {
     /// A GGUF file, or a fetched name.
     pub generator: String,
     /// A folder with a BERT or DistilBERT, or a fetched name.
@@ -120,7 +121,7 @@ impl SamplingKeys {
 /// Algorithm 1: rationales for each label, then examples built on a few of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Seed {
+pub struct SeedKeys {
     /// Rationales for each label; 0 writes without them, which is ZeroGen.
     pub rationales: usize,
     /// Rationales written for each label, of which the judge keeps the most typical `rationales`; as many as are kept if absent.
@@ -131,16 +132,16 @@ pub struct Seed {
     pub rows: usize,
 }
 
-impl Default for Seed {
+impl Default for SeedKeys {
     fn default() -> Self {
-        Seed { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000 }
+        SeedKeys { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000 }
     }
 }
 
 /// Algorithm 2: new examples from what the small model got wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Extrapolate {
+pub struct ExtrapolateKeys {
     /// Accepted rows to write in a round, shared evenly among the labels that have errors, then among these; `rows_per_error`
     /// for each error if absent.
     pub rows: Option<usize>,
@@ -156,9 +157,9 @@ pub struct Extrapolate {
     pub patience: usize,
 }
 
-impl Default for Extrapolate {
+impl Default for ExtrapolateKeys {
     fn default() -> Self {
-        Extrapolate { rows: None, rows_per_error: 1, from: Parents::Errors, rationales_per_example: 0, max_rounds: 2, patience: 1 }
+        ExtrapolateKeys { rows: None, rows_per_error: 1, from: Parents::Errors, rationales_per_example: 0, max_rounds: 2, patience: 1 }
     }
 }
 
@@ -175,15 +176,15 @@ pub enum Parents {
 /// What the small model learns from a synthetic row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Targets {
+pub struct TargetKeys {
     pub kind: TargetKind,
     /// Added to the logit of the label the row was written for, in nats; see [`crate::judge::calibration`].
     pub intended: f64,
 }
 
-impl Default for Targets {
+impl Default for TargetKeys {
     fn default() -> Self {
-        Targets { kind: TargetKind::Soft, intended: 1.0 }
+        TargetKeys { kind: TargetKind::Soft, intended: 1.0 }
     }
 }
 
@@ -199,7 +200,7 @@ pub enum TargetKind {
 /// How the small model is fine-tuned, each time from its pretrained weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Train {
+pub struct TrainKeys {
     pub epochs: usize,
     /// A set too small for this many steps in `epochs` is passed more often.
     pub min_steps: usize,
@@ -220,9 +221,9 @@ pub struct Train {
     pub precision: Precision,
 }
 
-impl Default for Train {
+impl Default for TrainKeys {
     fn default() -> Self {
-        Train {
+        TrainKeys {
             epochs: 3,
             min_steps: 0,
             batch: 16,
@@ -240,7 +241,7 @@ impl Default for Train {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Prompts {
+pub struct PromptKeys {
     /// Asks for one rationale; sees `label`, `labels`.
     pub rationale: Option<WritingPrompt>,
     /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text; for a
@@ -338,6 +339,11 @@ impl Task {
     /// How prompts say each label.
     pub fn label_words(&self) -> Vec<String> {
         self.labels.iter().map(|label| label.say.clone().unwrap_or_else(|| label.name.clone())).collect()
+    }
+
+    /// The head of a task of labels.
+    pub fn labels_head(&self) -> Labels {
+        Labels { names: self.label_names(), pairs: self.kind == TaskKind::Pair }
     }
 
     /// The first value that makes no sense: where it is, and why.
@@ -486,7 +492,7 @@ mod tests {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).unwrap() {
             let task = Task::read(&entry.unwrap().path()).unwrap();
-            crate::task::prompts::Prompts::compile(&task).unwrap();
+            crate::task::prompts::check(&task).unwrap();
             names.push(task.name);
         }
         names.sort();
@@ -496,7 +502,7 @@ mod tests {
     #[test]
     fn defaults_are_the_papers() {
         assert_eq!(Sampling::default().temperature, 0.9);
-        let extrapolate = Extrapolate::default();
+        let extrapolate = ExtrapolateKeys::default();
         assert_eq!((extrapolate.rows, extrapolate.rows_per_error, extrapolate.from), (None, 1, Parents::Errors));
         assert_eq!((extrapolate.rationales_per_example, extrapolate.max_rounds), (0, 2));
     }

@@ -5,47 +5,102 @@ use std::collections::BTreeMap;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 
-use crate::data::example::{Answer, Goal, Guess, Input, TaskKind};
+use crate::data::answers::{AnswerGoal, Answers};
+use crate::data::example::{Answer, Input, TaskKind};
+use crate::data::head::Head;
+use crate::data::labels::{Label, Labels};
 use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::file::{JudgePrompt, Task, WritingPrompt};
 
 /// What a template sees, by name.
 type Values = BTreeMap<&'static str, Value>;
 
+/// What templates see of a task's goals and predictions.
+pub trait PromptHead: Head {
+    /// The texts of an example, a goal and a prediction to try templates with.
+    fn trial(&self) -> (Input<'static>, Self::Goal, Self::Prediction);
+
+    /// What templates see of a goal besides the texts, by name. `says` is how prompts say each label.
+    fn goal_values(goal: &Self::Goal, input: Option<Input>, says: &[String]) -> Vec<(&'static str, String)>;
+
+    /// A prediction as templates say it.
+    fn predicted<'p>(prediction: &'p Self::Prediction, says: &'p [String]) -> &'p str;
+}
+
+impl PromptHead for Labels {
+    fn trial(&self) -> (Input<'static>, Label, usize) {
+        (Input { text: "a text", text_pair: self.pairs.then_some("another") }, Label { label: 0 }, 1)
+    }
+
+    fn goal_values(goal: &Label, _: Option<Input>, says: &[String]) -> Vec<(&'static str, String)> {
+        vec![("label", says[goal.label].clone())]
+    }
+
+    fn predicted<'p>(prediction: &'p usize, says: &'p [String]) -> &'p str {
+        &says[*prediction]
+    }
+}
+
+impl PromptHead for Answers {
+    fn trial(&self) -> (Input<'static>, AnswerGoal, String) {
+        let goal = AnswerGoal { answer: Answer { text: "a".to_string(), start: 0 } };
+        (Input { text: "a text", text_pair: Some("another") }, goal, "text".to_string())
+    }
+
+    fn goal_values(goal: &AnswerGoal, input: Option<Input>, _: &[String]) -> Vec<(&'static str, String)> {
+        let context = input.map(|input| ("context", input.text.to_string()));
+        let question = input.and_then(|input| Some(("question", input.text_pair?.to_string())));
+        [Some(("answer", goal.answer.text.clone())), context, question].into_iter().flatten().collect()
+    }
+
+    fn predicted<'p>(prediction: &'p String, _: &'p [String]) -> &'p str {
+        prediction
+    }
+}
+
+/// Compiles and tries the templates of a task.
+///
+/// # Errors
+/// As [`Prompts::compile`].
+pub fn check(task: &Task) -> Result<(), String> {
+    match task.kind {
+        TaskKind::Text | TaskKind::Pair => Prompts::compile(task, &task.labels_head()).map(drop),
+        TaskKind::ExtractiveQa => Prompts::compile(task, &Answers).map(drop),
+    }
+}
+
 /// The templates of a task, compiled and tried once.
-pub struct Prompts<'t> {
+pub struct Prompts<'t, H> {
     task: &'t Task,
+    head: H,
     environment: Environment<'static>,
     /// How prompts say each label.
     says: Vec<String>,
 }
 
-impl<'t> Prompts<'t> {
+impl<'t, H: PromptHead> Prompts<'t, H> {
     /// # Errors
     /// A template that does not parse or names an unknown variable: which one, and where in it.
-    pub fn compile(task: &'t Task) -> Result<Self, String> {
+    pub fn compile(task: &'t Task, head: &H) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
-        let prompts = Prompts { task, environment, says: task.label_words() };
+        let prompts = Prompts { task, head: head.clone(), environment, says: task.label_words() };
         prompts.try_all()?;
         Ok(prompts)
     }
 
     fn try_all(&self) -> Result<(), String> {
         let named = |name: &str, error: String| format!("prompts.{name}: {error}");
-        if self.task.prompts.rationale.is_some() {
-            self.rationale(0).map_err(|e| named("rationale", e))?;
+        if let Some(template) = &self.task.prompts.rationale {
+            let values = self.values(Some(&self.head.trial().1), None);
+            self.writing(template, values).map_err(|e| named("rationale", e))?;
         }
-        let pair = self.task.kind != TaskKind::Text;
-        let (context, input) = (pair.then_some("a text"), Input { text: "a text", text_pair: pair.then_some("another") });
-        let (goal, guess) = match self.task.kind {
-            TaskKind::Text | TaskKind::Pair => (Goal::Label(0), Guess::Label(1)),
-            TaskKind::ExtractiveQa => (Goal::Answer(Answer { text: "a".to_string(), start: 0 }), Guess::Answer("text".to_string())),
-        };
+        let (input, goal, prediction) = self.head.trial();
+        let context = input.text_pair.map(|_| input.text);
         for rationales in [&["a reason"][..], &[]] {
             self.seed(&goal, rationales, context).map_err(|e| named("seed", e))?;
-            self.extrapolate(&goal, input, &guess, rationales).map_err(|e| named("extrapolate", e))?;
+            self.extrapolate(&goal, input, &prediction, rationales).map_err(|e| named("extrapolate", e))?;
         }
         for judge in &self.task.prompts.judge {
             self.judge(judge, input).map_err(|e| named("judge", e))?;
@@ -53,15 +108,15 @@ impl<'t> Prompts<'t> {
         Ok(())
     }
 
-    /// Asks for one reason why a text has the label.
-    pub fn rationale(&self, label: usize) -> Result<Prompt, String> {
+    /// Asks for one reason why a text has the goal's label.
+    pub fn rationale(&self, goal: &H::Goal) -> Result<Prompt, String> {
         let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
-        self.writing(template, self.values(Some(&Goal::Label(label)), None))
+        self.writing(template, self.values(Some(goal), None))
     }
 
     /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
     /// Asks for a question that the context answers with the goal's words.
-    pub fn seed(&self, goal: &Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
+    pub fn seed(&self, goal: &H::Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
         let mut values = self.values(Some(goal), context.map(Input::from));
         values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.seed, values)
@@ -69,13 +124,9 @@ impl<'t> Prompts<'t> {
 
     /// Asks for one example like `input`, which has this goal and was taken for `predicted`, perhaps built on rationales too; for a
     /// pair, for another second text; for a question, for another question with the same answer.
-    pub fn extrapolate(&self, goal: &Goal, input: Input, predicted: &Guess, rationales: &[&str]) -> Result<Prompt, String> {
+    pub fn extrapolate(&self, goal: &H::Goal, input: Input, predicted: &H::Prediction, rationales: &[&str]) -> Result<Prompt, String> {
         let mut values = self.values(Some(goal), Some(input));
-        let predicted = match predicted {
-            Guess::Label(label) => self.says[*label].as_str(),
-            Guess::Answer(answer) => answer,
-        };
-        values.insert("predicted", Value::from(predicted));
+        values.insert("predicted", Value::from(H::predicted(predicted, &self.says)));
         values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.extrapolate, values)
     }
@@ -86,16 +137,12 @@ impl<'t> Prompts<'t> {
     }
 
     /// What a template sees; what it does not is an error there.
-    fn values(&self, goal: Option<&Goal>, input: Option<Input>) -> Values {
-        let (text, text_pair) = (input.map(|input| input.text), input.and_then(|input| input.text_pair));
-        let mut own = vec![("text", text), ("text_pair", text_pair)];
-        match goal {
-            Some(Goal::Label(label)) => own.push(("label", Some(&self.says[*label]))),
-            Some(Goal::Answer(answer)) => own.extend([("answer", Some(answer.text.as_str())), ("context", text), ("question", text_pair)]),
-            None => {}
-        }
+    fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
-        values.extend(own.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?)))));
+        let texts = input.map(|input| [("text", Some(input.text)), ("text_pair", input.text_pair)]);
+        values.extend(texts.into_iter().flatten().filter_map(|(name, text)| Some((name, Value::from(text?)))));
+        let of_goal = goal.map(|goal| H::goal_values(goal, input, &self.says)).unwrap_or_default();
+        values.extend(of_goal.into_iter().map(|(name, value)| (name, Value::from(value))));
         values
     }
 
@@ -171,17 +218,17 @@ mod tests {
             t.prompts.seed.user =
                 "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
         });
-        let prompts = Prompts::compile(&task).unwrap();
-        assert_eq!(prompts.seed(&Goal::Label(1), &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
-        assert_eq!(prompts.seed(&Goal::Label(0), &[], None).unwrap().user, "Write a negative one.");
+        let prompts = Prompts::compile(&task, &task.labels_head()).unwrap();
+        assert_eq!(prompts.seed(&Label { label: 1 }, &["a", "b"], None).unwrap().user, "Reasons:\n- a\n- b\nWrite a positive one.");
+        assert_eq!(prompts.seed(&Label { label: 0 }, &[], None).unwrap().user, "Write a negative one.");
     }
 
     #[test]
     fn a_text_with_template_signs_is_left_alone() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
-        let prompts = Prompts::compile(&task).unwrap();
+        let prompts = Prompts::compile(&task, &task.labels_head()).unwrap();
         assert_eq!(
-            prompts.extrapolate(&Goal::Label(0), "{{ label }} {% x %} <b>".into(), &Guess::Label(1), &[]).unwrap().user,
+            prompts.extrapolate(&Label { label: 0 }, "{{ label }} {% x %} <b>".into(), &1, &[]).unwrap().user,
             "Like this: {{ label }} {% x %} <b>"
         );
     }
@@ -189,9 +236,9 @@ mod tests {
     #[test]
     fn a_bad_template_is_named_with_its_line() {
         let unknown = task(|t| t.prompts.seed.user = "Write\n{{ lable }}".into());
-        assert!(Prompts::compile(&unknown).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
+        assert!(Prompts::compile(&unknown, &unknown.labels_head()).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
         let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
-        assert!(Prompts::compile(&broken).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+        assert!(Prompts::compile(&broken, &broken.labels_head()).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
     }
 
     #[test]
@@ -199,11 +246,11 @@ mod tests {
         let mut task = Task::parse(include_str!("../../tasks/adversarial_qa.toml"), Path::new("task.toml")).unwrap();
         task.prompts.seed.user = "{{ context }} | {{ answer }}".into();
         task.prompts.extrapolate.user = "{{ context }} | {{ answer }} | {{ question }} | {{ predicted }}".into();
-        let prompts = Prompts::compile(&task).unwrap();
-        let goal = Goal::Answer(Answer { text: "two".into(), start: 4 });
+        let prompts = Prompts::compile(&task, &Answers).unwrap();
+        let goal = AnswerGoal { answer: Answer { text: "two".into(), start: 4 } };
         assert_eq!(prompts.seed(&goal, &[], Some("one two")).unwrap().user, "one two | two");
         let input = Input { text: "one two", text_pair: Some("Which?") };
-        let prompt = prompts.extrapolate(&goal, input, &Guess::Answer("one".into()), &[]).unwrap();
+        let prompt = prompts.extrapolate(&goal, input, &"one".to_string(), &[]).unwrap();
         assert_eq!(prompt.user, "one two | two | Which? | one");
     }
 

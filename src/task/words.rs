@@ -1,5 +1,7 @@
 //! The words of many labels as a tree: where several begin alike, the question is asked again one word further.
 
+use crate::math::vectors::log_sum_exp;
+
 /// A place in the answer where it is decided between labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fork {
@@ -66,8 +68,7 @@ pub fn log_probs(forks: &[Fork], scores: &[Vec<f32>]) -> Vec<f32> {
     let labels = forks.first().map_or(0, |fork| fork.branch.len());
     let mut total = vec![0.0; labels];
     for (i, (fork, scores)) in forks.iter().zip(scores).enumerate() {
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let all = if i == 0 { 0.0 } else { max + scores.iter().map(|x| (x - max).exp()).sum::<f32>().ln() };
+        let all = if i == 0 { 0.0 } else { log_sum_exp(scores) };
         for (label, branch) in fork.branch.iter().enumerate() {
             total[label] += branch.map_or(0.0, |branch| scores[branch] - all);
         }

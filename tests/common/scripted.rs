@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use lacuna::commands::setup::{Machine, Options, Setup};
+use lacuna::commands::options::{Machine, Options};
+use lacuna::commands::setup::Setup;
 use lacuna::generator::Generate;
 use lacuna::generator::llama::Weights;
 use serde_json::Value;

@@ -17,6 +17,8 @@ pub struct Paths {
     pub exported: Vec<(String, Segments)>,
     /// Names of the modules that the file declares.
     pub children: Vec<String>,
+    /// How many modules within the file lie around what is read.
+    depth: usize,
 }
 
 impl Paths {
@@ -33,8 +35,8 @@ impl Paths {
     fn take_use(&mut self, item: &ItemUse) {
         let mut leaves = Vec::new();
         flatten(&item.tree, &mut Vec::new(), &mut leaves);
-        if matches!(item.vis, Visibility::Inherited) {
-            self.named.extend(leaves.into_iter().map(|(_, path)| path));
+        if matches!(item.vis, Visibility::Inherited) || self.depth > 0 {
+            leaves.into_iter().for_each(|(_, path)| self.name(path));
         } else {
             self.exported.extend(leaves);
         }
@@ -44,7 +46,13 @@ impl Paths {
     fn take_tokens(&mut self, tokens: TokenStream) {
         let mut run: Segments = Vec::new();
         let mut colons = 0;
+        let mut after_pub = false;
         for token in tokens {
+            if std::mem::replace(&mut after_pub, matches!(&token, TokenTree::Ident(ident) if ident == "pub"))
+                && matches!(token, TokenTree::Group(_))
+            {
+                continue;
+            }
             match token {
                 TokenTree::Ident(ident) if colons == 2 || run.is_empty() => {
                     run.push(ident.to_string());
@@ -71,8 +79,17 @@ impl Paths {
     fn end_run(&mut self, run: &mut Segments) {
         let run = std::mem::take(run);
         if run.len() > 1 {
-            self.named.push(run);
+            self.name(run);
         }
+    }
+
+    /// Within a module of the file, as many `super` lead no further than to the file.
+    fn name(&mut self, mut path: Segments) {
+        let inside = path.iter().take(self.depth).take_while(|segment| *segment == "super").count();
+        if inside > 0 {
+            path.splice(..inside, ["self".to_string()]);
+        }
+        self.named.push(path);
     }
 }
 
@@ -87,15 +104,20 @@ impl<'ast> Visit<'ast> for Paths {
         if item.content.is_none() {
             self.children.push(item.ident.to_string());
         }
+        self.depth += 1;
         visit::visit_item_mod(self, item);
+        self.depth -= 1;
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         self.take_use(item);
     }
 
+    /// `pub(super)` says who may look, not what is looked at.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
+
     fn visit_path(&mut self, path: &'ast Path) {
-        self.named.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        self.name(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         visit::visit_path(self, path);
     }
 
@@ -160,16 +182,17 @@ mod tests {
     #[test]
     fn tests_do_not_count_and_macros_do() {
         let paths = Paths::of(
-            "mod child; use crate::a::{B, c::D as E}; pub use child::F;\n\
-             fn f() { println!(\"{}\", super::g::h(1)); crate::i::j() }\n\
+            "mod child; use crate::a::{B, c::D as E}; pub use child::F; pub(in crate::y) struct Y;\n\
+             fn f() { println!(\"{}\", super::g::h(1)); m! { pub(in crate::y) fn z() }; crate::i::j() }\n\
+             mod inner { use super::*; use super::super::k::L; }\n\
              #[cfg(test)] mod tests { use crate::z::Z; }",
         )
         .unwrap();
         let named: Vec<String> = paths.named.iter().map(|path| path.join("::")).collect();
-        for expected in ["crate::a::B", "crate::a::c::D", "super::g::h", "crate::i::j"] {
+        for expected in ["crate::a::B", "crate::a::c::D", "super::g::h", "crate::i::j", "self::*", "self::super::k::L"] {
             assert!(named.iter().any(|path| path == expected), "{expected} is not among {named:?}");
         }
-        assert!(!named.iter().any(|path| path.contains('Z')), "{named:?}");
+        assert!(!named.iter().any(|path| path.contains('Z') || path.contains('y')), "{named:?}");
         assert_eq!(paths.exported, [("F".to_string(), vec!["child".to_string(), "F".to_string()])]);
         assert_eq!(paths.children, ["child"]);
     }

@@ -1,28 +1,30 @@
-//! Questions and their contexts for the small model: the windows that it learns from, and the answer that it finds in all of a context's.
+//! A small model that finds answers: windows to learn from, and the best span of all windows of a context.
 
-use lacuna_models::{Encoded, EncodedQuestion, PackedBatch, Reading, Span, SpanExtractor, best_span};
+use std::path::Path;
 
-use crate::data::example::{Answer, Input};
+use lacuna_models::{Encoded, EncodedQuestion, ModelError, PackedBatch, Reading, Span, SpanExtractor, TextEncoder, Trainer, best_span};
+use rayon::prelude::*;
+
+use super::evaluation::{Evaluation, Right, mean};
+use super::head::{Lessons, SmallHead};
+use super::reader::{LEAST_TEXTS, Reader};
+use super::row::TrainRow;
+use crate::data::answers::{AnswerGoal, Answers};
+use crate::data::example::{Answer, GoldRow, Input};
 use crate::error::{Error, Result};
-use crate::small::train::{SmallModel, TrainRow, on_threads};
+use crate::math::vectors::log_sum_exp;
 
 /// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
-pub(crate) const QUESTIONS: Reading = Reading { max_tokens: 384, stride: Some(128) };
+const QUESTIONS: Reading = Reading { max_tokens: 384, stride: Some(128) };
 /// Tokens of the longest answer that is looked for, as in the scripts for SQuAD.
 const LONGEST_ANSWER: usize = 30;
 /// Windows in one forward pass, for each thread.
 const WINDOWS: usize = 16;
 
 /// A window to learn from, and the answer's tokens in it: [CLS] where the answer is not.
-pub(crate) struct Lesson {
+pub struct Lesson {
     encoded: Encoded,
     span: Span,
-}
-
-/// Windows as a batch, and their answers.
-pub(crate) fn batch_of(lessons: &[Lesson], chunk: &[usize]) -> (PackedBatch, Vec<Span>) {
-    let rows: Vec<&Encoded> = chunk.iter().map(|&i| &lessons[i].encoded).collect();
-    (PackedBatch::from_rows(&rows), chunk.iter().map(|&i| lessons[i].span).collect())
 }
 
 /// The answer that a model finds, and all that it said of the context.
@@ -79,34 +81,39 @@ impl Found {
     }
 }
 
-fn log_sum_exp(values: &[f64]) -> f64 {
-    let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    max + values.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
-}
+impl SmallHead for Answers {
+    type Model = SpanExtractor;
+    /// Where the answer stands in the context.
+    type Target = Answer;
+    type Output = Found;
+    type Lessons = Vec<Lesson>;
 
-impl SmallModel {
-    /// The windows of questions to learn from.
-    pub(crate) fn lessons(&self, rows: &[TrainRow]) -> Result<Vec<Lesson>> {
-        let inputs: Vec<Input> = rows.iter().map(TrainRow::input).collect();
-        let mut lessons = Vec::new();
-        for (row, windows) in rows.iter().zip(self.windows(&inputs)?) {
-            let bytes = row.target.answer().and_then(|answer| answer.bytes_in(&row.text));
-            let bytes = bytes.ok_or_else(|| Error::Failed("a question to learn from has no answer in its context".to_string()))?;
-            lessons.extend(windows.into_iter().map(|window| Lesson { span: window.span_of(bytes.clone()), encoded: window.encoded }));
-        }
-        Ok(lessons)
+    fn load(&self, folder: &Path, init_seed: u64) -> Result<SpanExtractor, ModelError> {
+        SpanExtractor::load(folder, init_seed)
     }
 
-    /// The answer to each question (`text_pair`) in its context (`text`).
-    pub(crate) fn find_answers(&self, model: &SpanExtractor, inputs: &[Input]) -> Result<Vec<Found>> {
-        let windows = self.windows(inputs)?;
+    fn save(model: &SpanExtractor, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
+        model.save(folder, encoder)
+    }
+
+    fn reading(stated: Option<Reading>) -> Reading {
+        stated.filter(|reading| reading.stride.is_some()).unwrap_or(QUESTIONS)
+    }
+
+    fn hard_target(&self, goal: &AnswerGoal) -> Answer {
+        goal.answer.clone()
+    }
+
+    /// The answer to each question (`text_pair`) in its context (`text`); neighbours in length in one pass.
+    fn outputs(&self, reader: &Reader, model: &SpanExtractor, inputs: &[Input]) -> Result<Vec<Found>> {
+        let windows = windows(reader, inputs)?;
         let mut logits: Vec<Vec<Vec<f32>>> = windows.iter().map(|own| vec![Vec::new(); own.len()]).collect();
         let mut order: Vec<(usize, usize)> = (0..windows.len()).flat_map(|row| (0..windows[row].len()).map(move |w| (row, w))).collect();
         order.sort_by_key(|&(row, window)| windows[row][window].encoded.input_ids.len());
-        for chunk in order.chunks(WINDOWS * self.threads.max(1)) {
+        for chunk in order.chunks(WINDOWS * reader.threads()) {
             let rows: Vec<&Encoded> = chunk.iter().map(|&(row, window)| &windows[row][window].encoded).collect();
             let batch = PackedBatch::from_rows(&rows);
-            let out = model.logits(&batch, self.threads).map_err(|e| Error::Failed(e.to_string()))?;
+            let out = reader.pool.install(|| model.logits(&batch, reader.threads())).map_err(|e| Error::Failed(e.to_string()))?;
             for (&(row, window), ends) in chunk.iter().zip(batch.cu_seqlens.windows(2)) {
                 logits[row][window] = out[2 * ends[0] as usize..2 * ends[1] as usize].to_vec();
             }
@@ -114,18 +121,59 @@ impl SmallModel {
         Ok(inputs.iter().zip(windows).zip(logits).map(|((input, windows), logits)| Found::new(input.text, windows, logits)).collect())
     }
 
-    /// The windows of each question's context; neighbours on one thread.
-    fn windows(&self, inputs: &[Input]) -> Result<Vec<Vec<EncodedQuestion>>> {
-        let reading = self.reading();
-        let (max_tokens, stride) = (self.max_tokens(reading.max_tokens), reading.stride.unwrap_or(0));
-        let one = |input: &Input| {
-            let question = input.text_pair.unwrap_or_default();
-            self.encoder.encode_question(question, input.text, max_tokens, stride).map_err(|e| Error::Failed(e.to_string()))
-        };
-        let parts: Vec<&[Input]> = inputs.chunks(inputs.len().div_ceil(self.threads.max(1)).max(WINDOWS)).collect();
-        let parts = on_threads(parts, |part| part.iter().map(one).collect::<Result<Vec<_>>>());
-        Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    fn prediction(found: &Found) -> String {
+        found.answer.text.clone()
     }
+
+    fn evaluate(gold: &[GoldRow<Answers>], found: &[Found]) -> Evaluation {
+        let over = |measure: &dyn Fn(&GoldRow<Answers>, &Found) -> f64| {
+            mean(gold.iter().zip(found).map(|(row, found)| measure(row, found)), gold.len())
+        };
+        let exact_match = over(&|row, found| f64::from(u8::from(row.accepts(&found.answer.text))));
+        let f1 = over(&|row, found| row.gold.f1(&found.answer.text));
+        let log_loss = over(&|row, found| found.log_loss(&row.text, &row.gold.answer));
+        Evaluation { log_loss, right: Right::Answers { exact_match, f1 } }
+    }
+
+    /// All windows of the rows, in memory.
+    fn lessons(&self, reader: &Reader, rows: &[TrainRow<Answer>]) -> Result<Vec<Lesson>> {
+        let inputs: Vec<Input> = rows.iter().map(TrainRow::input).collect();
+        let mut lessons = Vec::new();
+        for (row, windows) in rows.iter().zip(windows(reader, &inputs)?) {
+            let bytes = row.target.bytes_in(&row.text);
+            let bytes = bytes.ok_or_else(|| Error::Failed("a question to learn from has no answer in its context".to_string()))?;
+            lessons.extend(windows.into_iter().map(|window| Lesson { span: window.span_of(bytes.clone()), encoded: window.encoded }));
+        }
+        Ok(lessons)
+    }
+
+    /// A span has no threshold.
+    fn move_thresholds(&self, _: &Reader, _: &mut SpanExtractor, _: &[GoldRow<Answers>]) -> Result<Vec<f64>> {
+        Ok(Vec::new())
+    }
+}
+
+impl Lessons<SpanExtractor> for Vec<Lesson> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn step(&self, trainer: &mut Trainer, model: &mut SpanExtractor, chosen: &[usize]) -> Result<()> {
+        let batch = PackedBatch::from_rows(&chosen.iter().map(|&i| &self[i].encoded).collect::<Vec<_>>());
+        let spans: Vec<Span> = chosen.iter().map(|&i| self[i].span).collect();
+        trainer.step_spans(model, &batch, &spans).map(drop).map_err(|e| Error::Failed(format!("training: {e}")))
+    }
+}
+
+/// The windows of each question's context.
+fn windows(reader: &Reader, inputs: &[Input]) -> Result<Vec<Vec<EncodedQuestion>>> {
+    let reading = Answers::reading(reader.stated());
+    let (max_tokens, stride) = (reader.max_tokens(reading.max_tokens), reading.stride.unwrap_or(0));
+    let one = |input: &Input| {
+        let question = input.text_pair.unwrap_or_default();
+        reader.encoder.encode_question(question, input.text, max_tokens, stride).map_err(|e| Error::Failed(e.to_string()))
+    };
+    reader.pool.install(|| inputs.par_iter().with_min_len(LEAST_TEXTS / 2).map(one).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,35 @@
+//! Fields of JSON objects, and what is wrong with them in words.
+
+use serde_json::{Map, Value};
+
+/// A field that must be a string with more than white space, trimmed; what is wrong with it, if it is not.
+pub fn text_field(object: &Map<String, Value>, name: &str) -> Result<String, String> {
+    let text = string_field(object, name)?.trim();
+    if text.is_empty() { Err(format!("field {name:?} is empty")) } else { Ok(text.to_string()) }
+}
+
+/// A field that must be a string; what is wrong with it, if it is not.
+pub fn string_field<'a>(object: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
+    match object.get(name) {
+        Some(Value::String(value)) => Ok(value),
+        Some(other) => Err(format!("field {name:?} must be a string, not {}", kind_of(other))),
+        None => Err(format!("field {name:?} is missing")),
+    }
+}
+
+/// What a value is, in words.
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Names in quotation marks, for a message.
+pub fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,113 @@
+//! A small model that labels: batches from a token cache, logits, thresholds.
+
+use lacuna_models::{Classifier, Forward, ModelError, PackedBatch, Reading, TextEncoder, Trainer};
+use rayon::prelude::*;
+use std::path::Path;
+
+use super::evaluation::{Evaluation, Right, mean};
+use super::head::{Lessons, SmallHead};
+use super::reader::Reader;
+use super::row::TrainRow;
+use super::threshold;
+use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
+use crate::data::example::{GoldRow, Input};
+use crate::data::labels::{Label, Labels};
+use crate::error::{Error, Result};
+use crate::math::vectors::{argmax, softmax};
+use crate::measure::metrics;
+
+/// Texts in one forward pass while predicting.
+const PREDICT_BATCH: usize = 32;
+
+impl SmallHead for Labels {
+    type Model = Classifier;
+    /// Probabilities of the labels, summing to 1.
+    type Target = Vec<f32>;
+    /// Logits of the labels.
+    type Output = Vec<f32>;
+    type Lessons = TokenCache;
+
+    fn load(&self, folder: &Path, init_seed: u64) -> Result<Classifier, ModelError> {
+        Classifier::load(folder, &self.names, init_seed)
+    }
+
+    fn save(model: &Classifier, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError> {
+        model.save(folder, encoder)
+    }
+
+    fn reading(stated: Option<Reading>) -> Reading {
+        stated.unwrap_or(Reading { max_tokens: usize::MAX, stride: None })
+    }
+
+    fn hard_target(&self, goal: &Label) -> Vec<f32> {
+        (0..self.names.len()).map(|label| f32::from(u8::from(label == goal.label))).collect()
+    }
+
+    /// Neighbours in length together, a batch a thread at a time.
+    fn outputs(&self, reader: &Reader, model: &Classifier, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+        let encoded = reader.encode_all(inputs, Labels::reading(reader.stated()).max_tokens)?;
+        let mut order: Vec<usize> = (0..inputs.len()).collect();
+        order.sort_by_key(|&i| encoded[i].input_ids.len());
+        let labels = model.labels().len();
+        let work = |forward: &mut Forward, chunk: &[usize]| -> Result<Vec<Vec<f32>>> {
+            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+            let out = model.logits_with(forward, &batch).map_err(|e| Error::Failed(e.to_string()))?;
+            Ok(out.chunks_exact(labels).map(<[f32]>::to_vec).collect())
+        };
+        let parts: Vec<Vec<Vec<f32>>> =
+            reader.pool.install(|| order.par_chunks(PREDICT_BATCH).map_init(Forward::default, work).collect::<Result<_>>())?;
+        let mut logits = vec![Vec::new(); inputs.len()];
+        order.iter().zip(parts.into_iter().flatten()).for_each(|(&i, row)| logits[i] = row);
+        Ok(logits)
+    }
+
+    fn prediction(logits: &Vec<f32>) -> usize {
+        argmax(logits)
+    }
+
+    fn evaluate(gold: &[GoldRow<Labels>], logits: &[Vec<f32>]) -> Evaluation {
+        let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
+        let probabilities: Vec<Vec<f64>> = logits.iter().map(|row| probabilities(row)).collect();
+        let right = gold.iter().zip(logits).map(|(row, logits)| f64::from(u8::from(row.accepts(&argmax(logits)))));
+        let right = Right::Labels { accuracy: mean(right, gold.len()) };
+        Evaluation { log_loss: metrics::log_loss(&probabilities, &labels), right }
+    }
+
+    /// Encodes the rows into a temporary token cache; the file is gone as soon as nobody holds it.
+    fn lessons(&self, reader: &Reader, rows: &[TrainRow<Vec<f32>>]) -> Result<TokenCache> {
+        let folder = std::env::temp_dir();
+        let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
+        let cache_rows = rows.iter().map(|row| {
+            let TrainRow { text, text_pair, target } = row;
+            CacheRow { text, text_pair: text_pair.as_deref(), target, weight: 1.0 }
+        });
+        let max_tokens = reader.max_tokens(Labels::reading(reader.stated()).max_tokens);
+        let shape = (rows.len(), self.names.len());
+        reader.pool.install(|| TokenCache::write(file.path(), &reader.encoder, shape, cache_rows, max_tokens))?;
+        TokenCache::open(file.path())
+    }
+
+    fn move_thresholds(&self, reader: &Reader, model: &mut Classifier, select: &[GoldRow<Labels>]) -> Result<Vec<f64>> {
+        let inputs: Vec<Input> = select.iter().map(GoldRow::input).collect();
+        let labels: Vec<usize> = select.iter().map(|row| row.gold.label).collect();
+        let offsets = threshold::offsets(&self.outputs(reader, model, &inputs)?, &labels);
+        model.add_offsets(&offsets.iter().map(|&b| b as f32).collect::<Vec<_>>());
+        Ok(offsets)
+    }
+}
+
+impl Lessons<Classifier> for TokenCache {
+    fn count(&self) -> usize {
+        self.rows()
+    }
+
+    fn step(&self, trainer: &mut Trainer, model: &mut Classifier, chosen: &[usize]) -> Result<()> {
+        let LabelledBatch { batch, targets, weights } = self.batch(chosen)?;
+        trainer.step(model, &batch, &targets, &weights).map(drop).map_err(|e| Error::Failed(format!("training: {e}")))
+    }
+}
+
+/// Of a row of logits.
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
+    softmax(&logits.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
+}

@@ -1,0 +1,86 @@
+//! The stage of rationales: reasons for each label, the most typical of them chosen by the judge.
+
+use std::collections::HashSet;
+
+use super::judge::average;
+use super::rows::Written;
+use super::state::{Synthesis, prompt_error};
+use super::write::{Planned, Writing};
+use crate::data::example::{Input, fingerprint};
+use crate::data::labels::{Label, Labels};
+use crate::error::{Error, Result};
+use crate::files::whole::write_json;
+use crate::generator::Finish;
+use crate::math::vectors::centre;
+use crate::task::prompts::clean;
+
+impl Synthesis<'_, Labels> {
+    /// Algorithm 1, first part: `seed.rationales` distinct reasons for each label, chosen by the judge if more are written.
+    pub(super) fn write_rationales(&mut self) -> Result<()> {
+        let (task, prompts, labels) = (self.inputs.task, self.inputs.prompts, self.strata());
+        let wanted = task.seed.rationale_candidates.unwrap_or(task.seed.rationales);
+        let template = task.prompts.rationale.as_ref().ok_or_else(|| prompt_error("prompts.rationale is missing".into()))?;
+        let plan = |id: u64| {
+            let goal = Label { label: id as usize % labels };
+            let prompt = prompts.rationale(&goal).map_err(prompt_error)?;
+            Ok(Planned { name: "rationale", template, prompt, goal, parent: None, context: None, rationales: vec![] })
+        };
+        let starts = (0..labels)
+            .map(|label| Ok(prompts.rationale(&Label { label }).map_err(prompt_error)?.answer_start))
+            .collect::<Result<Vec<_>>>()?;
+        let accept = |written: &[Written<Labels>]| accept_rationales(written, &starts, wanted);
+        let count = |written: &[Written<Labels>]| accept(written).iter().map(Vec::len).sum();
+        let stage = Writing { journal: "rationales", title: "rationales", unit: "reasons" };
+        let written = self.write(stage, wanted * labels, &plan, &count)?;
+        self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
+        if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
+            let label = &task.labels[label].name;
+            let advice = "look at journal/rationales.jsonl and change prompts.rationale";
+            return Err(Error::Failed(format!("the generator wrote no usable rationale for label {label:?}; {advice}")));
+        }
+        let reasons = task.labels.iter().zip(&self.rationales).map(|(label, reasons)| (label.name.clone(), reasons.clone().into()));
+        write_json(&self.run.join("rationales.json"), &reasons.collect::<serde_json::Map<String, serde_json::Value>>())
+    }
+
+    /// Of each label's rationales those that the judge finds most typical of it, best first; all in their order if they are few enough.
+    ///
+    /// A small generator judges better than it writes: many of its reasons fit any label.
+    fn most_typical(&mut self, candidates: Vec<Vec<Rationale>>, wanted: usize) -> Result<Vec<Vec<String>>> {
+        let texts = |reasons: Vec<Rationale>| reasons.into_iter().map(|reason| reason.text).collect();
+        if candidates.iter().all(|reasons| reasons.len() <= wanted) {
+            return Ok(candidates.into_iter().map(texts).collect());
+        }
+        let keyed: Vec<(u64, Input)> = candidates.iter().flatten().map(|reason| (reason.id, reason.text.as_str().into())).collect();
+        let mut scores = self.score("judge-rationales", "judging the rationales", &keyed)?.into_iter();
+        let choose = |(label, reasons): (usize, Vec<Rationale>)| {
+            let margin = |scores: Vec<Vec<f32>>| centre(&average(&scores))[label];
+            let mut judged: Vec<(f64, Rationale)> =
+                reasons.into_iter().map(|reason| (margin(scores.next().expect("one each")), reason)).collect();
+            judged.sort_by(|a, b| b.0.total_cmp(&a.0));
+            texts(judged.into_iter().take(wanted).map(|(_, reason)| reason).collect())
+        };
+        Ok(candidates.into_iter().enumerate().map(choose).collect())
+    }
+}
+
+/// A reason for a label, and the request that wrote it.
+struct Rationale {
+    id: u64,
+    text: String,
+}
+
+/// The first `wanted` distinct, finished rationales of each label, each as it reads after its label's start of the answer.
+fn accept_rationales(written: &[Written<Labels>], starts: &[String], wanted: usize) -> Vec<Vec<Rationale>> {
+    let mut accepted: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
+    let mut seen = HashSet::new();
+    for row in written {
+        let label = row.goal.label;
+        let text = clean(&format!("{}{}", starts[label], row.text));
+        let long_enough = clean(&row.text).split_whitespace().count() >= 3;
+        let new = seen.insert((label, fingerprint(&text)));
+        if new && long_enough && row.finish != Finish::Length && accepted[label].len() < wanted {
+            accepted[label].push(Rationale { id: row.id, text });
+        }
+    }
+    accepted
+}
