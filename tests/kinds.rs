@@ -12,8 +12,10 @@ use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::compare::{Comparison, compare, method_names};
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink};
-use lacuna::run::summary::{Method, Scores};
+use lacuna::generator::{
+    Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
+};
+use lacuna::run::summary::{Measures, Method};
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
@@ -65,28 +67,28 @@ fn pair(number: u64) -> serde_json::Value {
 }
 
 /// Writes by the label in the prompt and the request's seed; judges by the words in the text.
-fn of_two() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+fn of_two() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let score = |request: &ScoreRequest| {
+    let judge = |request: &PosteriorRequest| {
         let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
         vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
     };
-    Scripted::new(complete, score)
+    Scripted::new(complete, judge)
 }
 
 /// Writes the label's name into the text; judges by finding it there.
-fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| {
         let words: Vec<&str> = request.prompt.user.split(|c: char| !c.is_alphanumeric()).collect();
         let name = words.windows(2).find(|pair| pair[0].starts_with('g') && pair[1].starts_with('i')).unwrap();
         let what = if words[0] == "Why" { "reason given as" } else { "story of number" };
         format!("{} {} {what} {}", name[0], name[1], request.seed % 1_000_000)
     };
-    let score = |request: &ScoreRequest| {
+    let judge = |request: &PosteriorRequest| {
         let has = |word: &String| request.prompt.user.split_whitespace().any(|own| own == word.trim());
         request.words.iter().map(|word| if has(word) { -0.1 } else { -3.0 }).collect()
     };
-    Scripted::new(complete, score)
+    Scripted::new(complete, judge)
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn runs_with(labels: usize) {
     assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "words of several parts are judged whole");
     let summary = json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
-        let Scores::Labels { macro_f1, labels: counted } = &result.scores else { panic!("{:?}", result.scores) };
+        let Measures::Labels { macro_f1, labels: counted } = &result.measures else { panic!("{:?}", result.measures) };
         assert_eq!((counted.len(), stored["labels"].as_object().unwrap().len()), (labels, labels));
         assert!(counted.values().all(|counts| counts.gold == 2));
         assert!((0.0..=1.0).contains(macro_f1));
@@ -209,7 +211,7 @@ impl Generate for Refusing {
         panic!("nothing may be written before the judge is tried")
     }
 
-    fn score(&mut self, requests: &[ScoreRequest], _: Sink<Score>) -> Result<(), GenerateError> {
+    fn posteriors(&mut self, requests: &[PosteriorRequest], _: Sink<Posterior>) -> Result<(), GenerateError> {
         let [first, .., last] = &requests[0].words[..] else { panic!("there are two words") };
         Err(GenerateError::Request { id: 0, reason: format!("the words {first:?} and {last:?} begin with the same token") })
     }

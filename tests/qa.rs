@@ -14,7 +14,7 @@ use lacuna::commands::setup::Setup;
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::data::squad;
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, ScoreRequest};
+use lacuna::generator::{CompletionRequest, PosteriorRequest};
 use lacuna::run::summary::Method;
 use scripted::{boxed, json_lines, options, setup};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ fn questions() -> Fixture {
 }
 
 /// Asks anything, now and then with the answer in it or no question at all.
-fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| {
         let number = request.seed % 100_000;
         let answer = request.prompt.user.split(['[', ']']).nth(1).unwrap();
@@ -95,7 +95,7 @@ fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreReq
             _ => format!("Which plot {number}?"),
         }
     };
-    Scripted::new(complete, |request: &ScoreRequest| panic!("nothing is judged: {request:?}"))
+    Scripted::new(complete, |request: &PosteriorRequest| panic!("nothing is judged: {request:?}"))
 }
 
 /// The words that stand at the row's `answer_start`.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
 use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, ScoreRequest};
+use lacuna::generator::{CompletionRequest, PosteriorRequest};
 use lacuna::run::summary::Method;
 use scripted::{boxed, json, json_lines, setup};
 use serde_json::Value;
@@ -17,13 +17,13 @@ use serde_json::Value;
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 
 /// Writes by the label in the prompt and the request's seed; judges by the words in the text.
-fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let score = |request: &ScoreRequest| {
+    let judge = |request: &PosteriorRequest| {
         let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
         vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
     };
-    Scripted::new(complete, score)
+    Scripted::new(complete, judge)
 }
 
 /// Every file of a run but its lock, by name.
@@ -89,9 +89,9 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
 fn the_gold_rows_alone_are_delivered_where_the_judge_knows_nothing() {
     let fixture = Fixture::new();
     let setup = setup(&fixture);
-    let delivered = |name: &str, score: fn(&ScoreRequest) -> Vec<f32>| {
+    let delivered = |name: &str, judge: fn(&PosteriorRequest) -> Vec<f32>| {
         let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-        let delivery = setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, score))).unwrap();
+        let delivery = setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, judge))).unwrap();
         let saved = std::fs::read(fixture.path(name).join("model/model.safetensors")).unwrap();
         (delivery.delivered, saved)
     };
@@ -195,11 +195,11 @@ fn the_judge_keeps_the_rationales_that_are_typical_of_their_label() {
         let wrong_way = request.prompt.user.starts_with("Why") && request.id % 5 < 2;
         text(request.prompt.user.contains("positive") != wrong_way, request.seed % 1_000_000)
     };
-    let score = |request: &ScoreRequest| {
+    let judge = |request: &PosteriorRequest| {
         let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
         vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
     };
-    setup.run(&run, &METHODS, &mut boxed(Scripted::new(astray, score))).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(Scripted::new(astray, judge))).unwrap();
     let kept: BTreeMap<String, Vec<String>> = serde_json::from_value(json(&run.join("rationales.json"))).unwrap();
     assert_eq!(json_lines(&run.join("journal/rationales.jsonl")).len(), 10);
     for (label, words) in [("negative", BAD), ("positive", GOOD)] {

@@ -7,7 +7,7 @@ mod stages;
 
 use anyhow::{Context, Result, ensure};
 use lacuna::generator::llama::{Host, Llama, LlamaConfig, Stats, Wishes, fastest_weights, q4_0_copy};
-use lacuna::generator::{Completion, Generate, Score};
+use lacuna::generator::{Completion, Generate, Posterior};
 use machine::Peaks;
 use server::Server;
 use stages::{Stage, Work};
@@ -214,9 +214,9 @@ fn run_ours(llama: &mut Llama, work: &Work) -> Result<Run> {
             run.tokens += u64::from(completion.tokens);
             Ok(())
         })?,
-        Work::Score(requests) => {
+        Work::Posterior(requests) => {
             run.log_probs = vec![Vec::new(); requests.len()];
-            llama.score(requests, &mut |score: Score| {
+            llama.posteriors(requests, &mut |score: Posterior| {
                 run.log_probs[score.id as usize] = score.log_probs.into_iter().map(Some).collect();
                 Ok(())
             })?;

@@ -4,7 +4,7 @@ use crate::Run;
 use crate::machine;
 use crate::stages::Work;
 use anyhow::{Context, Result, ensure};
-use lacuna::generator::{CompletionRequest, Prompt, Sampling, ScoreRequest};
+use lacuna::generator::{CompletionRequest, PosteriorRequest, Prompt, Sampling};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -83,7 +83,7 @@ impl Server {
     fn bodies(&self, work: &Work) -> Result<Vec<String>> {
         match work {
             Work::Write(requests) => requests.iter().map(|request| Ok(write_body(request, self.render(&request.prompt)?))).collect(),
-            Work::Score(requests) => requests.iter().map(|request| Ok(score_body(self.render(&request.prompt)?))).collect(),
+            Work::Posterior(requests) => requests.iter().map(|request| Ok(score_body(self.render(&request.prompt)?))).collect(),
         }
     }
 
@@ -136,13 +136,13 @@ fn score_body(prompt: String) -> String {
 fn summarise(answers: &[(usize, Value)], work: &Work) -> Result<Run> {
     let number = |answer: &Value, field: &str| answer[field].as_u64().with_context(|| format!("the server answered {answer}"));
     let mut run = Run { texts: work.len(), ..Run::default() };
-    if let Work::Score(requests) = work {
+    if let Work::Posterior(requests) = work {
         run.log_probs = vec![Vec::new(); requests.len()];
     }
     for (i, answer) in answers {
         run.tokens += number(answer, "tokens_predicted")?;
         run.prompt_tokens += number(answer, "tokens_evaluated")?;
-        if let Work::Score(requests) = work {
+        if let Work::Posterior(requests) = work {
             run.log_probs[*i] = log_probs(answer, &requests[*i]);
         }
     }
@@ -151,7 +151,7 @@ fn summarise(answers: &[(usize, Value)], work: &Work) -> Result<Run> {
 }
 
 /// What the server tells of the words.
-fn log_probs(answer: &Value, request: &ScoreRequest) -> Vec<Option<f32>> {
+fn log_probs(answer: &Value, request: &PosteriorRequest) -> Vec<Option<f32>> {
     let likeliest = answer["completion_probabilities"][0]["top_logprobs"].as_array();
     let find = |word: &String| {
         let found = likeliest?.iter().find(|candidate| candidate["token"].as_str() == Some(word))?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use lacuna::data::labels::Labels;
 use lacuna::data::read::read_gold;
-use lacuna::generator::{CompletionRequest, Prompt, Sampling, ScoreRequest};
+use lacuna::generator::{CompletionRequest, PosteriorRequest, Prompt, Sampling};
 
 /// One row of the table.
 pub struct Stage {
@@ -16,14 +16,14 @@ pub struct Stage {
 /// Requests; the ids count from 0.
 pub enum Work {
     Write(Vec<CompletionRequest>),
-    Score(Vec<ScoreRequest>),
+    Posterior(Vec<PosteriorRequest>),
 }
 
 impl Work {
     pub fn len(&self) -> usize {
         match self {
             Work::Write(requests) => requests.len(),
-            Work::Score(requests) => requests.len(),
+            Work::Posterior(requests) => requests.len(),
         }
     }
 
@@ -32,9 +32,9 @@ impl Work {
         let step = self.len().div_ceil(n.max(1)).max(1);
         match self {
             Work::Write(requests) => Work::Write(requests.iter().step_by(step).cloned().collect()),
-            Work::Score(requests) => {
-                Work::Score(requests.iter().step_by(step).cloned().zip(0..).map(|(request, id)| ScoreRequest { id, ..request }).collect())
-            }
+            Work::Posterior(requests) => Work::Posterior(
+                requests.iter().step_by(step).cloned().zip(0..).map(|(request, id)| PosteriorRequest { id, ..request }).collect(),
+            ),
         }
     }
 }
@@ -56,8 +56,8 @@ pub fn all(texts: usize) -> Result<Vec<Stage>> {
         Stage { name: "seed, top-k 40, same file", same_file: true, work: write(spread(&seeds), TOP_K) },
         Stage { name: "extrapolation", same_file: false, work: write(three_each(&tails), NUCLEUS) },
         Stage { name: "extrapolation, same file", same_file: true, work: write(three_each(&tails), NUCLEUS) },
-        Stage { name: "scoring", same_file: false, work: Work::Score(questions(&sentences[..texts])) },
-        Stage { name: "scoring, same file", same_file: true, work: Work::Score(questions(&sentences[..texts])) },
+        Stage { name: "scoring", same_file: false, work: Work::Posterior(questions(&sentences[..texts])) },
+        Stage { name: "scoring, same file", same_file: true, work: Work::Posterior(questions(&sentences[..texts])) },
     ])
 }
 
@@ -111,11 +111,11 @@ fn write(prompts: Vec<Prompt>, sampling: Sampling) -> Work {
     Work::Write(prompts.into_iter().zip(0..).map(request).collect())
 }
 
-fn questions(sentences: &[String]) -> Vec<ScoreRequest> {
+fn questions(sentences: &[String]) -> Vec<PosteriorRequest> {
     let question = |(sentence, id): (&String, u64)| {
         let user = format!("Is this sentence from a movie review positive or negative?\n\n\"{sentence}\"");
         let prompt = Prompt { system: None, user, answer_start: "The sentence is".into() };
-        ScoreRequest { id, prompt, words: vec![" positive".into(), " negative".into()] }
+        PosteriorRequest { id, prompt, words: vec![" positive".into(), " negative".into()] }
     };
     sentences.iter().zip(0..).map(question).collect()
 }

@@ -77,7 +77,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::summary::{MethodResult, Scores};
+    use crate::run::summary::{Measures, MethodResult};
 
     #[test]
     fn a_run_in_a_table() {
@@ -87,7 +87,7 @@ mod tests {
             gold_rows,
             steps: 150,
             correct: (0..1000).map(|i| i < right).collect(),
-            scores: Scores::Labels { macro_f1: 0.0, labels: Default::default() },
+            measures: Measures::Labels { macro_f1: 0.0, labels: Default::default() },
         };
         let delivery = Delivery {
             best_round: 1,
@@ -106,7 +106,7 @@ mod tests {
             gold_rows: 0,
             steps: 9,
             correct: vec![true, false, false, false],
-            scores: Scores::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] },
+            measures: Measures::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] },
         };
         let delivery = Delivery { best_round: 0, dataset_rows: 40, delivered: Method::S3, results: vec![result] };
         let table = of_run(&delivery, Path::new("runs/questions"));

@@ -13,6 +13,6 @@ pub mod scripted;
 pub mod stop;
 
 pub use request::{
-    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Prompt, Sampling, Score, ScoreRequest,
-    Sink,
+    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Prompt,
+    Sampling, Sink,
 };

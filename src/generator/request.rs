@@ -90,8 +90,8 @@ pub struct Completion {
 
 /// One question whose answer is one of a few words.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoreRequest {
-    /// The caller's name for it; comes back in [`Score::id`].
+pub struct PosteriorRequest {
+    /// The caller's name for it; comes back in [`Posterior::id`].
     pub id: u64,
     pub prompt: Prompt,
     /// The words that may follow the prompt; their first tokens must differ.
@@ -100,9 +100,9 @@ pub struct ScoreRequest {
 
 /// How likely each word is as the continuation of one prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Score {
+pub struct Posterior {
     pub id: u64,
-    /// ln p(first token of the word | prompt), in the order of [`ScoreRequest::words`].
+    /// ln p(first token of the word | prompt), in the order of [`PosteriorRequest::words`].
     pub log_probs: Vec<f32>,
 }
 
@@ -166,7 +166,7 @@ pub trait Generate {
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError>;
 
     /// Reads off the log-probabilities of the given words after every prompt.
-    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError>;
+    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError>;
 
     /// What writes, and how, for a run's record: with quantised weights the texts depend a little on these.
     fn record(&self) -> serde_json::Value;

@@ -1,7 +1,7 @@
 //! A generator that answers by script: the loop is tested with it, without a model.
 
 use super::request::{
-    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink,
+    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
 };
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -10,16 +10,16 @@ use rand_chacha::ChaCha8Rng;
 /// Answers every request by a function of it.
 pub struct Scripted<C, S> {
     complete: C,
-    score: S,
+    judge: S,
     shuffle: Option<u64>,
     fail_after: Option<usize>,
     answered: usize,
 }
 
-impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Scripted<C, S> {
-    /// `complete` writes a text, `score` gives a log-probability for each word.
-    pub fn new(complete: C, score: S) -> Self {
-        Scripted { complete, score, shuffle: None, fail_after: None, answered: 0 }
+impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> Scripted<C, S> {
+    /// `complete` writes a text, `judge` gives a log-probability for each word.
+    pub fn new(complete: C, judge: S) -> Self {
+        Scripted { complete, judge, shuffle: None, fail_after: None, answered: 0 }
     }
 
     /// Answers arrive in an order drawn from the seed, as from workers that finish at different times.
@@ -56,7 +56,7 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Scri
     }
 }
 
-impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Generate for Scripted<C, S> {
+impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> Generate for Scripted<C, S> {
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError> {
         let reply = |script: &Self, request: &CompletionRequest| {
             let text = (script.complete)(request);
@@ -66,20 +66,20 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&ScoreRequest) -> Vec<f32>> Gene
         self.answer(requests, reply, sink)
     }
 
-    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
-        self.answer(requests, |script, request| Score { id: request.id, log_probs: (script.score)(request) }, sink)
+    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
+        self.answer(requests, |script, request| Posterior { id: request.id, log_probs: (script.judge)(request) }, sink)
     }
 
     fn record(&self) -> serde_json::Value {
         serde_json::json!({"generator": "a script"})
     }
 
-    /// The script's score of the text's words, one by one.
+    /// The script's log-probability of each of the text's words, one by one.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {
         let reply = |script: &Self, request: &LikelihoodRequest| {
             let words = request.text.split_whitespace().map(str::to_string).collect();
-            let question = ScoreRequest { id: request.id, prompt: request.prompt.clone(), words };
-            Likelihood { id: request.id, log_probs: (script.score)(&question) }
+            let question = PosteriorRequest { id: request.id, prompt: request.prompt.clone(), words };
+            Likelihood { id: request.id, log_probs: (script.judge)(&question) }
         };
         self.answer(requests, reply, sink)
     }
@@ -104,7 +104,7 @@ mod tests {
         (0..n).map(request).collect()
     }
 
-    fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&ScoreRequest) -> Vec<f32>> {
+    fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
         Scripted::new(|request| request.prompt.user.to_uppercase(), |request| vec![-1.0; request.words.len()])
     }
 

@@ -23,7 +23,7 @@ pub enum Method {
     /// The best round.
     #[serde(rename = "S3")]
     S3,
-    /// The last round, whatever its score.
+    /// The last round, however well it did.
     #[serde(rename = "last round")]
     LastRound,
     /// The best round's union and the gold rows.
@@ -55,13 +55,13 @@ pub struct MethodResult {
     /// For each test row, in the order of the file; for questions, by exact match.
     pub correct: Vec<bool>,
     #[serde(flatten)]
-    pub scores: Scores,
+    pub measures: Measures,
 }
 
 /// What is said of the test rows besides which are right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Scores {
+pub enum Measures {
     Answers {
         /// For each test row SQuAD's F1.
         f1: Vec<f64>,
@@ -77,22 +77,22 @@ pub enum Scores {
 impl MethodResult {
     /// Whether there are more than two labels, so that accuracy says little of the rare ones.
     pub fn many_labels(&self) -> bool {
-        matches!(&self.scores, Scores::Labels { labels, .. } if labels.len() > 2)
+        matches!(&self.measures, Measures::Labels { labels, .. } if labels.len() > 2)
     }
 
     /// The unweighted mean of the labels' F1; none for answers.
     pub fn macro_f1(&self) -> Option<f64> {
-        match &self.scores {
-            Scores::Labels { macro_f1, .. } => Some(*macro_f1),
-            Scores::Answers { .. } => None,
+        match &self.measures {
+            Measures::Labels { macro_f1, .. } => Some(*macro_f1),
+            Measures::Answers { .. } => None,
         }
     }
 
     /// SQuAD's F1 of each test row; none for labels.
     pub fn answer_f1(&self) -> Option<&[f64]> {
-        match &self.scores {
-            Scores::Labels { .. } => None,
-            Scores::Answers { f1 } => Some(f1),
+        match &self.measures {
+            Measures::Labels { .. } => None,
+            Measures::Answers { f1 } => Some(f1),
         }
     }
 

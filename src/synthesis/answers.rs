@@ -11,7 +11,7 @@ use crate::data::answers::{AnswerGoal, Answers, GoldAnswers};
 use crate::data::example::{Answer, Context, GoldRow};
 use crate::error::{Error, Result};
 use crate::math::random;
-use crate::run::summary::Scores;
+use crate::run::summary::Measures;
 use crate::small::answers::Found;
 
 impl LoopHead for Answers {
@@ -50,8 +50,8 @@ impl LoopHead for Answers {
         json!({"answer": gold.answer, "predicted": found.answer, "score": found.probability})
     }
 
-    fn scores(&self, test: &[GoldRow<Answers>], predicted: &[String]) -> Scores {
-        Scores::Answers { f1: test.iter().zip(predicted).map(|(row, predicted)| row.gold.f1(predicted)).collect() }
+    fn measures(&self, test: &[GoldRow<Answers>], predicted: &[String]) -> Measures {
+        Measures::Answers { f1: test.iter().zip(predicted).map(|(row, predicted)| row.gold.f1(predicted)).collect() }
     }
 }
 

@@ -65,7 +65,7 @@ impl<H: Stages> Synthesis<'_, H> {
             let predicted = H::predict_by_embeddings(self, test)?;
             Spent::note(self.run, Work::Model(method), clock.elapsed())?;
             let trained = Trained { model: (), synthetic_rows: 0, gold_rows: self.inputs.split.gold().count(), steps: 0 };
-            return Ok(Some(self.scored(method, &trained, &predicted, test)));
+            return Ok(Some(self.measured(method, &trained, &predicted, test)));
         }
         let trained = self.model_of(method, best)?;
         Spent::note(self.run, Work::Model(method), clock.elapsed())?;
@@ -75,17 +75,17 @@ impl<H: Stages> Synthesis<'_, H> {
         let Some(test) = self.inputs.test else { return Ok(None) };
         let outputs = self.inputs.small.outputs(&trained.model, test)?;
         let predicted: Vec<H::Prediction> = outputs.iter().map(H::prediction).collect();
-        Ok(Some(self.scored(method, &trained, &predicted, test)))
+        Ok(Some(self.measured(method, &trained, &predicted, test)))
     }
 
-    fn scored<M>(&self, method: Method, trained: &Trained<M>, predicted: &[H::Prediction], test: &[GoldRow<H>]) -> MethodResult {
+    fn measured<M>(&self, method: Method, trained: &Trained<M>, predicted: &[H::Prediction], test: &[GoldRow<H>]) -> MethodResult {
         MethodResult {
             method,
             synthetic_rows: trained.synthetic_rows,
             gold_rows: trained.gold_rows,
             steps: trained.steps,
             correct: test.iter().zip(predicted).map(|(row, predicted)| row.accepts(predicted)).collect(),
-            scores: self.inputs.small.head.scores(test, predicted),
+            measures: self.inputs.small.head.measures(test, predicted),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::rows::SyntheticRow;
 use crate::data::example::{Context, GoldRow};
 use crate::error::Result;
-use crate::run::summary::Scores;
+use crate::run::summary::Measures;
 use crate::small::head::SmallHead;
 use crate::task::prompts::PromptHead;
 
@@ -39,5 +39,5 @@ pub trait LoopHead: SmallHead + PromptHead {
     fn prediction_row(&self, gold: &Self::Gold, output: &Self::Output) -> Value;
 
     /// What is said of predictions of the test rows besides which are right.
-    fn scores(&self, test: &[GoldRow<Self>], predicted: &[Self::Prediction]) -> Scores;
+    fn measures(&self, test: &[GoldRow<Self>], predicted: &[Self::Prediction]) -> Measures;
 }

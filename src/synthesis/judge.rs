@@ -9,8 +9,9 @@ use super::state::{Synthesis, prompt_error};
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
-use crate::generator::{GenerateError, ScoreRequest};
+use crate::generator::{GenerateError, PosteriorRequest};
 use crate::judge::calibration::Calibration;
+use crate::judge::posterior::mean_log_probs;
 use crate::task::file::JudgePrompt;
 use crate::task::words::{self, Fork, forks};
 
@@ -32,14 +33,14 @@ struct Judged {
 }
 
 impl<'a> Synthesis<'a, Labels> {
-    /// Scores the gold rows and fits the calibration to them.
+    /// Judges the gold rows and fits the calibration to them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
         let split = self.inputs.split;
         let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
         let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
-        let scores = self.score("judge-gold", "judging the gold rows", &texts)?;
-        let averaged: Vec<Vec<f32>> = scores.iter().map(|of_text| average(of_text)).collect();
+        let scores = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
+        let averaged: Vec<Vec<f32>> = scores.iter().map(|of_text| mean_log_probs(of_text)).collect();
         let calibration = Calibration::fit(&averaged, &gold);
         if self.manifest.calibration.as_ref() != Some(&calibration) {
             self.inputs.progress.say(verdict(&calibration));
@@ -48,36 +49,36 @@ impl<'a> Synthesis<'a, Labels> {
         Ok(())
     }
 
-    /// Scores the rows of a round and gives them their soft targets.
+    /// Judges the rows of a round and gives them their soft targets.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
-        let scores = self.score(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
+        let scores = self.posteriors(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
         let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
         let intended = self.inputs.task.targets.intended;
         for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(scores) {
-            row.target = calibration.target(&average(&answers), row.written.goal.label, intended);
+            row.target = calibration.target(&mean_log_probs(&answers), row.written.goal.label, intended);
             row.log_probs = answers;
         }
         Ok(())
     }
 
     /// For each text (under its key) and each judge prompt, ln p of each label's word; what the journal holds is not asked again.
-    pub(super) fn score(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
+    pub(super) fn posteriors(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let all = self.fork_prompts()?;
         let forks = all.len();
         let (mut journal, judged) = self.run.journal::<Judged>(name)?;
-        let mut scores: HashMap<u64, Vec<f32>> = judged.into_iter().map(|row| (row.id, row.log_probs)).collect();
+        let mut known: HashMap<u64, Vec<f32>> = judged.into_iter().map(|row| (row.id, row.log_probs)).collect();
         let ids = texts.iter().flat_map(|(key, text)| (0..forks).map(move |fork| (key * forks as u64 + fork as u64, text, fork)));
         let mut requests = Vec::new();
-        for (id, text, fork) in ids.filter(|(id, ..)| !scores.contains_key(id)) {
+        for (id, text, fork) in ids.filter(|(id, ..)| !known.contains_key(id)) {
             requests.push(self.ask(id, &all[fork], *text)?);
         }
         let total = texts.len() * forks;
         let mut bar = self.inputs.progress.bar(title, "questions", total, total - requests.len());
-        self.generator.score(&requests, &mut |score| {
-            journal.append(&Judged { id: score.id, log_probs: score.log_probs.clone() })?;
-            scores.insert(score.id, score.log_probs);
+        self.generator.posteriors(&requests, &mut |posterior| {
+            journal.append(&Judged { id: posterior.id, log_probs: posterior.log_probs.clone() })?;
+            known.insert(posterior.id, posterior.log_probs);
             bar.step(1);
             Ok(())
         })?;
@@ -85,7 +86,7 @@ impl<'a> Synthesis<'a, Labels> {
         bar.finish("");
         let prompts = self.inputs.task.prompts.judge.len();
         let of = |key: u64| {
-            let answers: Vec<Vec<f32>> = (0..forks as u64).map(|fork| scores[&(key * forks as u64 + fork)].clone()).collect();
+            let answers: Vec<Vec<f32>> = (0..forks as u64).map(|fork| known[&(key * forks as u64 + fork)].clone()).collect();
             (0..prompts).map(|prompt| by_label(&all, prompt, &answers)).collect()
         };
         Ok(texts.iter().map(|(key, _)| of(*key)).collect())
@@ -103,10 +104,10 @@ impl<'a> Synthesis<'a, Labels> {
         Ok(prompts)
     }
 
-    fn ask(&self, id: u64, question: &ForkPrompt, input: Input) -> Result<ScoreRequest> {
+    fn ask(&self, id: u64, question: &ForkPrompt, input: Input) -> Result<PosteriorRequest> {
         let mut prompt = self.inputs.prompts.judge(question.judge, input).map_err(prompt_error)?;
         prompt.answer_start += &question.fork.said;
-        Ok(ScoreRequest { id, prompt, words: question.fork.next.clone() })
+        Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
     }
 
     /// Asks every question once, about a gold row, before hours are spent: words that the generator cannot tell apart are
@@ -116,7 +117,7 @@ impl<'a> Synthesis<'a, Labels> {
         let Some(row) = split.mine.first() else { return Ok(()) };
         for question in self.fork_prompts()? {
             let request = self.ask(0, &question, row.input())?;
-            let refused = match self.generator.score(&[request], &mut |_| Ok(())) {
+            let refused = match self.generator.posteriors(&[request], &mut |_| Ok(())) {
                 Err(GenerateError::Request { reason, .. }) => reason,
                 other => {
                     other?;
@@ -153,10 +154,4 @@ fn by_label(questions: &[ForkPrompt], prompt: usize, answers: &[Vec<f32>]) -> Ve
     let own = questions.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
     let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();
     words::log_probs(&forks, &answers)
-}
-
-/// The mean of the questions' log-probabilities.
-pub(super) fn average(questions: &[Vec<f32>]) -> Vec<f32> {
-    let labels = questions.first().map_or(0, Vec::len);
-    (0..labels).map(|label| questions.iter().map(|q| q[label]).sum::<f32>() / questions.len() as f32).collect()
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::math::vectors::argmax;
 use crate::measure::logistic::Logistic;
 use crate::measure::metrics;
-use crate::run::summary::Scores;
+use crate::run::summary::Measures;
 
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
@@ -57,10 +57,10 @@ impl LoopHead for Labels {
         json!({"label": self.names[gold.label], "predicted": self.names[argmax(logits)], "logits": logits})
     }
 
-    fn scores(&self, test: &[GoldRow<Labels>], predicted: &[usize]) -> Scores {
+    fn measures(&self, test: &[GoldRow<Labels>], predicted: &[usize]) -> Measures {
         let gold: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
         let counts = metrics::counts(predicted, &gold, self.names.len());
-        Scores::Labels { macro_f1: metrics::macro_f1(&counts), labels: self.names.iter().cloned().zip(counts).collect() }
+        Measures::Labels { macro_f1: metrics::macro_f1(&counts), labels: self.names.iter().cloned().zip(counts).collect() }
     }
 }
 

@@ -52,7 +52,7 @@ pub fn next(stage: Stage, limits: &Limits, rounds: &[RoundRecord]) -> Stage {
     }
 }
 
-/// The round with the best score on *select*; the earliest of equals.
+/// The round that does best on *select*; the earliest of equals.
 pub fn best_round(rounds: &[RoundRecord]) -> usize {
     let better = |best: usize, i: usize| if rounds[i].select.better_than(&rounds[best].select) { i } else { best };
     (0..rounds.len()).fold(0, better)

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::judge::average;
 use super::rows::Written;
 use super::state::{Synthesis, prompt_error};
 use super::write::{Planned, Writing};
@@ -11,6 +10,7 @@ use crate::data::labels::{Label, Labels};
 use crate::error::{Error, Result};
 use crate::files::whole::write_json;
 use crate::generator::Finish;
+use crate::judge::posterior::mean_log_probs;
 use crate::math::vectors::centre;
 use crate::task::prompts::clean;
 
@@ -51,11 +51,11 @@ impl Synthesis<'_, Labels> {
             return Ok(candidates.into_iter().map(texts).collect());
         }
         let keyed: Vec<(u64, Input)> = candidates.iter().flatten().map(|reason| (reason.id, reason.text.as_str().into())).collect();
-        let mut scores = self.score("judge-rationales", "judging the rationales", &keyed)?.into_iter();
+        let mut answers = self.posteriors("judge-rationales", "judging the rationales", &keyed)?.into_iter();
         let choose = |(label, reasons): (usize, Vec<Rationale>)| {
-            let margin = |scores: Vec<Vec<f32>>| centre(&average(&scores))[label];
+            let margin = |answers: Vec<Vec<f32>>| centre(&mean_log_probs(&answers))[label];
             let mut judged: Vec<(f64, Rationale)> =
-                reasons.into_iter().map(|reason| (margin(scores.next().expect("one each")), reason)).collect();
+                reasons.into_iter().map(|reason| (margin(answers.next().expect("one each")), reason)).collect();
             judged.sort_by(|a, b| b.0.total_cmp(&a.0));
             texts(judged.into_iter().take(wanted).map(|(_, reason)| reason).collect())
         };

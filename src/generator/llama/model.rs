@@ -49,7 +49,7 @@ pub struct Stats {
     pub decoded_tokens: u64,
     /// Batches that were decoded, by all workers.
     pub steps: u64,
-    /// Wall-clock time spent in `complete` and `score`.
+    /// Wall-clock time spent in `complete`, `posteriors` and `likelihood`.
     pub seconds: f64,
 }
 

@@ -3,7 +3,7 @@
 use super::workers::{Next, Reader};
 use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
-use crate::generator::request::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Score};
+use crate::generator::request::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Posterior};
 use crate::generator::sampler::{self, BadLogits, Room, Sampler};
 use crate::generator::stop::GrowingText;
 use llama_cpp_2::model::LlamaModel;
@@ -67,11 +67,11 @@ pub(super) struct Judging {
 }
 
 impl Reader for Judging {
-    type Answer = Score;
+    type Answer = Posterior;
 
-    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Score>, GenerateError> {
+    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Posterior>, GenerateError> {
         let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
-        Ok(Next::Done(Score { id: self.id, log_probs }))
+        Ok(Next::Done(Posterior { id: self.id, log_probs }))
     }
 }
 

@@ -15,7 +15,7 @@ use super::workers::{self, Reader, Work};
 use super::{guard, memory, tokenise};
 use crate::generator::prefix::PrefixTree;
 use crate::generator::request::{
-    Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Score, ScoreRequest, Sink,
+    Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
 };
 use crate::generator::sampler;
 use crate::generator::scheduler::{Job, Limits};
@@ -155,7 +155,7 @@ impl Generate for Llama {
         self.run(jobs, |job, request| Writing::new(&self.model, request, &job.input_ids, vocabulary), sink)
     }
 
-    fn score(&mut self, requests: &[ScoreRequest], sink: Sink<Score>) -> Result<(), GenerateError> {
+    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
         let jobs = requests.iter().map(|request| {
             let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
             self.check_length(request.id, input_ids.len(), 0)?;

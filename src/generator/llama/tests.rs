@@ -7,7 +7,7 @@ use super::model::writes_text;
 use super::workers::Reader;
 use super::*;
 use crate::generator::form::{Field, Form};
-use crate::generator::request::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, ScoreRequest};
+use crate::generator::request::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, PosteriorRequest};
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::Job;
 use crate::generator::{Finish, Prompt, Sampling};
@@ -66,10 +66,10 @@ fn complete(llama: &mut Llama, requests: &[CompletionRequest]) -> Result<BTreeMa
     Ok(done)
 }
 
-fn score(llama: &mut Llama, requests: &[ScoreRequest]) -> Result<BTreeMap<u64, Vec<f32>>, GenerateError> {
+fn posteriors(llama: &mut Llama, requests: &[PosteriorRequest]) -> Result<BTreeMap<u64, Vec<f32>>, GenerateError> {
     let mut done = BTreeMap::new();
-    llama.score(requests, &mut |score| {
-        assert!(done.insert(score.id, score.log_probs).is_none(), "a request was answered twice");
+    llama.posteriors(requests, &mut |posterior| {
+        assert!(done.insert(posterior.id, posterior.log_probs).is_none(), "a request was answered twice");
         Ok(())
     })?;
     Ok(done)
@@ -84,9 +84,9 @@ fn likelihood(llama: &mut Llama, requests: &[LikelihoodRequest]) -> Result<BTree
     Ok(done)
 }
 
-fn question(id: u64, text: &str) -> ScoreRequest {
+fn question(id: u64, text: &str) -> PosteriorRequest {
     let user = format!("Is this sentence from a movie review positive or negative?\n\n\"{text}\"");
-    ScoreRequest { id, prompt: prompt(&user, "The sentence is"), words: vec![" positive".into(), " negative".into()] }
+    PosteriorRequest { id, prompt: prompt(&user, "The sentence is"), words: vec![" positive".into(), " negative".into()] }
 }
 
 const TEXTS: [&str; 12] = [
@@ -105,15 +105,15 @@ const TEXTS: [&str; 12] = [
 ];
 
 #[test]
-fn scores_do_not_depend_on_company() {
+fn posteriors_do_not_depend_on_company() {
     let Some((mut llama, exact)) = load_exact() else { return };
     let tolerance = if exact { 1e-3 } else { 0.1 };
     let questions: Vec<_> = TEXTS.iter().zip(0..).map(|(text, id)| question(id, text)).collect();
-    let together = score(&mut llama, &questions).unwrap();
+    let together = posteriors(&mut llama, &questions).unwrap();
     let stats = llama.stats();
     assert!(stats.prefilled_tokens < stats.prompt_tokens * 2 / 3, "the shared beginning is prefilled once a worker: {stats:?}");
     for question in &questions {
-        let alone = &score(&mut llama, std::slice::from_ref(question)).unwrap()[&question.id];
+        let alone = &posteriors(&mut llama, std::slice::from_ref(question)).unwrap()[&question.id];
         let batched = &together[&question.id];
         assert!(batched.iter().all(|log_prob| *log_prob < 0.0));
         assert!(batched.iter().zip(alone).all(|(a, b)| (a - b).abs() < tolerance), "{batched:?} together, {alone:?} alone");
@@ -142,7 +142,7 @@ fn likelihoods_do_not_depend_on_company_and_agree_with_scores() {
         assert!(same, "{alone:?} alone, {batched:?} together");
     }
     let words = vec![" positive".into()];
-    let score_alone = score(&mut llama, &[ScoreRequest { words, ..question(1, TEXTS[0]) }]).unwrap()[&1][0];
+    let score_alone = posteriors(&mut llama, &[PosteriorRequest { words, ..question(1, TEXTS[0]) }]).unwrap()[&1][0];
     let by_text = LikelihoodRequest { id: 1, prompt: question(1, TEXTS[0]).prompt, text: " positive".into() };
     let found = likelihood(&mut llama, &[by_text]).unwrap().remove(&1).unwrap();
     assert_eq!(found.log_probs.len(), 1);
@@ -254,11 +254,11 @@ fn impossible_requests_are_refused_by_name() {
     assert!(write(request(5, &"word ".repeat(600))).contains("shorten the prompt"));
     let mut judge = |words: [&str; 2]| {
         let words = words.map(String::from).to_vec();
-        refused(score(&mut llama, &[ScoreRequest { words, ..question(5, "Good.") }]).map(drop))
+        refused(posteriors(&mut llama, &[PosteriorRequest { words, ..question(5, "Good.") }]).map(drop))
     };
     assert!(judge([" good", " good"]).contains("same token"));
     assert!(judge([" good", ""]).contains("no token of its own"));
-    assert!(score(&mut llama, &[]).unwrap().is_empty() && complete(&mut llama, &[]).unwrap().is_empty());
+    assert!(posteriors(&mut llama, &[]).unwrap().is_empty() && complete(&mut llama, &[]).unwrap().is_empty());
 }
 
 #[test]
@@ -434,9 +434,9 @@ fn throughput() {
     eprintln!("a core: {:.2} texts/s, {:.0} tokens/s", 200.0 / writing, tokens / writing);
     texts.values().take(10).for_each(|text| eprintln!("  [{} {:?}] {}", text.tokens, text.finish, text.text));
     let questions: Vec<_> = texts.values().map(|text| question(text.id, &text.text)).collect();
-    let scores = score(&mut llama, &questions).unwrap();
+    let found = posteriors(&mut llama, &questions).unwrap();
     let (judged, judging) = (llama.stats(), cpu_seconds() - start - writing);
-    let positive = scores.values().filter(|log_probs| log_probs[0] > log_probs[1]).count();
+    let positive = found.values().filter(|log_probs| log_probs[0] > log_probs[1]).count();
     eprintln!("{judged:?}, {:.1} questions/s, {positive} positive", 200.0 / (judged.seconds - wrote.seconds));
     let prefilled = (judged.prefilled_tokens - wrote.prefilled_tokens) as f64;
     eprintln!("a core: {:.2} questions/s, {:.0} prompt tokens/s", 200.0 / judging, prefilled / judging);
@@ -542,6 +542,6 @@ fn many_tiny_requests() {
         });
         assert!(matches!(stopped, Err(GenerateError::Consumer(_))));
         let questions: Vec<_> = (0..n / 10).map(|id| question(id, TEXTS[id as usize % TEXTS.len()])).collect();
-        assert_eq!(score(&mut llama, &questions).unwrap().len(), questions.len());
+        assert_eq!(posteriors(&mut llama, &questions).unwrap().len(), questions.len());
     }
 }

@@ -3,7 +3,7 @@
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
-use crate::generator::request::{GenerateError, LikelihoodRequest, Prompt, ScoreRequest};
+use crate::generator::request::{GenerateError, LikelihoodRequest, PosteriorRequest, Prompt};
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 
@@ -32,11 +32,11 @@ pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Pr
     Ok(with_one_bos(vocab.bos().0, vocab.should_add_bos(), tokens.into_iter().map(|token| token.0).collect()))
 }
 
-/// The prompt of a score request and the first token of each word after it.
+/// The prompt of a posterior request and the first token of each word after it.
 pub(super) fn question(
     vocab: &LlamaVocab,
     template: &ChatTemplate,
-    request: &ScoreRequest,
+    request: &PosteriorRequest,
 ) -> Result<(Vec<Token>, Vec<Token>), GenerateError> {
     let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
     let prompt_ids = input_ids(vocab, template, &request.prompt)?;

@@ -1,0 +1,18 @@
+//! What several judge prompts say of one text, together.
+
+/// The mean over judge prompts of the log-probability of each label's word; `answers` (prompts, labels), in nats.
+pub fn mean_log_probs(answers: &[Vec<f32>]) -> Vec<f32> {
+    let labels = answers.first().map_or(0, Vec::len);
+    (0..labels).map(|label| answers.iter().map(|of_prompt| of_prompt[label]).sum::<f32>() / answers.len() as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_count_alike_and_labels_apart() {
+        assert_eq!(mean_log_probs(&[vec![-1.0, -4.0], vec![-3.0, -2.0]]), [-2.0, -3.0]);
+        assert!(mean_log_probs(&[]).is_empty());
+    }
+}
