@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for row in 0..rows {
         (1..TOKENS - 1).for_each(|i| ids[i] = 1000 + ((row * 31 + i * 7919) % 20_000) as u32);
         ids[TOKENS - 1] = 102;
-        writer.push(&ids, &[0.25, 0.75], 1.0)?;
+        writer.push(&ids, &[0.25, 0.75])?;
     }
     writer.finish()?;
     println!("{rows} rows written in {:.1} s", start.elapsed().as_secs_f64());
@@ -70,7 +70,7 @@ fn copy(cache: &TokenCache, order: &[usize]) -> Result<f64, Box<dyn Error>> {
     Ok(rate(order, start))
 }
 
-/// GB/s of tokens through whole batches: ids, token types, targets and weights.
+/// GB/s of tokens through whole batches: ids, token types and targets.
 fn pass(cache: &TokenCache, order: &[usize]) -> Result<f64, Box<dyn Error>> {
     let start = Instant::now();
     for chunk in order.chunks(BATCH) {

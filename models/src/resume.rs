@@ -1,10 +1,10 @@
 //! A training checkpoint: parameters, moments and step. A resumed run ends with the same bits as an uninterrupted one.
 
+use crate::ModelError;
 use crate::device::Device;
 use crate::network::Network;
 use crate::train_config::TrainConfig;
 use crate::trainer::Trainer;
-use crate::{ModelError, save};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,8 +52,11 @@ impl View for Buffer<'_> {
 }
 
 impl Trainer {
-    /// Writes all that [`Trainer::resume`] needs into one safetensors file, whole or not at all.
-    pub fn checkpoint(&self, model: &Network, path: &Path) -> Result<(), ModelError> {
+    /// All that [`Trainer::resume`] needs, as the bytes of a safetensors file. Who writes them sees to it that the file is whole.
+    ///
+    /// # Errors
+    /// Moments that cannot be fetched from their device.
+    pub fn checkpoint(&self, model: &Network) -> Result<Vec<u8>, ModelError> {
         let [m, v] = self.moments()?;
         let seen: Vec<u8> = self.optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
@@ -64,9 +67,9 @@ impl Trainer {
             ("seen", Buffer::Bytes(seen, shape)),
         ];
         let metadata = HashMap::from([("step".to_string(), self.step.to_string()), ("trainer".to_string(), self.identity(model))]);
-        let bytes =
-            safetensors::serialize(buffers, Some(metadata)).map_err(|e| ModelError::checkpoint(path, format!("cannot be made: {e}")))?;
-        save::write(path, &bytes)
+        let failed =
+            |e: safetensors::SafeTensorError| ModelError::checkpoint(Path::new("a training checkpoint"), format!("cannot be made: {e}"));
+        safetensors::serialize(buffers, Some(metadata)).map_err(failed)
     }
 
     /// A trainer as it was at [`Trainer::checkpoint`], and `model` with the parameters it had then.

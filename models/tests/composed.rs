@@ -257,7 +257,7 @@ fn resumes() {
     let mut trainer = Trainer::new(&whole, rates(0.2));
     for step in 0..4 {
         if step == 2 {
-            trainer.checkpoint(&whole, &path).unwrap();
+            std::fs::write(&path, trainer.checkpoint(&whole).unwrap()).unwrap();
         }
         trainer.step(&mut whole, &batch, &targets, &weights).unwrap();
     }

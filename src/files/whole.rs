@@ -40,6 +40,13 @@ pub fn keep(mut file: NamedTempFile, path: &Path) -> io::Result<()> {
     sync_folder(folder_of(path))
 }
 
+/// Gives a finished file that others wrote, beside its place, its name in one step, after its bytes are on the disk.
+pub fn rename_whole(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    fs::rename(from, to)?;
+    sync_folder(folder_of(to))
+}
+
 /// Writes a file, and its folder if it is missing: the file is there whole, or as it was before.
 pub fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder_of(path))?;
@@ -79,6 +86,7 @@ pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
     let mut permissions = fs::metadata(new.path()).map_err(Error::io("read", new.path()))?.permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
     fs::set_permissions(new.path(), permissions).map_err(Error::io("change", new.path()))?;
+    sync_folder(new.path()).map_err(Error::io("sync", new.path()))?;
     if path.exists() {
         fs::remove_dir_all(path).map_err(Error::io("replace", path))?;
     }

@@ -21,7 +21,7 @@ use super::model::SmallModel;
 use super::plan::Plan;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
-use crate::files::whole::{replace_folder, write_json};
+use crate::files::whole::{replace_folder, write, write_json};
 
 /// Between two checkpoints: writing one of DistilBERT takes about a second.
 const EVERY: Duration = Duration::from_secs(120);
@@ -104,9 +104,9 @@ impl Checkpoints {
         so_far: &SoFar<H>,
     ) -> Result<()> {
         let Some(folder) = self.folder.as_ref().filter(|_| self.last.get().elapsed() >= self.every) else { return Ok(()) };
-        fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
         let step = trainer.steps();
-        trainer.checkpoint(model, &trainer_file(folder, step)).map_err(|e| Error::Failed(e.to_string()))?;
+        let bytes = trainer.checkpoint(model).map_err(|e| Error::Failed(e.to_string()))?;
+        write(&trainer_file(folder, step), &bytes)?;
         let best = so_far.best.as_ref().map(|(epoch, _)| *epoch);
         if let Some((epoch, model)) = so_far.best.as_ref().filter(|(epoch, _)| !best_folder(folder, *epoch).exists()) {
             replace_folder(&best_folder(folder, *epoch), |new| small.save(model, new))?;

@@ -79,7 +79,7 @@ impl SmallHead for Labels {
         let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
         let cache_rows = rows.iter().map(|row| {
             let TrainRow { text, text_pair, target } = row;
-            CacheRow { text, text_pair: text_pair.as_deref(), target, weight: 1.0 }
+            CacheRow { text, text_pair: text_pair.as_deref(), target }
         });
         let max_tokens = reader.max_tokens(Labels::reading(reader.stated()).max_tokens);
         let shape = (rows.len(), self.names.len());
@@ -102,8 +102,8 @@ impl Lessons<Classifier> for TokenCache {
     }
 
     fn step(&self, trainer: &mut Trainer, model: &mut Classifier, chosen: &[usize]) -> Result<()> {
-        let LabelledBatch { batch, targets, weights } = self.batch(chosen)?;
-        trainer.step(model, &batch, &targets, &weights).map(drop).map_err(|e| Error::Failed(format!("training: {e}")))
+        let LabelledBatch { batch, targets } = self.batch(chosen)?;
+        trainer.step(model, &batch, &targets, &vec![1.0; chosen.len()]).map(drop).map_err(|e| Error::Failed(format!("training: {e}")))
     }
 }
 

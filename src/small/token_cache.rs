@@ -1,7 +1,6 @@
 //! Encoded, labelled texts in one safetensors file that is mapped, never read whole.
 //!
-//! Tensors: `input_ids` (tokens) u32, `cu_seqlens` (rows + 1) u64, `labels` (rows, labels) f32, each row summing to 1, `weights`
-//! (rows) f32. Token types follow from the first [SEP], whose id is in the metadata. Opening reads the header alone; a row is checked
+//! Tensors: `input_ids` (tokens) u32, `cu_seqlens` (rows + 1) u64, `labels` (rows, labels) f32, each row summing to 1. Token types follow from the first [SEP], whose id is in the metadata. Opening reads the header alone; a row is checked
 //! when it is looked at. The file is written in one pass with memory for some thousand texts: the header, whose room is
 //! reserved, comes last.
 
@@ -28,7 +27,6 @@ pub struct CacheRow<'a> {
     pub text_pair: Option<&'a str>,
     /// Probabilities of the labels, summing to 1.
     pub target: &'a [f32],
-    pub weight: f32,
 }
 
 /// A mapped token cache.
@@ -38,7 +36,6 @@ pub struct TokenCache {
     input_ids: Range<usize>,
     cu_seqlens: Range<usize>,
     labels: Range<usize>,
-    weights: Range<usize>,
     rows: usize,
     labels_per_row: usize,
     sep: u32,
@@ -50,8 +47,6 @@ pub struct LabelledBatch {
     pub batch: PackedBatch,
     /// (rows, labels)
     pub targets: Vec<f32>,
-    /// (rows)
-    pub weights: Vec<f32>,
 }
 
 /// Bytes reserved for the header, its length included: a multiple of 8, so that all tensors are aligned.
@@ -67,25 +62,22 @@ const LEAST_TEXTS: usize = 16;
 struct Places {
     cu_seqlens: Range<usize>,
     labels: Range<usize>,
-    weights: Range<usize>,
 }
 
 impl Places {
     fn new(rows: usize, labels: usize) -> Self {
         let cu_seqlens = 0..8 * (rows + 1);
         let labels = cu_seqlens.end..cu_seqlens.end + 4 * rows * labels;
-        let weights = labels.end..labels.end + 4 * rows;
-        Places { cu_seqlens, labels, weights }
+        Places { cu_seqlens, labels }
     }
 
     fn header(&self, rows: usize, labels: usize, tokens: usize, sep: u32) -> String {
         let offsets = |range: &Range<usize>| json!([range.start, range.end]);
-        let ids = self.weights.end..self.weights.end + 4 * tokens;
+        let ids = self.labels.end..self.labels.end + 4 * tokens;
         json!({
             "__metadata__": {"sep_token_id": sep.to_string()},
             "cu_seqlens": {"dtype": "U64", "shape": [rows + 1], "data_offsets": offsets(&self.cu_seqlens)},
             "labels": {"dtype": "F32", "shape": [rows, labels], "data_offsets": offsets(&self.labels)},
-            "weights": {"dtype": "F32", "shape": [rows], "data_offsets": offsets(&self.weights)},
             "input_ids": {"dtype": "U32", "shape": [tokens], "data_offsets": offsets(&ids)},
         })
         .to_string()
@@ -103,7 +95,6 @@ pub struct CacheWriter {
     tokens: u64,
     cu_seqlens: BufWriter<File>,
     targets: BufWriter<File>,
-    weights: BufWriter<File>,
     input_ids: BufWriter<File>,
 }
 
@@ -122,9 +113,9 @@ impl CacheWriter {
             Ok(BufWriter::with_capacity(1 << 18, file))
         };
         let (cu_seqlens, targets) = (section(places.cu_seqlens.start)?, section(places.labels.start)?);
-        let (weights, input_ids) = (section(places.weights.start)?, section(places.weights.end)?);
+        let input_ids = section(places.labels.end)?;
         let path = path.to_path_buf();
-        let mut writer = CacheWriter { path, rows, labels, sep, written: 0, tokens: 0, cu_seqlens, targets, weights, input_ids };
+        let mut writer = CacheWriter { path, rows, labels, sep, written: 0, tokens: 0, cu_seqlens, targets, input_ids };
         writer.cu_seqlens.write_all(&0u64.to_le_bytes()).map_err(Error::io("write", &writer.path))?;
         Ok(writer)
     }
@@ -133,14 +124,13 @@ impl CacheWriter {
     ///
     /// # Errors
     /// Writing.
-    pub fn push(&mut self, input_ids: &[u32], target: &[f32], weight: f32) -> Result<()> {
+    pub fn push(&mut self, input_ids: &[u32], target: &[f32]) -> Result<()> {
         assert!(self.written < self.rows && target.len() == self.labels, "row {} of {}, {} labels", self.written, self.rows, target.len());
         self.written += 1;
         self.tokens += input_ids.len() as u64;
         let mut write = || -> std::io::Result<()> {
             self.cu_seqlens.write_all(&self.tokens.to_le_bytes())?;
             target.iter().try_for_each(|t| self.targets.write_all(&t.to_le_bytes()))?;
-            self.weights.write_all(&weight.to_le_bytes())?;
             input_ids.iter().try_for_each(|id| self.input_ids.write_all(&id.to_le_bytes()))
         };
         write().map_err(Error::io("write", &self.path))
@@ -156,7 +146,7 @@ impl CacheWriter {
         // Spaces after the header are part of it.
         let line = format!("{json:<width$}", width = HEADER - 8);
         let mut finish = || -> std::io::Result<()> {
-            [&mut self.targets, &mut self.weights, &mut self.input_ids].into_iter().try_for_each(|section| section.flush())?;
+            [&mut self.targets, &mut self.input_ids].into_iter().try_for_each(|section| section.flush())?;
             self.cu_seqlens.seek(SeekFrom::Start(0))?;
             self.cu_seqlens.write_all(&((HEADER - 8) as u64).to_le_bytes())?;
             self.cu_seqlens.write_all(line.as_bytes())?;
@@ -185,7 +175,7 @@ impl TokenCache {
                 return writer.finish();
             }
             for (row, encoded) in wave.iter().zip(encode(encoder, &wave, max_tokens)?) {
-                writer.push(&encoded.input_ids, row.target, row.weight)?;
+                writer.push(&encoded.input_ids, row.target)?;
             }
         }
     }
@@ -209,14 +199,13 @@ impl TokenCache {
         let (input_ids, _) = place("input_ids", Dtype::U32, 1)?;
         let (cu_seqlens, boundaries) = place("cu_seqlens", Dtype::U64, 1)?;
         let (labels, shape) = place("labels", Dtype::F32, 2)?;
-        let (weights, rows) = place("weights", Dtype::F32, 1)?;
-        if boundaries[0] != rows[0] + 1 || shape[0] != rows[0] {
-            return Err(damaged(format!("{} boundaries, {} labels, {} weights", boundaries[0], shape[0], rows[0])));
+        if boundaries[0] != shape[0] + 1 {
+            return Err(damaged(format!("{} boundaries, {} labels", boundaries[0], shape[0])));
         }
         let sep = header.metadata().as_ref().and_then(|m| m.get("sep_token_id")).and_then(|id| id.parse().ok());
         let sep = sep.ok_or_else(|| damaged("no sep_token_id".into()))?;
-        let (rows, labels_per_row) = (rows[0], shape[1]);
-        Ok(TokenCache { path: path.to_path_buf(), map, input_ids, cu_seqlens, labels, weights, rows, labels_per_row, sep })
+        let (rows, labels_per_row) = (shape[0], shape[1]);
+        Ok(TokenCache { path: path.to_path_buf(), map, input_ids, cu_seqlens, labels, rows, labels_per_row, sep })
     }
 
     /// Number of rows.
@@ -229,12 +218,11 @@ impl TokenCache {
     /// # Errors
     /// Boundaries that make no sense: a damaged file.
     pub fn batch(&self, rows: &[usize]) -> Result<LabelledBatch> {
-        let (labels, weights) = (&self.map[self.labels.clone()], &self.map[self.weights.clone()]);
+        let labels = &self.map[self.labels.clone()];
         let labels_of = |row: usize| &labels[4 * row * self.labels_per_row..][..4 * self.labels_per_row];
         // Shuffled rows are far from each other: all of them are asked for before the first one is read, so that they come together.
         for &row in rows {
             prefetch::now(&self.map[self.cu_seqlens.start + 8 * row]);
-            prefetch::now(&weights[4 * row]);
             prefetch::now(labels_of(row).as_ptr());
         }
         let ids: Vec<&[u8]> = rows.iter().map(|&row| self.input_ids(row)).collect::<Result<_>>()?;
@@ -255,8 +243,7 @@ impl TokenCache {
             batch.cu_seqlens.push(batch.input_ids.len() as u32);
             targets.extend(floats(labels_of(row)));
         }
-        let weights = rows.iter().flat_map(|&row| floats(&weights[4 * row..][..4])).collect();
-        Ok(LabelledBatch { batch, targets, weights })
+        Ok(LabelledBatch { batch, targets })
     }
 
     /// How many of a row's tokens belong to its first text: up to the first [SEP], which most rows have at their end alone.
@@ -307,9 +294,8 @@ mod tests {
         TextEncoder::load(folder.path()).unwrap()
     }
 
-    fn write(path: &Path, rows: &[(String, Option<String>, [f32; 2], f32)], threads: usize) {
-        let cache_rows =
-            rows.iter().map(|(text, pair, target, weight)| CacheRow { text, text_pair: pair.as_deref(), target, weight: *weight });
+    fn write(path: &Path, rows: &[(String, Option<String>, [f32; 2])], threads: usize) {
+        let cache_rows = rows.iter().map(|(text, pair, target)| CacheRow { text, text_pair: pair.as_deref(), target });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| TokenCache::write(path, &encoder(), (rows.len(), 2), cache_rows, 16)).unwrap();
     }
@@ -325,7 +311,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("tokens.safetensors");
-            let rows: Vec<_> = rows.into_iter().map(|(text, pair, p)| (text, pair, [p, 1.0 - p], p + 0.5)).collect();
+            let rows: Vec<_> = rows.into_iter().map(|(text, pair, p)| (text, pair, [p, 1.0 - p])).collect();
             write(&path, &rows, threads);
             let cache = TokenCache::open(&path).unwrap();
             prop_assert_eq!(cache.rows(), rows.len());
@@ -335,10 +321,9 @@ mod tests {
             let encoded: Vec<_> = picks.iter().map(|&i| encoder.encode(&rows[i].0, rows[i].1.as_deref(), 16).unwrap()).collect();
             prop_assert_eq!(found.batch, PackedBatch::from_rows(&encoded.iter().collect::<Vec<_>>()));
             prop_assert_eq!(found.targets, picks.iter().flat_map(|&i| rows[i].2).collect::<Vec<_>>());
-            prop_assert_eq!(found.weights, picks.iter().map(|&i| rows[i].3).collect::<Vec<_>>());
             // Any reader of safetensors opens it.
             let bytes = std::fs::read(&path).unwrap();
-            prop_assert_eq!(SafeTensors::deserialize(&bytes).unwrap().len(), 4);
+            prop_assert_eq!(SafeTensors::deserialize(&bytes).unwrap().len(), 3);
         }
     }
 
@@ -346,7 +331,7 @@ mod tests {
     fn damaged_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.safetensors");
-        write(&path, &[("good film".into(), None, [1.0, 0.0], 1.0), ("bad".into(), None, [0.0, 1.0], 1.0)], 1);
+        write(&path, &[("good film".into(), None, [1.0, 0.0]), ("bad".into(), None, [0.0, 1.0])], 1);
         let whole = std::fs::read(&path).unwrap();
         for length in [0, 7, 500, HEADER, whole.len() - 1] {
             std::fs::write(&path, &whole[..length]).unwrap();

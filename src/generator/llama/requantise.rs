@@ -1,10 +1,10 @@
 //! Converts a model's weights into another format.
 
 use super::backend::backend;
+use crate::files::whole::rename_whole;
 use crate::generator::request::GenerateError;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
-use std::fs::File;
 use std::path::Path;
 
 /// Puts a copy of `path` with other weights at `target`; it appears whole or not at all. One caller at a time: what a killed one left
@@ -14,17 +14,12 @@ pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype
     backend().map_err(fail)?;
     tracing::info!("converting {} to {}", path.display(), target.display());
     let partial = target.with_extension("partial");
-    let made = quantise(path, &partial, file_type).and_then(|()| put(&partial, target).map_err(|error| error.to_string()));
+    let made = quantise(path, &partial, file_type).and_then(|()| rename_whole(&partial, target).map_err(|error| error.to_string()));
     made.map_err(|reason| {
         // Its loss is the error to tell, not that it cannot be cleaned up.
         let _ = std::fs::remove_file(&partial);
         fail(reason)
     })
-}
-
-fn put(partial: &Path, target: &Path) -> std::io::Result<()> {
-    File::open(partial)?.sync_all()?;
-    std::fs::rename(partial, target)
 }
 
 pub(super) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), String> {
