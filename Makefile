@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows what lacuna does, `make test` shows that it does it.
 
-.PHONY: help demo test bench check interop build clean
+.PHONY: help demo test room bench check interop build clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LACUNA := $(TARGET)/release/lacuna
@@ -10,9 +10,10 @@ ENV := . ./.tools/env &&
 help:
 	@echo "make demo      build, fetch a small model and gold data, write training data, show the report"
 	@echo "make test      build, fetch, run every test, those with real models too"
+	@echo "make room ROOM=judge   after an edit: build the library, run the tests of one room of src/"
 	@echo "make build     the release binary, $(LACUNA)"
 	@echo "make bench     the benchmarks"
-	@echo "make check     formatting and lints"
+	@echo "make check     formatting, lints, which room imports which, licences and advisories of dependencies"
 	@echo "make interop   open a trained model with Hugging Face transformers, compare its logits (MODEL=folder)"
 	@echo "make clean     remove what was built; models, data and runs stay"
 
@@ -35,15 +36,22 @@ test:
 	    cargo nextest run --release --locked --workspace
 	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle
 
+# One room after an edit: compiles lacuna's library alone, runs that room's tests.
+room:
+	@scripts/bootstrap.sh --test
+	$(ENV) cargo nextest run --release --locked -p lacuna --lib -E 'test(/^$(ROOM)::/)'
+
 bench:
 	@scripts/bootstrap.sh
 	$(ENV) cargo bench --locked --workspace
 
 check:
-	@scripts/bootstrap.sh
+	@scripts/bootstrap.sh --check
 	$(ENV) cargo fmt --all --check
 	$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	$(ENV) cargo clippy --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle --all-targets -- -D warnings
+	$(ENV) cargo test --quiet --locked -p lacuna-arrows
+	$(ENV) scripts/deny.sh
 
 interop: build
 	@LACUNA="$(LACUNA)" scripts/interop.sh $(MODEL)

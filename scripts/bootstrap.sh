@@ -3,6 +3,7 @@
 #
 #   scripts/bootstrap.sh          a C++ compiler, make, cmake, libclang with headers, python3 with pip
 #   scripts/bootstrap.sh --test   the same and cargo-nextest
+#   scripts/bootstrap.sh --check  the same and cargo-deny
 #
 # Missing tools come from apt, dnf or brew. Without the right to install there, cmake and libclang come from the Python package
 # index into .tools/wheels. What a build must have in its environment is written to .tools/env, which the Makefile reads.
@@ -167,9 +168,15 @@ if [ ! -f .tools/env ] || [ "$new_environment" != "$(cat .tools/env)" ]; then
     echo "$new_environment" >.tools/env
 fi
 
-if [ "${1:-}" = --test ] && ! have cargo-nextest && [ ! -x "$cargo_bin/cargo-nextest" ]; then
-    say "cargo install cargo-nextest (some minutes, once)"
+# install_with_cargo TOOL: if it is not there.
+install_with_cargo() {
+    if have "$1" || [ -x "$cargo_bin/$1" ]; then return; fi
+    say "cargo install $1 (some minutes, once)"
     # shellcheck source=/dev/null
     . ./.tools/env
-    cargo install --locked cargo-nextest >&2 </dev/null
-fi
+    cargo install --locked "$1" >&2 </dev/null
+}
+case ${1:-} in
+    --test) install_with_cargo cargo-nextest ;;
+    --check) install_with_cargo cargo-deny ;;
+esac
