@@ -1,21 +1,21 @@
-# Two commands: `make demo` shows what lacuna does, `make test` shows that it does it.
+# The two main targets: `make demo` shows what lacuna does, `make test` checks that it does.
 
 .PHONY: help demo test room bench check interop build clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LACUNA := $(TARGET)/release/lacuna
-# The environment that scripts/bootstrap.sh found to be needed.
+# The environment variables that the build needs, written by scripts/bootstrap.sh.
 ENV := . ./.tools/env &&
 
 help:
-	@echo "make demo      build, fetch a small model and gold data, write training data, show the report"
-	@echo "make test      build, fetch, run every test, those with real models too"
-	@echo "make room ROOM=judge   after an edit: build the library, run the tests of one room of src/"
-	@echo "make build     the release binary, $(LACUNA)"
-	@echo "make bench     the benchmarks"
-	@echo "make check     formatting, lints, which room imports which, licences and advisories of dependencies"
-	@echo "make interop   open a trained model with Hugging Face transformers, compare its logits (MODEL=folder)"
-	@echo "make clean     remove what was built; models, data and runs stay"
+	@echo "make demo      build, fetch small models and gold data, make training data, print the table"
+	@echo "make test      build, fetch, run all tests, including those with the real models"
+	@echo "make room ROOM=judge   after an edit: build the library and run the tests of one room of src/"
+	@echo "make build     build the release binary, $(LACUNA)"
+	@echo "make bench     run the benchmarks"
+	@echo "make check     check formatting, lints, which room imports which, licences and advisories of dependencies"
+	@echo "make interop   compare a trained model's logits with those of Hugging Face transformers (MODEL=folder)"
+	@echo "make clean     remove build output; keep models, data and runs"
 
 build:
 	@scripts/bootstrap.sh

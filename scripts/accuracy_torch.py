@@ -2,9 +2,9 @@
 
     accuracy_torch.py SERVER MODEL TRAIN.jsonl TEST.jsonl
 
-SERVER is the built models/benches/step_server.rs, MODEL a folder with a pretrained BERT. Rows are `{"text", "label"}`, or with
-`text_pair`. Both sides see the same rows in the same order from the same initial weights; dropout masks are each side's own. Printed
-beside the accuracies: the seconds of an epoch, where PyTorch pads to the longest row of a batch as the Trainer of transformers does.
+SERVER is the binary of models/benches/step_server.rs, MODEL a folder with a pretrained BERT. Rows are `{"text", "label"}`, or with
+`text_pair`. Both sides see the same rows in the same order from the same initial weights; each side draws its own dropout masks. Also
+prints the seconds of an epoch; PyTorch pads to the longest row of a batch, as the Trainer of transformers does.
 """
 
 import argparse
@@ -25,7 +25,7 @@ BATCH = 16
 
 
 def read(path, count):
-    """Some rows of a file, which may be sorted, drawn alike in every run."""
+    """A sample of a file's rows, the same in every run; sampled because the file may be sorted."""
     with open(path) as file:
         rows = [json.loads(line) for line in file]
     return random.Random(0).sample(rows, min(count, len(rows)))
@@ -50,7 +50,7 @@ def accuracy(logits_of, test):
 
 
 def initial_model(folder, seed):
-    """The pretrained encoder; its configuration from the shapes, where the folder's says nothing (a pooling configuration)."""
+    """The pretrained encoder with a new head for two labels, drawn from the seed."""
     torch.manual_seed(seed)
     config = transformers.AutoConfig.from_pretrained(folder, num_labels=2)
     return transformers.AutoModelForSequenceClassification.from_pretrained(folder, config=config)
@@ -81,7 +81,7 @@ def run(options, seed, train, test, labels, tokenizer):
 
 
 def with_torch(model, batches, train, test_numbers, steps, options):
-    """The same schedule, weight decay and clipping as lacuna's."""
+    """Trains with the same schedule, weight decay and clipping as lacuna."""
     torch.set_num_threads(options.threads)
     side = Torch(model, batches, bf16=False)
     decays = [p for p in model.parameters() if p.dim() > 1]
@@ -114,7 +114,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("server", "model", "train", "test"):
         parser.add_argument(name)
-    parser.add_argument("--rows", type=int, default=1000, help="rows to train on")
+    parser.add_argument("--rows", type=int, default=1000, help="training rows")
     parser.add_argument("--test-rows", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, default=5e-5)

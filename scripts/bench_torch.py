@@ -1,7 +1,7 @@
-"""Training steps and forward passes of the small model beside PyTorch's: same weights, same batches, same cores, alternating.
+"""Compares the small model's training steps and forward passes with PyTorch's: same weights, same batches, same cores, alternating.
 
-Run by scripts/bench_torch.sh, which builds the Rust side and installs torch and transformers where they are not. Prints the medians
-of every contestant and the ratios to PyTorch.
+Run by scripts/bench_torch.sh, which builds the Rust side and installs torch and transformers where they are missing. Prints each
+contestant's median and its ratios to PyTorch.
 """
 
 import argparse
@@ -79,7 +79,7 @@ class Torch:
 
 
 class Ours:
-    """The Rust side, a process that answers commands."""
+    """The Rust side: a process that answers commands."""
 
     def __init__(self, server, folder, precision, threads, batches, *learning):
         command = [server, folder, precision, str(threads), batches, *map(str, learning)]
@@ -102,7 +102,7 @@ class Ours:
 
 
 def medians(contestants, work, rounds):
-    """Seconds of each contestant: one round to warm up, then all of them in turn, round after round."""
+    """Median seconds of each contestant: after one warm-up round, all of them take turns, round after round."""
     times = {name: [] for name in contestants}
     for round in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -121,12 +121,12 @@ def show(title, found):
 
 
 def same_logits(folder, server, batches_file, torch_side):
-    """Both sides read the same weights: their logits in f32 differ by rounding only."""
+    """Checks that both sides read the same weights: their f32 logits may differ by rounding only."""
     ours = Ours(server, folder, "f32", 1, batches_file)
     torch_side.infer()
     difference = (torch.tensor(ours.ask("logits 0")) - torch_side.logits.flatten()).abs().max().item()
     ours.close()
-    print(f"largest difference of the logits in f32: {difference:.1e}")
+    print(f"largest difference of the f32 logits: {difference:.1e}")
     assert difference < 1e-4, "the two sides do not compute the same"
 
 
@@ -183,7 +183,7 @@ def hardware():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("server", help="the built models/benches/step_server.rs")
+    parser.add_argument("server", help="the binary of models/benches/step_server.rs")
     parser.add_argument("--shapes", nargs="+", default=SHAPES, choices=SHAPES)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--precisions", nargs="+", default=["f32", "auto"])

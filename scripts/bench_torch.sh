@@ -1,7 +1,8 @@
 #!/bin/sh
-# The small model's training step and inference beside PyTorch's, alternating on the same cores. Arguments go to bench_torch.py
-# (--help lists them). PYTHON names a Python that has torch and transformers; without it they are installed into a throw-away
-# environment.
+# Compares the small model's training step and inference with PyTorch's, alternating on the same cores. Arguments go to bench_torch.py
+# (--help lists them). PYTHON names a Python that has torch and transformers; without it they are installed into a temporary
+# environment, from wherever pip's settings say. PIP_EXTRA_INDEX_URL may name an index of CPU builds, which saves gigabytes of CUDA
+# libraries.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,6 @@ if [ -z "${PYTHON:-}" ]; then
     trap 'rm -rf "$environment"' EXIT
     python3 -m venv "$environment"
     PYTHON=$environment/bin/python
-    "$PYTHON" -m pip install --quiet torch transformers --extra-index-url https://download.pytorch.org/whl/cpu
+    "$PYTHON" -m pip install --quiet torch transformers
 fi
 "$PYTHON" scripts/bench_torch.py "$server" "$@"

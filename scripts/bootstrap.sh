@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes sure that a build has what it needs, installs what is missing, and says what it does.
+# Checks that everything a build needs is there, installs what is missing, and says what it does.
 #
 #   scripts/bootstrap.sh          a C++ compiler, make, cmake, libclang with headers, python3 with pip
-#   scripts/bootstrap.sh --test   the same and cargo-nextest
-#   scripts/bootstrap.sh --check  the same and cargo-deny
+#   scripts/bootstrap.sh --test   the same, and cargo-nextest
+#   scripts/bootstrap.sh --check  the same, and cargo-deny
 #
-# Missing tools come from apt, dnf or brew. Without the right to install there, cmake and libclang come from the Python package
-# index into .tools/wheels. What a build must have in its environment is written to .tools/env, which the Makefile reads.
+# Missing tools are installed with apt, dnf or brew. Without permission for that, cmake and libclang are installed from PyPI into
+# .tools/wheels. The environment variables that a build needs are written to .tools/env, which the Makefile reads.
 #
-# LACUNA_BOOTSTRAP=wheels   takes cmake and libclang from the Python package index even if the system has them
+# LACUNA_BOOTSTRAP=wheels   takes cmake and libclang from PyPI even if the system has them
 # LACUNA_PYTHON             the Python to use (default: python3)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,13 +19,13 @@ wheels=$PWD/.tools/wheels
 say() { echo "bootstrap: $*" >&2; }
 die() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
-# Whether one of the arguments, a pattern that the shell has expanded, is there.
+# Whether one of the arguments exists: a pattern that the shell has expanded.
 exists() { for found in "$@"; do if [ -e "$found" ]; then return 0; fi; done; return 1; }
 
-# --- What is here -----------------------------------------------------------------------------------------------------
+# --- What is installed ------------------------------------------------------------------------------------------------
 
 have_compiler() {
-    # On macOS /usr/bin/c++ is there before the compiler is: it only offers to install it.
+    # On macOS, /usr/bin/c++ exists even without a compiler: it only offers to install one.
     if [ "$(uname -s)" = Darwin ] && ! xcode-select -p >/dev/null 2>&1; then return 1; fi
     have c++ || have g++ || have clang++
 }
@@ -44,7 +44,7 @@ have_libclang() {
     exists /usr/lib/llvm*/lib/libclang*.so* /usr/lib/*-linux-gnu*/libclang*.so* /usr/lib64/libclang.so* /usr/lib/libclang.so* &&
         exists /usr/lib/llvm*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h /usr/lib64/clang/*/include/stddef.h
 }
-# Starting Python is the only slow look: the interpreter that was found to have pip is remembered.
+# Starting Python is the only slow check, so the interpreter that was found to have pip is remembered.
 have_pip() {
     local here
     here=$(command -v "$python") || return 1
@@ -63,7 +63,7 @@ missing_tools() {
     have_pip || echo pip
 }
 
-# --- From the system's packages ---------------------------------------------------------------------------------------
+# --- System packages --------------------------------------------------------------------------------------------------
 
 may_install() { [ "$(id -u)" = 0 ] || { have sudo && sudo -n true 2>/dev/null; }; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
@@ -71,14 +71,14 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 apt_install() {
     say "apt-get install $*"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 </dev/null && return
-    say "again, after apt-get update"
+    say "trying again after apt-get update"
     as_root apt-get update >&2 </dev/null &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 </dev/null
 }
 dnf_install() { say "dnf install $*"; as_root dnf install -y "$@" >&2 </dev/null; }
 brew_install() { say "brew install $*"; brew install "$@" >&2 </dev/null; }
 
-# package_of MANAGER TOOL: the packages that hold it.
+# package_of MANAGER TOOL: the packages that contain the tool.
 package_of() {
     case $1:$2 in
         apt:compiler) echo build-essential ;;
@@ -87,7 +87,7 @@ package_of() {
         dnf:compiler) echo gcc gcc-c++ ;;
         dnf:libclang) echo clang-devel ;;
         dnf:pip) echo python3 python3-pip ;;
-        brew:compiler) ;; # only xcode-select has it
+        brew:compiler) ;; # only xcode-select installs it
         brew:libclang) echo llvm ;;
         brew:pip) echo python ;;
         *) echo "$2" ;;
@@ -99,22 +99,22 @@ install_from_system() {
     if have apt-get && may_install; then manager=apt
     elif have dnf && may_install; then manager=dnf
     elif have brew; then manager=brew
-    else say "no right to install system packages, or neither apt, dnf nor brew"; return 0; fi
+    else say "no permission to install system packages, or none of apt, dnf and brew"; return 0; fi
     for tool in $1; do packages="$packages $(package_of "$manager" "$tool")"; done
     # shellcheck disable=SC2086 # a list of words
     if [ -n "${packages# }" ]; then "${manager}_install" $packages || say "$manager could not install:$packages"; fi
 }
 
-# --- From the Python package index ------------------------------------------------------------------------------------
+# --- PyPI -------------------------------------------------------------------------------------------------------------
 
 install_wheels() {
     if have_wheels; then return; fi
-    have_pip || die "cmake and libclang are missing, and so is pip, which could bring them. $by_hand"
+    have_pip || die "cmake and libclang are missing, and so is pip, which could install them. $by_hand"
     say "pip install --target .tools/wheels cmake libclang"
     PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --upgrade --only-binary :all: --target "$wheels" cmake libclang >&2
 }
 
-# The headers of a compiler itself (stddef.h), which the libclang wheel lacks.
+# The compiler's own headers (stddef.h), which the libclang wheel lacks.
 compiler_headers() {
     local cxx folder
     for cxx in c++ g++ clang++; do
@@ -123,10 +123,10 @@ compiler_headers() {
             if [ -f "$folder/stddef.h" ]; then echo "$folder"; return; fi
         done
     done
-    die "no stddef.h of a C++ compiler was found. $by_hand"
+    die "found no C++ compiler's stddef.h. $by_hand"
 }
 
-# --- The environment of a build ---------------------------------------------------------------------------------------
+# --- The build's environment ------------------------------------------------------------------------------------------
 
 environment() {
     echo "# Written by scripts/bootstrap.sh."
@@ -140,7 +140,7 @@ environment() {
     fi
 }
 
-# --- The order of things ----------------------------------------------------------------------------------------------
+# --- Main -------------------------------------------------------------------------------------------------------------
 
 by_hand="Install by hand: a C++ compiler, make, cmake, libclang with its headers, python3 with pip
   Debian, Ubuntu:  apt install build-essential cmake libclang-dev python3-pip python3-venv
@@ -148,7 +148,7 @@ by_hand="Install by hand: a C++ compiler, make, cmake, libclang with its headers
   macOS:           xcode-select --install; brew install cmake llvm python"
 
 cargo_bin=${CARGO_HOME:-${HOME:-}/.cargo}/bin
-have cargo || [ -x "$cargo_bin/cargo" ] || die "Rust is missing: install it from https://rustup.rs, then run this again"
+have cargo || [ -x "$cargo_bin/cargo" ] || die "Rust is missing: install it from https://rustup.rs, then try again"
 
 mkdir -p .tools
 missing=$(missing_tools)
@@ -158,9 +158,9 @@ if [ -n "$missing" ]; then
     install_from_system "$missing"
     hash -r
 fi
-have_compiler || die "there is no C++ compiler. $by_hand"
-have make || die "there is no make. $by_hand"
-have_pip || say "$python has no pip: 'lacuna fetch' will not reach the Python package index. $by_hand"
+have_compiler || die "found no C++ compiler. $by_hand"
+have make || die "found no make. $by_hand"
+have_pip || say "$python has no pip: 'lacuna fetch' cannot download from PyPI. $by_hand"
 if from_wheels || ! have cmake || ! have_libclang; then install_wheels; fi
 
 new_environment=$(environment)
@@ -171,7 +171,7 @@ fi
 # install_with_cargo TOOL: if it is not there.
 install_with_cargo() {
     if have "$1" || [ -x "$cargo_bin/$1" ]; then return; fi
-    say "cargo install $1 (some minutes, once)"
+    say "cargo install $1 (takes some minutes, once)"
     # shellcheck source=/dev/null
     . ./.tools/env
     cargo install --locked "$1" >&2 </dev/null

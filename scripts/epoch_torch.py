@@ -1,10 +1,10 @@
-"""An epoch of fine-tuning on real rows beside the Trainer of transformers: same weights, same rows in the same order, same cores.
+"""Compares an epoch of fine-tuning on real rows with the Trainer of transformers: same weights, same rows in the same order, same cores.
 
     epoch_torch.py SERVER MODEL TRAIN.jsonl
 
-SERVER is the built models/benches/step_server.rs, MODEL a folder with a pretrained BERT, rows are `{"text", "label"}` or with
-`text_pair`. The Trainer pads to the longest row of a batch, and, on fewer steps, to 512 tokens as the paper's code does; a step's mean
-time by an epoch's steps is the epoch. Needs accelerate beside torch and transformers.
+SERVER is the binary of models/benches/step_server.rs, MODEL a folder with a pretrained BERT, rows are `{"text", "label"}` or with
+`text_pair`. The Trainer pads to the longest row of a batch and, in a second measurement over fewer steps, to 512 tokens as the paper's
+code does. The time of an epoch is the mean time of a step times the steps of an epoch. Needs accelerate as well as torch and transformers.
 """
 
 import argparse
@@ -30,14 +30,14 @@ def examples(batches):
 
 
 class InOrder(transformers.Trainer):
-    """Rows in the order they are given, so that both sides see the same batches."""
+    """A Trainer that keeps the order of the rows, so that both sides see the same batches."""
 
     def _get_train_sampler(self, *_):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
 def trainer_seconds(model, rows, tokenizer, padding, options, folder):
-    """Seconds a step of the Trainer."""
+    """The Trainer's seconds per step."""
     arguments = transformers.TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=BATCH,
@@ -57,7 +57,7 @@ def trainer_seconds(model, rows, tokenizer, padding, options, folder):
 
 
 def ours_seconds(folder, file, precision, steps, options):
-    """Seconds a step of ours, the first one included as it is in the Trainer's."""
+    """Our seconds per step, including the first step, as for the Trainer."""
     ours = Ours(options.server, folder, precision, options.threads, file, options.lr, steps, 1)
     seconds = sum(ours.train(number) for number in range(steps)) / steps
     ours.close()
@@ -68,8 +68,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("server", "model", "train"):
         parser.add_argument(name)
-    parser.add_argument("--steps", type=int, default=50, help="steps of a round, 16 rows each")
-    parser.add_argument("--full-steps", type=int, default=6, help="of those, steps also padded to 512 tokens")
+    parser.add_argument("--steps", type=int, default=50, help="steps per round, 16 rows each")
+    parser.add_argument("--full-steps", type=int, default=6, help="how many of those steps are also run padded to 512 tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,8 +1,8 @@
-"""Compares lacuna's logits with those of Hugging Face transformers, which opens the same model folder.
+"""Compares lacuna's logits with those of Hugging Face transformers for the same model folder.
 
     interop.py MODEL PREDICTIONS    PREDICTIONS: JSON lines of `lacuna predict MODEL --logits`, with text (and text_pair) and logits
 
-Prints one line, PASS or FAIL with the largest absolute difference; exits with 0 or 1.
+Prints one line: PASS or FAIL, with the largest absolute difference. Exits with 0 or 1.
 """
 
 import argparse
@@ -43,13 +43,13 @@ def main():
     arguments.add_argument("model")
     arguments.add_argument("predictions")
     arguments.add_argument("--tolerance", type=float, default=1e-4, help="largest absolute difference that passes")
-    arguments.add_argument("--max-length", type=int, help="tokens of a text (default: what its tokenizer_config.json says)")
+    arguments.add_argument("--max-length", type=int, help="tokens per text (default: what tokenizer_config.json says)")
     given = arguments.parse_args()
 
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     model, loading = AutoModelForSequenceClassification.from_pretrained(given.model, output_loading_info=True)
     model.eval()
-    # A missing tensor would be drawn at random, and a head that lacuna did not name right would go unseen.
+    # transformers initialises a missing tensor at random, so a head that lacuna misnamed would go unnoticed.
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         if loading[problem]:
             fail(f"{given.model}: {problem}: {sorted(map(str, loading[problem]))}")
@@ -61,7 +61,7 @@ def main():
         if ours.shape != theirs.shape:
             fail(f"row {number}: {len(ours)} logits, transformers has {len(theirs)}")
         differences.append((ours - theirs).abs().max())
-    # The maximum of a tensor is NaN if anything in it is, and NaN does not pass.
+    # The maximum of a tensor with a NaN is NaN, and NaN does not pass.
     largest = torch.stack(differences).max().item()
     passed = largest <= given.tolerance
     print(f"{'PASS' if passed else 'FAIL'}  {given.model}: {len(rows)} texts, largest difference of a logit {largest:.2e} (tolerance {given.tolerance:.0e})")

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Compares the logits of a model that lacuna trained with those of Hugging Face transformers on the same files.
+# Compares the logits of a model trained by lacuna with those that Hugging Face transformers computes from the same files.
 #
-#   scripts/interop.sh [MODEL]   MODEL is a model folder (default: that of the newest run in runs/)
+#   scripts/interop.sh [MODEL]   MODEL is a model folder (default: the newest run's in runs/)
 #
 # LACUNA   the lacuna binary (default: target/release/lacuna)
-# TEXTS    a file that `lacuna predict` reads (default: 64 texts of the demo's test data)
+# TEXTS    an input file for `lacuna predict` (default: 64 texts of the demo's test data)
+# PIP_EXTRA_INDEX_URL   pip's own setting: an index of CPU builds of torch saves gigabytes of CUDA libraries
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,18 +16,16 @@ trap 'rm -rf "$work"' EXIT
 
 model=${1:-}
 if [ -z "$model" ]; then
-    # shellcheck disable=SC2012 # ls sorts by time; the names are our own
+    # shellcheck disable=SC2012 # ls sorts by time, and we chose the names
     model=$(ls -td runs/*/model 2>/dev/null | head -n 1 || true)
-    [ -n "$model" ] || { echo "interop: no run has a model yet: run 'make demo', or name a folder with MODEL=" >&2; exit 1; }
+    [ -n "$model" ] || { echo "interop: no run has a model yet; run 'make demo' or name a folder with MODEL=" >&2; exit 1; }
 fi
 
 if [ ! -e "$venv/ready" ]; then
     echo "interop: installing torch and transformers into $venv" >&2
     "${LACUNA_PYTHON:-python3}" -m venv --clear "$venv"
     pip="$venv/bin/python -m pip --disable-pip-version-check install --quiet"
-    # The index of CPU builds spares gigabytes of CUDA libraries where it can be reached.
-    $pip --retries 0 --timeout 10 --index-url https://download.pytorch.org/whl/cpu torch 2>/dev/null || $pip torch
-    $pip transformers
+    $pip torch transformers
     touch "$venv/ready"
 fi
 

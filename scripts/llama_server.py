@@ -2,8 +2,8 @@
 
     llama_server.py MODEL.gguf --slots 16 --threads 2 --context 512
 
-The server is that of the PyPI package xllamacpp, or a llama-server that --binary names. `--context` is what one slot has. Everything
-else is the server's default: continuous batching and the prompt cache are on.
+The server is the one in the PyPI package xllamacpp, or the llama-server that --binary names. `--context` is the context of one slot.
+Everything else is the server's default: continuous batching and the prompt cache are on.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import urllib.request
 
 
 def packaged(args):
-    """The server of xllamacpp, in this process: its version and address, and what keeps it alive."""
+    """Starts xllamacpp's server in this process; returns its version, its address and the object that keeps it alive."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -32,12 +32,12 @@ def packaged(args):
 
 
 def http_threads(args):
-    """A kept-alive connection holds a thread of the server: enough for every client."""
+    """Enough for every client: a kept-alive connection occupies a thread of the server."""
     return 2 * args.slots + 8
 
 
 def built(args):
-    """A llama-server as a child process: its version and address, and the process."""
+    """Starts a llama-server as a child process; returns its version, its address and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,7 +61,7 @@ def main():
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context", type=int, default=512)
-    parser.add_argument("--binary", help="a llama-server to start in place of the package's")
+    parser.add_argument("--binary", help="a llama-server to start instead of the package's")
     args = parser.parse_args()
 
     version, address, server = built(args) if args.binary else packaged(args)
