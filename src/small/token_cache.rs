@@ -1,8 +1,8 @@
 //! Encoded, labelled texts in one safetensors file that is mapped, never read whole.
 //!
-//! Tensors: `input_ids` (tokens) u32, `cu_seqlens` (rows + 1) u64, `labels` (rows, labels) f32, each row summing to 1. Token types follow from the first [SEP], whose id is in the metadata. Opening reads the header alone; a row is checked
-//! when it is looked at. The file is written in one pass with memory for some thousand texts: the header, whose room is
-//! reserved, comes last.
+//! Tensors: `input_ids` (tokens) u32, `cu_seqlens` (rows + 1) u64, `labels` (rows, labels) f32, each row summing to 1. Token types follow
+//! from the first [SEP], whose id is in the metadata. Opening reads the header alone; a row is checked when it is looked at. The file is
+//! written in one pass with memory for some thousand texts: the header, whose room is reserved, comes last.
 
 use std::collections::HashMap;
 use std::fs::File;
