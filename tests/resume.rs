@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
+use lacuna::commands::options::{Machine, Options};
+use lacuna::commands::setup::Setup;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, PosteriorRequest};
 use lacuna::run::summary::Method;
-use scripted::{boxed, json, json_lines, setup};
+use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
@@ -128,6 +130,26 @@ fn sorted(lines: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = lines.split(|&b| b == b'\n').collect();
     lines.sort_unstable();
     lines
+}
+
+/// A round whose model cannot be saved keeps the checkpoint of its fit, and goes on from it.
+#[test]
+fn a_round_that_is_stopped_after_its_fit_goes_on_from_the_checkpoint() {
+    let fixture = Fixture::new();
+    let options = Options { machine: Machine { checkpoint_every: 0, ..options().machine }, ..options() };
+    let setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
+    let (undisturbed, run) = (fixture.path("undisturbed"), fixture.path("run"));
+    setup.run(&undisturbed, &METHODS, &mut boxed(scripted())).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(3))).unwrap_err();
+    let in_the_way = run.join("rounds/0/model");
+    std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
+    std::fs::write(&in_the_way, "a file where a folder is to be").unwrap();
+    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
+    let fit = json(&run.join("training/round-0/fit.json"));
+    assert_eq!(fit["step"], json(&undisturbed.join("manifest.json"))["rounds"][0]["steps"], "the fit was done");
+    std::fs::remove_file(&in_the_way).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    assert_eq!(content(&run), content(&undisturbed), "the same files with the same bytes, and no checkpoints");
 }
 
 #[test]

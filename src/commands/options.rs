@@ -71,6 +71,9 @@ pub struct Machine {
     /// Tokens that the generator computes at a time, at most [default: by a measurement]
     #[arg(long, env = "LACUNA_N_BATCH", value_name = "N")]
     pub n_batch: Option<usize>,
+    /// Seconds between two checkpoints of a training, from which it goes on after a crash
+    #[arg(long, env = "LACUNA_CHECKPOINT_EVERY", default_value_t = 120, value_name = "SECONDS")]
+    pub checkpoint_every: u64,
     /// No progress, only results
     #[arg(long, short, env = "LACUNA_QUIET")]
     pub quiet: bool,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -24,10 +25,11 @@ use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
 use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Method};
+use crate::small::checkpoint::clear_all;
 use crate::small::model::SmallModel;
 use crate::synthesis::next::Limits;
 use crate::synthesis::stages::Stages;
-use crate::synthesis::state::{Inputs, Synthesis};
+use crate::synthesis::state::{Inputs, Synthesis, TRAINING};
 use crate::task::file::Task;
 use crate::task::prompts::{self, Prompts};
 
@@ -134,6 +136,8 @@ impl Setup {
             None => self.begin(&run, inputs, loaded, &split)?,
         };
         if manifest.stage == Stage::Done {
+            // A crash may have come between the last line of the manifest and this.
+            clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
             return Delivery::read(&run);
         }
         let head = &loaded.small.head;
@@ -149,6 +153,7 @@ impl Setup {
             methods,
             seed: self.seed,
             progress: self.machine.progress(),
+            checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
         };
         if generator.is_none() {
             *generator = Some(self.load_generator()?);

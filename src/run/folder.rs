@@ -47,23 +47,14 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Removes the checkpoints of fits that are over.
-    pub fn clear_training(&self) -> Result<()> {
-        let folder = self.join("training");
-        if is_folder(&folder) {
-            std::fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-        }
-        Ok(())
-    }
-
     /// Opens the journal `name` and returns the rows that are already in it.
     pub fn journal<T: DeserializeOwned>(&self, name: &str) -> Result<(Journal, Vec<T>)> {
         Journal::open(&self.join("journal").join(format!("{name}.jsonl")))
     }
 }
 
-/// What lies in a run's folder before its manifest does.
-const BEFORE_MANIFEST: [&str; 3] = ["lock", "journal", "seconds.jsonl"];
+/// What may lie in a run's folder before it is begun: another run's journals, lent to it.
+const BEFORE_BEGUN: [&str; 2] = ["journal", "seconds.jsonl"];
 
 /// Refuses a folder that is neither empty nor a run's: what is in it is somebody else's.
 fn refuse_foreign(path: &Path) -> Result<()> {
@@ -73,17 +64,25 @@ fn refuse_foreign(path: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(()),
         other => other.map_err(Error::io("read", path))?,
     };
-    if ["manifest.json", "lock", "journal"].iter().all(|name| path.join(name).exists()) {
+    if is_begun(path) {
         return Ok(());
     }
     for entry in entries {
         let name = entry.map_err(Error::io("read", path))?.file_name().to_string_lossy().into_owned();
-        if !BEFORE_MANIFEST.contains(&name.as_str()) && !is_unfinished(&name) {
+        if !BEFORE_BEGUN.contains(&name.as_str()) && !is_unfinished(&name) {
             let place = path.display();
             return Err(Error::Run(format!("{place}: not a run's folder, and not empty ({name} is in it); choose another with --run")));
         }
     }
     Ok(())
+}
+
+/// Whether a run was begun in a folder: its lock and its journals are there, or a manifest.
+fn is_begun(path: &Path) -> bool {
+    let manifest = std::fs::read(path.join("manifest.json")).ok();
+    let manifest = manifest.and_then(|content| serde_json::from_slice::<serde_json::Value>(&content).ok());
+    let is_ours = manifest.is_some_and(|manifest| manifest.get("lacuna").is_some() && manifest.get("inputs").is_some());
+    is_ours || (path.join("lock").is_file() && is_folder(&path.join("journal")))
 }
 
 /// Removes what a crash left half written, in the folders that a run writes to and nowhere below them. Links are not followed.
@@ -164,6 +163,15 @@ mod tests {
         assert!(kept.iter().all(|name| run.join(name).exists()) && theirs.exists());
         assert!(gone.iter().all(|name| !run.join(name).exists()) && !run.join(".lacuna-unfinished-folder").exists());
         assert!(run.join(".lacuna-unfinished-link").symlink_metadata().is_err(), "the link goes, not what it leads to");
+    }
+
+    /// A copy, or a person who clears away a lock that looks stale.
+    #[test]
+    fn a_run_without_its_lock_is_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("manifest.json"), r#"{"lacuna": "0.1.0", "inputs": {}, "stage": "done"}"#).unwrap();
+        std::fs::write(folder.path().join("dataset.jsonl"), "").unwrap();
+        RunDir::open(folder.path()).unwrap();
     }
 
     #[test]

@@ -68,15 +68,6 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// So many steps are done in all; those before the first call were made by an earlier process.
-    pub fn set(&mut self, done: usize) {
-        if self.count == self.before {
-            self.before = done.saturating_sub(1);
-        }
-        self.count = done;
-        self.bar.set_position(done as u64);
-    }
-
     pub fn step(&mut self, steps: usize) {
         self.count += steps;
         self.bar.set_position(self.count as u64);

@@ -18,18 +18,17 @@ use sha2::{Digest, Sha256};
 use super::evaluation::Evaluation;
 use super::head::SmallHead;
 use super::model::SmallModel;
-use super::plan::Plan;
+use super::plan::FitPlan;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
-use crate::files::whole::{replace_folder, write, write_json};
-
-/// Between two checkpoints: writing one of DistilBERT takes about a second.
-const EVERY: Duration = Duration::from_secs(120);
+use crate::files::whole::{is_unfinished, replace_folder, write, write_json};
 
 /// Where a fit's checkpoints go, and how often.
-pub struct Checkpoints {
+pub struct Checkpoints<'s> {
     folder: Option<PathBuf>,
     every: Duration,
+    /// Hears what went wrong: a checkpoint only saves time, so a fit goes on without.
+    say: &'s dyn Fn(String),
     last: Cell<Instant>,
 }
 
@@ -60,71 +59,113 @@ struct Fit {
     best: Option<usize>,
 }
 
-impl Checkpoints {
+impl<'s> Checkpoints<'s> {
     /// None are written.
     pub fn off() -> Self {
-        Checkpoints { folder: None, every: EVERY, last: Cell::new(Instant::now()) }
+        Checkpoints { folder: None, every: Duration::MAX, say: &|_| (), last: Cell::new(Instant::now()) }
     }
 
-    /// In a folder of the fit's own, which need not exist yet.
-    pub fn in_folder(folder: PathBuf) -> Self {
-        Checkpoints { folder: Some(folder), ..Checkpoints::off() }
+    /// In a folder of the fit's own, which need not exist yet; none if it, or the folder around it, is a link to another place.
+    pub fn in_folder(folder: PathBuf, every: Duration, say: &'s dyn Fn(String)) -> Self {
+        let linked = [Some(folder.as_path()), folder.parent()].into_iter().flatten().any(Path::is_symlink);
+        if linked {
+            say(format!("{} lies behind a link: no checkpoints are written there", folder.display()));
+        }
+        Checkpoints { folder: (!linked).then_some(folder), every, say, last: Cell::new(Instant::now()) }
     }
 
-    /// After every step: for tests.
-    pub fn after_each_step(self) -> Self {
-        Checkpoints { every: Duration::ZERO, ..self }
-    }
-
-    /// The trainer and the progress of the last checkpoint, and `model` as it was then; none if there is none of this plan.
+    /// The trainer and the progress of the last checkpoint, and `model` as it was then. If there is none of this plan, `model` is as it
+    /// was, and what other plans left is removed.
     pub(super) fn resume<H: SmallHead>(
         &self,
         small: &SmallModel<H>,
-        plan: &Plan<H>,
+        plan: &FitPlan<H>,
         model: &mut H::Model,
         config: &TrainConfig,
-    ) -> Result<Option<(Trainer, SoFar<H>)>> {
-        let Some(folder) = &self.folder else { return Ok(None) };
-        // A checkpoint that cannot be read, or is another plan's, only costs the time to train anew.
-        let content = fs::read(folder.join("fit.json")).ok();
-        let fit = content.and_then(|content| serde_json::from_slice::<Fit>(&content).ok()).filter(|fit| fit.of == identity(plan));
-        let Some(Fit { step, epochs, history, best, .. }) = fit else { return Ok(None) };
-        let trainer = Trainer::resume(model, config.clone(), &trainer_file(folder, step)).ok();
-        let kept = best.map(|epoch| load_best(small, plan, &best_folder(folder, epoch)).map(|model| (epoch, model))).transpose();
-        Ok(trainer.zip(kept.ok()).map(|(trainer, best)| (trainer, SoFar { epochs, history, best })))
+    ) -> Option<(Trainer, SoFar<H>)> {
+        let folder = self.folder.as_ref()?;
+        let resumed = read(folder, small, plan, model, config);
+        if resumed.is_none() {
+            self.clear();
+        }
+        resumed
     }
 
     /// Writes a checkpoint if one is due.
     pub(super) fn after_step<H: SmallHead>(
         &self,
         small: &SmallModel<H>,
-        plan: &Plan<H>,
+        plan: &FitPlan<H>,
         trainer: &Trainer,
         model: &H::Model,
         so_far: &SoFar<H>,
-    ) -> Result<()> {
-        let Some(folder) = self.folder.as_ref().filter(|_| self.last.get().elapsed() >= self.every) else { return Ok(()) };
-        let step = trainer.steps();
-        let bytes = trainer.checkpoint(model).map_err(|e| Error::Failed(e.to_string()))?;
-        write(&trainer_file(folder, step), &bytes)?;
-        let best = so_far.best.as_ref().map(|(epoch, _)| *epoch);
-        if let Some((epoch, model)) = so_far.best.as_ref().filter(|(epoch, _)| !best_folder(folder, *epoch).exists()) {
-            replace_folder(&best_folder(folder, *epoch), |new| small.save(model, new))?;
+    ) {
+        let Some(folder) = self.folder.as_ref().filter(|_| self.last.get().elapsed() >= self.every) else { return };
+        if let Err(error) = write_to(folder, small, plan, trainer, model, so_far) {
+            (self.say)(format!("no checkpoint of the training: {error}"));
         }
-        let SoFar { epochs, history, .. } = so_far;
-        write_json(&folder.join("fit.json"), &Fit { of: identity(plan), step, epochs: *epochs, history: history.clone(), best })?;
-        remove_older(folder, step, best)?;
         self.last.set(Instant::now());
-        Ok(())
     }
 
     /// Removes the checkpoints of a fit whose model is saved elsewhere by now.
-    pub fn clear(&self) -> Result<()> {
-        match self.folder.as_ref().map(|folder| (folder, fs::remove_dir_all(folder))) {
-            Some((folder, Err(error))) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder)(error)),
-            _ => Ok(()),
+    pub fn clear(&self) {
+        if let Some(Err(error)) = self.folder.as_ref().map(|folder| remove(folder, |_| true)) {
+            (self.say)(format!("checkpoints are left: {error}"));
         }
     }
+}
+
+/// Removes the checkpoints of all fits of a run, if any are left: the folders in `training` that hold nothing else.
+pub fn clear_all(training: &Path, say: &dyn Fn(String)) {
+    let folders = fs::read_dir(training).into_iter().flatten().flatten().map(|entry| entry.path());
+    for folder in folders.filter(|folder| !training.is_symlink() && !folder.is_symlink() && folder.is_dir()) {
+        Checkpoints::in_folder(folder, Duration::MAX, say).clear();
+    }
+}
+
+/// The last checkpoint of this plan. What cannot be read only costs the time to train anew.
+fn read<H: SmallHead>(
+    folder: &Path,
+    small: &SmallModel<H>,
+    plan: &FitPlan<H>,
+    model: &mut H::Model,
+    config: &TrainConfig,
+) -> Option<(Trainer, SoFar<H>)> {
+    let fit: Fit = serde_json::from_slice(&fs::read(folder.join("fit.json")).ok()?).ok()?;
+    let Fit { step, epochs, history, best, .. } = fit;
+    let consistent =
+        history.len() == if plan.select.is_some() { epochs } else { 0 } && best.is_none_or(|best| (1..=epochs).contains(&best));
+    if fit.of != identity(plan) || !consistent {
+        return None;
+    }
+    let best = match best {
+        Some(epoch) => Some((epoch, load_best(small, plan, &best_folder(folder, epoch)).ok()?)),
+        None => None,
+    };
+    // Last, since it is what changes the model.
+    let trainer = Trainer::resume(model, config.clone(), &trainer_file(folder, step)).ok()?;
+    Some((trainer, SoFar { epochs, history, best }))
+}
+
+fn write_to<H: SmallHead>(
+    folder: &Path,
+    small: &SmallModel<H>,
+    plan: &FitPlan<H>,
+    trainer: &Trainer,
+    model: &H::Model,
+    so_far: &SoFar<H>,
+) -> Result<()> {
+    let step = trainer.steps();
+    let bytes = trainer.checkpoint(model).map_err(|e| Error::Failed(e.to_string()))?;
+    write(&trainer_file(folder, step), &bytes)?;
+    let best = so_far.best.as_ref().map(|(epoch, _)| *epoch);
+    if let Some((epoch, model)) = so_far.best.as_ref().filter(|(epoch, _)| !best_folder(folder, *epoch).exists()) {
+        replace_folder(&best_folder(folder, *epoch), |new| small.save(model, new))?;
+    }
+    let SoFar { epochs, history, .. } = so_far;
+    write_json(&folder.join("fit.json"), &Fit { of: identity(plan), step, epochs: *epochs, history: history.clone(), best })?;
+    let current = [Some(trainer_file(folder, step)), best.map(|epoch| best_folder(folder, epoch)), Some(folder.join("fit.json"))];
+    remove(folder, |path| !current.iter().flatten().any(|current| current == path))
 }
 
 fn trainer_file(folder: &Path, step: usize) -> PathBuf {
@@ -136,33 +177,47 @@ fn best_folder(folder: &Path, epoch: usize) -> PathBuf {
 }
 
 /// The best epoch's model as it was in memory: on its device, with the fit's precision.
-fn load_best<H: SmallHead>(small: &SmallModel<H>, plan: &Plan<H>, folder: &Path) -> Result<H::Model, ModelError> {
+fn load_best<H: SmallHead>(small: &SmallModel<H>, plan: &FitPlan<H>, folder: &Path) -> Result<H::Model, ModelError> {
     let mut model = small.head.load(folder, 0)?;
     model.set_device(small.base.device())?;
     model.set_precision(plan.keys.precision);
     Ok(model)
 }
 
-/// Removes the files of earlier checkpoints.
-fn remove_older(folder: &Path, step: usize, best: Option<usize>) -> Result<()> {
-    let kept = [Some(trainer_file(folder, step)), best.map(|epoch| best_folder(folder, epoch))];
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+/// Removes those of a fit's own files that `outdated` says, and the folders that are empty then. Nobody else's, and no links are
+/// followed.
+fn remove(folder: &Path, outdated: impl Fn(&Path) -> bool) -> Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("read", folder))?,
+    };
+    for entry in entries {
         let path = entry.map_err(Error::io("read", folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if kept.iter().flatten().any(|kept| *kept == path) {
+        if !is_own(&path) || !outdated(&path) {
             continue;
         }
-        if name.starts_with("trainer-") {
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        } else if name.starts_with("best-") {
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-        }
+        let is_folder = path.is_dir() && !path.is_symlink();
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(Error::io("remove", &path))?;
     }
+    // Those that hold something else stay.
+    let _ = fs::remove_dir(folder);
+    let _ = folder.parent().map(fs::remove_dir);
     Ok(())
 }
 
+/// Whether a fit gives a file or folder this name.
+fn is_own(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let number = |text: &str| text.parse::<usize>().is_ok();
+    name == "fit.json"
+        || is_unfinished(&name)
+        || name.strip_prefix("trainer-").and_then(|rest| rest.strip_suffix(".safetensors")).is_some_and(number)
+        || name.strip_prefix("best-").is_some_and(number)
+}
+
 /// A hash of the rows, of *select*, of the keys and of the seed.
-fn identity<H: SmallHead>(plan: &Plan<H>) -> String {
+fn identity<H: SmallHead>(plan: &FitPlan<H>) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{} {:?} {:?}", env!("CARGO_PKG_VERSION"), plan.seed, plan.keys));
     for row in plan.rows {
@@ -206,57 +261,123 @@ mod tests {
         format!("{} {}", WORDS[i % 6], WORDS[i * 5 % 6])
     }
 
+    fn rows() -> Vec<TrainRow<Vec<f32>>> {
+        let target = |i| if i % 6 < 3 { vec![0.2, 0.8] } else { vec![0.9, 0.1] };
+        (0..10).map(|i| TrainRow { text: text(i), text_pair: None, target: target(i) }).collect()
+    }
+
+    fn gold() -> Vec<GoldRow<Labels>> {
+        let label = |i| Label { label: usize::from((i + 3) % 6 < 3) };
+        (0..6).map(|i| GoldRow { line: i + 1, text: text(i + 3), text_pair: None, gold: label(i) }).collect()
+    }
+
+    fn keys() -> TrainKeys {
+        TrainKeys { epochs: 4, batch: 4, learning_rate: 1e-3, max_tokens: 8, ..TrainKeys::default() }
+    }
+
+    fn stop_at(stop: usize) -> impl FnMut(usize, usize) -> Result<()> {
+        move |step, _| if step == stop { Err(Error::Failed("stopped".into())) } else { Ok(()) }
+    }
+
+    /// A fit is the same as one that was never interrupted, and the step at which it went on.
+    fn goes_on(small: &SmallModel<Labels>, plan: &FitPlan<Labels>, checkpoints: &Checkpoints) -> usize {
+        let whole = small.fit(plan, &Checkpoints::off(), &mut |_, _| Ok(())).unwrap();
+        let mut first = None;
+        let mut shown = |step, _| {
+            first.get_or_insert(step);
+            Ok(())
+        };
+        let resumed = small.fit(plan, checkpoints, &mut shown).unwrap();
+        assert_eq!((resumed.epoch, resumed.steps, &resumed.history), (whole.epoch, whole.steps, &whole.history));
+        assert!(resumed.model.flat() == whole.model.flat());
+        first.unwrap()
+    }
+
     /// Stopped at any step, a fit goes on from its last checkpoint and ends with the same bits, with *select* and without.
     #[test]
     fn a_fit_that_is_stopped_at_any_step_ends_with_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let small = small(folder.path());
-        let rows: Vec<TrainRow<Vec<f32>>> = (0..10)
-            .map(|i| TrainRow { text: text(i), text_pair: None, target: if i % 6 < 3 { vec![0.2, 0.8] } else { vec![0.9, 0.1] } })
-            .collect();
-        let gold: Vec<GoldRow<Labels>> = (0..6)
-            .map(|i| GoldRow { line: i + 1, text: text(i + 3), text_pair: None, gold: Label { label: usize::from((i + 3) % 6 < 3) } })
-            .collect();
-        let keys = TrainKeys { epochs: 4, batch: 4, learning_rate: 1e-3, max_tokens: 8, ..TrainKeys::default() };
+        let (rows, gold, keys) = (rows(), gold(), keys());
         for with_select in [false, true] {
-            let plan = || Plan { rows: &rows, select: with_select.then_some(Select { rows: &gold, patience: 2 }), keys: &keys, seed: 7 };
-            let whole = small.fit(&plan(), &Checkpoints::off(), &mut |_, _| Ok(())).unwrap();
-            for stop in 1..whole.steps {
-                let place = folder.path().join(format!("fit-{with_select}-{stop}"));
-                let checkpoints = Checkpoints::in_folder(place.clone()).after_each_step();
-                let stopped = small.fit(&plan(), &checkpoints, &mut |step, _| {
-                    if step == stop { Err(Error::Failed("stopped".into())) } else { Ok(()) }
-                });
-                assert!(stopped.is_err() && place.join("fit.json").exists());
-                let mut first = None;
-                let resumed = small.fit(&plan(), &checkpoints, &mut |step, _| {
-                    first.get_or_insert(step);
-                    Ok(())
-                });
-                let resumed = resumed.unwrap();
-                assert_eq!(first, Some(stop + 1), "it went on where it stopped");
-                assert_eq!((resumed.epoch, resumed.steps, &resumed.history), (whole.epoch, whole.steps, &whole.history));
-                assert!(resumed.model.flat() == whole.model.flat(), "stopped at step {stop}");
-                checkpoints.clear().unwrap();
-                assert!(!place.exists());
+            let select = || with_select.then_some(Select { rows: &gold, patience: 2 });
+            let plan = FitPlan { rows: &rows, select: select(), keys: &keys, seed: 7 };
+            let steps = small.fit(&plan, &Checkpoints::off(), &mut |_, _| Ok(())).unwrap().steps;
+            for stop in 1..steps {
+                let place = folder.path().join(format!("training-{with_select}/{stop}"));
+                let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &|what| panic!("{what}"));
+                assert!(small.fit(&plan, &checkpoints, &mut stop_at(stop)).is_err() && place.join("fit.json").exists());
+                assert_eq!(goes_on(&small, &plan, &checkpoints), stop + 1, "it goes on where it stopped");
+                checkpoints.clear();
+                assert!(!place.exists() && !place.parent().unwrap().exists());
             }
         }
     }
 
+    /// Nothing of another fit is taken: neither its parameters, nor its best epoch.
     #[test]
-    fn another_plans_checkpoint_is_not_taken() {
+    fn what_another_plan_left_is_not_taken() {
         let folder = tempfile::tempdir().unwrap();
         let small = small(folder.path());
-        let rows = |target: [f32; 2]| -> Vec<TrainRow<Vec<f32>>> {
-            (0..8).map(|i| TrainRow { text: text(i), text_pair: None, target: target.to_vec() }).collect()
-        };
-        let keys = TrainKeys { epochs: 1, batch: 4, max_tokens: 8, ..TrainKeys::default() };
-        let checkpoints = Checkpoints::in_folder(folder.path().join("fit")).after_each_step();
-        let (one, other) = (rows([1.0, 0.0]), rows([0.0, 1.0]));
-        let plan = |rows| Plan { rows, select: None, keys: &keys, seed: 7 };
-        assert!(small.fit(&plan(&one), &checkpoints, &mut |_, _| Err(Error::Failed("stopped".into()))).is_err());
-        let mut steps = Vec::new();
-        small.fit(&plan(&other), &checkpoints, &mut |step, _| Ok(steps.push(step))).unwrap();
-        assert_eq!(steps, [1, 2]);
+        let (rows, gold, keys) = (rows(), gold(), keys());
+        let plan = |seed| FitPlan { rows: &rows, select: Some(Select { rows: &gold, patience: 4 }), keys: &keys, seed };
+        let place = folder.path().join("training/fit");
+        let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &|what| panic!("{what}"));
+        assert!(small.fit(&plan(7), &checkpoints, &mut stop_at(5)).is_err() && place.join("best-1").exists());
+        assert!(small.fit(&plan(8), &checkpoints, &mut stop_at(5)).is_err());
+        assert_eq!(goes_on(&small, &plan(8), &checkpoints), 6);
+    }
+
+    /// Whatever is missing or damaged, a fit then begins anew, from the pretrained weights.
+    #[test]
+    fn a_damaged_checkpoint_costs_only_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let small = small(folder.path());
+        let (rows, gold, keys) = (rows(), gold(), keys());
+        let plan = FitPlan { rows: &rows, select: Some(Select { rows: &gold, patience: 4 }), keys: &keys, seed: 7 };
+        let damages: [fn(&Path); 4] = [
+            |place| fs::remove_dir_all(place.join("best-1")).unwrap(),
+            |place| fs::write(place.join("trainer-5.safetensors"), "half").unwrap(),
+            |place| fs::write(place.join("fit.json"), "{").unwrap(),
+            |place| {
+                let fit = fs::read_to_string(place.join("fit.json")).unwrap();
+                fs::write(place.join("fit.json"), fit.replace("\"epochs\": 1", "\"epochs\": 3")).unwrap();
+            },
+        ];
+        for damage in damages {
+            let place = folder.path().join("training/fit");
+            let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &|what| panic!("{what}"));
+            assert!(small.fit(&plan, &checkpoints, &mut stop_at(5)).is_err());
+            damage(&place);
+            assert_eq!(goes_on(&small, &plan, &checkpoints), 1);
+            checkpoints.clear();
+        }
+    }
+
+    /// A full disk costs the checkpoints, not the fit; and nobody else's files are removed, here or behind a link.
+    #[test]
+    fn a_fit_goes_on_without_checkpoints_and_removes_only_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let small = small(folder.path());
+        let (rows, keys) = (rows(), keys());
+        let plan = FitPlan { rows: &rows, select: None, keys: &keys, seed: 7 };
+        let said = std::cell::RefCell::new(Vec::new());
+        let say = |what| said.borrow_mut().push(what);
+        let place = folder.path().join("training/fit");
+        fs::create_dir_all(place.join("fit.json/in-the-way")).unwrap();
+        fs::write(folder.path().join("training/notes.md"), "mine").unwrap();
+        let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &say);
+        small.fit(&plan, &checkpoints, &mut |_, _| Ok(())).unwrap();
+        fs::write(place.join("trainer-mine.safetensors"), "mine").unwrap();
+        clear_all(&folder.path().join("training"), &say);
+        assert!(folder.path().join("training/notes.md").exists() && place.join("trainer-mine.safetensors").exists());
+
+        let link = folder.path().join("linked");
+        std::os::unix::fs::symlink(folder.path().join("training"), &link).unwrap();
+        fs::write(place.join("trainer-1.safetensors"), "theirs").unwrap();
+        clear_all(&link, &say);
+        small.fit(&plan, &Checkpoints::in_folder(link.join("fit"), Duration::ZERO, &say), &mut |_, _| Ok(())).unwrap();
+        assert!(place.join("trainer-1.safetensors").exists());
+        assert!(said.borrow().iter().any(|what| what.contains("lies behind a link")), "{said:?}");
     }
 }

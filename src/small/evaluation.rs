@@ -16,13 +16,14 @@ pub struct Evaluation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Right {
-    Labels {
-        accuracy: f64,
-    },
-    /// SQuAD's measures.
+    /// SQuAD's measures. Earlier versions called the exact match an accuracy.
     Answers {
+        #[serde(alias = "accuracy")]
         exact_match: f64,
         f1: f64,
+    },
+    Labels {
+        accuracy: f64,
     },
 }
 
@@ -43,4 +44,19 @@ impl Evaluation {
 /// The mean of a measure over rows; 0 without rows.
 pub(super) fn mean(values: impl Iterator<Item = f64>, rows: usize) -> f64 {
     values.sum::<f64>() / rows.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_of_earlier_versions_are_read() {
+        let read = |text: &str| serde_json::from_str::<Evaluation>(text).unwrap().right;
+        assert_eq!(read(r#"{"accuracy": 0.5, "log_loss": 0.7}"#), Right::Labels { accuracy: 0.5 });
+        for name in ["accuracy", "exact_match"] {
+            let text = format!(r#"{{"{name}": 0.5, "log_loss": 0.7, "f1": 0.6}}"#);
+            assert_eq!(read(&text), Right::Answers { exact_match: 0.5, f1: 0.6 });
+        }
+    }
 }

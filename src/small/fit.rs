@@ -7,7 +7,7 @@ use super::checkpoint::{Checkpoints, SoFar};
 use super::evaluation::Evaluation;
 use super::head::{Lessons, SmallHead};
 use super::model::SmallModel;
-use super::plan::Plan;
+use super::plan::FitPlan;
 use crate::error::Result;
 use crate::math::random;
 use crate::task::file::TrainKeys;
@@ -42,14 +42,14 @@ impl<H: SmallHead> SmallModel<H> {
     /// Sequences are packed without padding, so a batch costs what its tokens cost and needs no length buckets.
     ///
     /// # Errors
-    /// A loss that is not finite; a checkpoint that cannot be written; what `shown` says.
-    pub fn fit(&self, plan: &Plan<H>, checkpoints: &Checkpoints, shown: Shown) -> Result<Fitted<H>> {
+    /// A loss that is not finite; what `shown` says.
+    pub fn fit(&self, plan: &FitPlan<H>, checkpoints: &Checkpoints, shown: Shown) -> Result<Fitted<H>> {
         let lessons = self.head.lessons(&self.reader, plan.rows)?;
         let (epochs, steps_per_epoch) = (plan.epochs(), lessons.count().div_ceil(plan.keys.batch));
         let mut model = self.base.clone();
         model.set_precision(plan.keys.precision);
         let config = self.train_config(plan.keys, epochs * steps_per_epoch, plan.seed);
-        let (mut trainer, mut so_far) = match checkpoints.resume(self, plan, &mut model, &config)? {
+        let (mut trainer, mut so_far) = match checkpoints.resume(self, plan, &mut model, &config) {
             Some(resumed) => resumed,
             None => (Trainer::new(&model, config), SoFar::default()),
         };
@@ -59,10 +59,10 @@ impl<H: SmallHead> SmallModel<H> {
             if epoch <= so_far.epochs {
                 continue;
             }
-            let done = trainer.steps() - (epoch - 1) * steps_per_epoch;
+            let done = trainer.steps().saturating_sub((epoch - 1) * steps_per_epoch);
             for chunk in order.chunks(plan.keys.batch).skip(done) {
                 self.reader.pool.install(|| lessons.step(&mut trainer, &mut model, chunk))?;
-                checkpoints.after_step(self, plan, &trainer, &model, &so_far)?;
+                checkpoints.after_step(self, plan, &trainer, &model, &so_far);
                 shown(trainer.steps(), epochs * steps_per_epoch)?;
             }
             if self.end_epoch(plan, &model, &mut so_far)? {
@@ -76,7 +76,7 @@ impl<H: SmallHead> SmallModel<H> {
     }
 
     /// Looks at *select* after an epoch; whether that was the last one.
-    fn end_epoch(&self, plan: &Plan<H>, model: &H::Model, so_far: &mut SoFar<H>) -> Result<bool> {
+    fn end_epoch(&self, plan: &FitPlan<H>, model: &H::Model, so_far: &mut SoFar<H>) -> Result<bool> {
         so_far.epochs += 1;
         let Some(select) = &plan.select else { return Ok(false) };
         let evaluation = H::evaluate(select.rows, &self.outputs(model, select.rows)?);

@@ -6,7 +6,7 @@ use crate::data::example::GoldRow;
 use crate::task::file::TrainKeys;
 
 /// What is learnt, and how.
-pub struct Plan<'a, H: SmallHead> {
+pub struct FitPlan<'a, H: SmallHead> {
     pub rows: &'a [TrainRow<H::Target>],
     /// Chooses the epoch and the labels' thresholds; without it the last epoch is kept as it is.
     pub select: Option<Select<'a, H>>,
@@ -21,7 +21,7 @@ pub struct Select<'a, H: SmallHead> {
     pub patience: usize,
 }
 
-impl<H: SmallHead> Plan<'_, H> {
+impl<H: SmallHead> FitPlan<'_, H> {
     /// Passes over the rows: those of the task, or more where a small set would see fewer than `min_steps` steps.
     pub fn epochs(&self) -> usize {
         let steps_per_epoch = self.rows.len().div_ceil(self.keys.batch).max(1);

@@ -15,7 +15,7 @@ use crate::math::random;
 use crate::run::cost::{Spent, Work};
 use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Method, MethodResult, SUMMARY};
-use crate::small::plan::Plan;
+use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 
 /// A method's model, and what it was trained on.
@@ -44,7 +44,7 @@ impl<H: Stages> Synthesis<'_, H> {
         self.manifest.best_round = Some(best);
         self.manifest.stage = Stage::Done;
         self.manifest.write(self.run)?;
-        self.run.clear_training()?;
+        self.clear_checkpoints();
         Ok(delivery)
     }
 
@@ -118,7 +118,7 @@ impl<H: Stages> Synthesis<'_, H> {
         }
         // The purpose under which these seeds were derived from the first version on.
         let seed = random::derive(self.inputs.seed, &format!("{name} · training"), 0);
-        let fitted = self.fit(name, &Plan { rows: &rows, select: None, keys: &self.inputs.task.train, seed })?;
+        let fitted = self.fit(name, &FitPlan { rows: &rows, select: None, keys: &self.inputs.task.train, seed })?;
         Ok(Trained { model: fitted.model, synthetic_rows, gold_rows: gold.len(), steps: fitted.steps })
     }
 

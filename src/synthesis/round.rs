@@ -11,7 +11,7 @@ use crate::math::random;
 use crate::run::errors::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
-use crate::small::plan::{Plan, Select};
+use crate::small::plan::{FitPlan, Select};
 
 /// Epochs without a better score on *select* before a fit stops.
 const EPOCH_PATIENCE: usize = 2;
@@ -33,14 +33,15 @@ impl<H: LoopHead> Synthesis<'_, H> {
         let select = keys.use_select.then_some(Select { rows: &split.select, patience: EPOCH_PATIENCE });
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
         let name = format!("round {round}");
-        let fitted = self.fit(&name, &Plan { rows: &union, select, keys, seed })?;
+        let fitted = self.fit(&name, &FitPlan { rows: &union, select, keys, seed })?;
         let on_gold = OnGold { mine: small.outputs(&fitted.model, &split.mine)?, select: small.outputs(&fitted.model, &split.select)? };
         let record = self.record(round, union.len(), &fitted, &on_gold)?;
         self.save_round(&record, &fitted, &on_gold)?;
         self.inputs.progress.say(line_of(&record));
         self.manifest.rounds.push(record);
         self.manifest.write(self.run)?;
-        self.checkpoints(&name).clear()
+        self.clear_checkpoints();
+        Ok(())
     }
 
     fn record(&self, round: usize, rows: usize, fitted: &Fitted<H>, on_gold: &OnGold<H>) -> Result<RoundRecord> {

@@ -1,5 +1,7 @@
 //! A run in progress: what it works with and what it has so far.
 
+use std::time::Duration;
+
 use super::head::LoopHead;
 use super::rows::{SyntheticRow, Tally};
 use crate::data::example::{Context, GoldRow};
@@ -8,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::generator::Generate;
 use crate::run::folder::RunDir;
 use crate::run::manifest::Manifest;
-use crate::run::progress::Progress;
+use crate::run::progress::{Bar, Progress};
 use crate::run::summary::Method;
-use crate::small::checkpoint::Checkpoints;
+use crate::small::checkpoint::{Checkpoints, clear_all};
 use crate::small::fit::Fitted;
 use crate::small::model::SmallModel;
-use crate::small::plan::Plan;
+use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
@@ -33,7 +35,12 @@ pub struct Inputs<'a, H: LoopHead> {
     pub methods: &'a [Method],
     pub seed: u64,
     pub progress: Progress,
+    /// Between two checkpoints of a fit.
+    pub checkpoint_every: Duration,
 }
+
+/// The folder of a run with the checkpoints of its fits.
+pub const TRAINING: &str = "training";
 
 /// A run in progress.
 pub struct Synthesis<'a, H: LoopHead> {
@@ -64,21 +71,26 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::to_learn).collect()
     }
 
-    /// A fit of this run, shown as a bar. Its checkpoints lie in `training/` of the run's folder until its model is saved.
-    pub(super) fn fit(&self, name: &str, plan: &Plan<H>) -> Result<Fitted<H>> {
-        let mut bar = self.inputs.progress.bar(format!("{name} · training"), "steps", 0, 0);
-        let fitted = self.inputs.small.fit(plan, &self.checkpoints(name), &mut |done, all| {
-            bar.extend_to(all);
-            bar.set(done);
+    /// A fit of this run, shown as a bar. Its checkpoints lie in `training/` of the run's folder until its model is saved and
+    /// [`Synthesis::clear_checkpoints`] is called.
+    pub(super) fn fit(&self, name: &str, plan: &FitPlan<H>) -> Result<Fitted<H>> {
+        let Inputs { progress, small, checkpoint_every, .. } = self.inputs;
+        let say = |what: String| progress.say(what);
+        let folder = self.run.join(TRAINING).join(name.replace(' ', "-"));
+        let checkpoints = Checkpoints::in_folder(folder, checkpoint_every, &say);
+        let start = |done, all| progress.bar(format!("{name} · training"), "steps", all, done);
+        let mut bar: Option<Bar> = None;
+        let fitted = small.fit(plan, &checkpoints, &mut |done, all| {
+            bar.get_or_insert_with(|| start(done - 1, all)).step(1);
             Ok(())
         })?;
-        bar.finish(&fitted.in_words());
+        bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish(&fitted.in_words());
         Ok(fitted)
     }
 
-    /// Where the checkpoints of a fit lie.
-    pub(super) fn checkpoints(&self, name: &str) -> Checkpoints {
-        Checkpoints::in_folder(self.run.join("training").join(name.replace(' ', "-")))
+    /// Removes the checkpoints of fits whose models are saved.
+    pub(super) fn clear_checkpoints(&self) {
+        clear_all(&self.run.join(TRAINING), &|what| self.inputs.progress.say(what));
     }
 
     pub(super) fn rows_of(&self, round: usize) -> impl Iterator<Item = &SyntheticRow<H>> {

@@ -15,7 +15,11 @@ pub fn boxed(generator: impl Generate + 'static) -> Option<Box<dyn Generate>> {
 }
 
 pub fn options() -> Options {
-    Options { machine: Machine { threads: 1, quiet: true, ..Machine::default() }, weights: Weights::AsIs, ..Options::default() }
+    Options {
+        machine: Machine { threads: 1, quiet: true, checkpoint_every: 120, ..Machine::default() },
+        weights: Weights::AsIs,
+        ..Options::default()
+    }
 }
 
 pub fn setup(fixture: &Fixture) -> Setup {
