@@ -24,6 +24,13 @@ impl Graph {
     pub fn read(src: &Path) -> Result<Graph, String> {
         let mut files = BTreeMap::new();
         read_folder(src, &mut Vec::new(), &mut files)?;
+        let declared = |module: &Module| {
+            let parent = module.split_last().and_then(|(own, parent)| Some((own, files.get(parent)?)));
+            parent.is_none_or(|(own, parent)| parent.children.contains(own))
+        };
+        // Files of tests are declared under `cfg(test)`.
+        let tests: Vec<Module> = files.keys().filter(|module| !declared(module)).cloned().collect();
+        tests.iter().for_each(|module| drop(files.remove(module)));
         let mut graph = Graph { files, arrows: BTreeMap::new() };
         let arrows = graph.files.keys().map(|module| (module.clone(), graph.imports_of(module)));
         graph.arrows = arrows.collect();
@@ -96,6 +103,11 @@ impl Graph {
         found
     }
 
+    /// What would lead past this graph, by file: globs, other names for the crate, modules from elsewhere.
+    pub fn refused(&self) -> Vec<String> {
+        self.files.iter().flat_map(|(module, paths)| paths.refused.iter().map(move |what| format!("{}: {what}", name(module)))).collect()
+    }
+
     /// Arrows between rooms, the first segments of modules: from, to, and a file that draws it.
     pub fn between_rooms(&self) -> Vec<(String, String, String)> {
         let mut arrows = BTreeMap::new();
@@ -130,7 +142,7 @@ fn read_folder(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module, 
             module.push(stem);
             read_folder(&path, module, files)?;
             module.pop();
-        } else if path.extension().is_some_and(|extension| extension == "rs") && stem != "main" {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !(module.is_empty() && stem == "main") {
             let own: Module = module.iter().cloned().chain((stem != "lib" && stem != "mod").then_some(stem)).collect();
             let source = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             let paths = Paths::of(&source).map_err(|e| format!("{}: {e}", path.display()))?;

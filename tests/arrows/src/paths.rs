@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, ItemUse, Macro, Meta, Path, UseTree, Visibility};
+use syn::{Attribute, Item, ItemExternCrate, ItemMod, ItemUse, Macro, Meta, Path, UseTree, Visibility};
 
 /// Segments of a path, such as `["crate", "data", "example", "Input"]`; `*` for a glob.
 pub type Segments = Vec<String>;
@@ -17,6 +17,8 @@ pub struct Paths {
     pub exported: Vec<(String, Segments)>,
     /// Names of the modules that the file declares.
     pub children: Vec<String>,
+    /// What would lead past the test: it is refused.
+    pub refused: Vec<String>,
     /// How many modules within the file lie around what is read.
     depth: usize,
 }
@@ -35,6 +37,8 @@ impl Paths {
     fn take_use(&mut self, item: &ItemUse) {
         let mut leaves = Vec::new();
         flatten(&item.tree, &mut Vec::new(), &mut leaves);
+        self.refused
+            .extend(leaves.iter().filter(|(name, path)| is_unclear(name, path)).map(|(_, path)| format!("use {}", path.join("::"))));
         if matches!(item.vis, Visibility::Inherited) || self.depth > 0 {
             leaves.into_iter().for_each(|(_, path)| self.name(path));
         } else {
@@ -70,6 +74,10 @@ impl Paths {
             match token {
                 TokenTree::Group(group) => self.take_tokens(group.stream()),
                 TokenTree::Ident(ident) => run.push(ident.to_string()),
+                // As in #[serde(with = "crate::…")].
+                TokenTree::Literal(text) if text.to_string().starts_with("\"crate::") => {
+                    self.name(text.to_string().trim_matches('"').split("::").map(str::to_string).collect());
+                }
                 _ => {}
             }
         }
@@ -122,13 +130,22 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_macro(&mut self, call: &'ast Macro) {
+        self.visit_path(&call.path);
         self.take_tokens(call.tokens.clone());
     }
 
     fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-        if let Meta::List(list) = &attribute.meta {
-            self.take_tokens(list.tokens.clone());
+        match &attribute.meta {
+            Meta::List(list) => self.take_tokens(list.tokens.clone()),
+            Meta::NameValue(pair) if attribute.path().is_ident("path") => {
+                self.refused.push(format!("#[path = {}]", pair.value.to_token_stream()));
+            }
+            _ => {}
         }
+    }
+
+    fn visit_item_extern_crate(&mut self, item: &'ast ItemExternCrate) {
+        self.refused.push(item.to_token_stream().to_string());
     }
 }
 
@@ -152,10 +169,17 @@ fn flatten(tree: &UseTree, before: &mut Segments, leaves: &mut Vec<(String, Segm
     }
 }
 
+/// Whether a `use` hides which file it leads to: everything of a module, or the crate or a parent under another name.
+fn is_unclear(name: &str, path: &Segments) -> bool {
+    let within = matches!(path[0].as_str(), "crate" | "self" | "super");
+    let parents = path.iter().all(|segment| matches!(segment.as_str(), "crate" | "self" | "super"));
+    within && (name == "*" || parents)
+}
+
 /// Whether an attribute keeps its item for tests.
 fn is_test(attribute: &Attribute) -> bool {
-    let text = attribute.meta.to_token_stream().to_string();
-    text == "test" || (attribute.path().is_ident("cfg") && text.split(|c: char| !c.is_alphanumeric()).any(|word| word == "test"))
+    let text: String = attribute.meta.to_token_stream().to_string().split_whitespace().collect();
+    text == "test" || text == "cfg(test)"
 }
 
 fn attributes(item: &Item) -> Option<&[Attribute]> {
@@ -184,16 +208,34 @@ mod tests {
         let paths = Paths::of(
             "mod child; use crate::a::{B, c::D as E}; pub use child::F; pub(in crate::y) struct Y;\n\
              fn f() { println!(\"{}\", super::g::h(1)); m! { pub(in crate::y) fn z() }; crate::i::j() }\n\
-             mod inner { use super::*; use super::super::k::L; }\n\
+             mod inner { use super::super::k::L; }\n\
              #[cfg(test)] mod tests { use crate::z::Z; }",
         )
         .unwrap();
         let named: Vec<String> = paths.named.iter().map(|path| path.join("::")).collect();
-        for expected in ["crate::a::B", "crate::a::c::D", "super::g::h", "crate::i::j", "self::*", "self::super::k::L"] {
+        for expected in ["crate::a::B", "crate::a::c::D", "super::g::h", "crate::i::j", "self::super::k::L"] {
             assert!(named.iter().any(|path| path == expected), "{expected} is not among {named:?}");
         }
         assert!(!named.iter().any(|path| path.contains('Z') || path.contains('y')), "{named:?}");
         assert_eq!(paths.exported, [("F".to_string(), vec!["child".to_string(), "F".to_string()])]);
         assert_eq!(paths.children, ["child"]);
+    }
+    #[test]
+    fn what_hides_where_it_leads_is_refused_and_what_only_looks_like_a_test_counts() {
+        for source in ["use crate::*;", "use super::*;", "use crate as root;", "use super::{self as up};", "extern crate self as lacuna;"] {
+            assert_eq!(Paths::of(source).unwrap().refused.len(), 1, "{source}");
+        }
+        assert_eq!(Paths::of("#[path = \"synthesis.rs\"] mod x;").unwrap().refused, ["#[path = \"synthesis.rs\"]"]);
+        let plain = "use crate::a::{self, B}; use std::io::*; #[cfg(test)] mod tests { use super::*; }";
+        assert!(Paths::of(plain).unwrap().refused.is_empty());
+        for source in [
+            "#[cfg(not(test))] use crate::a::B;",
+            "#[cfg(feature = \"test-kit\")] use crate::a::B;",
+            "struct S { #[serde(with = \"crate::a::B\")] x: u8 }",
+            "fn f() { crate::a::B!() }",
+        ] {
+            let named = Paths::of(source).unwrap().named;
+            assert!(named.iter().any(|path| path.join("::") == "crate::a::B"), "{source}: {named:?}");
+        }
     }
 }

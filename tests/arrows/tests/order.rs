@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use lacuna_arrows::Graph;
 
+/// The roots of all crates.
+const CRATES: [&str; 5] = ["kernels/src", "kernels/ggml/src", "models/src", "src", "tests/arrows/src"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -15,13 +18,21 @@ fn graph(src: &str) -> Graph {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    for src in ["kernels/src", "kernels/ggml/src", "models/src", "src", "tests/arrows/src"] {
+    for src in CRATES {
         let circles = graph(src).circles();
         assert!(
             circles.is_empty(),
             "{src}: these import each other:\n{}",
             circles.iter().map(|c| c.join(", ")).collect::<Vec<_>>().join("\n")
         );
+    }
+}
+
+#[test]
+fn every_import_says_where_it_leads() {
+    for src in CRATES {
+        let refused = graph(src).refused();
+        assert!(refused.is_empty(), "{src}: name what is imported, from its own file:\n{}", refused.join("\n"));
     }
 }
 
