@@ -46,7 +46,7 @@ bench:
 	$(ENV) cargo bench --locked --workspace
 
 check:
-	@scripts/bootstrap.sh --check
+	@scripts/bootstrap.sh
 	$(ENV) cargo fmt --all --check
 	$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	$(ENV) cargo clippy --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle --all-targets -- -D warnings

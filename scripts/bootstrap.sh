@@ -3,7 +3,6 @@
 #
 #   scripts/bootstrap.sh          a C++ compiler, make, cmake, libclang with headers, python3 with pip
 #   scripts/bootstrap.sh --test   the same, and cargo-nextest
-#   scripts/bootstrap.sh --check  the same, and cargo-deny
 #
 # Missing tools are installed with apt, dnf or brew. Without permission for that, cmake and libclang are installed from PyPI into
 # .tools/wheels. The environment variables that a build needs are written to .tools/env, which the Makefile reads.
@@ -168,15 +167,9 @@ if [ ! -f .tools/env ] || [ "$new_environment" != "$(cat .tools/env)" ]; then
     echo "$new_environment" >.tools/env
 fi
 
-# install_with_cargo TOOL: if it is not there.
-install_with_cargo() {
-    if have "$1" || [ -x "$cargo_bin/$1" ]; then return; fi
-    say "cargo install $1 (takes some minutes, once)"
+if [ "${1:-}" = --test ] && ! have cargo-nextest && [ ! -x "$cargo_bin/cargo-nextest" ]; then
+    say "cargo install cargo-nextest (takes some minutes, once)"
     # shellcheck source=/dev/null
     . ./.tools/env
-    cargo install --locked "$1" >&2 </dev/null
-}
-case ${1:-} in
-    --test) install_with_cargo cargo-nextest ;;
-    --check) install_with_cargo cargo-deny ;;
-esac
+    cargo install --locked cargo-nextest >&2 </dev/null
+fi

@@ -56,19 +56,16 @@ enum ByHead {
 
 /// Gold rows, test rows and the small model.
 struct Loaded<H: Stages> {
+    data: Data<H>,
+    small: SmallModel<H>,
+}
+
+/// Gold rows and test rows, none of them in both.
+struct Data<H: Stages> {
     gold_path: PathBuf,
     gold: Vec<GoldRow<H>>,
     /// The test rows, and the file they are from.
     test: Option<(PathBuf, Vec<GoldRow<H>>)>,
-    small: SmallModel<H>,
-}
-
-/// Where a task's files are.
-struct Places {
-    gold: PathBuf,
-    test: Option<PathBuf>,
-    contexts: Option<PathBuf>,
-    small: PathBuf,
 }
 
 impl Setup {
@@ -85,22 +82,47 @@ impl Setup {
         task.check_values(task_path)?;
         let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
         prompts::check(&task).map_err(task_error)?;
-        let progress = options.machine.progress();
         let (gold, test) = find_data(&task, task_path)?;
-        let contexts = task.data.contexts.as_ref().filter(|named| *named != "gold").map(|named| Task::beside(task_path, named));
+        match task.kind {
+            TaskKind::Text | TaskKind::Pair => {
+                let data = Data::read(&task.labels_head(), gold, test, options)?;
+                Setup::with(task.labels_head(), data, task, task_path, options, ByHead::Labels)
+            }
+            TaskKind::ExtractiveQa => {
+                let data = Data::read(&Answers, gold, test, options)?;
+                Setup::with(Answers, data, task, task_path, options, ByHead::Answers)
+            }
+        }
+    }
+
+    /// Finds, checks and loads the rest, once the data are read.
+    fn with<H: Stages>(
+        head: H,
+        data: Data<H>,
+        task: Task,
+        task_path: &Path,
+        options: &Options,
+        wrap: fn(Loaded<H>) -> ByHead,
+    ) -> Result<Setup> {
+        let contexts_path = task.data.contexts.as_ref().filter(|named| *named != "gold").map(|named| Task::beside(task_path, named));
+        let contexts = contexts_path.as_deref().map(read_contexts).transpose()?;
         let generator_path = find_model(&task.models.generator, task_path)?;
         if !generator_path.is_file() {
             return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
         }
-        let places = Places { gold, test, contexts, small: find_model(&task.models.small, task_path)? };
-        let given = places.contexts.as_deref().map(read_contexts).transpose()?;
-        let loaded = match task.kind {
-            TaskKind::Text | TaskKind::Pair => ByHead::Labels(Loaded::read(task.labels_head(), &task, &places, options)?),
-            TaskKind::ExtractiveQa => ByHead::Answers(Loaded::read(Answers, &task, &places, options)?),
-        };
-        let (generator_path, weights) = choose_weights(generator_path, options, progress)?;
-        let sums = places.sums(&generator_path)?;
-        Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), contexts: given, generator_path, weights, sums, loaded })
+        let (generator_path, weights) = choose_weights(generator_path, options, options.machine.progress())?;
+        let small_path = find_model(&task.models.small, task_path)?;
+        let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
+        small.reader.encoder.set_reading(task.reading());
+        options.machine.small_device.place(&mut small)?;
+        let mut files = vec![("gold", data.gold_path.clone()), ("generator", generator_path.clone())];
+        files.push(("small model", small_path.join("model.safetensors")));
+        files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
+        files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
+        files.extend(contexts_path.map(|path| ("contexts", path)));
+        let sums = sums(files)?;
+        let loaded = wrap(Loaded { data, small });
+        Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), contexts, generator_path, weights, sums, loaded })
     }
 
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
@@ -148,7 +170,7 @@ impl Setup {
             prompts: &prompts,
             split: &split,
             contexts: &contexts,
-            test: loaded.test.as_ref().map(|(_, rows)| rows.as_slice()),
+            test: loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice()),
             small: &loaded.small,
             methods,
             seed: self.seed,
@@ -164,12 +186,12 @@ impl Setup {
     }
 
     fn begin<H: Stages>(&self, run: &RunDir, inputs: BTreeMap<String, Value>, loaded: &Loaded<H>, split: &Split<H>) -> Result<Manifest> {
-        let test = loaded.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
+        let test = loaded.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
             stage: Limits::of(&self.task).first(),
             inputs,
-            splits: Splits::new(split, &loaded.gold_path, test),
+            splits: Splits::new(split, &loaded.data.gold_path, test),
             generator: None,
             calibration: None,
             rounds: Vec::new(),
@@ -192,46 +214,35 @@ impl Setup {
     }
 }
 
-impl<H: Stages + ReadGold + Divide> Loaded<H> {
-    /// Reads the data, none of it in two splits, and loads the small model.
-    fn read(head: H, task: &Task, places: &Places, options: &Options) -> Result<Self> {
+impl<H: Stages + ReadGold> Data<H> {
+    fn read(head: &H, gold_path: PathBuf, test_path: Option<PathBuf>, options: &Options) -> Result<Self> {
         let progress = options.machine.progress();
-        let gold = read(&head, &places.gold, progress)?;
-        let test = places.test.as_ref().map(|path| read(&head, path, progress).map(|rows| (path.clone(), rows))).transpose()?;
+        let gold = read(head, &gold_path, progress)?;
+        let test = test_path.map(|path| read(head, &path, progress).map(|rows| (path, rows))).transpose()?;
         if let Some((path, rows)) = &test {
-            refuse_overlap(&gold, &places.gold, rows, path)?;
+            refuse_overlap(&gold, &gold_path, rows, path)?;
         }
-        let mut small = SmallModel::load(&places.small, head, options.seed, options.machine.threads())?;
-        small.reader.encoder.set_reading(task.reading());
-        options.machine.small_device.place(&mut small)?;
-        Ok(Loaded { gold_path: places.gold.clone(), gold, test, small })
+        Ok(Data { gold_path, gold, test })
     }
 }
 
 impl<H: Stages + Divide> Loaded<H> {
     /// The splits for this task and seed.
     fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
-        let data_error = |message: String| Error::Data { path: self.gold_path.clone(), line: None, message };
-        let (head, rows) = (&self.small.head, task.data.gold_rows.unwrap_or(self.gold.len()));
-        let drawn = sample(head, &self.gold, rows, seed).map_err(data_error)?;
+        let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
+        let (head, rows) = (&self.small.head, task.data.gold_rows.unwrap_or(self.data.gold.len()));
+        let drawn = sample(head, &self.data.gold, rows, seed).map_err(data_error)?;
         head.divide(&drawn, task.data.select_share, seed).map_err(data_error)
     }
 }
 
-impl Places {
-    /// SHA-256 of all files that decide what a run writes, by what they are.
-    fn sums(&self, generator: &Path) -> Result<BTreeMap<String, Value>> {
-        let mut files = vec![("gold", self.gold.clone()), ("generator", generator.to_path_buf())];
-        files.push(("small model", self.small.join("model.safetensors")));
-        files.push(("small model's tokenizer", self.small.join("tokenizer.json")));
-        files.extend(self.test.clone().map(|path| ("test", path)));
-        files.extend(self.contexts.clone().map(|path| ("contexts", path)));
-        let sum = |(name, path): (&str, PathBuf)| {
-            let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
-            Ok((format!("sha256.{name}"), json!(sum)))
-        };
-        files.into_iter().map(sum).collect()
-    }
+/// SHA-256 of the files that decide what a run writes, by what they are.
+fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
+    let sum = |(name, path): (&str, PathBuf)| {
+        let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
+        Ok((format!("sha256.{name}"), json!(sum)))
+    };
+    files.into_iter().map(sum).collect()
 }
 
 fn read<H: ReadGold>(head: &H, path: &Path, progress: Progress) -> Result<Vec<GoldRow<H>>> {
