@@ -1,7 +1,7 @@
-//! A token cache of ten million rows: how long opening takes, and how fast a shuffled pass reads.
+//! A token cache of ten million rows: time to open, and throughput of a shuffled pass.
 //!
 //! Rows of 25 tokens, like a review's snippet; the file (1.2 GB) goes into the temporary folder and is in the page cache when it is
-//! read. ROWS in the environment changes their number. The pass is compared with copying the same bytes by memcpy, in order and in
+//! read. ROWS in the environment changes their number. The pass is compared with a memcpy of the same bytes, in file order and in
 //! the order of the pass.
 
 use lacuna::math::random;
@@ -83,7 +83,7 @@ fn rate(order: &[usize], start: Instant) -> f64 {
     (order.len() * 4 * TOKENS) as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
-/// The process's memory that is not a file's, in bytes.
+/// Anonymous memory of the process, in bytes.
 fn anonymous_memory() -> Result<usize, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc/self/status")?;

@@ -1,35 +1,35 @@
-//! Errors for people: each says what is wrong, where, and what to do; each kind has its exit code.
+//! User-facing errors: each says what is wrong, where, and what to do. Each variant has its exit code.
 
 use std::path::{Path, PathBuf};
 
 /// Everything that can end a command. [`Error::exit_code`] gives the process's exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A task file that cannot be read or makes no sense.
+    /// A task file that cannot be read or is invalid.
     #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
     Task { path: PathBuf, line: Option<usize>, message: String },
-    /// Gold rows, or lines given to `predict`, that are not what they should be.
+    /// Invalid gold rows, or invalid input lines of `predict`.
     #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
     Data { path: PathBuf, line: Option<usize>, message: String },
-    /// A generator or a small model that cannot be loaded, or a name that is not in the cache.
+    /// A generator or small model that cannot be loaded, or a name that is not in the cache.
     #[error("{0}")]
     Model(String),
     /// A run folder that is in use, belongs to other inputs, or is damaged.
     #[error("{0}")]
     Run(String),
-    /// The system refused to read or write.
+    /// An I/O error from the operating system.
     #[error("cannot {doing} {}: {source}{}", path.display(), hint(source))]
     Io { doing: &'static str, path: PathBuf, source: std::io::Error },
-    /// The generator or the training failed on the way.
+    /// Generation or training failed.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What a person can do about the two most common failures of a disk.
+/// Advice for the two most common disk errors.
 fn hint(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            "; free some space and give the same command again: it goes on where it stopped"
+            "; free some space and run the same command again: it resumes where it stopped"
         }
         std::io::ErrorKind::PermissionDenied => "; check who owns it, or choose another folder",
         _ => "",
@@ -39,7 +39,7 @@ fn hint(source: &std::io::Error) -> &'static str {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// 1 failed on the way, 3 task file or data, 4 model, 5 run folder, 6 reading or writing. (2 is the command line's.)
+    /// 1 generation or training failed, 3 task file or data, 4 model, 5 run folder, 6 reading or writing. (clap uses 2 for usage errors.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Failed(_) => 1,

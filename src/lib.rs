@@ -1,5 +1,5 @@
-//! lacuna writes training data for small classifiers: a language model writes, a small model is trained and errs, the language model
-//! fills the gap.
+//! lacuna writes training data for small classifiers: a language model writes examples, a small model is trained on them and makes
+//! errors, and the language model writes more examples like those errors.
 
 pub mod commands;
 pub mod data;

@@ -1,4 +1,4 @@
-//! Bad input: one message that says what, where and what to do, the documented exit code, nothing half-written.
+//! Bad input: one message that says what is wrong, where, and what to do; the documented exit code; no partial output.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn lacuna(fixture: &Fixture, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Runs the fixture's task and demands this exit code, these words on standard error, and an empty standard output.
+/// Runs the fixture's task and expects this exit code, these words on standard error, and an empty standard output.
 fn refused(fixture: &Fixture, code: i32, words: &[&str]) {
     let output = lacuna(fixture, &["run", "task.toml"]);
     let error = String::from_utf8(output.stderr).unwrap();
@@ -31,7 +31,7 @@ fn replace(path: &Path, from: &str, to: &str) {
     std::fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-/// A fixture with one thing changed in its task file.
+/// A fixture with one change in its task file.
 fn task(from: &str, to: &str) -> Fixture {
     let fixture = Fixture::new();
     replace(&fixture.path("task.toml"), from, to);
@@ -49,14 +49,14 @@ fn gold(line: &[u8]) -> Fixture {
 }
 
 #[test]
-fn task_files() {
+fn invalid_task_files_are_refused() {
     let line = |needle: &str| common::TASK[..common::TASK.find(needle).unwrap()].matches('\n').count() + 1;
     let at = |needle: &str| format!("task.toml:{}: ", line(needle));
     refused(&task("rows = 24", "rovs = 24"), 3, &[&at("rows = 24"), "unknown field `rovs`"]);
     refused(&task("rows = 24", "rows = -1"), 3, &[&at("rows = 24"), "invalid value"]);
     refused(&task("rows = 24", "rows = 24 24"), 3, &["task.toml:"]);
     refused(&task("batch = 8", "batch = 0"), 3, &[&at("batch = 8"), "train.batch: must be at least 1"]);
-    refused(&task("name = \"positive\"", "name = \"negative\""), 3, &["labels: \"negative\" is there twice"]);
+    refused(&task("name = \"positive\"", "name = \"negative\""), 3, &["labels: duplicate label \"negative\""]);
     refused(&task(", { name = \"positive\" }", ""), 3, &["labels: at least two labels are needed"]);
     refused(&task("Why {{ label }}?", "Why {{ lable }}?"), 3, &["prompts.rationale: line 1 of the template"]);
     refused(&task("Why {{ label }}?", "Why {{ label }?"), 3, &["prompts.rationale: line 1 of the template"]);
@@ -67,7 +67,7 @@ fn task_files() {
 }
 
 #[test]
-fn gold_rows() {
+fn invalid_gold_rows_are_refused() {
     refused(&gold(br#"{"label": "positive"}"#), 3, &["gold.jsonl:3: field \"text\" is missing"]);
     refused(&gold(br#"{"text": "x"}"#), 3, &["gold.jsonl:3: field \"label\" is missing"]);
     refused(&gold(br#"{"text": "x", "label": "nice"}"#), 3, &["gold.jsonl:3: field \"label\" is \"nice\"; the task's labels are"]);
@@ -85,7 +85,7 @@ fn gold_rows() {
 }
 
 #[test]
-fn a_row_in_two_splits() {
+fn a_row_in_two_splits_is_refused() {
     let fixture = Fixture::new();
     let first = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap().lines().next().unwrap().to_string();
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
@@ -95,7 +95,7 @@ fn a_row_in_two_splits() {
 }
 
 #[test]
-fn generators() {
+fn invalid_generators_are_refused() {
     refused(&task("\"generator.gguf\"", "\"no.gguf\""), 4, &["no.gguf"]);
     refused(&task("\"generator.gguf\"", "\"smollm2-135m-instruct\""), 4, &["lacuna fetch smollm2-135m-instruct"]);
     let fixture = Fixture::new();
@@ -110,7 +110,7 @@ fn generators() {
 }
 
 #[test]
-fn small_models() {
+fn invalid_small_models_are_refused() {
     let broken = |file: &str, content: Option<&[u8]>, words: &[&str]| {
         let fixture = Fixture::new();
         let path = fixture.path("small").join(file);
@@ -131,7 +131,7 @@ fn small_models() {
 
 #[cfg(not(feature = "cuda"))]
 #[test]
-fn a_device_that_this_build_cannot_use() {
+fn a_device_that_this_build_cannot_use_is_refused() {
     let fixture = Fixture::new();
     let output = lacuna(&fixture, &["run", "task.toml", "--small-device", "cuda"]);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -141,14 +141,14 @@ fn a_device_that_this_build_cannot_use() {
 }
 
 #[test]
-fn a_run_folder_that_cannot_be_written() {
+fn a_run_folder_that_cannot_be_written_is_reported() {
     let fixture = Fixture::new();
     std::fs::write(fixture.path("runs"), "a file").unwrap();
     refused(&fixture, 6, &["cannot make the folder runs/tiny"]);
 }
 
 #[test]
-fn the_command_line() {
+fn an_invalid_command_line_is_refused() {
     let fixture = Fixture::new();
     assert_eq!(lacuna(&fixture, &["run"]).status.code(), Some(2));
     assert_eq!(lacuna(&fixture, &["run", "task.toml", "--targets", "firm"]).status.code(), Some(2));
@@ -156,10 +156,10 @@ fn the_command_line() {
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Exit codes"));
 }
 
-/// No file may grow beyond 1 kB: what stands for a full disk.
+/// Simulates a full disk: no file may grow beyond 1 kB.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk() {
+fn a_full_disk_is_reported() {
     let fixture = Fixture::new();
     let line = format!("trap '' XFSZ; ulimit -f 1; exec {} run task.toml --quiet", env!("CARGO_BIN_EXE_lacuna"));
     let mut command = Command::new("bash");
@@ -172,7 +172,7 @@ fn a_full_disk() {
 }
 
 #[test]
-fn predict_refuses_a_folder_that_is_no_model() {
+fn predict_refuses_a_folder_without_a_model() {
     let fixture = Fixture::new();
     let output = lacuna(&fixture, &["predict", "nowhere"]);
     assert_eq!(output.status.code(), Some(6));
@@ -180,12 +180,12 @@ fn predict_refuses_a_folder_that_is_no_model() {
 }
 
 #[test]
-fn doctor_tells_what_is_missing_damaged_or_no_model() {
+fn doctor_reports_missing_and_damaged_files() {
     let fixture = Fixture::new();
     let output = lacuna(&fixture, &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    for word in ["processor", "kernels", "back ends", "not here; get it with `lacuna fetch all-minilm-l6-v2`"] {
+    for word in ["processor", "kernels", "back ends", "not in the cache; get it with `lacuna fetch all-minilm-l6-v2`"] {
         assert!(text.contains(word), "{text}");
     }
     std::fs::create_dir_all(fixture.path("home/models/all-minilm-l6-v2")).unwrap();

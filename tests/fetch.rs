@@ -1,4 +1,4 @@
-//! Fetching from sources on this machine: what arrives is checked, what fails leaves nothing behind.
+//! Fetching from local sources: received files are verified, and a failed fetch leaves nothing behind.
 #![cfg(feature = "hub")]
 
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const WEIGHTS: &[u8] = b"GGUF and some weights";
 
-/// A cache and a place for sources, both empty.
+/// An empty cache and an empty folder for sources.
 struct Bench {
     folder: TempDir,
     fetcher: Fetcher,
@@ -37,7 +37,7 @@ impl Bench {
         path
     }
 
-    /// An executable that stands for python3: logs a line and does `then` with `$dest`, where pip would put the archive.
+    /// A fake python3: logs its arguments and runs `then` with `$dest`, the folder where pip would put the archive.
     #[cfg(unix)]
     fn python(&mut self, then: &str) {
         use std::os::unix::fs::PermissionsExt;
@@ -110,7 +110,7 @@ fn tar_gz_of(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn a_good_file_is_kept_and_located() {
+fn a_verified_file_is_kept_and_located() {
     let bench = Bench::new();
     let entry = gguf(&[from(&bench.write("a", WEIGHTS))]);
     let before = bench.fetcher.cache.locate(&entry).unwrap_err().to_string();
@@ -122,7 +122,7 @@ fn a_good_file_is_kept_and_located() {
 }
 
 #[test]
-fn a_file_that_is_here_is_not_fetched_again() {
+fn a_cached_file_is_not_fetched_again() {
     let bench = Bench::new();
     let source = bench.write("a", WEIGHTS);
     let entry = gguf(&[from(&source)]);
@@ -134,7 +134,7 @@ fn a_file_that_is_here_is_not_fetched_again() {
 }
 
 #[test]
-fn other_bytes_of_the_same_length_are_refused_and_leave_nothing() {
+fn a_wrong_hash_is_refused_and_leaves_nothing() {
     let bench = Bench::new();
     let other = b"GGUF and other weight";
     let entry = gguf(&[from(&bench.write("a", other))]);
@@ -144,7 +144,7 @@ fn other_bytes_of_the_same_length_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn too_few_and_too_many_bytes_are_refused_and_leave_nothing() {
+fn a_wrong_size_is_refused_and_leaves_nothing() {
     let bench = Bench::new();
     for (bytes, found) in [(&WEIGHTS[..3], "3 bytes"), (&[WEIGHTS, WEIGHTS].concat()[..], "42 bytes")] {
         let entry = gguf(&[from(&bench.write("a", bytes))]);
@@ -171,7 +171,7 @@ fn the_second_source_is_used_when_the_first_fails() {
 }
 
 #[test]
-fn when_every_source_fails_each_failure_is_told() {
+fn if_every_source_fails_each_failure_is_reported() {
     let bench = Bench::new();
     let pypi = "pypi:p==1/a".to_string();
     let entry = gguf(&["hf:o/r@main/a.gguf".to_string(), pypi.clone(), from(&bench.folder.path().join("missing"))]);
@@ -182,7 +182,7 @@ fn when_every_source_fails_each_failure_is_told() {
 }
 
 #[test]
-fn what_an_interrupted_fetch_left_is_cleared() {
+fn leftovers_of_an_interrupted_fetch_are_removed() {
     let bench = Bench::new();
     let entry = gguf(&[from(&bench.write("a", WEIGHTS))]);
     let folder = bench.fetcher.cache.folder(&entry);
@@ -193,7 +193,7 @@ fn what_an_interrupted_fetch_left_is_cleared() {
 }
 
 #[test]
-fn a_damaged_file_is_seen_and_fetched_again() {
+fn a_damaged_file_is_detected_and_fetched_again() {
     let bench = Bench::new();
     let entry = gguf(&[from(&bench.write("a", WEIGHTS))]);
     let path = bench.fetch(&entry).unwrap();
@@ -201,7 +201,7 @@ fn a_damaged_file_is_seen_and_fetched_again() {
     fs::write(&path, b"GGUF and other weight").unwrap();
     let error = bench.fetcher.cache.locate(&entry).unwrap_err();
     assert!(matches!(error, RegistryError::Damaged { what: "its sha256", .. }), "{error}");
-    // With size and time as they were only hashing tells.
+    // With unchanged size and time, only hashing finds the damage.
     fs::File::options().write(true).open(&path).unwrap().set_modified(stamped).unwrap();
     assert!(bench.fetcher.cache.locate(&entry).is_ok());
     assert!(bench.fetcher.cache.check(&entry, Check::Hash).is_err());
@@ -210,7 +210,7 @@ fn a_damaged_file_is_seen_and_fetched_again() {
 }
 
 #[test]
-fn a_file_put_there_by_hand_is_hashed_and_then_known() {
+fn a_file_added_by_hand_is_hashed_and_stamped() {
     let bench = Bench::new();
     let entry = gguf(&["hf:o/r@main/a.gguf".to_string()]);
     let folder = bench.fetcher.cache.folder(&entry);
@@ -221,7 +221,7 @@ fn a_file_put_there_by_hand_is_hashed_and_then_known() {
 }
 
 #[test]
-fn members_of_zips_and_of_archives_in_archives_are_read() {
+fn members_of_archives_and_of_nested_archives_are_extracted() {
     let bench = Bench::new();
     let inner = tar_gz_of(&[("x/other", b"no"), ("x/a.gguf", WEIGHTS)]);
     let wheel = bench.write("w.whl", &zip_of(&[("p/__init__.py", b""), ("p/a.gguf", WEIGHTS)]));
@@ -236,7 +236,7 @@ fn members_of_zips_and_of_archives_in_archives_are_read() {
 }
 
 #[test]
-fn broken_archives_and_missing_members_are_told() {
+fn damaged_archives_and_missing_members_are_reported() {
     let bench = Bench::new();
     let zip = zip_of(&[("a", WEIGHTS)]);
     let cut = bench.write("cut.whl", &zip[..zip.len() / 2]);
@@ -281,7 +281,7 @@ fn a_source_archive_is_asked_for_with_the_stand_in_backend() {
 
 #[cfg(unix)]
 #[test]
-fn what_pip_says_is_shown() {
+fn pips_error_is_shown() {
     let mut bench = Bench::new();
     bench.python("echo 'ERROR: No matching distribution found for p==1' >&2; exit 1");
     let entry = gguf(&["pypi:p==1/a.gguf".to_string()]);
@@ -309,7 +309,7 @@ fn two_fetches_at_once_download_once() {
     assert_eq!(bench.python_log().len(), 1);
 }
 
-/// Gold data of the given lines with 2 test rows.
+/// Gold data from the given lines with 2 test rows.
 fn gold(bench: &Bench, published: &str) -> Entry {
     let source = from(&bench.write("ratings", published.as_bytes()));
     let convert = "[entry.convert]\nformat = 'rated_tsv'\nfile = 'r.txt'\ncolumns = 3\nrating_column = 2\ntext_column = 3\n\
@@ -350,7 +350,7 @@ fn ratings_become_gold_and_test_rows() {
 }
 
 #[test]
-fn gold_data_that_was_changed_is_made_again() {
+fn changed_gold_data_is_converted_again() {
     let bench = Bench::new();
     let entry = gold(&bench, "1\t2\ta\n2\t-1\tb\n3\t1\tc\n");
     let folder = bench.fetch(&entry).unwrap();
@@ -362,13 +362,13 @@ fn gold_data_that_was_changed_is_made_again() {
 }
 
 #[test]
-fn a_bad_row_is_named_by_its_line() {
+fn a_bad_row_is_reported_with_its_line() {
     let bench = Bench::new();
     let good = "1\t2\ta\n2\t-1\tb\n";
     for (row, message) in [
         ("3\t1", "line 3: 2 columns, expected 3"),
-        ("3\tx\tc", "line 3: the rating `x` is no number"),
-        ("3\tNaN\tc", "line 3: the rating `NaN` is no number"),
+        ("3\tx\tc", "line 3: the rating `x` is not a number"),
+        ("3\tNaN\tc", "line 3: the rating `NaN` is not a number"),
         ("3\t1\t ", "line 3: no text"),
         ("", "2 rows are left, too few"),
     ] {
@@ -379,9 +379,9 @@ fn a_bad_row_is_named_by_its_line() {
     }
 }
 
-/// The demo's own gold data, when `make test` has fetched it.
+/// The demo's gold data, if `make test` has fetched it.
 #[test]
-fn the_movie_snippets_are_split_as_published_figures_say() {
+fn the_movie_snippets_split_is_the_one_of_the_published_results() {
     let Some(folder) = std::env::var_os("LACUNA_TEST_GOLD").map(PathBuf::from) else {
         eprintln!("not run: LACUNA_TEST_GOLD names no folder");
         return;
@@ -389,11 +389,11 @@ fn the_movie_snippets_are_split_as_published_figures_say() {
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let (gold, test) = (read("gold.jsonl"), read("test.jsonl"));
     let negative = |rows: &str| rows.lines().filter(|row| row.ends_with("\"label\":\"negative\"}")).count();
-    // 10,605 published rows, 287 of them undecided, 2 there twice.
+    // 10,605 published rows, of which 287 are undecided and 2 duplicates.
     assert_eq!((gold.lines().count(), test.lines().count()), (7_316, 3_000));
     assert_eq!((negative(&gold), negative(&test)), (3_688, 1_513));
     let gold: std::collections::HashSet<&str> = gold.lines().collect();
     assert!(test.lines().all(|row| !gold.contains(row)));
-    // Test figures can only be compared while the test rows stay the same.
+    // Published results are comparable only as long as the test rows stay the same.
     assert_eq!(sum(test.as_bytes()), "d3f73eddf6dcfbcb27f335839783b1e3e50f61656930eb21d8f17422dfba381d");
 }

@@ -1,4 +1,4 @@
-//! Pairs and many labels, and methods side by side, on a scripted generator.
+//! Pairs, many labels, comparisons and sweeps, on a scripted generator.
 
 mod common;
 #[path = "common/scripted.rs"]
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 const METHODS: [Method; 6] = [Method::GoldOnly, Method::Embeddings, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
 
-/// Pairs: the second text says whether it fits the first.
+/// A task of pairs: whether the second text fits the first.
 fn pairs() -> Fixture {
     let fixture = Fixture::new();
     let rows_of = |first: u64, count: u64| (0..count).map(|i| pair(first + i).to_string() + "\n").collect::<String>();
@@ -40,7 +40,7 @@ fn pairs() -> Fixture {
     fixture
 }
 
-/// So many labels, named `g0 i0`, `g0 i1` … `g1 i0` …, ten in a group; six gold rows and two test rows each.
+/// A task of many labels, named `g0 i0`, `g0 i1` … `g1 i0` …, ten to a group, with six gold rows and two test rows each.
 fn many(labels: usize) -> Fixture {
     let fixture = Fixture::new();
     let name = |label: usize| format!("g{} i{}", label / 10, label % 10);
@@ -59,14 +59,14 @@ fn many(labels: usize) -> Fixture {
     fixture
 }
 
-/// A quarter of the labels are wrong, so that there is always an error to extrapolate.
+/// A quarter of the labels are wrong, so that there are always errors to extrapolate.
 fn pair(number: u64) -> serde_json::Value {
     let fits = number.is_multiple_of(2);
     let label = if fits != number.is_multiple_of(4 + number % 3) { "positive" } else { "negative" };
     serde_json::json!({"text": format!("premise number {}", number / 3), "text_pair": text(fits, number), "label": label})
 }
 
-/// Writes by the label in the prompt and the request's seed; judges by the words in the text.
+/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
 fn of_two() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
     let judge = |request: &PosteriorRequest| {
@@ -106,7 +106,7 @@ fn pairs_keep_their_first_text_and_write_the_second() {
         let given = row["context"].as_u64().or(row["parent"].as_u64()).unwrap();
         assert!(mine.contains(&given), "{row}");
         let parent = &gold[given as usize - 1];
-        assert_eq!(row["text"], parent["text"], "the first text is a gold row's own");
+        assert_eq!(row["text"], parent["text"], "the first text is the gold row's");
         assert_ne!(row["text_pair"], parent["text_pair"]);
         if row["round"] != 0 {
             assert_eq!(row["label"], parent["label"], "an extrapolation has its error's gold label");
@@ -115,11 +115,11 @@ fn pairs_keep_their_first_text_and_write_the_second() {
     let asked: Vec<Value> = json_lines(&run.join("journal/round-0.jsonl")).into_iter().filter(|row| row["id"].as_u64() < Some(8)).collect();
     let labels_of =
         |context: &Value| asked.iter().filter(|row| row["context"] == *context).map(|row| row["label"].as_u64().unwrap()).sum::<u64>();
-    assert!(asked.iter().all(|row| labels_of(&row["context"]) == 1), "each context is asked for with each label once");
+    assert!(asked.iter().all(|row| labels_of(&row["context"]) == 1), "each context is used once for each label");
 }
 
 #[test]
-fn a_model_of_pairs_reads_them_as_json_lines_and_as_far_as_it_was_measured() {
+fn a_pair_model_predicts_json_lines_as_in_its_evaluation() {
     let fixture = pairs();
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     std::fs::write(fixture.path("task.toml"), task.replace("max_tokens = 12", "max_tokens = 8")).unwrap();
@@ -139,7 +139,7 @@ fn a_model_of_pairs_reads_them_as_json_lines_and_as_far_as_it_was_measured() {
         assert!(["negative", "positive"].contains(&row["label"].as_str().unwrap()));
     }
     let right = rows.iter().zip(json_lines(&fixture.path("test.jsonl"))).map(|(row, given)| row["label"] == given["label"]);
-    assert_eq!(right.collect::<Vec<_>>(), delivery.results[0].correct, "what was measured is what a person gets");
+    assert_eq!(right.collect::<Vec<_>>(), delivery.results[0].correct, "predictions are those of the evaluation");
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn runs_with(labels: usize) {
     let run = fixture.path("run");
     let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_many())).unwrap();
     let (manifest, rationales) = (json(&run.join("manifest.json")), json(&run.join("rationales.json")));
-    assert_eq!(manifest["rounds"][0]["labels"], Value::from(vec![3; labels]), "as many of each label");
+    assert_eq!(manifest["rounds"][0]["labels"], Value::from(vec![3; labels]), "as many rows of each label");
     assert_eq!(rationales.as_object().unwrap().values().map(|r| r.as_array().unwrap().len()).collect::<Vec<_>>(), vec![3; labels]);
-    assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "words of several parts are judged whole");
+    assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "labels of several words are judged as a whole");
     let summary = json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
         let Measures::Labels { macro_f1, labels: counted } = &result.measures else { panic!("{:?}", result.measures) };
@@ -208,7 +208,7 @@ struct Refusing;
 
 impl Generate for Refusing {
     fn complete(&mut self, _: &[CompletionRequest], _: Sink<Completion>) -> Result<(), GenerateError> {
-        panic!("nothing may be written before the judge is tried")
+        panic!("nothing may be written before the judge is tested")
     }
 
     fn posteriors(&mut self, requests: &[PosteriorRequest], _: Sink<Posterior>) -> Result<(), GenerateError> {
@@ -217,7 +217,7 @@ impl Generate for Refusing {
     }
 
     fn likelihood(&mut self, _: &[LikelihoodRequest], _: Sink<Likelihood>) -> Result<(), GenerateError> {
-        panic!("nothing is asked for likelihoods")
+        panic!("no likelihoods are requested")
     }
 
     fn record(&self) -> Value {
@@ -226,7 +226,7 @@ impl Generate for Refusing {
 }
 
 #[test]
-fn words_that_collide_are_refused_by_the_labels_names_before_anything_is_written() {
+fn colliding_label_words_are_refused_before_anything_is_written() {
     let fixture = many(7);
     let error = setup(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(Refusing)).unwrap_err().to_string();
     assert!(error.contains("prompts.judge 1, labels \"g0 i0\", \"g0 i6\": the words"), "{error}");

@@ -84,7 +84,7 @@ fn questions() -> Fixture {
     fixture
 }
 
-/// Asks anything, now and then with the answer in it or no question at all.
+/// Writes questions, some of which contain the answer or are not questions.
 fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| {
         let number = request.seed % 100_000;
@@ -98,7 +98,7 @@ fn asking() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&Posterio
     Scripted::new(complete, |request: &PosteriorRequest| panic!("nothing is judged: {request:?}"))
 }
 
-/// The words that stand at the row's `answer_start`.
+/// The text at the row's `answer_start`.
 fn at_its_place(row: &Value) -> String {
     let (context, start) = (row["context"].as_str().unwrap(), row["answers"]["answer_start"][0].as_u64().unwrap());
     context.chars().skip(start as usize).take(row["answers"]["text"][0].as_str().unwrap().chars().count()).collect()
@@ -189,12 +189,12 @@ fn answers_may_be_found_in_the_contexts_of_a_file() {
 }
 
 #[test]
-fn contexts_without_anything_to_ask_for_are_refused() {
+fn contexts_without_a_candidate_answer_are_refused() {
     let fixture = questions();
     std::fs::write(fixture.path("contexts.jsonl"), "{\"text\": \"a\"}\n").unwrap();
     std::fs::write(fixture.path("task.toml"), TASK.replace("[data]", "[data]\ncontexts = \"contexts.jsonl\"")).unwrap();
     let error = setup(&fixture).run(&fixture.path("run"), &[Method::S3], &mut boxed(asking())).unwrap_err().to_string();
-    assert!(error.contains("no context has words that could be an answer"), "{error}");
+    assert!(error.contains("no context has a candidate answer"), "{error}");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn methods_side_by_side_by_exact_match_and_f1() {
     assert!([1, 2, 3].into_iter().all(|method| rows(method) == rows(4)), "{table}");
     let chosen = ["embeddings + logistic regression".to_string()];
     let error = compare(&Comparison { methods: &chosen, ..comparison }, &mut None).unwrap_err().to_string();
-    assert!(error.contains("\"embeddings + logistic regression\" is for labels; this task has questions"), "{error}");
+    assert!(error.contains("\"embeddings + logistic regression\" needs labels; this task has questions"), "{error}");
 }
 
 #[test]
@@ -268,12 +268,12 @@ fn a_trained_model_answers_questions_on_standard_input() {
 }
 
 #[test]
-fn bad_questions_are_named_by_file_line_and_field() {
+fn bad_questions_are_reported_with_file_line_and_field() {
     let fixture = questions();
     let gold = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap();
     let third = gold.lines().nth(2).unwrap();
     std::fs::write(fixture.path("gold.jsonl"), gold.replace(third, &third.replace("“Zoë”", "Zoë"))).unwrap();
     let error = Setup::new(&fixture.path("task.toml"), &options()).err().unwrap();
-    let expected = "gold.jsonl:3: field \"answers\": \"0\" does not stand at character 41 of the context (it begins at character 39; ";
+    let expected = "gold.jsonl:3: field \"answers\": \"0\" is not at character 41 of the context (it begins at character 39; ";
     assert!(error.to_string().contains(expected) && error.exit_code() == 3, "{error} should contain {expected}");
 }

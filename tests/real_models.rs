@@ -1,4 +1,4 @@
-//! The loop with the real generator and the real small model, killed at three moments on its way.
+//! The loop with the real generator and the real small model, killed three times and resumed.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The models and gold data that `make test` fetches; `None`, loudly, where they are not.
+/// The models and gold data that `make test` fetches; `None`, with a message, if they are missing.
 fn fetched() -> Option<(PathBuf, PathBuf, PathBuf)> {
     let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let all = (of("LACUNA_TEST_GGUF"), of("LACUNA_TEST_ENCODER"), of("LACUNA_TEST_GOLD"));
@@ -21,7 +21,7 @@ fn fetched() -> Option<(PathBuf, PathBuf, PathBuf)> {
     }
 }
 
-/// The task that ships, made small: the seed has 24 rows, one round adds 6, 60 test rows.
+/// The built-in task, made small: the seed has 24 rows, one round adds 6, 60 test rows.
 fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
     let mut task: toml::Table = include_str!("../tasks/movie-sentiment.toml").parse().unwrap();
     let mut set = |table: &str, key: &str, value: toml::Value| drop(task[table].as_table_mut().unwrap().insert(key.into(), value));
@@ -45,7 +45,8 @@ fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
     every(50, "test.jsonl");
 }
 
-/// What a first start would measure, fixed: beside other tests a measurement chooses nothing, and would be made at every start.
+/// Fixes the settings that a first start would measure: while other tests run, a measurement chooses nothing and would be repeated at
+/// every start.
 const FIXED: [(&str, &str); 5] =
     [("LACUNA_WEIGHTS", "as-is"), ("LACUNA_SLOTS", "32"), ("LACUNA_KV", "f16"), ("LACUNA_KV_UNIFIED", "true"), ("LACUNA_N_BATCH", "512")];
 
@@ -63,7 +64,7 @@ fn kill_at(folder: &Path, journal: &str, rows: usize) {
     let mut child = start(folder);
     let deadline = Instant::now() + Duration::from_secs(300);
     while rows_in(&folder.join("run/journal").join(journal)) < rows {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before {journal} had {rows} rows");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before {journal} had {rows} rows");
         assert!(Instant::now() < deadline, "{journal} never had {rows} rows");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -76,7 +77,7 @@ fn json_lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn killed_three_times_it_ends_as_if_undisturbed() {
+fn a_run_killed_three_times_ends_like_an_undisturbed_one() {
     let Some((gguf, encoder, gold)) = fetched() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
@@ -95,7 +96,7 @@ fn killed_three_times_it_ends_as_if_undisturbed() {
         assert!(table.contains("| S3 + gold ") && table.contains("accuracy on 60 test rows"), "{table}");
         second
     };
-    // Refused while the first works; had the first been done by then, it would only have read the summary.
+    // Refused while the first process runs; if that had finished, the second would only read the summary.
     assert!(second.status.code() == Some(5) || second.status.success());
 
     let rows = json_lines(&path.join("run/dataset.jsonl"));

@@ -1,4 +1,4 @@
-//! The loop on a scripted generator: what a run leaves behind, and that no crash changes it.
+//! The loop on a scripted generator: the files of a run, and that no crash changes them.
 
 mod common;
 #[path = "common/scripted.rs"]
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 
-/// Writes by the label in the prompt and the request's seed; judges by the words in the text.
+/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
 fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
     let judge = |request: &PosteriorRequest| {
@@ -28,7 +28,7 @@ fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&Poster
     Scripted::new(complete, judge)
 }
 
-/// Every file of a run but its lock, by name.
+/// The content of every file of a run except its lock, by name.
 fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -86,9 +86,9 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     assert_eq!(saved, lacuna_models::SavedHead::Labels(vec!["negative".to_string(), "positive".to_string()]));
 }
 
-/// Rows of a generator that does not know the task harm gold rows.
+/// The rows of a generator that does not know the task do harm.
 #[test]
-fn the_gold_rows_alone_are_delivered_where_the_judge_knows_nothing() {
+fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
     let fixture = Fixture::new();
     let setup = setup(&fixture);
     let delivered = |name: &str, judge: fn(&PosteriorRequest) -> Vec<f32>| {
@@ -119,7 +119,7 @@ fn a_crash_after_any_answer_changes_nothing() {
         let found = content(&run);
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {crash}");
         for (name, bytes) in &found {
-            // The journals are in the order of finishing; everything else is the same to the byte.
+            // Journals are in order of completion; everything else is the same to the byte.
             let same = if name.starts_with("journal/") { sorted(bytes) == sorted(&expected[name]) } else { *bytes == expected[name] };
             assert!(same, "crash after {crash}: {name} differs");
         }
@@ -181,9 +181,9 @@ fn a_finished_run_is_only_read() {
     assert_eq!(first, again);
 }
 
-/// Other labels on the test rows, the same everything else: nothing that was trained or written differs.
+/// With other labels on the test rows, everything trained or written is the same.
 #[test]
-fn nothing_that_is_decided_sees_the_test_rows() {
+fn test_rows_influence_only_the_final_evaluation() {
     let fixture = Fixture::new();
     setup(&fixture).run(&fixture.path("one"), &METHODS, &mut boxed(scripted())).unwrap();
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
@@ -198,14 +198,14 @@ fn nothing_that_is_decided_sees_the_test_rows() {
 }
 
 #[test]
-fn changed_inputs_are_refused_by_name() {
+fn changed_inputs_are_named_and_refused() {
     let fixture = Fixture::new();
     let run = fixture.path("run");
     setup(&fixture).run(&run, &METHODS, &mut boxed(scripted().failing_after(10))).unwrap_err();
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     std::fs::write(fixture.path("task.toml"), task.replace("rows = 24", "rows = 25")).unwrap();
     let error = setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
-    assert!(error.to_string().contains("task.seed.rows: was 24, is 25"), "{error}");
+    assert!(error.to_string().contains("task.seed.rows: was 24, now 25"), "{error}");
     assert_eq!(error.exit_code(), 5);
 }
 

@@ -1,13 +1,13 @@
-//! The hardware: its name, and the peaks that the rates are compared with.
+//! The hardware: its name, and the peak rates to compare with.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-/// What all threads together reach.
+/// Peak rates of all threads together.
 pub struct Peaks {
-    /// 8-bit multiplications and additions a second; `None` without AVX-512 VNNI.
+    /// 8-bit multiplications and additions per second; `None` without AVX-512 VNNI.
     pub int8_ops: Option<f64>,
-    /// Bytes read from memory a second.
+    /// Bytes read from memory per second.
     pub bytes_per_second: f64,
 }
 
@@ -35,8 +35,7 @@ impl Peaks {
     }
 }
 
-/// Seconds of CPU time that a process (`self` or its number) has used; on a machine with other work they tell more than the clock. 0
-/// where there is no /proc.
+/// CPU time of a process (`self` or its id) in seconds, more reliable than wall-clock time on a busy machine; 0 without /proc.
 pub fn cpu_seconds(process: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

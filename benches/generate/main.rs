@@ -1,5 +1,5 @@
-//! Texts a second against llama.cpp's server on the same cores, both sides alternating. Started by `scripts/bench-generate.sh`, which
-//! says what can be set.
+//! Texts per second compared with llama.cpp's server on the same cores, alternating. Started by `scripts/bench-generate.sh`, which
+//! documents the settings.
 
 mod machine;
 mod server;
@@ -14,7 +14,7 @@ use stages::{Stage, Work};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// One side's run of a stage.
+/// The results of one side for a stage.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pub texts: usize,
@@ -24,7 +24,7 @@ pub struct Run {
     pub tokens: u64,
     /// Tokens of all prompts, shared or not.
     pub prompt_tokens: u64,
-    /// For scoring: the log-probability of every word of every request, `None` where the server does not tell it.
+    /// For posteriors: the log-probability of every word of every request, `None` where the server does not report it.
     pub log_probs: Vec<Vec<Option<f32>>>,
 }
 
@@ -34,17 +34,17 @@ impl Run {
     }
 }
 
-/// The forms of the model.
+/// The versions of the model.
 struct Models {
     /// As it was published.
     shipped: PathBuf,
-    /// What lacuna runs in its place.
+    /// The version that lacuna runs instead.
     fast: PathBuf,
-    /// Q4_0, where both sides shall have the same.
+    /// Q4_0, for stages where both sides use the same file.
     same: PathBuf,
 }
 
-/// What the environment asks for.
+/// Settings from the environment.
 struct Settings {
     texts: usize,
     alternations: usize,
@@ -121,7 +121,7 @@ impl Settings {
     }
 }
 
-/// Measures a stage and prints its row; returns what else is to be said.
+/// Measures a stage and prints its row; returns further notes.
 fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -> Result<String> {
     let (mine, model) = if stage.same_file { (&models.same, &models.same) } else { (&models.fast, &models.shipped) };
     let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(mine) })?;
@@ -155,7 +155,7 @@ fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -
     Ok(format!("{}; {by_cpu:.2}x by CPU time", notes(stage, &ours, &before, mine, theirs, peaks)))
 }
 
-/// Tokens, sharing, the use of the hardware, and how far the two sides' probabilities differ.
+/// Notes on tokens, prefix sharing, hardware utilisation, and how far the two sides' log-probabilities differ.
 fn notes(stage: &Stage, ours: &Llama, before: &Stats, mine: &Run, theirs: &Run, peaks: &Peaks) -> String {
     let (stats, model) = (ours.stats(), ours.description());
     let seconds = stats.seconds - before.seconds;
@@ -190,7 +190,7 @@ fn notes(stage: &Stage, ours: &Llama, before: &Stats, mine: &Run, theirs: &Run, 
     note
 }
 
-/// The server with the width that is fastest on a part of the stage.
+/// The server with the number of slots that is fastest on a part of the stage.
 fn best_server(stage: &Stage, settings: &Settings, model: &std::path::Path) -> Result<Server> {
     let part = stage.work.first(settings.texts.div_ceil(4).max(2 * settings.slots.iter().max().unwrap_or(&32)));
     let mut best: Option<(f64, Server)> = None;

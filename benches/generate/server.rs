@@ -14,13 +14,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Ends with its process.
+/// The server; killed when dropped.
 pub struct Server {
     process: Child,
     address: String,
     slots: usize,
     agent: ureq::Agent,
-    /// Prompts as the server's own template renders them.
+    /// Prompts as rendered by the server's chat template.
     rendered: Mutex<HashMap<Prompt, String>>,
 }
 
@@ -87,7 +87,7 @@ impl Server {
         }
     }
 
-    /// The prompt with the chat template that the server finds in the model.
+    /// The prompt rendered with the chat template that the server finds in the model.
     fn render(&self, prompt: &Prompt) -> Result<String> {
         let mut rendered = self.rendered.lock().expect("no client panics");
         if let Some(text) = rendered.get(prompt) {
@@ -112,7 +112,7 @@ impl Drop for Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        // It is gone already, or cannot be stopped: nothing else is left to do here.
+        // It has already ended, or cannot be stopped: nothing more can be done.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -150,7 +150,7 @@ fn summarise(answers: &[(usize, Value)], work: &Work) -> Result<Run> {
     Ok(run)
 }
 
-/// What the server tells of the words.
+/// The words' log-probabilities, as far as the server reports them.
 fn log_probs(answer: &Value, request: &PosteriorRequest) -> Vec<Option<f32>> {
     let likeliest = answer["completion_probabilities"][0]["top_logprobs"].as_array();
     let find = |word: &String| {

@@ -8,7 +8,7 @@ use lacuna::generator::{CompletionRequest, PosteriorRequest, Prompt, Sampling};
 /// One row of the table.
 pub struct Stage {
     pub name: &'static str,
-    /// Whether both sides have the same Q4_0 file; otherwise the server has the file as it was published.
+    /// Whether both sides use the same Q4_0 file; if not, the server uses the published file.
     pub same_file: bool,
     pub work: Work,
 }
@@ -27,7 +27,7 @@ impl Work {
         }
     }
 
-    /// Up to `n` requests, spread over all.
+    /// Up to `n` requests, evenly spread.
     pub fn first(&self, n: usize) -> Work {
         let step = self.len().div_ceil(n.max(1)).max(1);
         match self {
@@ -39,9 +39,9 @@ impl Work {
     }
 }
 
-/// Nucleus sampling as the paper uses it, without top-k.
+/// Nucleus sampling as in the paper, without top-k.
 const NUCLEUS: Sampling = Sampling { temperature: 0.9, top_p: 0.95, ..Sampling::PLAIN };
-/// What llama.cpp's own sampler is fast at.
+/// The settings for which llama.cpp's own sampler is fast.
 const TOP_K: Sampling = Sampling { temperature: 0.9, top_k: 40, ..Sampling::PLAIN };
 
 /// The stages with `texts` requests each.
@@ -70,7 +70,7 @@ fn sentences(n: usize) -> Result<Vec<String>> {
     Ok(sentences)
 }
 
-/// Five prompts a label that grow by demonstrations, from about 60 to 230 tokens.
+/// Five prompts per label with a growing number of in-context examples, from about 60 to 230 tokens.
 fn seed_prompts(sentences: &[String]) -> Vec<Prompt> {
     let prompt = |i: usize| {
         let label = ["positive", "negative"][i / 5];
@@ -88,7 +88,7 @@ fn seed_prompts(sentences: &[String]) -> Vec<Prompt> {
     (0..10).map(prompt).collect()
 }
 
-/// An instruction a label, then a text of its own of 30 to 60 tokens.
+/// An instruction per label, then a different text of 30 to 60 tokens in each prompt.
 fn extrapolation_prompts(sentences: &[String], n: usize) -> Vec<Prompt> {
     let words: Vec<&str> = sentences.iter().flat_map(|sentence| sentence.split_whitespace()).collect();
     let prompt = |i: usize| {

@@ -40,11 +40,11 @@ pub fn matmul(out: MatMut, a: Mat, b: Mat, accumulate: bool) {
 /// What a product is added to.
 #[derive(Clone, Copy)]
 pub enum Onto<'a> {
-    /// Nothing: what was in the output does not matter.
+    /// Nothing: the previous output is ignored.
     Zeros,
-    /// This row, in place of every row of the output; what was there does not matter.
+    /// This row, for every row of the output; the previous output is ignored.
     Row(&'a [f32]),
-    /// What is in the output.
+    /// The previous output.
     Output,
 }
 

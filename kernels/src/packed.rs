@@ -24,7 +24,7 @@ pub(crate) const LEFT_PLACES: usize = 16;
 
 /// The largest integer of [`Format::Int16`]: `BLOCK` products of two of them fit into an i32.
 const LARGEST: f32 = 4095.0;
-/// A block of nothing larger is taken for zeros: `LARGEST` over it would overflow.
+/// A block without larger magnitudes is taken for zeros: `LARGEST` divided by its largest magnitude would overflow.
 const SMALLEST: f32 = 1e-30;
 
 /// How numbers are rounded to 16 bits.

@@ -24,7 +24,7 @@ pub(crate) struct Shard<'a> {
     pub cu_seqlens: Vec<usize>,
     /// Place of its first row in the batch.
     pub first_row: usize,
-    /// Whether the last hidden states of all tokens are wanted, not of [CLS] alone.
+    /// Whether the last hidden states of all tokens are needed, not of [CLS] alone.
     pub every_token: bool,
 }
 
@@ -50,7 +50,7 @@ impl PackedBatch {
         self.input_ids.len()
     }
 
-    /// Whether a model of this configuration can take the batch; an error names the first offence.
+    /// Checks that a model of this configuration can run the batch; the error names the first problem.
     pub fn check(&self, config: &Config) -> Result<(), ModelError> {
         let error = |reason: String| Err(ModelError::Batch(reason));
         let (tokens, longest) = (self.tokens(), config.max_position_embeddings);

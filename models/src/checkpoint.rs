@@ -36,7 +36,7 @@ impl File {
 
     /// Opens the tensors.
     pub fn open(&self) -> Result<Checkpoint<'_>, ModelError> {
-        let damaged = |e| ModelError::checkpoint(&self.path, format!("not a whole safetensors file: {e}; fetch it again"));
+        let damaged = |e| ModelError::checkpoint(&self.path, format!("not a complete safetensors file: {e}; fetch it again"));
         let file = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
         let tensors = file.iter().map(|(name, view)| (plain_name(name), view)).collect();
         Ok(Checkpoint { path: &self.path, tensors })
@@ -54,7 +54,7 @@ fn plain_name(name: &str) -> String {
 }
 
 impl Checkpoint<'_> {
-    /// The dimensions that the tensors show; see [`infer`].
+    /// The dimensions inferred from the tensors; see [`infer`].
     pub fn infer_config(&self) -> Result<Config, ModelError> {
         let shapes = self.tensors.iter().map(|(name, view)| (name.clone(), view.shape().to_vec())).collect();
         infer(self.path, &shapes)

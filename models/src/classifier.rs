@@ -108,7 +108,7 @@ fn check_labels(labels: &[String]) -> Result<(), ModelError> {
     }
     let mut seen = HashSet::new();
     match labels.iter().find(|label| !seen.insert(*label)) {
-        Some(twice) => Err(ModelError::Labels(format!("`{twice}` is there twice"))),
+        Some(label) => Err(ModelError::Labels(format!("duplicate label `{label}`"))),
         None => Ok(()),
     }
 }

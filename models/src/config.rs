@@ -11,7 +11,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// As people write it.
+    /// Its usual spelling.
     pub fn name(self) -> &'static str {
         match self {
             Architecture::Bert => "BERT",

@@ -13,12 +13,12 @@ pub struct ConfigFile {
     map: Map<String, Value>,
 }
 
-/// The head that a saved model has.
+/// The head of a saved model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SavedHead {
-    /// It classifies; the labels in the order of the logits, two or more.
+    /// Classification; two or more labels in the order of the logits.
     Labels(Vec<String>),
-    /// It finds answers.
+    /// Question answering.
     Span,
 }
 
@@ -51,7 +51,7 @@ impl ConfigFile {
         Ok(Some(ConfigFile { path, map }))
     }
 
-    /// The dimensions; none if the file says nothing about a transformer (a pooling config).
+    /// The dimensions; `None` if the file does not describe a transformer (such as a pooling config).
     pub fn config(&self) -> Result<Option<Config>, ModelError> {
         let fields = Fields::new(&self.path, &self.map);
         let architecture = match self.map.get("model_type").map(|v| v.as_str().unwrap_or_default()) {

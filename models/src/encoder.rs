@@ -55,7 +55,7 @@ struct LayerActivations {
     output_norm: Norm,
 }
 
-/// Buffers that every layer uses anew, most of them in the backward.
+/// Buffers reused by every layer, most of them in the backward pass.
 #[derive(Default)]
 struct Scratch {
     /// (queries, hidden): the gradient that is passed from layer to layer.
@@ -74,7 +74,7 @@ struct Scratch {
     linear: linear::Scratch,
 }
 
-/// All that an encoder works in; kept between steps so that no step allocates.
+/// Work space of an encoder; kept between steps so that steps do not allocate.
 #[derive(Default)]
 pub struct Work {
     embedding_norm: Norm,

@@ -12,7 +12,7 @@ pub enum ModelError {
     /// config.json cannot be used.
     #[error("{path}: {reason}")]
     Config { path: PathBuf, reason: String },
-    /// A weight file is damaged or holds something else than the model needs.
+    /// A weight file is damaged or is not of the expected kind.
     #[error("{path}: {reason}")]
     Checkpoint { path: PathBuf, reason: String },
     /// A tensor that the model needs is not in the file.
@@ -24,10 +24,10 @@ pub enum ModelError {
     /// The tokenizer cannot be used.
     #[error("{path}: {reason}")]
     Tokenizer { path: PathBuf, reason: String },
-    /// The labels of a classifier are none, or not distinct.
+    /// A classifier without labels, or with duplicate labels.
     #[error("labels: {0}")]
     Labels(String),
-    /// A batch that the model cannot take.
+    /// A batch that the model cannot run.
     #[error("batch: {0}")]
     Batch(String),
     /// A training configuration out of range.

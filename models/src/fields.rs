@@ -32,13 +32,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A number from 0, or what it is when it is not there (or null).
+    /// A number from 0, or the default if it is absent or null.
     pub fn number(&self, key: &str, default: f64) -> Result<f64, ModelError> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(default),
             Some(v) => match v.as_f64() {
                 Some(x) if x >= 0.0 => Ok(x),
-                _ => self.error(format!("`{key}` is {v}, not a number from 0")),
+                _ => self.error(format!("`{key}` is {v}; it must be a number, 0 or more")),
             },
         }
     }
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A rate as the decimal number that people write: 0.1, not the f32 next to it.
+/// A rate as a short decimal number: 0.1, not the nearest f32.
 pub fn decimal(rate: f32) -> Value {
     rate.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_as_people_write_them() {
+    fn rates_are_short_decimals() {
         assert_eq!(decimal(0.1).to_string(), "0.1");
     }
 }

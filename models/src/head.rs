@@ -8,7 +8,7 @@ use lacuna_kernels::linear::Scratch;
 use lacuna_kernels::mat::Mat;
 use lacuna_kernels::{relu, tanh};
 
-/// What the head works in; kept between steps. *Queries* are rows for a classifier, tokens for a span.
+/// Work space of the head; kept between steps. *Queries* are rows for a classifier, tokens for a span.
 #[derive(Default)]
 pub struct Work {
     /// (rows, hidden): after the activation.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Infers the dimensions from tensors: `shapes` by their names without prefix.
 ///
-/// The number of heads shows in no shape. The rule: 12 heads of 32 for a hidden size of 384 (MiniLM), heads of 64 from a hidden
-/// size of 512; anything else needs a config.json.
+/// The number of heads cannot be inferred from shapes. The rule: 12 heads of 32 for a hidden size of 384 (MiniLM), heads of 64 from a
+/// hidden size of 512; anything else needs a config.json.
 pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Config, ModelError> {
     let architecture = [Architecture::Bert, Architecture::DistilBert]
         .into_iter()

@@ -41,7 +41,7 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
     /// Length of the word embeddings; the dense part begins there.
     pub words: usize,
-    /// In the dense part, like all that follow.
+    /// Offset in the dense part, as for all fields below.
     pub positions: Range<usize>,
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
@@ -52,7 +52,7 @@ pub struct Layout {
 /// The head of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// A classifier with so many labels.
+    /// A classifier with this number of labels.
     Labels(usize),
     /// A span head.
     Span,
@@ -63,7 +63,7 @@ pub enum Head {
 pub enum HeadLayout {
     /// A dense layer on [CLS], its activation, and a classifier.
     Labels { dense: Affine, classifier: Affine },
-    /// Two logits for every token: of being the first and the last of the answer.
+    /// Two logits for every token: start and end of the answer.
     Span { outputs: Affine },
 }
 

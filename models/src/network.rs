@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Work space of a forward pass: a call that finds it large enough allocates nothing.
+/// Work space of a forward pass: a call allocates nothing if it is large enough.
 #[derive(Default)]
 pub struct Forward {
     encoder: encoder::Work,
@@ -31,7 +31,7 @@ pub struct Forward {
 pub struct Network {
     pub(crate) params: Parameters,
     pub(crate) precision: Precision,
-    /// The weights for inference, made when they are first needed.
+    /// The weights for inference, rounded when first needed.
     pub(crate) rounded: OnceLock<Rounded>,
     pub(crate) device: Device,
     /// The parameters on a device other than [`Device::Cpu`].
@@ -59,13 +59,13 @@ impl Network {
         &self.params.config
     }
 
-    /// Sets what the products of inference multiply; [`Precision::Auto`] at first. Training has its own, in its configuration.
+    /// Sets the number format of matrix products in inference; [`Precision::Auto`] by default. Training has its own setting.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
         self.rounded.take();
     }
 
-    /// Where [`logits`](crate::Classifier::logits) are computed and a [`Trainer`](crate::Trainer) steps; the CPU at first. Set it before
+    /// Where [`logits`](crate::Classifier::logits) are computed and a [`Trainer`](crate::Trainer) runs; the CPU by default. Set it before
     /// a trainer is made. A clone stays on the device.
     ///
     /// # Errors
@@ -83,12 +83,12 @@ impl Network {
         Ok(())
     }
 
-    /// Where logits are computed and a trainer steps.
+    /// The device on which logits are computed and a trainer runs.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Forgets all copies of the parameters in other forms and places: they have changed.
+    /// Drops all rounded and device copies of the parameters: the parameters have changed.
     pub(crate) fn params_changed(&mut self) {
         self.rounded.take();
         #[cfg(feature = "candle")]
@@ -151,7 +151,7 @@ impl Network {
         if threads <= 1 {
             return self.rounded.get_or_init(made);
         }
-        // Not inside of the lock: while it waits for its jobs, a worker of the pool may take another one that needs the same weights.
+        // Not while holding the lock: a pool worker that waits for these jobs may run another job that needs the same weights.
         self.rounded.get().unwrap_or_else(|| {
             let rounded = made();
             self.rounded.get_or_init(|| rounded)

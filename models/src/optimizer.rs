@@ -9,7 +9,7 @@ use lacuna_kernels::adamw::{self, AdamW};
 pub struct Optimizer {
     pub m: Vec<f32>,
     pub v: Vec<f32>,
-    /// Whether a word row ever had a gradient; until then its moments are zero.
+    /// Whether each word row ever had a gradient; until then its moments are zero.
     pub seen: Vec<bool>,
 }
 
@@ -66,7 +66,7 @@ impl Optimizer {
 impl Piece<'_> {
     fn update(self, adamw: &AdamW) {
         if self.idle {
-            // With zero gradient and moments only the decay is left of the update.
+            // With zero gradient and moments, the update is only the weight decay.
             let keep = 1.0 - adamw.lr * self.weight_decay;
             self.params.iter_mut().for_each(|p| *p *= keep);
         } else {

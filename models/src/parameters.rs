@@ -1,4 +1,4 @@
-//! The parameters of an encoder with a head, in one flat buffer: what they mean, and where they come from.
+//! The parameters of an encoder with a head in one flat buffer: their layout and loading.
 
 use crate::ModelError;
 use crate::checkpoint::{Checkpoint, File};
@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::path::Path;
 
-/// Standard deviation of the weights that a checkpoint does not have.
+/// Standard deviation of the initialisation of weights that a checkpoint does not have.
 const INITIALIZER_RANGE: f64 = 0.02;
 
 /// A model's parameters. A clone copies them (four bytes each).
@@ -21,7 +21,7 @@ pub struct Parameters {
     pub flat: Vec<f32>,
 }
 
-/// Parameters, and what was read beside them.
+/// Loaded parameters, and further information from the files.
 pub struct Loaded {
     pub params: Parameters,
     /// The labels in config.json.

@@ -74,7 +74,7 @@ impl Placed {
         let loss = loss(&composed, &composed.logits()?)?;
         let mut store = loss.backward()?;
         let named = vars.iter().zip(&params.layout.tensors);
-        let missing = |name: &str| ModelError::Device(format!("no gradient reaches `{name}`; candle has an operation without one"));
+        let missing = |name: &str| ModelError::Device(format!("no gradient reaches `{name}`: one of candle's operations has no backward"));
         let gradients = named.map(|(var, tensor)| store.remove(var).map(|g| g.detach()).ok_or_else(|| missing(&tensor.name)));
         Ok((loss.to_scalar()?, gradients.collect::<Result<_, _>>()?))
     }

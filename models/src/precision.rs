@@ -1,16 +1,16 @@
-//! The number format of the large products.
+//! The number format of the large matrix products.
 
 use lacuna_kernels::packed::Format;
 use serde::{Deserialize, Serialize};
 
-/// The numbers that the products of the transformer's linear layers multiply. Sums, parameters, gradients and everything else are f32.
+/// The number format of operands in the linear layers' matrix products. Sums, parameters, gradients and everything else are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// The fastest that this CPU has instructions for: [`Precision::Int16`] with AVX512_VNNI, otherwise [`Precision::F32`].
+    /// The fastest format that this CPU has instructions for: [`Precision::Int16`] with AVX512_VNNI, otherwise [`Precision::F32`].
     ///
     /// It depends on the CPU alone, never on a measurement, so that runs repeat. bf16 is never chosen: on an Intel Xeon with AVX512_BF16
-    /// `vdpbf16ps` measured half the speed of f32 and a quarter of the integers', and on AMD's Zen 4 it can be no faster than they.
+    /// `vdpbf16ps` measured half the speed of f32 and a quarter of int16's, and on AMD's Zen 4 it cannot be faster than int16.
     #[default]
     Auto,
     F32,
@@ -21,7 +21,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What products are rounded to on this CPU; none for f32.
+    /// The format that operands are rounded to on this CPU; `None` for f32.
     pub(crate) fn format(self) -> Option<Format> {
         match self {
             Precision::Auto => Some(Format::Int16).filter(|format| format.is_fast()),

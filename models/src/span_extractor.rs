@@ -29,8 +29,8 @@ impl DerefMut for SpanExtractor {
 }
 
 impl SpanExtractor {
-    /// Loads a pretrained encoder, or an extractor that [`SpanExtractor::save`] wrote; a head that is not in the file is drawn from
-    /// N(0, 0.02²), seeded by `init_seed`.
+    /// Loads a pretrained encoder, or an extractor that [`SpanExtractor::save`] wrote; a head that is not in the file is
+    /// initialised from N(0, 0.02²), seeded by `init_seed`.
     ///
     /// # Errors
     /// As for [`Classifier::load`](crate::Classifier::load).
@@ -38,7 +38,7 @@ impl SpanExtractor {
         Ok(SpanExtractor { network: Network::load(folder, Head::Span, init_seed)?.0 })
     }
 
-    /// For each token, the logits of being the first and of being the last of the answer: (tokens, 2). As for
+    /// Start and end logits for each token: (tokens, 2). As for
     /// [`Classifier::logits`](crate::Classifier::logits), the rows go in `threads` jobs to the caller's rayon pool.
     ///
     /// # Errors

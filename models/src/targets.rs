@@ -86,7 +86,7 @@ fn check_labels(targets: &[f32], weights: &[f32], rows: usize, labels: usize) ->
         return error(format!("the targets of row {row} are not probabilities: {found:?}"));
     }
     match weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
-        Some(row) => error(format!("the weight of row {row} is {}, not a finite number from 0", weights[row])),
+        Some(row) => error(format!("the weight of row {row} is {}; it must be a finite number, 0 or more", weights[row])),
         None => Ok(()),
     }
 }

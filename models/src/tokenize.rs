@@ -1,4 +1,4 @@
-//! Texts to token ids, by the tokenizer.json of the model.
+//! Tokenization with the model's tokenizer.json.
 
 use crate::ModelError;
 use crate::config::{Architecture, Config};
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, Tokenizer};
 
-/// How much of a text a model reads at once: `model_max_length` and `stride` in tokenizer_config.json.
+/// How texts are truncated or split into windows: `model_max_length` and `stride` in tokenizer_config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     pub max_tokens: usize,
-    /// Tokens that two neighbouring windows of a question's context share; none where texts are cut.
+    /// Overlap of two neighbouring windows of a question's context, in tokens; `None` if texts are truncated.
     pub stride: Option<usize>,
 }
 
 impl Reading {
-    /// What a tokenizer_config.json says; none where it is not readable or sets no bound.
+    /// The settings of a tokenizer_config.json; `None` if it is not readable or sets no bound.
     fn stated(config: &[u8]) -> Option<Reading> {
         let config: Value = serde_json::from_slice(config).ok()?;
         let number = |name: &str| config[name].as_u64().and_then(|n| usize::try_from(n).ok());
@@ -25,7 +25,7 @@ impl Reading {
     }
 }
 
-/// A tokenizer and the files it is saved as.
+/// A tokenizer and its files.
 #[derive(Clone)]
 pub struct TextEncoder {
     path: PathBuf,
@@ -34,11 +34,11 @@ pub struct TextEncoder {
     sep: u32,
     /// Files of the folder that are copied as they are.
     copies: Vec<(&'static str, Vec<u8>)>,
-    /// At first what tokenizer_config.json says.
+    /// Initially from tokenizer_config.json.
     reading: Option<Reading>,
 }
 
-/// What may lie beside tokenizer.json; made from it where it does not.
+/// Files that may accompany tokenizer.json; created from it if missing.
 const BESIDE: [&str; 3] = [TOKENIZER_CONFIG, "special_tokens_map.json", "vocab.txt"];
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
@@ -63,7 +63,7 @@ impl TextEncoder {
         Ok(TextEncoder { path, tokenizer, cls, sep, copies, reading })
     }
 
-    /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is cut first.
+    /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is truncated first.
     ///
     /// # Errors
     /// `max_tokens` leaves no room for a token of each text beside [CLS] and [SEP].
@@ -81,10 +81,10 @@ impl TextEncoder {
         Ok(self.join(cut))
     }
 
-    /// Encodes a question and the text that may hold its answer into rows of at most `max_tokens` tokens. The question is whole in
-    /// each; a text that does not fit is read in windows, each of which begins with the last `stride` tokens of the one before, as
-    /// transformers' tokenizers do with `truncation="only_second"` and `return_overflowing_tokens`. Where a long question leaves no
-    /// room for so much, half a window is repeated.
+    /// Encodes a question and the text that may hold its answer into rows of at most `max_tokens` tokens. Each has the whole
+    /// question; a text that does not fit is split into windows, each of which begins with the last `stride` tokens of the one before, as
+    /// transformers' tokenizers do with `truncation="only_second"` and `return_overflowing_tokens`. If a long question leaves
+    /// too little room for `stride`, half a window is repeated.
     ///
     /// # Errors
     /// The question leaves no room for the text.
@@ -115,12 +115,12 @@ impl TextEncoder {
         Ok(windows.into_iter().map(window).collect())
     }
 
-    /// How the model learnt to read; none where neither its tokenizer_config.json nor [`Self::set_reading`] says it.
+    /// How texts were read in training; `None` if neither tokenizer_config.json nor [`Self::set_reading`] says.
     pub fn reading(&self) -> Option<Reading> {
         self.reading
     }
 
-    /// How a model that is saved with this tokenizer learnt to read: its tokenizer_config.json will say so.
+    /// Sets how texts were read in training, for the tokenizer_config.json of models saved with this tokenizer.
     pub fn set_reading(&mut self, reading: Reading) {
         self.reading = Some(reading);
     }
@@ -143,7 +143,7 @@ impl TextEncoder {
         Encoded { input_ids, token_type_ids }
     }
 
-    /// Name and content of the tokenizer files of a saved folder for a model of this configuration: copied, or made where the folder
+    /// Name and content of the tokenizer files of a saved folder for a model of this configuration: copied, or created if the folder
     /// had none. tokenizer.json is written without padding and truncation, tokenizer_config.json with [`Self::reading`].
     pub fn files(&self, config: &Config) -> Result<Vec<(&'static str, Vec<u8>)>, ModelError> {
         let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
@@ -164,7 +164,7 @@ impl TextEncoder {
         }
     }
 
-    /// `content` is a tokenizer_config.json; it stays as it is where it says what it should.
+    /// Updates `content`, a tokenizer_config.json; unchanged if it already has the right values.
     fn with_reading(&self, content: Vec<u8>, model: &Config) -> Result<Vec<u8>, ModelError> {
         let bounded = |reading: Reading| Reading { max_tokens: reading.max_tokens.min(model.max_position_embeddings), ..reading };
         let wanted = self.reading.map(bounded).filter(|&wanted| Reading::stated(&content) != Some(wanted));

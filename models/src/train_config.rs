@@ -8,14 +8,14 @@ use crate::precision::Precision;
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// The highest learning rate.
+    /// The peak learning rate.
     pub lr: f32,
-    /// Decoupled weight decay; not for biases and LayerNorms.
+    /// Decoupled weight decay; not applied to biases and LayerNorms.
     pub weight_decay: f32,
     pub beta1: f32,
     pub beta2: f32,
     pub eps: f32,
-    /// Part of the steps in which the learning rate rises from 0, rounded up to whole steps.
+    /// Share of the steps in which the learning rate rises from 0, rounded up to whole steps.
     pub warmup_ratio: f32,
     /// Gradients of a larger L2 norm are scaled down to it.
     pub max_grad_norm: Option<f32>,
@@ -29,7 +29,7 @@ pub struct TrainConfig {
     pub total_steps: usize,
     /// The jobs that a step is split into, no more than rows: its sums depend on their number. They run in the caller's rayon pool.
     pub threads: usize,
-    /// What the products multiply.
+    /// Number format of the matrix products.
     pub precision: Precision,
     /// Seed of the dropout masks.
     pub seed: u64,
@@ -87,13 +87,13 @@ impl TrainConfig {
         let rate = |x: f32| (0.0..1.0).contains(&x);
         let from_zero = |x: f32| x >= 0.0 && x.is_finite();
         let checks = [
-            ("lr is a finite number from 0", from_zero(self.lr)),
-            ("weight_decay is a finite number from 0", from_zero(self.weight_decay)),
-            ("beta1 and beta2 are in [0, 1)", rate(self.beta1) && rate(self.beta2)),
-            ("eps is above 0", self.eps > 0.0 && self.eps.is_finite()),
-            ("warmup_ratio is in [0, 1]", (0.0..=1.0).contains(&self.warmup_ratio)),
-            ("max_grad_norm is above 0", self.max_grad_norm.is_none_or(|norm| norm > 0.0)),
-            ("dropout rates are in [0, 1)", rate(self.hidden_dropout) && rate(self.attention_dropout) && rate(self.classifier_dropout)),
+            ("lr must be a finite number, 0 or more", from_zero(self.lr)),
+            ("weight_decay must be a finite number, 0 or more", from_zero(self.weight_decay)),
+            ("beta1 and beta2 must be in [0, 1)", rate(self.beta1) && rate(self.beta2)),
+            ("eps must be above 0", self.eps > 0.0 && self.eps.is_finite()),
+            ("warmup_ratio must be in [0, 1]", (0.0..=1.0).contains(&self.warmup_ratio)),
+            ("max_grad_norm must be above 0", self.max_grad_norm.is_none_or(|norm| norm > 0.0)),
+            ("dropout rates must be in [0, 1)", rate(self.hidden_dropout) && rate(self.attention_dropout) && rate(self.classifier_dropout)),
         ];
         match checks.iter().find(|(_, holds)| !holds) {
             Some((rule, _)) => Err(ModelError::Train(format!("{rule}; the configuration is {self:?}"))),

@@ -26,7 +26,7 @@ use std::borrow::Cow;
 #[cfg(feature = "candle")]
 mod on_device;
 
-/// What a training step did.
+/// The result of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
     /// Mean over the rows of weight times cross-entropy, before the update.
@@ -56,7 +56,7 @@ pub struct Trainer {
     work: Vec<ShardWork>,
 }
 
-/// What one shard is worked on in.
+/// Work space of one shard.
 #[derive(Default)]
 struct ShardWork {
     encoder: encoder::Work,

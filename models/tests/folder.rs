@@ -1,4 +1,4 @@
-//! Model folders: what loads, what is saved, and what is refused with which words.
+//! Model folders: loading, saving, and the messages of refused folders.
 
 mod common;
 

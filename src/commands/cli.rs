@@ -1,4 +1,4 @@
-//! The commands, as a person types them.
+//! The command-line interface: subcommands and their arguments.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::run::summary::Method;
 
 /// Writes training data for small classifiers, offline: a language model writes, a small model errs, the language model fills the gap.
 ///
-/// Exit codes: 0 done, 1 failed on the way, 2 command line, 3 task file or data, 4 model, 5 run folder, 6 reading or writing.
+/// Exit codes: 0 done, 1 generation or training failed, 2 command line, 3 task file or data, 4 model, 5 run folder, 6 reading or writing.
 #[derive(Parser)]
 #[command(version)]
 pub struct Cli {
@@ -27,95 +27,95 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The loop: from a task file to a dataset, a trained model and a table; goes on where an earlier call stopped
+    /// Run the loop on a task file: writes a dataset, a trained model and a table of results; resumes where an earlier call stopped
     Run {
         /// The task file
         task: PathBuf,
-        /// The run's folder [default: runs/<task's name>]
+        /// Run folder [default: runs/<task's name>]
         #[arg(long, env = "LACUNA_RUN")]
         run: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
-    /// The loop on the task that ships: movie reviews, with 100 gold rows
+    /// Run the loop on the built-in task: movie reviews, with 100 gold rows
     Demo {
-        /// The run's folder
+        /// Run folder
         #[arg(long, env = "LACUNA_RUN", default_value = "runs/demo")]
         run: PathBuf,
         #[command(flatten)]
         options: Options,
     },
-    /// S3 against gold only, logistic regression, ZeroGen, seed only and GoldGen, at equal synthetic rows, over several seeds; resumes
+    /// Compare S3 with gold only, logistic regression, ZeroGen, seed only and GoldGen, at equal synthetic rows, over several seeds; resumes
     Compare {
         /// The task file
         task: PathBuf,
-        /// How many seeds, counted from --seed
+        /// Number of random seeds, counted from --seed
         #[arg(long, default_value_t = 3)]
         seeds: u64,
-        /// Gold rows to give; several, separated by commas, make a table each
+        /// Number of gold rows; for several, separated by commas, there is a table each
         #[arg(long = "gold", value_delimiter = ',', default_values_t = [100])]
         gold: Vec<usize>,
-        /// Rows of the table, by their names, each with a --methods of its own; all if absent
+        /// Method to include, by its name in the table; repeat --methods for several; all if absent
         #[arg(long, value_name = "METHOD", value_parser = clap::builder::PossibleValuesParser::new(compare::method_names()))]
         methods: Vec<String>,
-        /// Where its runs and tables go [default: runs/compare-<task file's name>]
+        /// Folder for the runs and tables [default: runs/compare-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
-    /// The loop at several values of one thing at a time: a table and its curves; resumes
+    /// Run the loop at several values of one setting at a time; writes a table and learning curves; resumes
     Sweep {
         /// The task file
         task: PathBuf,
-        /// What to vary, and its values: gold-rows, seed-rows, rounds, rows-per-error or rationales; may be given again
+        /// Setting to vary and its values: gold-rows, seed-rows, rounds, rows-per-error or rationales; can be repeated
         #[arg(long, required = true, value_name = "NAME=N,N…")]
         vary: Vec<Axis>,
-        /// How many seeds, counted from --seed
+        /// Number of random seeds, counted from --seed
         #[arg(long, default_value_t = 1)]
         seeds: u64,
-        /// Where its runs, table and curves go [default: runs/sweep-<task file's name>]
+        /// Folder for the runs, table and curves [default: runs/sweep-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
-    /// A trained model on lines from standard input; a JSON line for each
+    /// Predict lines from standard input with a trained model; writes a JSON line for each
     ///
-    /// A classifier reads a text a line and writes {"label", "probability"}. A model that answers questions (its config.json says
-    /// which it is) reads JSON lines {"context", "question"} and writes {"answer", "start", "score"}: start counts characters of the
+    /// A classifier reads one text per line and writes {"label", "probability"}. A question answering model (config.json says which
+    /// kind a model is) reads JSON lines {"context", "question"} and writes {"answer", "start", "score"}: start is in characters of the
     /// context, score is the probability of the answer's first token times that of its last.
     Predict {
-        /// A run's model folder
+        /// Model folder of a run
         model: PathBuf,
-        /// For a classifier of pairs: lines are JSON, {"text", "text_pair"}
+        /// For a classifier of text pairs: lines are JSON, {"text", "text_pair"}
         #[arg(long)]
         pairs: bool,
-        /// Also the texts and the logits, of a classifier
+        /// Also write the texts and the logits (classifiers only)
         #[arg(long)]
         logits: bool,
         #[command(flatten)]
         machine: Machine,
     },
-    /// What this machine has, which kernels run, and whether models and data are whole and fit
+    /// Check this machine: processor, memory and kernels, and whether models and data are intact and fit in memory
     Doctor {
-        /// GGUF files to look at besides those in the cache
+        /// GGUF files to check besides those in the cache
         models: Vec<PathBuf>,
-        /// CPU threads that a model is to run on; 0 for all cores
+        /// CPU threads to run a model on; 0 for all cores
         #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
         threads: usize,
     },
-    /// Models and data by name, into the cache, checked; the only command that uses a network
+    /// Fetch models and data by name into the cache and verify them; the only command that uses the network
     Fetch(super::fetch::FetchArgs),
 }
 
 /// The task that `demo` runs.
 const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 
-/// Does what the command line says; the result goes to standard output.
+/// Runs the command; its result goes to standard output.
 ///
 /// # Errors
-/// Whatever the command runs into; [`Error::exit_code`] is the process's.
+/// The command's error; [`Error::exit_code`] is the process's exit code.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { task, run, options } => {
@@ -147,7 +147,7 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-/// Where the runs of a command on many go if nobody says.
+/// The default folder of a command that makes many runs.
 fn beside_runs(command: &str, task: &Path) -> PathBuf {
     let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Path::new("runs").join(format!("{command}-{stem}"))
@@ -159,7 +159,7 @@ fn run_task(setup: &Setup, folder: &Path) -> Result<()> {
     print(&report::of_run(&delivery, folder))
 }
 
-/// To standard output; nobody reading any more is no error.
+/// Writes to standard output. A closed pipe is not an error.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! Methods side by side: equal synthetic rows, equal gold rows, several seeds, one table with intervals.
+//! Compares methods at equal numbers of synthetic and gold rows over several random seeds: one table with confidence intervals.
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +18,11 @@ use crate::task::file::{ExtrapolateKeys, Parents, TargetKind, Task};
 
 /// The rows of the comparison, in the order of the table.
 ///
-/// ZeroGen writes from the bare label, without rationales and rounds, trains on the labels that it asked for, and sees no gold
-/// row, as it was published. Then it is given what S3 is given besides: gold rows that choose epoch and thresholds, and
-/// soft targets too, so that neither is mistaken for what rationales and errors add. "Seed" is Algorithm 1 alone.
+/// ZeroGen, as published, prompts with the bare label, without rationales or rounds, trains on hard labels and sees no gold row. Its
+/// variants get what S3 also has: *select* rows that choose epoch and thresholds, then soft targets too, so that their effect is not
+/// mistaken for that of rationales and errors. "Seed" is Algorithm 1 alone.
 ///
-/// GoldGen extrapolates all *mine* rows, right or wrong, in one round as large as S3's rounds together.
+/// GoldGen extrapolates all *mine* rows, correct or not, in one round as large as all S3 rounds together.
 const ROWS: [(&str, Plan); 9] = [
     ("gold only", Plan::OfS3Run(Method::GoldOnly)),
     ("embeddings + logistic regression", Plan::OfS3Run(Method::Embeddings)),
@@ -35,10 +35,10 @@ const ROWS: [(&str, Plan); 9] = [
     ("S3 + gold", Plan::OfS3Run(Method::S3Gold)),
 ];
 
-/// The run that writes what all ZeroGen rows learn from.
+/// The run whose synthetic rows all ZeroGen variants train on.
 const ZEROGEN: &str = "zerogen";
 
-/// Which run a row of the table comes from.
+/// The run that a row of the table comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Plan {
     OfS3Run(Method),
@@ -53,8 +53,8 @@ pub fn method_names() -> Vec<&'static str> {
 }
 
 impl Plan {
-    /// Whether there is such a method for tasks of this kind. Questions have no rationales, soft targets and classes of features; the
-    /// seed with rationales would be ZeroGen with *select* again.
+    /// Whether the method exists for tasks of this kind. Question answering has no rationales, no soft targets and no classes for a
+    /// logistic regression; without rationales, `SeedOnly` would repeat ZeroGen with *select*.
     fn fits(self, kind: TaskKind) -> bool {
         let of_labels = match self {
             Plan::OfS3Run(method) => method == Method::Embeddings,
@@ -66,19 +66,19 @@ impl Plan {
     }
 }
 
-/// The rows of a table that was asked for, in the table's order; all that fit the kind of task if none was named.
+/// The methods named by `--methods`, in the order of the table; all that fit the kind of task if none is named.
 fn chosen(names: &[String], kind: TaskKind) -> Result<Vec<(&'static str, Plan)>> {
     if let Some(unknown) = names.iter().find(|name| !method_names().contains(&name.as_str())) {
-        return Err(Error::Failed(format!("--methods: there is no {unknown:?}; there are {}", method_names().join(" | "))));
+        return Err(Error::Failed(format!("--methods: unknown method {unknown:?}; methods are {}", method_names().join(" | "))));
     }
     let rows: Vec<_> = ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect();
     match rows.iter().find(|(_, plan)| !plan.fits(kind)) {
-        Some((name, _)) if !names.is_empty() => Err(Error::Failed(format!("--methods: {name:?} is for labels; this task has questions"))),
+        Some((name, _)) if !names.is_empty() => Err(Error::Failed(format!("--methods: {name:?} needs labels; this task has questions"))),
         _ => Ok(rows.into_iter().filter(|(_, plan)| plan.fits(kind)).collect()),
     }
 }
 
-/// What one method came to with one seed.
+/// Result and cost of one method with one random seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     #[serde(flatten)]
@@ -86,17 +86,17 @@ pub struct Outcome {
     pub cost: Cost,
 }
 
-/// What is compared, and how often.
+/// A comparison: the task and its options, random seeds, gold rows and methods.
 pub struct Comparison<'a> {
     pub task: &'a Path,
     pub options: &'a Options,
-    /// How many seeds, counted from the options' seed.
+    /// Number of random seeds, counted from the options' seed.
     pub seeds: u64,
-    /// Numbers of gold rows; a table each.
+    /// Numbers of gold rows; one table each.
     pub gold: &'a [usize],
-    /// Rows of the table by name; all if empty.
+    /// Methods to include, by name; all if empty.
     pub methods: &'a [String],
-    /// Where runs and tables go.
+    /// Folder for runs and tables.
     pub folder: &'a Path,
 }
 
@@ -104,29 +104,29 @@ pub struct Comparison<'a> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
     pub method: String,
-    /// Gold rows that the method may use in any way.
+    /// Gold rows that the method may use for anything.
     pub given_gold_rows: usize,
-    /// For each seed.
+    /// One for each random seed.
     pub results: Vec<Outcome>,
-    /// Mean over seeds of tokens sampled and seconds of work, as if the method had been run alone.
+    /// Mean over random seeds of sampled tokens and seconds of work, as if the method had been run alone.
     pub cost: Cost,
-    /// Mean over seeds of the unweighted mean of the labels' F1; none for answers.
+    /// Macro-F1, mean over random seeds; none for question answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
-    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
+    /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
     pub accuracy: Interval,
-    /// This method less S3, paired by seed and test row.
+    /// Difference to S3 (this method − S3), paired by random seed and test row.
     pub less_s3: Interval,
-    /// Of questions: F1 as accuracy above, and less S3's.
+    /// For questions: SQuAD F1, and its difference to S3, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1: Option<[Interval; 2]>,
 }
 
-/// Runs the methods for each number of gold rows and each seed, each in a folder of its own, so that it resumes; writes
-/// `compare.json` and `compare.md` and returns the table. Without a `generator` the task's own is loaded when it is needed.
+/// Runs every method for each number of gold rows and each random seed, each in its own folder, so that a comparison resumes; writes
+/// `compare.json` and `compare.md` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
-/// As a run; a method that there is not; and a task without test rows.
+/// Those of a run; an unknown method; a task without test rows.
 pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
     let Comparison { options, folder, .. } = *comparison;
     let rows = chosen(comparison.methods, Task::read(comparison.task)?.kind)?;
@@ -147,7 +147,7 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     Ok(text)
 }
 
-/// Where the runs of one seed and one number of gold rows lie.
+/// The place of the runs for one random seed and one number of gold rows.
 struct Place {
     folder: PathBuf,
     gold: usize,
@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-/// The results of S3 and of the chosen rows for one seed. S3 goes first: its number of rows is everyone's.
+/// The results of S3 and of the chosen methods for one random seed. S3 runs first: it sets the number of rows for all methods.
 fn one_seed(
     comparison: &Comparison,
     rows: &[(&'static str, Plan)],
@@ -171,7 +171,7 @@ fn one_seed(
     let mut setup = Setup::new(comparison.task, &options)?;
     let progress = options.machine.progress();
     let task = setup.task.clone();
-    // Other gold rows may have written the same seed; not where it is written on their first texts.
+    // The seed can be borrowed from the runs with another number of gold rows, unless its prompts depend on the gold rows.
     let gold = if task.seed_sees_gold() { place.gold } else { comparison.gold[0] };
     let first = Place { folder: place.folder.clone(), gold, seed: place.seed };
     let mut run = |name: &str, lender: Option<PathBuf>, task: Task, methods: &[Method]| {
@@ -227,7 +227,7 @@ fn without_rounds(task: &Task, rows: usize) -> Task {
     task
 }
 
-/// The same seed, then all that S3 wrote in its rounds in one, from all *mine* rows.
+/// The same seed, then one round from all *mine* rows, as large as all S3 rounds together.
 fn goldgen(task: &Task, rows: usize) -> Task {
     let mut task = task.clone();
     let extrapolated = rows.saturating_sub(task.seed.rows);
@@ -241,10 +241,10 @@ fn goldgen(task: &Task, rows: usize) -> Task {
     task
 }
 
-/// Starts a run with what another wrote for the same requests: rationales and the seed, and how they were judged.
+/// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests.
 ///
-/// A request is a function of the run's seed and its number (and, of pairs and questions, of the contexts), so the same would be
-/// written again. A run that has begun keeps its own.
+/// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts), so the
+/// same texts would be written again. A run that has started keeps its own journals.
 fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
     if borrower.join("manifest.json").exists() || lender == borrower {
         return Ok(());
@@ -259,7 +259,7 @@ fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
     borrow_seconds(lender, borrower)
 }
 
-/// What was borrowed took its time too.
+/// Counts the lender's time for the borrowed rows as the borrower's.
 fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
     let borrowed = Spent::read(lender).into_iter().filter(|spent| matches!(spent.part, Work::Written(0)));
     write_json_lines(&borrower.join(SECONDS), borrowed)
@@ -281,7 +281,7 @@ fn summarise(gold: usize, rows: &[(&'static str, Plan)], by_row: Vec<Vec<Outcome
     rows.iter().zip(by_row).map(line).collect()
 }
 
-/// A measure of each test row, by seed: its mean, and less S3's.
+/// The bootstrap interval of a measure over seeds and test rows, and that of its difference to S3.
 fn against(own: &[&MethodResult], s3: &[MethodResult], measure: impl Fn(&MethodResult) -> Vec<f64>) -> [Interval; 2] {
     let own: Vec<Vec<f64>> = own.iter().map(|result| measure(result)).collect();
     let less = |(own, s3): (&Vec<f64>, &MethodResult)| own.iter().zip(measure(s3)).map(|(x, y)| x - y).collect();
@@ -319,7 +319,7 @@ fn render(lines: &[Line]) -> String {
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
 }
 
-/// `-3.1 [-4.0, -2.2]`, in points.
+/// `-3.1 [-4.0, -2.2]`, in percentage points.
 fn points(interval: &Interval) -> String {
     format!("{:+.1} [{:+.1}, {:+.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
 }

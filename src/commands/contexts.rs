@@ -1,4 +1,4 @@
-//! First texts of pairs and contexts of questions: of a file, or of the gold rows in *mine*.
+//! First texts of pairs and contexts of questions: from a file, or from the gold rows in *mine*.
 
 use crate::data::answers::Answers;
 use crate::data::example::{Answer, Context};
@@ -9,9 +9,9 @@ use crate::data::spans;
 use crate::data::split::Split;
 use crate::task::file::{AnswersFrom, Task};
 
-/// What the seed is written for, by the head of the task.
+/// The contexts that the seed is written for, by the head of the task.
 pub trait Contexts: Head {
-    /// `given` are those of the task's file of contexts.
+    /// `given` are the contexts of the task's contexts file, if it has one.
     fn contexts(&self, task: &Task, given: Option<&[Context]>, split: &Split<Self>) -> Vec<Context>;
 }
 
@@ -22,7 +22,7 @@ impl Contexts for Labels {
 }
 
 impl Contexts for Answers {
-    /// With what may be asked for: the answers of a context's own questions in *mine*, or runs of its words.
+    /// Each context with its possible answers: those of its questions in *mine*, or candidate spans found in it.
     fn contexts(&self, task: &Task, given: Option<&[Context]>, split: &Split<Answers>) -> Vec<Context> {
         let answers = |context: &Context| match task.answers_from() {
             AnswersFrom::Gold => gold_answers(context, split),

@@ -1,16 +1,16 @@
-//! The curves of a sweep as one SVG file, that loads nothing: a panel for each axis, a line for each method, bars for intervals.
+//! The curves of a sweep as one self-contained SVG file: a panel per axis, a line per method, error bars for the intervals.
 
 use super::sweep_line::SweepLine;
 use crate::run::summary::Method;
 
-/// Of a panel, in pixels.
+/// Size of a panel, in pixels.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 300.0;
 const MARGIN: f64 = 50.0;
-/// Told apart by people with any colour vision (Okabe and Ito).
+/// The colour-blind-safe palette of Okabe and Ito.
 const COLOURS: [&str; 6] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"];
 
-/// A panel's points: accuracies (for questions, exact matches) against values, the values evenly spaced in their order.
+/// A panel: accuracy (for questions, exact match) against the axis's values, evenly spaced in their order.
 struct Panel<'l> {
     lines: Vec<&'l SweepLine>,
     values: Vec<usize>,
@@ -68,7 +68,7 @@ impl<'l> Panel<'l> {
     }
 }
 
-/// Panels side by side, the methods' names above them.
+/// Draws the panels side by side, with a legend above them.
 pub fn draw(lines: &[SweepLine]) -> String {
     let (mut axes, mut methods) = (Vec::new(), Vec::new());
     for line in lines {
@@ -101,7 +101,7 @@ mod tests {
     use crate::run::cost::Cost;
 
     #[test]
-    fn a_panel_an_axis_and_a_line_a_method() {
+    fn draws_a_panel_per_axis_and_a_line_per_method() {
         let line = |axis: &str, value, method, mean: f64| SweepLine {
             axis: axis.into(),
             value,

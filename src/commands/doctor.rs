@@ -1,4 +1,4 @@
-//! What this machine has, and whether all that is known by name is there and whole.
+//! Checks the machine, and whether the registry's models and data are in the cache and intact.
 
 use super::report::table;
 use crate::error::{Error, Result};
@@ -8,19 +8,19 @@ use crate::generator::llama::{Fit, Host, Unavailable};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// What was found.
+/// The result of the checks.
 #[derive(Debug)]
 pub struct Diagnosis {
-    /// For people.
+    /// The report, as plain text.
     pub text: String,
-    /// What must be mended; without any, all is well.
+    /// What must be repaired; empty if everything is fine.
     pub faults: Vec<String>,
 }
 
-/// Examines the machine, everything in the cache (every byte is hashed), and other `models`: GGUF files.
+/// Checks the machine, everything in the cache (hashing every byte), and the GGUF files `models`.
 ///
 /// # Errors
-/// No place for the cache; llama.cpp cannot start.
+/// No folder for the cache; llama.cpp cannot start.
 pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
     let cache = Cache::from_env().map_err(|e| Error::Model(e.to_string()))?;
     let host = Host::examine().map_err(Error::Model)?;
@@ -32,7 +32,7 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
         // Writing into a string cannot fail.
         let _ = writeln!(text, "{name:<12} {value}");
     }
-    // That there are no kernels for a processor is no fault.
+    // A processor without kernels of ours is not a fault.
     let failed = host.kernels.err().filter(|reason| matches!(reason, Unavailable::SelfTest(_)));
     let mut faults: Vec<String> = failed.iter().map(ToString::to_string).collect();
     let mut lines = Vec::new();
@@ -48,8 +48,8 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
 
 fn machine(host: &Host) -> Vec<[String; 2]> {
     let kernels = match &host.kernels {
-        Ok(isa) => format!("our own for {isa}, self-test passed"),
-        Err(reason) => format!("ggml's; of our own: {reason}"),
+        Ok(isa) => format!("lacuna's for {isa}, self-test passed"),
+        Err(reason) => format!("ggml's; lacuna's are off: {reason}"),
     };
     let free = host.free.map_or("the system does not say".into(), |free| format!("{} MiB free", free >> 20));
     let mut rows = vec![["processor".into(), host.processor.clone()], ["memory".into(), free], ["kernels".into(), kernels]];
@@ -61,7 +61,7 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
     rows
 }
 
-/// The generator's back ends that this binary was built with.
+/// The generator back ends compiled into this binary.
 fn back_ends() -> String {
     let all = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal")), ("vulkan", cfg!(feature = "vulkan"))];
     let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, compiled)| *compiled);
@@ -71,15 +71,15 @@ fn back_ends() -> String {
 }
 
 fn network() -> &'static str {
-    if cfg!(feature = "hub") { "`lacuna fetch` may use it, nothing else does" } else { "this binary cannot fetch; it has no code for it" }
+    if cfg!(feature = "hub") { "used by `lacuna fetch` only" } else { "never used: this binary was built without `lacuna fetch`" }
 }
 
-/// The line of something that is known by name.
+/// The report's line for a registry entry.
 fn known(entry: &Entry, cache: &Cache, threads: usize, faults: &mut Vec<String>) -> Vec<String> {
     let state = match cache.check(entry, Check::Hash) {
         Ok(path) if entry.kind == EntryKind::Gguf => format!("whole; {}", fit(&path, threads, faults)),
         Ok(_) => "whole".to_string(),
-        Err(RegistryError::NotFetched { .. }) => format!("not here; get it with `lacuna fetch {}`", entry.name),
+        Err(RegistryError::NotFetched { .. }) => format!("not in the cache; get it with `lacuna fetch {}`", entry.name),
         Err(error) => {
             faults.push(error.to_string());
             "DAMAGED".to_string()
@@ -88,7 +88,7 @@ fn known(entry: &Entry, cache: &Cache, threads: usize, faults: &mut Vec<String>)
     vec![entry.name.clone(), state]
 }
 
-/// Whether a model can be loaded here.
+/// Whether a model can be loaded on this machine.
 fn fit(path: &Path, threads: usize, faults: &mut Vec<String>) -> String {
     match Fit::of(path, threads) {
         Ok(fit) => {

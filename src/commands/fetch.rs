@@ -1,4 +1,4 @@
-//! `lacuna fetch`: models and gold data by name, shown on standard error as a bar on a terminal, as plain lines elsewhere.
+//! `lacuna fetch`: models and gold data by name. Progress goes to standard error: a bar on a terminal, plain lines elsewhere.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use crate::fetch::registry::{Entry, EntryKind, Registry};
 /// `lacuna fetch [NAMES…]`
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct FetchArgs {
-    /// What to fetch; nothing named fetches what the demo needs
+    /// Names to fetch; without any, what the demo needs
     #[arg(value_name = "NAME", conflicts_with = "all")]
     pub names: Vec<String>,
-    /// Fetch everything that is known by name
+    /// Fetch every known name
     #[arg(long)]
     pub all: bool,
-    /// List what is known by name, and whether it is here
+    /// List the known names, and whether each is in the cache
     #[arg(long, conflicts_with_all = ["all", "verify"])]
     pub list: bool,
-    /// Hash every byte of what is here instead of trusting unchanged files
+    /// Hash every byte of cached files instead of trusting size and modification time
     #[arg(long)]
     pub verify: bool,
-    /// Print where NAME is on this machine; fetches nothing
+    /// Print the path of NAME on this machine without fetching
     #[arg(long = "where", value_name = "NAME", conflicts_with_all = ["names", "all", "list", "verify"])]
     pub locate: Option<String>,
 }
 
-/// Carries out the command: paths go to standard output, progress to standard error.
+/// Runs the command: paths go to standard output, progress to standard error.
 pub fn run(args: &FetchArgs) -> anyhow::Result<()> {
     let registry = Registry::built_in();
     if let Some(name) = &args.locate {
@@ -69,7 +69,7 @@ fn listed(entry: &Entry, here: bool) {
     println!("{:<24} {kind:<10} {size:>11}  {here:<5} {:<12} {}", entry.name, entry.licence, entry.about);
 }
 
-/// Progress as a person reads it.
+/// Shows progress on standard error.
 struct Shown {
     bar: ProgressBar,
 }
@@ -90,7 +90,7 @@ impl Shown {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     fn done(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -101,7 +101,7 @@ impl Shown {
         if self.bar.is_hidden() {
             eprintln!("{file} ({}) from {source}", HumanBytes(size));
         }
-        // The template is a constant that a test has read.
+        // A test checks that the template is valid.
         self.bar.set_style(ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.set_message(file.to_string());
         self.bar.enable_steady_tick(Duration::from_millis(100));
@@ -118,7 +118,7 @@ const BAR: &str = "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {elapsed}";
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_bar_can_be_drawn() {
+    fn the_bar_template_is_valid() {
         assert!(indicatif::ProgressStyle::with_template(super::BAR).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What a person types: one file a command, the options they share, and the tables they print.
+//! The command line: one file per command, the shared options, and the printed tables.
 
 pub mod cli;
 pub mod compare;

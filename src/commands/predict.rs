@@ -1,4 +1,4 @@
-//! The trained small model on lines from standard input.
+//! `lacuna predict`: a trained small model on lines from standard input.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 use crate::small::model::SmallModel;
 
-/// Lines that are predicted together, for each thread: enough for a few batches of neighbours in length.
+/// Lines predicted together, per thread: enough for a few batches of similar length.
 const LINES_PER_THREAD: usize = 256;
 
-/// How a person wants the lines read, and what is written of them.
+/// How lines are read, and what is written for each.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     pub threads: usize,
@@ -32,11 +32,11 @@ pub struct Wanted {
     pub logits: bool,
 }
 
-/// What a line of input is.
+/// The format of an input line.
 #[derive(Clone, Copy)]
 enum Shape {
     Text,
-    /// An object of two texts, by the names of their fields: the first text or context, the second text or question.
+    /// A JSON object with two texts, by the names of their fields: the first text or context, then the second text or question.
     Object(&'static str, &'static str),
 }
 
@@ -66,7 +66,7 @@ impl Shape {
 trait PredictHead: SmallHead {
     fn shape(&self) -> Shape;
 
-    /// What is written of a line; `details` adds the texts and the logits.
+    /// The JSON output for a line; `details` adds the texts and the logits.
     fn written(&self, input: &Input, output: &Self::Output, details: bool) -> Value;
 }
 
@@ -99,14 +99,14 @@ impl PredictHead for Answers {
     }
 }
 
-/// Writes a JSON line for each line of `input`, of which as many tokens are read at once as when the model was trained and measured.
+/// Writes a JSON line for each line of `input`. Texts are cut or split into windows as in the model's training and evaluation.
 ///
-/// A classifier reads a text a line, or pairs as JSON objects, and gives `label` and `probability`, if wanted also `text` (and
-/// `text_pair`) and the `logits` in the order of the labels. A model that finds answers reads JSON objects with `context` and `question`
+/// A classifier reads one text per line, or pairs as JSON objects, and gives `label` and `probability`; with `logits` also `text` (and
+/// `text_pair`) and the logits in the order of the labels. A question answering model reads JSON objects with `context` and `question`
 /// and gives `answer`, `start` (in characters of the context) and `score`, p(first token) · p(last token).
 ///
 /// # Errors
-/// The model, bad UTF-8 or JSON (with its line), reading or writing. A closed `output` ends it without an error.
+/// A model that cannot be loaded, invalid UTF-8 or JSON (with its line), an I/O error. A closed `output` is not an error.
 pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, output: impl Write) -> Result<()> {
     let saved = saved_head(model).map_err(|error| match error {
         ModelError::File { path, source } => Error::Io { doing: "read", path, source },
@@ -137,7 +137,7 @@ fn predict_with<H: PredictHead>(head: H, folder: &Path, wanted: Wanted, input: i
     write_lines(&small, &lines, wanted.logits, &mut output).map(drop)
 }
 
-/// False when nobody reads any more.
+/// False once the reader has closed the pipe.
 fn write_lines<H: PredictHead>(small: &SmallModel<H>, lines: &[Line], details: bool, output: &mut impl Write) -> Result<bool> {
     let inputs: Vec<Input> = lines.iter().map(Line::input).collect();
     let outputs = small.head.outputs(&small.reader, &small.base, &inputs)?;

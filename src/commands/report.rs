@@ -1,11 +1,11 @@
-//! The table at the end: what each method's model does on the test rows.
+//! The table at the end of a run: each method's results on the test rows.
 
 use std::path::Path;
 
 use crate::measure::metrics::{Interval, bootstrap};
 use crate::run::summary::{Delivery, Method};
 
-/// A table of a finished run, and where everything lies.
+/// The results of a finished run as a table, and the paths of its files.
 pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     let rows: Vec<Vec<String>> = delivery
         .results
@@ -52,7 +52,7 @@ pub fn percent(interval: &Interval) -> String {
     format!("{:.1} % [{:.1}, {:.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
 }
 
-/// A Markdown table whose columns line up when read as text: the first to the left, numbers to the right, the last to the left.
+/// A Markdown table with aligned columns: first and last left-aligned, the others right-aligned.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -1,5 +1,4 @@
-//! From a task file and a person's options to everything that a run works with; all that can be checked is checked here, before
-//! anything runs.
+//! Loads everything that a run needs, from the task file and the options. Whatever can be checked before the run is checked here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,22 +32,22 @@ use crate::synthesis::state::{Inputs, Synthesis, TRAINING};
 use crate::task::file::Task;
 use crate::task::prompts::{self, Prompts};
 
-/// A task with its data and models found and checked.
+/// A task with its data and models located and checked.
 pub struct Setup {
     pub task: Task,
     pub seed: u64,
     pub machine: Machine,
-    /// Of a file; those of the gold rows follow from the split.
+    /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Vec<Context>>,
     generator_path: PathBuf,
-    /// What was measured to choose the generator's weights.
+    /// The measurements that chose the generator's weights.
     weights: Option<Choice>,
-    /// SHA-256 of data and models, by what they are.
+    /// SHA-256 of data and models, by role.
     sums: BTreeMap<String, Value>,
     loaded: ByHead,
 }
 
-/// What depends on the head of the task. Everything below [`Setup::run`] is written once for any head.
+/// What depends on the head of the task. Everything that [`Setup::run`] calls is generic over the head.
 enum ByHead {
     Labels(Loaded<Labels>),
     Answers(Loaded<Answers>),
@@ -64,18 +63,18 @@ struct Loaded<H: Stages> {
 struct Data<H: Stages> {
     gold_path: PathBuf,
     gold: Vec<GoldRow<H>>,
-    /// The test rows, and the file they are from.
+    /// The test rows and their file.
     test: Option<(PathBuf, Vec<GoldRow<H>>)>,
 }
 
 impl Setup {
-    /// Reads the task file, applies the options, reads and checks the data, loads the small model.
+    /// Reads the task file, applies the options, checks the data and loads the small model.
     pub fn new(task_path: &Path, options: &Options) -> Result<Setup> {
         let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
         Setup::of_text(&text, task_path, options)
     }
 
-    /// As [`Setup::new`], for the text of a task file that would lie at `task_path`.
+    /// Like [`Setup::new`], for the text of a task file; relative paths are resolved as if it were at `task_path`.
     pub fn of_text(text: &str, task_path: &Path, options: &Options) -> Result<Setup> {
         let mut task = Task::parse(text, task_path)?;
         apply(options, &mut task);
@@ -134,8 +133,8 @@ impl Setup {
         Ok(Box::new(llama))
     }
 
-    /// Runs, or goes on with, the task in `folder`. Without a `generator` the task's own is loaded, if there is something
-    /// left to do, and put there for the next run.
+    /// Runs or resumes the task in `folder`. Without a `generator`, the task's generator is loaded if work is left, and kept in
+    /// `generator` for the next run.
     pub fn run(&self, folder: &Path, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
         match &self.loaded {
             ByHead::Labels(loaded) => self.run_with(loaded, folder, methods, generator),
@@ -201,7 +200,7 @@ impl Setup {
         Ok(manifest)
     }
 
-    /// Everything that decides what a run writes. Where files lie does not; what is in them does.
+    /// Everything that determines a run's output: the content of files, not their paths.
     fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
         let mut inputs = self.sums.clone();
         flatten("task", &json!(self.task), &mut inputs);
@@ -227,7 +226,7 @@ impl<H: Stages + ReadGold> Data<H> {
 }
 
 impl<H: Stages + Divide> Loaded<H> {
-    /// The splits for this task and seed.
+    /// The splits for this task and random seed.
     fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
         let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
         let (head, rows) = (&self.small.head, task.data.gold_rows.unwrap_or(self.data.gold.len()));
@@ -236,7 +235,7 @@ impl<H: Stages + Divide> Loaded<H> {
     }
 }
 
-/// SHA-256 of the files that decide what a run writes, by what they are.
+/// SHA-256 of all files that determine a run's output, by role.
 fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
     let sum = |(name, path): (&str, PathBuf)| {
         let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
@@ -248,12 +247,12 @@ fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
 fn read<H: ReadGold>(head: &H, path: &Path, progress: Progress) -> Result<Vec<GoldRow<H>>> {
     let (rows, repeated) = read_gold(path, head)?;
     if repeated > 0 {
-        progress.say(format!("{}: {repeated} rows repeat an earlier text and are left out", path.display()));
+        progress.say(format!("{}: {repeated} duplicate rows left out", path.display()));
     }
     Ok(rows)
 }
 
-/// The gold file, and the test file if there is one.
+/// The gold file, and the test file if the task has one.
 fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     let gold = Task::beside(task_path, &task.data.gold);
     let test = task.data.test.as_ref().map(|named| Task::beside(task_path, named));
@@ -264,7 +263,7 @@ fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)
     Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
 }
 
-/// The generator's file, or on a CPU a copy of it in a format that is faster and as good, and what was measured to choose it.
+/// The generator's file, or on a CPU a faster copy of the same quality, with the measurements that chose it.
 fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Result<(PathBuf, Option<Choice>)> {
     if options.weights == Weights::AsIs {
         return Ok((path, None));

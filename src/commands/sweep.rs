@@ -1,4 +1,4 @@
-//! One thing varied at a time: how the result depends on the numbers of gold rows, seed rows, rounds, rationales.
+//! Learning curves: varies one setting at a time, such as the number of gold rows, seed rows, rounds or rationales.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ use crate::run::summary::{Method, MethodResult};
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
 
-/// What can be varied: a name, and the option that it sets.
+/// The settings that can be varied: the name and the option that it sets.
 const AXES: [(&str, Set); 5] = [
     ("gold-rows", |options, n| options.gold_rows = Some(n)),
     ("seed-rows", |options, n| options.seed_rows = Some(n)),
@@ -27,7 +27,7 @@ const AXES: [(&str, Set); 5] = [
     ("rationales", |options, n| options.rationales = Some(n)),
 ];
 
-/// One thing and its values, all else as in the task; written `rounds=0,1,2`.
+/// A setting and its values, all others as in the task; written `rounds=0,1,2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Axis {
     name: &'static str,
@@ -40,7 +40,7 @@ impl FromStr for Axis {
     fn from_str(text: &str) -> Result<Self, String> {
         let names = AXES.map(|(name, _)| name).join(", ");
         let (name, values) = text.split_once('=').ok_or_else(|| format!("write NAME=N,N…; names are {names}"))?;
-        let (name, _) = AXES.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("there is no {name:?}; names are {names}"))?;
+        let (name, _) = AXES.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("unknown name {name:?}; names are {names}"))?;
         let number = |value: &str| value.trim().parse().map_err(|_| format!("{value:?} is not a number"));
         Ok(Axis { name, values: values.split(',').map(number).collect::<Result<_, _>>()? })
     }
@@ -55,25 +55,25 @@ impl Axis {
     }
 }
 
-/// What a sweep compares at each point.
+/// The methods that a sweep compares at each point.
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 
-/// What is swept, and how often.
+/// A sweep: the task and its options, the axes and the random seeds.
 pub struct Sweep<'a> {
     pub task: &'a Path,
     pub options: &'a Options,
     pub axes: &'a [Axis],
-    /// How many seeds, counted from the options' seed.
+    /// Number of random seeds, counted from the options' seed.
     pub seeds: u64,
-    /// Where runs, table and curves go.
+    /// Folder for runs, table and curves.
     pub folder: &'a Path,
 }
 
-/// Runs the task at every point for every seed, each in a folder of its own, so that it resumes; writes `sweep.json`, `sweep.md`
-/// and `sweep.svg` and returns the table. Without a `generator` the task's own is loaded when it is needed.
+/// Runs the task at every point for every random seed, each in its own folder, so that a sweep resumes; writes `sweep.json`,
+/// `sweep.md` and `sweep.svg` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
-/// As a run; and a task without test rows.
+/// Those of a run; a task without test rows.
 pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
     let mut lines: Vec<SweepLine> = Vec::new();
     for axis in sweep.axes {
@@ -88,7 +88,7 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
     Ok(text)
 }
 
-/// A method's result and cost, for one seed.
+/// A method's result and cost with one random seed.
 type OfSeed = (MethodResult, Cost);
 
 fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
@@ -146,7 +146,7 @@ mod tests {
         let axis: Axis = "rounds=0,1, 2".parse().unwrap();
         assert_eq!(axis, Axis { name: "rounds", values: vec![0, 1, 2] });
         assert_eq!(axis.at(2, &Options::default()).rounds, Some(2));
-        assert!("rows=1".parse::<Axis>().unwrap_err().starts_with("there is no \"rows\"; names are gold-rows, "));
+        assert!("rows=1".parse::<Axis>().unwrap_err().starts_with("unknown name \"rows\"; names are gold-rows, "));
         assert_eq!("rounds=x".parse::<Axis>().unwrap_err(), "\"x\" is not a number");
         assert!("rounds".parse::<Axis>().is_err());
     }

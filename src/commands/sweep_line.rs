@@ -1,4 +1,4 @@
-//! A line of a sweep's table: one method at one value of what is varied.
+//! A line of a sweep's table: one method at one value of the varied setting.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +12,12 @@ pub struct SweepLine {
     pub axis: String,
     pub value: usize,
     pub method: Method,
-    /// Means over seeds.
+    /// Mean over random seeds.
     pub synthetic_rows: f64,
     pub cost: Cost,
-    /// Mean over seeds, interval over seeds and test rows; for questions, of exact match.
+    /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
     pub accuracy: Interval,
-    /// Of questions: F1, as accuracy above.
+    /// For questions: SQuAD F1, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1: Option<Interval>,
 }

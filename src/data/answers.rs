@@ -1,4 +1,4 @@
-//! Tasks of answers: a question is answered by a run of words of its context.
+//! Extractive question answering: the answer to a question is a span of its context.
 
 use std::collections::HashSet;
 
@@ -18,16 +18,16 @@ use crate::math::random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers;
 
-/// The answers of a question that are right.
+/// The gold answers of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldAnswers {
     pub answer: Answer,
-    /// Further ones.
+    /// Alternative gold answers.
     pub others: Vec<String>,
 }
 
 impl GoldAnswers {
-    /// All of them.
+    /// All gold answers.
     pub fn references(&self) -> Vec<&str> {
         std::iter::once(self.answer.text.as_str()).chain(self.others.iter().map(String::as_str)).collect()
     }
@@ -47,7 +47,7 @@ pub struct AnswerGoal {
 impl Head for Answers {
     type Gold = GoldAnswers;
     type Goal = AnswerGoal;
-    /// The answer's words.
+    /// The text of the answer.
     type Prediction = String;
 
     fn goal(gold: &GoldAnswers) -> AnswerGoal {
@@ -58,7 +58,7 @@ impl Head for Answers {
         goal.answer.text.clone()
     }
 
-    /// SQuAD's exact match with one of the answers.
+    /// SQuAD's exact match with one of the gold answers.
     fn accepts(gold: &GoldAnswers, prediction: &String) -> bool {
         squad::exact_match(prediction, &gold.references()) == 1.0
     }
@@ -77,7 +77,7 @@ impl ReadGold for Answers {
         r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#
     }
 
-    /// The context is taken as it is: its answers' places are counted in it.
+    /// The context is not trimmed: answer positions count its characters.
     fn parse(&self, object: &Map<String, Value>, line: usize) -> Result<GoldRow<Answers>, String> {
         let context = string_field(object, "context")?;
         text_field(object, "context")?;
@@ -89,7 +89,7 @@ impl ReadGold for Answers {
         Ok(GoldRow { line, text: context.to_string(), text_pair: Some(question), gold: GoldAnswers { answer, others } })
     }
 
-    /// A question that is asked twice of a context has the answers of both.
+    /// A question that is asked twice of a context keeps the answers of both lines.
     fn merge(&self, row: &mut GoldRow<Answers>, again: GoldRow<Answers>) -> Result<(), String> {
         let known: HashSet<&str> = row.gold.references().into_iter().collect();
         let new: Vec<String> = again.gold.references().into_iter().filter(|answer| !known.contains(answer)).map(str::to_string).collect();
@@ -99,14 +99,14 @@ impl ReadGold for Answers {
 }
 
 impl Divide for Answers {
-    /// Whole contexts, in an order drawn with `seed`, go to *select* until it has its share; the last one never does. So none is on
-    /// both sides.
+    /// Contexts, shuffled with `seed`, go to *select* until it has its share, each with all its questions, so that no context is on both
+    /// sides. The last context never goes to *select*.
     fn divide(&self, gold: &[GoldRow<Answers>], select_share: f64, seed: u64) -> Result<Split<Answers>, String> {
         let mut contexts: Vec<&str> = gold.iter().map(|row| row.text.as_str()).collect();
         contexts.sort_unstable();
         contexts.dedup();
         if contexts.len() < 2 {
-            return Err("all questions are about one context; it needs at least 2, one to learn from and one to select by".to_string());
+            return Err("all questions are about one context; at least 2 are needed, one for each split (mine, select)".to_string());
         }
         contexts.shuffle(&mut random::rng(seed, "split", 0));
         let (mut mine, mut select) = (Vec::new(), Vec::new());
@@ -150,7 +150,7 @@ fn parse_answer(text: &Value, start: &Value, context: &str) -> Result<Answer, St
     }
     let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
         Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
-        None => "nor anywhere else in it".to_string(),
+        None => "and nowhere else in it".to_string(),
     };
-    Err(format!("field \"answers\": {text:?} does not stand at character {start} of the context ({advice})"))
+    Err(format!("field \"answers\": {text:?} is not at character {start} of the context ({advice})"))
 }

@@ -1,4 +1,4 @@
-//! What an example is: the texts that the small model reads, and the label or the answer that is right.
+//! Examples: the texts that the small model reads, and their gold label or answer.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::Head;
 
-/// What an example is made of.
+/// The kind of task: what an example consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
@@ -14,11 +14,11 @@ pub enum TaskKind {
     Text,
     /// Two texts, one label: the first is given, the second is written.
     Pair,
-    /// A question whose answer is a run of words of a context: context and answer are given, the question is written.
+    /// A question whose answer is a span of a context: context and answer are given, the question is written.
     ExtractiveQa,
 }
 
-/// What the small model reads: a text, or a pair of texts; of a question, its context and the question.
+/// The small model's input: a text, or a pair of texts; for question answering, the context and the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Input<'t> {
     pub text: &'t str,
@@ -32,36 +32,36 @@ impl<'t> From<&'t str> for Input<'t> {
 }
 
 impl Input<'_> {
-    /// As [`fingerprint`], of both texts.
+    /// [`fingerprint`] of both texts.
     pub fn fingerprint(&self) -> String {
         let pair = self.text_pair.map(fingerprint).unwrap_or_default();
         format!("{}\n{pair}", fingerprint(self.text))
     }
 }
 
-/// Words that stand in a context.
+/// A span of a context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub text: String,
-    /// Where they begin, in characters (Unicode code points), as in SQuAD.
+    /// Where it begins, in characters (Unicode code points), as in SQuAD.
     pub start: usize,
 }
 
 impl Answer {
-    /// The words at these bytes of `context`; none if a character would be cut.
+    /// The span at these bytes of `context`; `None` if it would cut a character.
     pub fn at(context: &str, bytes: Range<usize>) -> Option<Self> {
         let text = context.get(bytes.clone())?.to_string();
         Some(Answer { text, start: context[..bytes.start].chars().count() })
     }
 
-    /// The bytes of `context` that it takes; none if it does not stand there.
+    /// Its byte range in `context`; `None` if the text there differs.
     pub fn bytes_in(&self, context: &str) -> Option<Range<usize>> {
         let start = context.char_indices().map(|(byte, _)| byte).chain([context.len()]).nth(self.start)?;
         context[start..].starts_with(&self.text).then_some(start..start + self.text.len())
     }
 }
 
-/// One real text, or pair of texts, with its label; or a question with its answers.
+/// A real text, or pair of texts, with its gold label; or a question with its gold answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoldRow<H: Head> {
     /// Line in its file, from 1: the row's id in the manifest.
@@ -70,7 +70,7 @@ pub struct GoldRow<H: Head> {
     pub text: String,
     /// The second text of a pair, or a question.
     pub text_pair: Option<String>,
-    /// What is right for it.
+    /// The gold label or answers.
     pub gold: H::Gold,
 }
 
@@ -79,7 +79,7 @@ impl<H: Head> GoldRow<H> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
     }
 
-    /// The part that a generator writes: the second text of a pair, a question, or the text.
+    /// The part that a generator would write: the text, the second text of a pair, or the question.
     pub fn written(&self) -> &str {
         self.text_pair.as_deref().unwrap_or(&self.text)
     }
@@ -88,7 +88,7 @@ impl<H: Head> GoldRow<H> {
         H::goal(&self.gold)
     }
 
-    /// Whether a prediction is right.
+    /// Whether a prediction is correct.
     pub fn accepts(&self, prediction: &H::Prediction) -> bool {
         H::accepts(&self.gold, prediction)
     }
@@ -99,17 +99,17 @@ impl<H: Head> GoldRow<H> {
     }
 }
 
-/// A text without a label: what a second text, or a question, is written for.
+/// An unlabelled text for which a second text or a question is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// Line in its file, from 1.
     pub line: usize,
     pub text: String,
-    /// What may be asked for; empty for pairs.
+    /// Answers that questions may be written for; empty for pairs.
     pub answers: Vec<Answer>,
 }
 
-/// What two texts share that differ only in case and white space.
+/// A key for deduplication: equal for texts that differ only in case and white space.
 pub fn fingerprint(text: &str) -> String {
     text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }

@@ -1,14 +1,14 @@
-//! Fields of JSON objects, and what is wrong with them in words.
+//! Reads fields of JSON objects, with messages for what is wrong.
 
 use serde_json::{Map, Value};
 
-/// A field that must be a string with more than white space, trimmed; what is wrong with it, if it is not.
+/// A string field, trimmed, which must not be blank. The error says what is wrong.
 pub fn text_field(object: &Map<String, Value>, name: &str) -> Result<String, String> {
     let text = string_field(object, name)?.trim();
     if text.is_empty() { Err(format!("field {name:?} is empty")) } else { Ok(text.to_string()) }
 }
 
-/// A field that must be a string; what is wrong with it, if it is not.
+/// A string field. The error says what is wrong.
 pub fn string_field<'a>(object: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
     match object.get(name) {
         Some(Value::String(value)) => Ok(value),
@@ -17,7 +17,7 @@ pub fn string_field<'a>(object: &'a Map<String, Value>, name: &str) -> Result<&'
     }
 }
 
-/// What a value is, in words.
+/// The JSON type of a value, for messages.
 pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -29,7 +29,7 @@ pub fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// Names in quotation marks, for a message.
+/// Quoted names, for messages.
 pub fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What differs between tasks of labels and tasks of answers, as far as examples go. Other rooms add what differs in them.
+//! What differs between classification and question answering in examples. Other rooms extend the trait for their own differences.
 
 use std::fmt::Debug;
 
@@ -7,24 +7,24 @@ use serde::de::DeserializeOwned;
 
 /// The head of a task: [`Labels`](super::labels::Labels) or [`Answers`](super::answers::Answers).
 pub trait Head: Clone + Debug + PartialEq + Eq + Send + Sync + 'static {
-    /// What is right for a gold row.
+    /// The gold label or answers of a row.
     type Gold: Clone + Debug + PartialEq + Eq + Send + Sync;
-    /// What a row is written for: a label, or an answer in its context. In JSON an object with one field.
+    /// What a synthetic row is written for: a label, or an answer in its context. In JSON, an object with one field.
     type Goal: Clone + Debug + PartialEq + Eq + Serialize + DeserializeOwned + Send + Sync;
-    /// What a model says of a row.
+    /// A model's prediction for a row.
     type Prediction: Clone + Debug + PartialEq + Eq + Serialize + DeserializeOwned + Send + Sync;
 
     fn goal(gold: &Self::Gold) -> Self::Goal;
 
-    /// The prediction that is right.
+    /// The correct prediction for a goal.
     fn right(goal: &Self::Goal) -> Self::Prediction;
 
-    /// Whether a prediction counts as right.
+    /// Whether a prediction counts as correct.
     fn accepts(gold: &Self::Gold, prediction: &Self::Prediction) -> bool;
 
-    /// How many strata rows are drawn and counted in: one a label; questions are one.
+    /// Number of strata for sampling and counting: one per label; questions are a single stratum.
     fn strata(&self) -> usize;
 
-    /// The stratum of a row with this goal, below [`Head::strata`].
+    /// The stratum of a row with this goal, less than [`Head::strata`].
     fn stratum(goal: &Self::Goal) -> usize;
 }

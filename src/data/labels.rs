@@ -1,4 +1,4 @@
-//! Tasks of labels: a text, or a pair of texts, has one of a few labels.
+//! Classification: a text, or a pair of texts, has one of a few labels.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,10 +9,10 @@ use super::head::Head;
 use super::read::ReadGold;
 use super::split::{Divide, Split, shuffled_by_stratum};
 
-/// The labels of a task, and what they are given to.
+/// The head of classification: the task's labels, for texts or pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// In the order of logits and posteriors.
+    /// Label names, in the order of logits and posteriors.
     pub names: Vec<String>,
     /// Whether an example is a pair of texts.
     pub pairs: bool,
@@ -70,18 +70,18 @@ impl ReadGold for Labels {
             return Ok(());
         }
         let (line, label) = (row.line, &self.names[row.gold.label]);
-        Err(format!("the text of line {line} again, with another label ({label} there); remove one"))
+        Err(format!("same text as line {line}, but another label ({label} there); remove one"))
     }
 }
 
 impl Divide for Labels {
-    /// Stratified: each label gives its share, and at least one row, to each side.
+    /// Stratified by label; each label has at least one row on each side.
     fn divide(&self, gold: &[GoldRow<Labels>], select_share: f64, seed: u64) -> Result<Split<Labels>, String> {
         let (mut mine, mut select) = (Vec::new(), Vec::new());
         for (rows, name) in shuffled_by_stratum(self, gold, seed, "split").into_iter().zip(&self.names) {
             if rows.len() < 2 {
                 let count = rows.len();
-                return Err(format!("label {name:?} has {count} gold rows; it needs at least 2, one to learn from and one to select by"));
+                return Err(format!("label {name:?} has {count} gold rows; it needs at least 2, one for each split (mine, select)"));
             }
             let share = ((rows.len() as f64 * select_share).round() as usize).clamp(1, rows.len() - 1);
             let mut rows = rows.into_iter();

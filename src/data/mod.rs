@@ -1,4 +1,4 @@
-//! Examples: gold rows, their splits, answers and the measures of SQuAD. Knows no model and no prompt.
+//! Examples: gold rows, their splits, answers and SQuAD's metrics. Knows no model and no prompt.
 
 pub mod answers;
 pub mod example;

@@ -13,28 +13,28 @@ use crate::files::lines::Lines;
 
 /// How the gold rows of a task are read.
 pub trait ReadGold: Head {
-    /// A gold row as a person would write it.
+    /// A sample line of a gold file, for messages.
     fn example(&self) -> &'static str;
 
-    /// Reads one object of a gold file.
+    /// Parses one object of a gold file.
     ///
     /// # Errors
     /// Which field is missing or wrong.
     fn parse(&self, object: &Map<String, Value>, line: usize) -> Result<GoldRow<Self>, String>;
 
-    /// Takes up the same texts from a later line.
+    /// Merges a later line with the same texts into `row`.
     ///
     /// # Errors
     /// The two lines contradict each other.
     fn merge(&self, row: &mut GoldRow<Self>, again: GoldRow<Self>) -> Result<(), String>;
 }
 
-/// Reads rows `{"text": …, "label": …}`, for a pair `{"text": …, "text_pair": …, "label": …}`, for a question in SQuAD's shape
+/// Reads rows `{"text": …, "label": …}`, for pairs `{"text": …, "text_pair": …, "label": …}`, for questions in SQuAD's format
 /// `{"context": …, "question": …, "answers": {"text": […], "answer_start": […]}}`, one JSON object a line; other fields are ignored,
 /// blank lines skipped.
 ///
-/// A text that occurs twice with one label is kept once (returned as the second value, how many were dropped); a question that is
-/// asked twice of a context has the answers of both.
+/// Of rows with the same text and label only the first is kept; the second value is the number dropped. A question that is asked
+/// twice of a context keeps the answers of both lines.
 ///
 /// # Errors
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
@@ -63,13 +63,13 @@ pub fn read_gold<H: ReadGold>(path: &Path, head: &H) -> Result<(Vec<GoldRow<H>>,
         }
     }
     if rows.is_empty() {
-        let message = format!("no rows; it needs lines such as {}", head.example());
+        let message = format!("no rows; lines must look like {}", head.example());
         return Err(Error::Data { path: path.to_path_buf(), line: None, message });
     }
     Ok((rows, repeated))
 }
 
-/// Reads unlabelled texts `{"text": …}`, one JSON object a line; a text that occurs again is kept once.
+/// Reads unlabelled texts `{"text": …}`, one JSON object a line; duplicates are dropped.
 ///
 /// # Errors
 /// As [`read_gold`].
@@ -82,13 +82,13 @@ pub fn read_contexts(path: &Path) -> Result<Vec<Context>> {
         contexts.push(Context { line: index + 1, text, answers: Vec::new() });
     }
     if contexts.is_empty() {
-        let message = r#"no rows; it needs lines such as {"text": "…"}"#.to_string();
+        let message = r#"no rows; lines must look like {"text": "…"}"#.to_string();
         return Err(Error::Data { path: path.to_path_buf(), line: None, message });
     }
     Ok(distinct(contexts))
 }
 
-/// The first of each text.
+/// Drops later contexts with the same text.
 pub fn distinct(contexts: impl IntoIterator<Item = Context>) -> Vec<Context> {
     let mut seen = HashSet::new();
     contexts.into_iter().filter(|context| seen.insert(fingerprint(&context.text))).collect()
@@ -105,7 +105,7 @@ fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<M
     }
 }
 
-/// Refuses a gold text that is also in the test file: nothing that trains may see the test rows.
+/// Refuses gold rows that are also in the test file: training must not see test rows.
 ///
 /// # Errors
 /// Names the first pair of lines.
@@ -113,7 +113,7 @@ pub fn refuse_overlap<H: Head>(gold: &[GoldRow<H>], gold_path: &Path, test: &[Go
     let lines: HashMap<String, usize> = gold.iter().map(|row| (row.input().fingerprint(), row.line)).collect();
     for row in test {
         if let Some(line) = lines.get(&row.input().fingerprint()) {
-            let message = format!("this test row is also in {}, line {line}; a row may be in one split only", gold_path.display());
+            let message = format!("this test row is also in {}, line {line}; a row must be in one split only", gold_path.display());
             return Err(Error::data(test_path, row.line, message));
         }
     }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_two_texts_and_repeats_only_as_a_pair() {
+    fn a_pair_is_a_duplicate_only_if_both_texts_are() {
         let (_folder, path) = file(
             b"{\"text\":\"a\",\"text_pair\":\" b \",\"label\":\"positive\"}\n{\"text\":\"a\",\"text_pair\":\"c\",\"label\":\"negative\"}\n\
               {\"text\":\"A\",\"text_pair\":\"B\",\"label\":\"positive\"}",
@@ -197,17 +197,17 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_question_is_named_by_line_and_field() {
+    fn a_bad_question_is_reported_with_line_and_field() {
         for (change, expected) in [
             (
                 r#""answers": {"text": ["x"], "answer_start": [1]}"#,
-                r#"field "answers": "x" does not stand at character 1 of the context (nor anywhere else in it)"#,
+                r#"field "answers": "x" is not at character 1 of the context (and nowhere else in it)"#,
             ),
             (
                 r#""answers": {"text": ["née"], "answer_start": [5]}"#,
                 "(it begins at character 4; answer_start counts characters, not bytes)",
             ),
-            (r#""answers": {"text": ["née"], "answer_start": [400]}"#, "does not stand at character 400"),
+            (r#""answers": {"text": ["née"], "answer_start": [400]}"#, "is not at character 400"),
             (r#""answers": {"text": [], "answer_start": []}"#, r#"field "answers.text" is empty; every question needs an answer"#),
             (r#""answers": {"text": ["née"], "answer_start": []}"#, r#"field "answers" has 1 in "text", but 0 in "answer_start""#),
             (r#""answers": {"text": [" "], "answer_start": [3]}"#, r#"field "answers.text" has an empty answer"#),
@@ -251,15 +251,15 @@ mod tests {
     }
 
     #[test]
-    fn a_text_twice_is_kept_once_unless_its_labels_differ() {
+    fn a_duplicate_text_is_dropped_unless_its_labels_differ() {
         let (rows, repeated) = read(b"{\"text\":\"a b\",\"label\":\"positive\"}\n{\"text\":\"A  b\",\"label\":\"positive\"}").unwrap();
         assert_eq!((rows.len(), repeated), (1, 1));
         let error = read(b"{\"text\":\"a b\",\"label\":\"positive\"}\n{\"text\":\"A  b\",\"label\":\"negative\"}").unwrap_err();
-        assert!(error.to_string().contains(":2: the text of line 1 again"), "{error}");
+        assert!(error.to_string().contains(":2: same text as line 1, but another label"), "{error}");
     }
 
     #[test]
-    fn every_bad_row_is_named_by_line_and_field() {
+    fn a_bad_row_is_reported_with_line_and_field() {
         let good = "{\"text\":\"fine\",\"label\":\"positive\"}\n".as_bytes();
         for (bad, expected) in [
             (&b"{\"text\":\"x\"}"[..], ":2: field \"label\" is missing"),
@@ -282,7 +282,7 @@ mod tests {
         let gold = [row(4, "Same text", 0)];
         let test = [row(9, "same  text", 0)];
         let error = refuse_overlap(&gold, Path::new("gold.jsonl"), &test, Path::new("test.jsonl")).unwrap_err();
-        assert_eq!(error.to_string(), "test.jsonl:9: this test row is also in gold.jsonl, line 4; a row may be in one split only");
+        assert_eq!(error.to_string(), "test.jsonl:9: this test row is also in gold.jsonl, line 4; a row must be in one split only");
     }
 
     proptest! {
@@ -298,7 +298,7 @@ mod tests {
             prop_assert_eq!(&rows[0], &row(1, text.trim(), label));
         }
 
-        /// Any words of any text are found again where they were taken from, and nowhere else.
+        /// A span of any text is found again at its own position, and only there.
         #[test]
         fn an_answer_is_where_it_was_taken_from(text in "\\PC{1,40}", a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()) {
             let ends: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();

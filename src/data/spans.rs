@@ -1,11 +1,11 @@
-//! Runs of words in a text that could be the answer to a question: names, numbers, and words between stopwords.
+//! Candidate answers: spans of a text that are names, numbers, or words between stopwords.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::data::example::Answer;
 
-/// Words that no answer begins or ends with, and that end a run of plain words.
+/// No answer begins or ends with a stopword, and a stopword ends a run of plain words.
 const STOPWORDS: &str = "a about above after again against all also although among an and another any are as at be because been before \
     being below between both but by can could did do does during each either few for from further had has have he her here hers him \
     his how however i if in into is it its itself just many may me might more most much must my neither no nor not now of off often on \
@@ -22,18 +22,18 @@ const MEASURES: &str = "january february march april may june july august septem
     seconds bc ad bce ce am pm km m cm mm miles mile feet metres meters kilometres kilometers acres tonnes tons kg pounds dollars euros \
     degrees times";
 
-/// Words of the longest candidate.
+/// Most words in a candidate.
 const LONGEST: usize = 8;
-/// Plain words in a row that make a candidate.
+/// Number of consecutive plain words that make a candidate.
 const PLAIN: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// A word without the punctuation around it.
+/// A word without surrounding punctuation.
 struct Word<'t> {
     text: &'t str,
-    /// In the text, in bytes.
+    /// Its byte range in the text.
     bytes: Range<usize>,
     lower: String,
-    /// Whether punctuation parts it from the word before.
+    /// Whether there is punctuation between it and the previous word.
     parted: bool,
     /// Whether it begins a sentence.
     begins: bool,
@@ -57,14 +57,14 @@ impl Word<'_> {
     }
 }
 
-/// Every run of words of `text` that is taken for a possible answer, each once, in the order of the text:
+/// The candidate answers in `text`, without duplicates, in the order of the text:
 ///
 /// - runs of capitalised words, also joined by words such as "of" and "de", unless it is a single word that begins a sentence;
 /// - runs with a number, together with months, units and words such as "million" beside it;
 /// - two to four words between stopwords.
 ///
-/// No run goes over punctuation, is longer than eight words, or begins or ends with a stopword. It is a list of words and
-/// capitals for English, not a parser.
+/// No candidate crosses punctuation, is longer than eight words, or begins or ends with a stopword. This is a heuristic for English
+/// from word lists and capital letters, not a parser.
 pub fn candidates(text: &str) -> Vec<Answer> {
     let words = words(text);
     let name = |word: &Word| word.is_capitalised() || JOINING.contains(&word.lower.as_str());
@@ -76,7 +76,7 @@ pub fn candidates(text: &str) -> Vec<Answer> {
     all.into_iter().filter_map(|(start, end)| Answer::at(text, start..end)).collect()
 }
 
-/// The longest runs of words that `belongs` holds for, without the stopwords at their ends.
+/// The maximal runs of words for which `belongs` holds, without stopwords at their ends.
 fn runs<'w, 't>(words: &'w [Word<'t>], belongs: impl Fn(&Word) -> bool) -> Vec<&'w [Word<'t>]> {
     let chunks = words.chunk_by(|a, b| !b.parted && belongs(a) == belongs(b));
     let trimmed = chunks.filter(|run| belongs(&run[0])).filter_map(|run| {
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_candidate_stands_in_the_text(text in "\\PC{0,60}|([A-Z]?[a-zéß]{1,5}('s)?[,. ]{1,2}|[0-9]{1,4}%? |of |the ){0,20}") {
+        fn every_candidate_is_in_the_text(text in "\\PC{0,60}|([A-Z]?[a-zéß]{1,5}('s)?[,. ]{1,2}|[0-9]{1,4}%? |of |the ){0,20}") {
             let candidates = candidates(&text);
             for candidate in &candidates {
                 let bytes = candidate.bytes_in(&text);

@@ -1,4 +1,4 @@
-//! Gold rows drawn and divided once: *mine*, whose errors are extrapolated, and *select*, which chooses epoch and round.
+//! Splits the gold rows into *mine*, whose errors are extrapolated, and *select*, held out to choose epoch and round.
 
 use rand::seq::SliceRandom;
 
@@ -6,7 +6,7 @@ use super::example::GoldRow;
 use super::head::Head;
 use crate::math::random;
 
-/// The two sides of the gold rows; each in the order of their lines.
+/// The split of the gold rows; each side in file order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split<H: Head> {
     pub mine: Vec<GoldRow<H>>,
@@ -14,7 +14,7 @@ pub struct Split<H: Head> {
 }
 
 impl<H: Head> Split<H> {
-    /// Sorts both sides.
+    /// Sorts both sides into file order.
     pub fn in_order_of_lines(mut mine: Vec<GoldRow<H>>, mut select: Vec<GoldRow<H>>) -> Self {
         mine.sort_by_key(|row| row.line);
         select.sort_by_key(|row| row.line);
@@ -27,19 +27,19 @@ impl<H: Head> Split<H> {
     }
 }
 
-/// How the gold rows of a task are divided.
+/// How gold rows are split.
 pub trait Divide: Head {
-    /// Divides gold rows into *mine* and *select*, seeded; `select_share` in (0, 1) of them go to *select*.
+    /// Splits gold rows into *mine* and *select*, shuffled with `seed`; a share `select_share` in (0, 1) goes to *select*.
     ///
     /// # Errors
     /// Too few rows for two sides.
     fn divide(&self, gold: &[GoldRow<Self>], select_share: f64, seed: u64) -> Result<Split<Self>, String>;
 }
 
-/// `rows` of `gold`, stratified: each label keeps its share (largest remainders), rows drawn with `seed`.
+/// A stratified sample of `rows` gold rows, drawn with `seed`: each label keeps its share (largest remainders).
 ///
 /// # Errors
-/// Says how many there are when `gold` has fewer.
+/// `gold` has fewer rows; the message says how many.
 pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) -> Result<Vec<GoldRow<H>>, String> {
     if rows > gold.len() {
         return Err(format!("gold_rows asks for {rows} rows, there are {}", gold.len()));
@@ -51,7 +51,7 @@ pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) ->
     Ok(taken)
 }
 
-/// The rows of each stratum, in an order drawn for `purpose`.
+/// The rows of each stratum, shuffled; `purpose` keeps independent draws apart.
 pub fn shuffled_by_stratum<H: Head>(head: &H, gold: &[GoldRow<H>], seed: u64, purpose: &str) -> Vec<Vec<GoldRow<H>>> {
     let mut strata = vec![Vec::new(); head.strata()];
     for row in gold {
@@ -63,7 +63,7 @@ pub fn shuffled_by_stratum<H: Head>(head: &H, gold: &[GoldRow<H>], seed: u64, pu
     strata
 }
 
-/// `total` divided in proportion to `sizes`, never more than a size; the largest remainders round up.
+/// `total` divided in proportion to `sizes` by largest remainders, no share larger than its size.
 fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     if all == 0 {
@@ -100,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn a_label_without_two_rows_is_named() {
+    fn a_label_with_fewer_than_two_rows_is_refused() {
         let error = head(2).divide(&rows(&[0, 0, 1]), 0.5, 1).unwrap_err();
-        assert_eq!(error, "label \"label 1\" has 1 gold rows; it needs at least 2, one to learn from and one to select by");
+        assert_eq!(error, "label \"label 1\" has 1 gold rows; it needs at least 2, one for each split (mine, select)");
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_about_one_context_cannot_be_divided() {
+    fn questions_about_a_single_context_cannot_be_split() {
         assert!(Answers.divide(&questions(&[3, 3, 3]), 0.5, 1).unwrap_err().starts_with("all questions are about one context"));
     }
 

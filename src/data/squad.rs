@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-/// Lower case, without ASCII punctuation, the articles a, an, the, and extra white space.
+/// SQuAD's normalisation: lower case, without ASCII punctuation, the articles a, an and the, and extra white space.
 pub fn normalise(answer: &str) -> String {
     let kept: String = answer.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     without_articles(&kept).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Articles that stand between characters that are no part of a word.
+/// Removes articles that are whole words.
 fn without_articles(text: &str) -> String {
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     let (mut out, mut word) = (String::new(), String::new());
@@ -56,7 +56,7 @@ mod tests {
 
     /// Values of `tests/reference/metrics.py`, which computes as the official script does.
     #[test]
-    fn exact_match_and_f1_are_the_scripts() {
+    fn exact_match_and_f1_match_the_official_script() {
         let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
         for case in golden["squad"].as_array().unwrap() {
             let references: Vec<&str> = case["truths"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();

@@ -8,9 +8,10 @@ use flate2::read::GzDecoder;
 
 use super::error::SourceError;
 
-/// Copies what `members` leads to: nothing is the file itself, one is a member of it, two a member of that member…
+/// Copies the file at the path `members` inside nested archives: empty means the file itself, one name a member of it, two names a
+/// member of that member, and so on.
 ///
-/// Archives inside archives are unpacked in `scratch`.
+/// Inner archives are unpacked in `scratch`.
 pub fn copy(path: &Path, members: &[String], scratch: &Path, out: &mut dyn Write) -> Result<(), SourceError> {
     match members {
         [] => {
@@ -31,7 +32,7 @@ fn failed(path: &Path, reason: impl ToString) -> SourceError {
     SourceError::Archive { archive: path.display().to_string(), reason: reason.to_string() }
 }
 
-/// Which archive it is, is read off its first bytes: names lie.
+/// The first bytes tell the archive format; file names are not reliable.
 fn copy_member(path: &Path, member: &str, out: &mut dyn Write) -> Result<(), SourceError> {
     let mut file = File::open(path).map_err(|error| failed(path, error))?;
     let mut start = [0; 4];
@@ -61,7 +62,7 @@ fn tar_member(file: BufReader<File>, path: &Path, member: &str, out: &mut dyn Wr
     Err(failed(path, format!("`{member}`: there is no such file in it")))
 }
 
-/// As `io::copy`, with larger blocks: progress is told once a block.
+/// Like `io::copy` with larger blocks: progress is reported once per block.
 fn buffered_copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     let mut block = vec![0; 1 << 18];
     loop {

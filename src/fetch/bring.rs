@@ -1,4 +1,4 @@
-//! Brings one file from the first source that has it: received beside its place, checked, then renamed.
+//! Downloads a file from the first source that has it: into a temporary file, verified, then renamed.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -16,13 +16,13 @@ use super::{archive, hub, pip};
 use crate::files::sha256::hex;
 use crate::files::whole::{keep, unfinished, unfinished_folder};
 
-/// Brings the files of one entry; a package that holds several of them is downloaded once.
+/// Downloads the files of one entry; a package that holds several of them is downloaded once.
 pub struct Bring<'a> {
     /// The Python whose pip is asked for packages.
     python: OsString,
     hub_offline: bool,
     folder: &'a Path,
-    /// Downloaded archives and archives inside archives; in the entry's folder, so on a disk that is meant for large files.
+    /// For downloaded and inner archives; in the entry's folder, because the cache's disk is meant for large files.
     scratch: TempDir,
     packages: HashMap<String, PathBuf>,
 }
@@ -32,7 +32,7 @@ impl<'a> Bring<'a> {
         Ok(Bring { python, hub_offline, folder, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
     }
 
-    /// Tries the sources in their order; the error tells how each of them failed.
+    /// Tries the sources in order; the error says how each one failed.
     pub fn file(&mut self, file: &File, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
         let mut failures = Vec::new();
         for source in &file.sources {
@@ -78,7 +78,7 @@ impl<'a> Bring<'a> {
     }
 }
 
-/// Takes the bytes of a file, sums them up, and stops when there are too many.
+/// Writes and hashes the bytes of a file; fails as soon as there are too many.
 struct Receiver<'a> {
     out: NamedTempFile,
     sum: Sha256,

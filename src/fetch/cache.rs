@@ -1,4 +1,4 @@
-//! The cache folder: where an entry's files are, and whether they are whole. A stamp spares hashing unchanged files again.
+//! The cache folder: where an entry's files are, and whether they are intact. Stamps avoid hashing unchanged files again.
 //!
 //! ```text
 //! models/NAME/FILE          a generator or a small model
@@ -22,13 +22,13 @@ use super::registry::{Convert, Entry, EntryKind, File, GOLD, Registry, RegistryE
 
 const STAMPS: &str = ".stamps.json";
 
-/// The folder that holds what was fetched.
+/// The folder of fetched models and data.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// How closely a file is looked at.
+/// How a file is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// Trusts the stamp of a file whose size and modification time are unchanged.
@@ -38,7 +38,7 @@ pub enum Check {
 }
 
 impl Cache {
-    /// A cache in a given folder, which need not exist yet.
+    /// A cache in a folder, which need not exist yet.
     pub fn at(root: impl Into<PathBuf>) -> Cache {
         Cache { root: root.into() }
     }
@@ -64,12 +64,12 @@ impl Cache {
         self.root.join(shelf).join(&entry.name)
     }
 
-    /// The file of a GGUF, the folder of anything else: present and whole, by [`Check::Stamp`].
+    /// The path of an entry, verified by [`Check::Stamp`]: the file of a GGUF, the folder of anything else.
     pub fn locate(&self, entry: &Entry) -> Result<PathBuf, RegistryError> {
         self.check(entry, Check::Stamp)
     }
 
-    /// Looks at every file of an entry; gives the same path as [`Cache::locate`].
+    /// Verifies every file of an entry; returns the same path as [`Cache::locate`].
     pub fn check(&self, entry: &Entry, check: Check) -> Result<PathBuf, RegistryError> {
         entry.files.iter().try_for_each(|file| self.check_file(entry, file, check))?;
         if let Some(convert) = &entry.convert {
@@ -95,13 +95,13 @@ impl Cache {
             return damaged("its sha256", file.sha256.clone(), now.sha256);
         }
         if stamps.files.insert(file.name.clone(), now.clone()) != Some(now) {
-            // A cache that cannot be written is still good to read; the stamp only saves time.
+            // A read-only cache still works; the stamp only saves time.
             let _ = stamps.write(&folder);
         }
         Ok(())
     }
 
-    /// Whether the gold data is what this registry and this version make of the published file.
+    /// Whether the gold data was converted from the published file with this registry's settings by this version of lacuna.
     pub fn check_converted(&self, entry: &Entry, convert: &Convert, check: Check) -> Result<(), RegistryError> {
         let folder = self.folder(entry);
         let stamps = Stamps::read(&folder);
@@ -120,7 +120,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The sum of a file as it is now: the stamped one if nothing speaks against it, else by hashing.
+    /// The SHA-256 of a file: from its stamp if [`Check::Stamp`] allows it and the file is unchanged, otherwise by hashing.
     fn sum(&self, entry: &Entry, path: &Path, check: Check, stamps: &Stamps) -> Result<Stamp, RegistryError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => RegistryError::NotFetched { name: entry.name.clone(), path: path.to_path_buf() },
@@ -135,8 +135,8 @@ impl Cache {
         }
     }
 
-    /// Waits for other processes that fetch the same entry, makes its folder and clears what an interrupted one left.
-    /// The lock ends with the returned file.
+    /// Waits for other processes that fetch the same entry, creates its folder and removes the leftovers of an interrupted fetch. The lock
+    /// is held until the returned file is dropped.
     pub fn lock(&self, entry: &Entry) -> io::Result<fs::File> {
         let folder = self.folder(entry);
         fs::create_dir_all(&folder)?;
@@ -151,7 +151,7 @@ impl Cache {
         Ok(lock)
     }
 
-    /// Notes how the two files of gold data came about, so that [`Cache::check_converted`] knows them again.
+    /// Records how the two files of gold data were made, for [`Cache::check_converted`].
     pub fn stamp_converted(&self, entry: &Entry, convert: &Convert) -> io::Result<()> {
         let folder = self.folder(entry);
         let mut stamps = Stamps::read(&folder);
@@ -165,13 +165,13 @@ impl Cache {
     }
 }
 
-/// What makes a conversion what it is: its settings and the version of the code.
+/// What a conversion's result depends on: its settings and the version of the code.
 fn recipe(convert: &Convert) -> String {
     let settings = serde_json::to_string(convert).unwrap_or_default();
     hex(Sha256::digest(format!("{} {settings}", env!("CARGO_PKG_VERSION"))))
 }
 
-/// A file as it was when its sum was taken.
+/// A file's state when it was hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     size: u64,
@@ -188,7 +188,7 @@ struct Stamps {
 }
 
 impl Stamps {
-    /// Stamps that are missing or cannot be read are no stamps: files are then hashed.
+    /// Missing or unreadable stamps count as none: the files are hashed.
     fn read(folder: &Path) -> Stamps {
         fs::read(folder.join(STAMPS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
@@ -198,10 +198,10 @@ impl Stamps {
     }
 }
 
-/// Where a model or data set is on this machine, without the network: an existing file or folder is taken as it is, a known
-/// name must be in the cache.
+/// The local path of a model or data set, without the network: an existing path is returned as it is, a known name must be in the
+/// cache.
 ///
-/// A [`EntryKind::Gguf`] gives the file, a [`EntryKind::Encoder`] and a [`EntryKind::Gold`] the folder.
+/// An [`EntryKind::Gguf`] is a file; an [`EntryKind::Encoder`] and an [`EntryKind::Gold`] are folders.
 pub fn locate(name_or_path: &str) -> Result<PathBuf, RegistryError> {
     if Path::new(name_or_path).exists() {
         return Ok(PathBuf::from(name_or_path));
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_name_lists_those_that_are_known() {
+    fn an_unknown_name_is_refused_with_the_known_names() {
         let error = locate("all-minilm-l6").unwrap_err().to_string();
         assert!(error.contains("did you mean all-minilm-l6-v2?") && error.contains("movie-snippets"), "{error}");
         let error = locate("nothing/like.it").unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Makes gold data of a file as it is published: tab separated ratings become `gold.jsonl` and `test.jsonl`.
+//! Converts a published data set into gold data: tab-separated ratings become `gold.jsonl` and `test.jsonl`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,28 +12,28 @@ use sha2::{Digest, Sha256};
 use super::registry::{Convert, GOLD, RatedTsv, TEST};
 use crate::files::whole::{keep, unfinished};
 
-/// Why a file is not what the registry says.
+/// Why a published file does not match the registry's description.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     #[error("{}: {error}", .path.display())]
     Io { path: PathBuf, error: std::io::Error },
     #[error("line {line}: {found} columns, expected {expected}")]
     Columns { line: usize, found: usize, expected: usize },
-    #[error("line {line}: the rating `{found}` is no number")]
+    #[error("line {line}: the rating `{found}` is not a number")]
     Rating { line: usize, found: String },
     #[error("line {line}: no text")]
     NoText { line: usize },
-    #[error("{rows} rows are left, too few for {test_rows} test rows and some to learn from")]
+    #[error("{rows} rows are left, too few for {test_rows} test rows and any gold rows")]
     TooFew { rows: usize, test_rows: usize },
 }
 
-/// What became of the rows.
+/// Counts of the converted and the dropped rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Converted {
     pub rows: usize,
-    /// Too near to 0 to have a label.
+    /// Dropped because the rating is too close to 0 for a label.
     pub undecided: usize,
-    /// Dropped because the same text, but for case and spaces, came before.
+    /// Dropped because an earlier row has the same text up to case and spaces.
     pub duplicates: usize,
     pub gold: usize,
     pub test: usize,
@@ -67,7 +67,7 @@ pub fn convert(folder: &Path, convert: &Convert) -> Result<Converted, ConvertErr
     Ok(converted)
 }
 
-/// The rows that have a label, in the order of the file, each text once.
+/// The labelled rows without duplicates, in file order.
 fn labelled<'a>(published: &str, format: &'a RatedTsv) -> Result<(Vec<Row<'a>>, Converted), ConvertError> {
     let mut rows = Vec::new();
     let mut converted = Converted::default();
@@ -99,14 +99,14 @@ fn rated(line: usize, columns: &str, format: &RatedTsv) -> Result<(f64, String),
     if text.is_empty() { Err(ConvertError::NoText { line }) } else { Ok((rating, text)) }
 }
 
-/// As written, but for what a web page left: escaped ampersands, runs of spaces.
+/// Removes artefacts of web pages: escaped ampersands and repeated spaces.
 fn tidy(text: &str) -> String {
     text.replace("&amp;", "&").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Which rows are test rows: of each label its share, those with the smallest sha256 of seed and text.
+/// Chooses the test rows, stratified by label: those with the smallest SHA-256 of seed and text.
 ///
-/// A hash rather than a random number generator, so that the draw is the same with every version of every library.
+/// A hash instead of a random number generator keeps the draw independent of library versions.
 fn draw_test(rows: &[Row], format: &RatedTsv) -> Result<Vec<bool>, ConvertError> {
     if rows.len() <= format.test_rows {
         return Err(ConvertError::TooFew { rows: rows.len(), test_rows: format.test_rows });

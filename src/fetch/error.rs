@@ -1,4 +1,4 @@
-//! Why something was not fetched.
+//! Errors of fetching.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn listed(failures: &[(Source, SourceError)]) -> String {
 /// Why one source did not give the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    #[error("sha256 is {found}, expected {expected}: these are other bytes than the registry means")]
+    #[error("sha256 is {found}, expected {expected}: not the file that the registry describes")]
     Sum { expected: String, found: String },
     #[error("{found} bytes, expected {expected}")]
     Size { expected: u64, found: u64 },

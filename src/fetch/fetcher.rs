@@ -1,4 +1,4 @@
-//! Brings what is known by name into the cache, each file checked by size and sha256.
+//! Fetches registry entries into the cache; every file is verified by size and SHA-256.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::error::FetchError;
 use super::progress::Progress;
 use super::registry::{Entry, RegistryError};
 
-/// Brings entries into a cache.
+/// Fetches entries into a cache.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     pub cache: Cache,
@@ -28,10 +28,10 @@ impl Fetcher {
         Ok(Fetcher { cache: Cache::from_env()?, python, hub_offline })
     }
 
-    /// Brings what is missing or damaged, checks the rest; gives the file of a GGUF, the folder of anything else.
+    /// Fetches missing or damaged files and verifies the others; returns the file of a GGUF, the folder of anything else.
     ///
-    /// Safe to interrupt and to run twice at once: a file gets its name only when it is whole, and one process at a time
-    /// works on an entry.
+    /// Safe to interrupt and to run concurrently: a file gets its final name only when it is complete, and one process at a time works on
+    /// an entry.
     pub fn fetch(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
         let folder = self.cache.folder(entry);
         let _lock = self.cache.lock(entry).map_err(|error| FetchError::Io { path: folder.clone(), error })?;

@@ -7,7 +7,7 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::error::SourceError;
 
-/// The file at that commit: from the hub's cache, else from the hub unless `offline`. `bytes` hears how many were received.
+/// The file at that commit: from the hub's cache, else from the hub unless `offline`. `bytes` is called with the bytes received.
 pub fn download(repo: &str, revision: &str, path: &str, offline: bool, bytes: &mut dyn FnMut(u64)) -> Result<PathBuf, SourceError> {
     let repo = Repo::with_revision(repo.to_string(), RepoType::Model, revision.to_string());
     if let Some(here) = Cache::from_env().repo(repo.clone()).get(path) {

@@ -1,5 +1,4 @@
-//! Models and gold data by name: what is known, where it lies, whether it is whole, and how it comes here. The only room that may open
-//! a socket.
+//! Models and gold data by name: the registry, the cache, verification and downloads. The only room that may open a socket.
 
 #[cfg(feature = "hub")]
 mod archive;

@@ -1,9 +1,9 @@
-//! Has the machine's own pip download a package: it knows the mirrors, proxies and certificates that are set up here.
+//! Downloads a package with the machine's own pip, which knows the local mirrors, proxies and certificates.
 //!
-//! No code of a package runs. A wheel needs none. For a source archive pip insists on asking the package's build backend for
+//! No code of a package is run. A wheel needs none. For a source archive pip insists on asking the package's build backend for
 //! its metadata, which would run its `setup.py` after downloading setuptools; so a stand-in backend, put before setuptools on
 //! PYTHONPATH, answers with the name and version that were asked for (PEP 517, `prepare_metadata_for_build_wheel`).
-//! Reading the index by hand instead would lose pip's configuration.
+//! Reading the package index ourselves would ignore pip's configuration.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use super::error::SourceError;
 
 const STAND_IN_BACKEND: &str = include_str!("sdist_backend.py");
 
-/// Downloads one wheel or source archive of exactly this version into an empty folder; gives its path.
+/// Downloads one wheel or source archive of exactly this version into an empty folder; returns its path.
 pub fn download(python: &OsStr, package: &str, version: &str, sdist: bool, folder: &Path) -> Result<PathBuf, SourceError> {
     let archives = folder.join("archives");
     let mut pip = Command::new(python);

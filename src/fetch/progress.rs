@@ -1,22 +1,22 @@
-//! What is told while something is fetched.
+//! Progress of a fetch.
 
 use super::convert::Converted;
 use super::error::SourceError;
 use super::source::Source;
 
-/// What happens while an entry is fetched.
+/// An event while an entry is fetched.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// The file is whole and stays.
+    /// The file is already in the cache and intact.
     Here { file: &'a str },
     /// A source is tried; `size` is the file's, in bytes.
     Trying { file: &'a str, size: u64, source: &'a Source },
-    /// So many bytes of the file were received.
+    /// `done` bytes of the file have been received.
     Bytes { done: u64 },
     /// The source did not have the file, or not these bytes; the next one is tried.
     Failed { source: &'a Source, error: &'a SourceError },
-    /// The file was received and checked.
+    /// The file was received and verified.
     Fetched { file: &'a str },
-    /// Gold data was made of the published file.
+    /// The published file was converted into gold data.
     Converted(&'a Converted),
 }

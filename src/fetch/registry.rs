@@ -1,4 +1,4 @@
-//! What is known by name: models and gold data, their files, sizes, sha256 and sources. Opens no socket.
+//! The registry of models and gold data: their files, sizes, SHA-256 and sources. Opens no socket.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::source::Source;
 
-/// The names that come with lacuna.
+/// The built-in registry.
 const BUILT_IN: &str = include_str!("../../models/models.toml");
 
-/// The rows that may be learnt from.
+/// The gold rows.
 pub const GOLD: &str = "gold.jsonl";
-/// The rows that are kept apart for the last measurement.
+/// The held-out test rows.
 pub const TEST: &str = "test.jsonl";
 
-/// What an entry is, and so what its place in the cache holds.
+/// What an entry is, and so what its cache folder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -35,16 +35,16 @@ pub struct Entry {
     /// Lower case letters, digits, `.` and `-`; also the name of its folder in the cache.
     pub name: String,
     pub kind: EntryKind,
-    /// One line for people.
+    /// A one-line description.
     pub about: String,
-    /// An SPDX expression.
+    /// SPDX licence expression.
     pub licence: String,
     /// Whether the demo needs it: `lacuna fetch` without names brings these.
     #[serde(default)]
     pub demo: bool,
     #[serde(rename = "file")]
     pub files: Vec<File>,
-    /// How gold data is made of the files; only and always for [`EntryKind::Gold`].
+    /// How the published files are converted; set for every [`EntryKind::Gold`] and nothing else.
     #[serde(default)]
     pub convert: Option<Convert>,
 }
@@ -55,28 +55,28 @@ pub struct Entry {
 pub struct File {
     /// Its name in the entry's folder.
     pub name: String,
-    /// Bytes.
+    /// In bytes.
     pub size: u64,
     /// 64 lower case hexadecimal digits.
     pub sha256: String,
-    /// Places that hold these bytes, in the order in which they are tried.
+    /// Where to get the file, in the order in which they are tried.
     pub sources: Vec<Source>,
 }
 
-/// How files as they are published become `gold.jsonl` and `test.jsonl`.
+/// How published files become `gold.jsonl` and `test.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "format", rename_all = "snake_case")]
 pub enum Convert {
     RatedTsv(RatedTsv),
 }
 
-/// Tab separated lines with a text and a number whose sign is the label.
+/// Tab-separated lines with a text and a number whose sign is the label.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RatedTsv {
     /// The file of the entry that is read.
     pub file: String,
-    /// How many columns a line has.
+    /// Number of columns in a line.
     pub columns: usize,
     /// Which column holds the rating, counted from 1.
     pub rating_column: usize,
@@ -86,28 +86,28 @@ pub struct RatedTsv {
     pub positive: String,
     /// The label of a rating below 0.
     pub negative: String,
-    /// Rows whose rating is nearer to 0 than this are dropped.
+    /// Rows whose rating is closer to 0 than this are dropped.
     pub undecided_below: f64,
-    /// How many rows go to `test.jsonl`, in the labels' own proportions.
+    /// Number of rows in `test.jsonl`, stratified by label.
     pub test_rows: usize,
-    /// Draws the test rows.
+    /// Random seed for drawing the test rows.
     pub seed: u64,
 }
 
-/// All entries, checked.
+/// All entries, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registry {
     entries: Vec<Entry>,
 }
 
-/// Why a name leads to no file, or a registry is no registry.
+/// A name that cannot be located, or an invalid registry.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("the registry cannot be read: {0}")]
     Parse(#[from] toml::de::Error),
     #[error("the registry's entry `{entry}`: {reason}")]
     Entry { entry: String, reason: String },
-    #[error("`{name}` is neither a file or folder nor a known name{}; known names: {}", did_you_mean(.close), .known.join(", "))]
+    #[error("`{name}` is neither a file, a folder nor a known name{}; known names: {}", did_you_mean(.close), .known.join(", "))]
     UnknownName { name: String, known: Vec<String>, close: Vec<String> },
     #[error("`{name}` is not in the cache ({} is missing); get it with `lacuna fetch {name}`", .path.display())]
     NotFetched { name: String, path: PathBuf },
@@ -130,10 +130,10 @@ impl Registry {
     /// The registry that comes with lacuna.
     pub fn built_in() -> &'static Registry {
         static REGISTRY: OnceLock<Registry> = OnceLock::new();
-        REGISTRY.get_or_init(|| Registry::parse(BUILT_IN).expect("models.toml is part of the program and a test reads it"))
+        REGISTRY.get_or_init(|| Registry::parse(BUILT_IN).expect("models.toml is compiled in and a test parses it"))
     }
 
-    /// Reads and checks a registry; the error names the line or the entry.
+    /// Parses and validates a registry; the error names the line or the entry.
     pub fn parse(text: &str) -> Result<Registry, RegistryError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -144,7 +144,7 @@ impl Registry {
         let entries = toml::from_str::<Document>(text)?.entries;
         let mut names = HashSet::new();
         for entry in &entries {
-            let unique = if names.insert(&entry.name) { Ok(()) } else { Err("the name is there twice".to_string()) };
+            let unique = if names.insert(&entry.name) { Ok(()) } else { Err("duplicate name".to_string()) };
             unique.and_then(|()| entry.check()).map_err(|reason| RegistryError::Entry { entry: entry.name.clone(), reason })?;
         }
         Ok(Registry { entries })
@@ -155,7 +155,7 @@ impl Registry {
         &self.entries
     }
 
-    /// The entry of that name; the error lists the known names and those that are spelt alike.
+    /// The entry of that name; the error lists the known names and suggests similar ones.
     pub fn entry(&self, name: &str) -> Result<&Entry, RegistryError> {
         if let Some(entry) = self.entries.iter().find(|entry| entry.name == name) {
             return Ok(entry);
@@ -171,18 +171,18 @@ impl Entry {
     fn check(&self) -> Result<(), String> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
         if !self.name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !self.name.chars().all(plain) {
-            return Err("a name is lower case letters, digits, `.` and `-`".to_string());
+            return Err("a name may have lower case letters, digits, `.` and `-` only".to_string());
         }
         let mut names = HashSet::new();
         for file in &self.files {
             file.check().map_err(|reason| format!("file `{}`: {reason}", file.name))?;
             if !names.insert(file.name.as_str()) {
-                return Err(format!("file `{}` is there twice", file.name));
+                return Err(format!("duplicate file `{}`", file.name));
             }
         }
         match (self.kind, &self.convert) {
             (EntryKind::Gguf, None) if self.files.len() == 1 => Ok(()),
-            (EntryKind::Gguf, None) => Err("a gguf is exactly one file".to_string()),
+            (EntryKind::Gguf, None) => Err("a gguf entry must have exactly one file".to_string()),
             (EntryKind::Encoder, None) if names.contains("model.safetensors") && names.contains("tokenizer.json") => Ok(()),
             (EntryKind::Encoder, None) => Err("an encoder needs model.safetensors and tokenizer.json".to_string()),
             (EntryKind::Gold, Some(Convert::RatedTsv(convert))) => convert.check(&names),
@@ -195,13 +195,13 @@ impl Entry {
 impl File {
     fn check(&self) -> Result<(), String> {
         if self.name.is_empty() || self.name.starts_with('.') || self.name.contains(['/', '\\']) {
-            return Err("a file name has no folder and no leading dot".to_string());
+            return Err("a file name must have no folder and no leading dot".to_string());
         }
         if self.size == 0 {
             return Err("size is 0".to_string());
         }
         if self.sha256.len() != 64 || !self.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
-            return Err("sha256 is 64 lower case hexadecimal digits".to_string());
+            return Err("sha256 must be 64 lower case hexadecimal digits".to_string());
         }
         if self.sources.is_empty() {
             return Err("no source".to_string());
@@ -214,19 +214,19 @@ impl RatedTsv {
     fn check(&self, files: &HashSet<&str>) -> Result<(), String> {
         let column = |column: usize| (1..=self.columns).contains(&column);
         if !files.contains(self.file.as_str()) {
-            return Err(format!("convert: `{}` is no file of this entry", self.file));
+            return Err(format!("convert: `{}` is not a file of this entry", self.file));
         }
         if [GOLD, TEST].iter().any(|made| files.contains(made)) {
-            return Err(format!("convert makes {} and {}: no file can have these names", GOLD, TEST));
+            return Err(format!("convert writes {} and {}: no other file may have these names", GOLD, TEST));
         }
         if !column(self.rating_column) || !column(self.text_column) || self.rating_column == self.text_column {
-            return Err(format!("convert: two different columns from 1 to {} hold the rating and the text", self.columns));
+            return Err(format!("convert: rating_column and text_column must be two different columns from 1 to {}", self.columns));
         }
         if self.positive == self.negative {
-            return Err("convert: the labels are the same".to_string());
+            return Err("convert: the two labels must differ".to_string());
         }
         if !self.undecided_below.is_finite() || self.undecided_below < 0.0 {
-            return Err("convert: undecided_below is a number from 0 up".to_string());
+            return Err("convert: undecided_below must be 0 or more".to_string());
         }
         Ok(())
     }
@@ -258,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_is_named() {
+    fn an_invalid_registry_is_refused_with_the_reason() {
         assert!(gguf(|t| t).is_ok());
         let cases: [(&str, &str, &str); 8] = [
             ("size = 1", "size = 0", "size is 0"),
-            (SUM, "E3B0", "sha256 is 64"),
+            (SUM, "E3B0", "sha256 must be 64"),
             ("'a.gguf'", "'b/a.gguf'", "no folder"),
             ("['file:/a']", "[]", "no source"),
             ("'a-1'", "'A 1'", "lower case letters"),

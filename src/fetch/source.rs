@@ -1,4 +1,4 @@
-//! Where the bytes of a file can be had: `hf:`, `pypi:`, `pypi-sdist:`, `file:`, parsed.
+//! Parses the sources of a file: `hf:`, `pypi:`, `pypi-sdist:`, `file:`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 pub enum Source {
     /// `hf:OWNER/REPO@REVISION/PATH`: a file of a Hugging Face model repository.
     Hub { repo: String, revision: String, path: String },
-    /// `pypi:PACKAGE==VERSION/PATH` (the wheel) or `pypi-sdist:…` (the source archive): `members` leads from the archive inwards.
+    /// `pypi:PACKAGE==VERSION/PATH` (the wheel) or `pypi-sdist:…` (the source archive); `members` is the path
+    /// inside nested archives, outermost first.
     Pypi { package: String, version: String, sdist: bool, members: Vec<String> },
-    /// `file:PATH` or `file:ARCHIVE!MEMBER`: on this machine.
+    /// `file:PATH` or `file:ARCHIVE!MEMBER`: a local file.
     File { path: PathBuf, members: Vec<String> },
 }
 
-/// A source that cannot be read.
+/// A source that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is no source: expected {expected}")]
+#[error("`{text}` is not a valid source: expected {expected}")]
 pub struct SourceSyntax {
     text: String,
     expected: &'static str,
@@ -61,7 +62,7 @@ fn pypi(text: &str, sdist: bool) -> Option<Source> {
     let (requirement, path) = text.split_once('/')?;
     let (package, version) = requirement.split_once("==")?;
     let [package, version] = filled([package, version])?;
-    // These two become an argument of pip: they must not look like an option or a second requirement.
+    // Both become part of pip's command line: they must not look like an option or a second requirement.
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
     let safe = package.starts_with(|c: char| c.is_ascii_alphanumeric()) && package.chars().chain(version.chars()).all(plain);
     if !safe {
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scheme_reads_its_pieces() {
+    fn every_scheme_is_parsed() {
         let hub = Source::Hub { repo: "o/r".into(), revision: "abc".into(), path: "d/f.bin".into() };
         assert_eq!(parse("hf:o/r@abc/d/f.bin").unwrap(), hub);
         let sdist = Source::Pypi {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_is_refused() {
+    fn an_invalid_source_is_refused() {
         for text in [
             "",
             "x",
@@ -138,13 +139,13 @@ mod tests {
             "file:/a!",
         ] {
             let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains("is no source: expected"), "{text}: {error}");
+            assert!(error.contains("is not a valid source: expected"), "{text}: {error}");
         }
     }
 
     proptest! {
         #[test]
-        fn reading_never_panics_and_what_is_read_is_written_the_same(text in "(hf|pypi|pypi-sdist|file):[a-z/@=!.-]{0,24}") {
+        fn parsing_never_panics_and_round_trips(text in "(hf|pypi|pypi-sdist|file):[a-z/@=!.-]{0,24}") {
             if let Ok(source) = parse(&text) {
                 prop_assert_eq!(source.to_string(), text);
             }

@@ -1,52 +1,52 @@
-//! Puts a model's own chat template (Jinja, from its GGUF) around a prompt.
+//! Applies a model's own chat template (Jinja, from its GGUF) to a prompt.
 
 use super::request::{GenerateError, Prompt};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 const NAME: &str = "tokenizer.chat_template";
-/// Stand for the contents while the template's own text is found. Private-use characters, which no template has.
+/// Placeholders for the contents, to find the template's own text: private-use characters, which no template has.
 const SYSTEM: &str = "\u{E0F0}system\u{E0F1}";
 const USER: &str = "\u{E0F0}user\u{E0F1}";
 
-/// A stretch of the rendered prompt.
+/// A piece of the rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub text: String,
-    /// Whether the template wrote it: only then does the text of a control token mean that token.
+    /// Whether it comes from the template: only then is the text of a control token parsed as that token.
     pub from_template: bool,
 }
 
 /// Renders prompts for one model.
 pub struct ChatTemplate {
-    /// `None` for a base model, which gets plain text.
+    /// `None` for a base model, which gets the plain prompt.
     environment: Option<Environment<'static>>,
     bos: String,
     eos: String,
-    /// Whether the template has a place for a system turn.
+    /// Whether the template supports a system turn.
     takes_system: bool,
 }
 
 impl ChatTemplate {
-    /// Compiles the template and tries it; `bos` and `eos` are the texts of these tokens, empty if the model has none.
+    /// Compiles and test-renders the template; `bos` and `eos` are the texts of these tokens, empty if the model has none.
     pub fn new(source: Option<String>, bos: String, eos: String) -> Result<Self, GenerateError> {
         let environment = source.map(environment).transpose().map_err(|error| failure(&error))?;
         let mut template = ChatTemplate { environment, bos, eos, takes_system: true };
         template.takes_system = template.turns(Some(SYSTEM), USER).is_ok_and(|text| text.contains(SYSTEM) && text.contains(USER));
         if !template.turns(None, USER).map_err(|error| failure(&error))?.contains(USER) {
-            return Err(GenerateError::Template("it leaves out the user's text".into()));
+            return Err(GenerateError::Template("it leaves out the user message".into()));
         }
         Ok(template)
     }
 
-    /// The whole prompt up to where the completion begins.
+    /// The whole prompt, up to the start of the completion.
     pub fn render(&self, prompt: &Prompt) -> Result<String, GenerateError> {
         let (system, user) = self.place(prompt);
         let turns = self.turns(system, &user).map_err(|error| failure(&error))?;
         Ok(turns + &prompt.answer_start)
     }
 
-    /// The prompt cut where the template's text meets the caller's. A template that trims its contents does not do so here.
+    /// The prompt, split between the template's text and the caller's contents. A template that trims its contents does not trim them here.
     pub fn pieces(&self, prompt: &Prompt) -> Result<Vec<Piece>, GenerateError> {
         let (system, user) = self.place(prompt);
         let outline = self.turns(system.map(|_| SYSTEM), USER).map_err(|error| failure(&error))?;
@@ -57,7 +57,7 @@ impl ChatTemplate {
             let (mark, text) = if from_here.starts_with(SYSTEM) { (SYSTEM, system.unwrap_or_default()) } else { (USER, user.as_str()) };
             pieces.push(Piece { text: before.into(), from_template: self.environment.is_some() });
             pieces.push(Piece { text: text.into(), from_template: false });
-            rest = from_here.strip_prefix(mark).ok_or_else(|| GenerateError::Template("it alters the contents".into()))?;
+            rest = from_here.strip_prefix(mark).ok_or_else(|| GenerateError::Template("it alters the messages".into()))?;
         }
         pieces.push(Piece { text: rest.into(), from_template: self.environment.is_some() });
         pieces.push(Piece { text: prompt.answer_start.clone(), from_template: false });
@@ -65,7 +65,7 @@ impl ChatTemplate {
         Ok(pieces)
     }
 
-    /// The system and the user turn; a system text that the template has no place for goes before the user's.
+    /// The system and the user turn; if the template has no system turn, its text is put before the user's.
     fn place<'p>(&self, prompt: &'p Prompt) -> (Option<&'p str>, String) {
         match &prompt.system {
             Some(system) if self.takes_system => (Some(system), prompt.user.clone()),
@@ -87,13 +87,13 @@ impl ChatTemplate {
             eos_token => self.eos.as_str(),
             tools => (),
             documents => (),
-            // Models that can think aloud are asked not to: the answer begins with `answer_start`.
+            // Reasoning models must not think first: the answer begins with `answer_start`.
             enable_thinking => false,
         })
     }
 }
 
-/// Jinja as Hugging Face's `apply_chat_template` sets it up.
+/// A Jinja environment like that of Hugging Face's `apply_chat_template`.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -104,8 +104,7 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// The day in the prompts is always Friday, 26 July 2024, on which Llama's own template falls back: a run must not depend on the
-/// day it is run.
+/// The date in prompts is always Friday, 26 July 2024, the fallback of Llama's own template: a run must not depend on the current date.
 fn strftime_fixed(format: &str) -> String {
     let fields = [
         ("%Y", "2024"),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn python_methods_and_dates_are_known() {
+    fn python_methods_and_dates_are_supported() {
         let text = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content.strip().split(' ')[0] }} {{ messages[0]['content'] }}";
         assert_eq!(template(text).render(&prompt(None, " a b ")).unwrap(), "26 Jul 2024 a  a b \"");
     }

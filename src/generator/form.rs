@@ -1,7 +1,7 @@
-//! Constrained output: a text that is one of given strings, a span of a context, or a JSON object with given fields.
+//! Constrained decoding: the output is one of given strings, a span of a context, or a JSON object with given fields.
 //!
-//! A form is an automaton over bytes. The vocabulary is a trie; walking both together finds the tokens that may come next. Where a
-//! text must be finished in time, the last tokens of its budget are kept for the shortest way to its end.
+//! A form is an automaton over bytes. The vocabulary is a trie; walking both together finds the allowed next tokens. To complete the
+//! output within its token budget, the last tokens are reserved for the shortest way to an end.
 
 use super::prefix::Token;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::rc::Rc;
 pub enum Form {
     /// Exactly one of these.
     Choice(Vec<String>),
-    /// Whole words that occur in this text as they stand; a space before them is not part of the answer.
+    /// A verbatim span of whole words of this text; a space before it is not part of the answer.
     Span(String),
     /// One line with a JSON object that has these fields, in this order.
     Json(Vec<Field>),
@@ -22,34 +22,34 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     pub name: String,
-    /// The strings that it may be; any string if there are none.
+    /// The allowed values; any string if empty.
     pub one_of: Vec<String>,
 }
 
-/// A stretch of the output.
+/// A part of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
-    /// One of these, none a beginning of what follows.
+    /// One of these byte strings; none of them is a prefix of what follows.
     OneOf(Vec<Vec<u8>>),
-    /// The inside of a JSON string, and the quotation mark that ends it.
+    /// The content of a JSON string, and its closing quotation mark.
     JsonText,
 }
 
-/// What was written so far, as far as it decides what may follow.
+/// The automaton's state: what decides which bytes may follow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// `at` bytes into the choices `alive` of a part.
+    /// After `at` bytes of a part whose remaining choices are `alive`.
     Choosing {
         part: usize,
         alive: Vec<u32>,
         at: usize,
     },
-    /// Inside a JSON text.
+    /// Inside a JSON string.
     Text {
         part: usize,
         inside: Inside,
     },
-    /// A span that may end at these bytes of the context; before its first byte, that it may begin there.
+    /// In a span: the byte positions of the context that it may have reached; before its first byte, those where it may begin.
     Span {
         ends: Vec<u32>,
         begun: bool,
@@ -58,12 +58,12 @@ enum State {
     End,
 }
 
-/// Where in a JSON text.
+/// The position in a JSON string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Inside {
     Between,
     Escape,
-    /// So many more bytes of a character; the next lies within the bounds.
+    /// Inside a UTF-8 character: the number of bytes left, and the bounds of the next byte.
     Character {
         more: u8,
         low: u8,
@@ -71,7 +71,7 @@ enum Inside {
     },
 }
 
-/// A form made ready.
+/// A compiled form.
 struct Automaton {
     parts: Vec<Part>,
     context: Vec<u8>,
@@ -104,7 +104,7 @@ impl Automaton {
         }
     }
 
-    /// After one more byte; `None` if it may not follow.
+    /// The state after one more byte; `None` if the byte is not allowed.
     fn next(&self, state: &State, byte: u8) -> Option<State> {
         match state {
             State::Choosing { part, alive, at } => self.choose(*part, alive, *at, byte),
@@ -124,7 +124,7 @@ impl Automaton {
         }
     }
 
-    /// Goes on with the choices that have this byte next; if none has and one is complete, with the next part.
+    /// Continues the choices that have this byte next; if none has and one is complete, moves on to the next part.
     fn choose(&self, part: usize, alive: &[u32], at: usize, byte: u8) -> Option<State> {
         let Part::OneOf(choices) = &self.parts[part] else { return None };
         let next = |choice: u32| choices[choice as usize].get(at);
@@ -137,7 +137,7 @@ impl Automaton {
         Some(if over { self.enter(part + 1) } else { State::Choosing { part, alive: left, at: at + 1 } })
     }
 
-    /// Whether the text may end here.
+    /// Whether the output may end here.
     fn may_end(&self, state: &State) -> bool {
         match state {
             State::End => true,
@@ -150,7 +150,7 @@ impl Automaton {
         }
     }
 
-    /// The fewest bytes that lead to an end; a span may be cut off anywhere and needs none.
+    /// The shortest bytes that complete the output; a span may be cut off anywhere and needs none.
     fn shortest_end(&self, state: &State) -> Vec<u8> {
         let (part, mut bytes) = match state {
             State::End | State::Span { .. } => return Vec::new(),
@@ -172,7 +172,7 @@ impl Automaton {
 }
 
 impl Inside {
-    /// After one more byte of a JSON text: `None` if it may not follow, `Some(None)` if it ends the text.
+    /// After one more byte of a JSON string: `None` if the byte is not allowed, `Some(None)` if it ends the string.
     fn next(self, byte: u8) -> Option<Option<Self>> {
         let character = |more, low, high| Some(Some(Inside::Character { more, low, high }));
         match (self, byte) {
@@ -240,7 +240,7 @@ fn ends_word(context: &[u8], end: usize) -> bool {
 }
 
 impl Form {
-    /// Says what is wrong with it, or that `max_tokens` may be too few for it: a token has at least one byte.
+    /// Refuses an invalid form, and a `max_tokens` that may be too small for it, at one byte per token.
     pub fn check(&self, max_tokens: usize) -> Result<(), String> {
         let empty = match self {
             Form::Choice(choices) => choices.is_empty() || choices.iter().any(String::is_empty),
@@ -248,12 +248,12 @@ impl Form {
             Form::Json(fields) => fields.is_empty() || fields.iter().any(|field| field.one_of.iter().any(String::is_empty)),
         };
         if empty {
-            return Err("the form has nothing to write: it needs choices, a context or fields, none of them empty".into());
+            return Err("the form is empty: it needs choices, a context or fields, none of them empty".into());
         }
         let automaton = Automaton::new(self);
         let least = automaton.shortest_end(&automaton.start()).len();
         if max_tokens < least {
-            return Err(format!("max_tokens is {max_tokens}; the form may need {least}"));
+            return Err(format!("max_tokens is {max_tokens}, but the form may need {least}"));
         }
         Ok(())
     }
@@ -263,9 +263,9 @@ impl Form {
 pub struct Vocabulary {
     /// The children of a node are neighbours, in the order of their bytes.
     nodes: Vec<TrieNode>,
-    /// By token.
+    /// The bytes of each token.
     pieces: Vec<Vec<u8>>,
-    /// The tokens that end a text.
+    /// The end-of-text tokens.
     ends: Vec<Token>,
 }
 
@@ -275,18 +275,18 @@ struct TrieNode {
     /// Its children are `children..children + n_children`.
     children: u32,
     n_children: u16,
-    /// The token that ends here.
+    /// The token whose last byte is this node.
     token: Option<Token>,
 }
 
 impl Vocabulary {
-    /// `pieces` are the bytes of every token, empty for control tokens; `ends` the tokens that end a text.
+    /// `pieces` are the bytes of every token, empty for control tokens; `ends` the end-of-text tokens.
     pub fn new(pieces: Vec<Vec<u8>>, ends: Vec<Token>) -> Self {
         let mut order: Vec<(&[u8], Token)> = pieces.iter().zip(0..).map(|(piece, token)| (&piece[..], token)).collect();
         order.retain(|(piece, _)| !piece.is_empty());
         order.sort();
         let mut nodes = vec![TrieNode { byte: 0, children: 0, n_children: 0, token: None }];
-        // (node, the tokens below it, bytes that lead to it), level by level.
+        // (node, the tokens below it, its depth in bytes), level by level.
         let mut open = vec![(0usize, 0..order.len(), 0usize)];
         let mut next = 0;
         while let Some((node, range, depth)) = open.get(next).cloned() {
@@ -305,7 +305,7 @@ impl Vocabulary {
         Vocabulary { nodes, pieces, ends }
     }
 
-    /// The tokens whose bytes may follow.
+    /// The tokens that are allowed next.
     fn allowed(&self, automaton: &Automaton, state: &State) -> Vec<Token> {
         let mut allowed = if automaton.may_end(state) { self.ends.clone() } else { Vec::new() };
         let mut open = vec![(0usize, state.clone())];
@@ -322,12 +322,12 @@ impl Vocabulary {
     }
 }
 
-/// Leads one completion along its form.
+/// Keeps one completion to its form.
 pub struct Guide<'v> {
     vocabulary: &'v Vocabulary,
     automaton: Automaton,
     state: State,
-    /// What was allowed in states that come again: inside a text they do.
+    /// Cache of allowed tokens: states inside a string recur.
     known: HashMap<State, Rc<[Token]>>,
 }
 
@@ -339,8 +339,8 @@ impl<'v> Guide<'v> {
         Guide { vocabulary, automaton, state, known: HashMap::new() }
     }
 
-    /// The tokens that may come next, when `budget` tokens may still be written, this one among them. Never none, as long as every
-    /// byte is a token of the vocabulary.
+    /// The tokens that may come next when `budget` tokens are left, including this one. Never empty if every single byte is a token of
+    /// the vocabulary.
     pub fn allowed(&mut self, budget: usize) -> Rc<[Token]> {
         let rest = self.automaton.shortest_end(&self.state);
         if !rest.is_empty() && rest.len() + self.longest_detour() > budget {
@@ -355,7 +355,8 @@ impl<'v> Guide<'v> {
         allowed
     }
 
-    /// By how many bytes the way to the end can grow with one token: it may open a character or an escape, or begin a longer choice.
+    /// The most bytes by which one token can lengthen the shortest way to an end: it may open a character or an escape, or begin a longer
+    /// choice.
     fn longest_detour(&self) -> usize {
         let spread = |part: &Part| match part {
             Part::OneOf(choices) => {
@@ -367,11 +368,11 @@ impl<'v> Guide<'v> {
         1 + self.automaton.parts.iter().map(spread).max().unwrap_or(0)
     }
 
-    /// A token was written. True when nothing can follow any more.
+    /// Records a written token; returns true when the output is complete.
     pub fn push(&mut self, token: Token) -> bool {
         let piece = usize::try_from(token).ok().and_then(|token| self.vocabulary.pieces.get(token)).map_or(&[][..], |piece| piece);
         for &byte in piece {
-            // What was allowed always follows; anything else would end the text.
+            // An allowed token always has a next state; any other token would end the output.
             self.state = self.automaton.next(&self.state, byte).unwrap_or(State::End);
         }
         match &self.state {
@@ -390,7 +391,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
 
-    /// All bytes, some words and pieces, and an end token, the last.
+    /// All single bytes, some words and pieces, and an end token last.
     fn vocabulary() -> Vocabulary {
         let mut pieces: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         let words =
@@ -401,14 +402,14 @@ mod tests {
         Vocabulary::new(pieces, vec![end])
     }
 
-    /// Writes tokens drawn at random from what is allowed.
+    /// Writes random allowed tokens.
     fn write(form: &Form, seed: u64, max_tokens: usize) -> (String, bool) {
         assert_eq!(form.check(max_tokens), Ok(()));
         let vocabulary = vocabulary();
         let end = vocabulary.ends[0];
         let (mut guide, mut bytes, mut rng) = (Guide::new(form, &vocabulary), Vec::new(), ChaCha8Rng::seed_from_u64(seed));
         for written in 0..max_tokens {
-            let token = *guide.allowed(max_tokens - written).choose(&mut rng).expect("something may always follow");
+            let token = *guide.allowed(max_tokens - written).choose(&mut rng).expect("some token is always allowed");
             bytes.extend(&vocabulary.pieces[token as usize]);
             if token == end || guide.push(token) {
                 return (String::from_utf8(bytes).expect("valid UTF-8"), true);
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tokens_of_a_choice_are_its_beginnings() {
+    fn the_first_allowed_tokens_are_prefixes_of_the_choices() {
         let vocabulary = vocabulary();
         let allowed = Guide::new(&choice(&["positive", "negative"]), &vocabulary).allowed(99);
         let mut pieces: Vec<&str> = allowed.iter().map(|&token| std::str::from_utf8(&vocabulary.pieces[token as usize]).unwrap()).collect();
@@ -436,15 +437,15 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_may_begin_another() {
+    fn a_choice_may_be_a_prefix_of_another() {
         let seen: std::collections::BTreeSet<String> = (0..200).map(|seed| write(&choice(&["pos", "positive"]), seed, 30).0).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["pos", "positive"]);
     }
 
     #[test]
-    fn impossible_forms_are_named() {
+    fn impossible_forms_are_refused_with_the_reason() {
         for form in [choice(&[]), choice(&["a", ""]), Form::Span(" ".into()), Form::Json(vec![])] {
-            assert!(form.check(99).unwrap_err().contains("nothing to write"));
+            assert!(form.check(99).unwrap_err().contains("the form is empty"));
         }
         assert!(row().check(10).unwrap_err().contains("max_tokens is 10"));
     }
@@ -458,7 +459,7 @@ mod tests {
         }
 
         #[test]
-        fn rows_are_json_whatever_is_drawn_and_whenever_time_is_up(seed: u64, budget in 40..160usize) {
+        fn rows_are_valid_json_for_any_draws_and_any_budget(seed: u64, budget in 40..160usize) {
             let (text, complete) = write(&row(), seed, budget);
             prop_assert!(complete, "{}", text);
             let row: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -480,7 +481,7 @@ mod tests {
         }
 
         #[test]
-        fn the_trie_finds_what_a_search_of_all_tokens_finds(seed: u64, budget in 40..60usize) {
+        fn the_trie_agrees_with_a_search_of_all_tokens(seed: u64, budget in 40..60usize) {
             let (vocabulary, form) = (vocabulary(), row());
             let mut guide = Guide::new(&form, &vocabulary);
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -491,7 +492,7 @@ mod tests {
                 };
                 let want: Vec<Token> = vocabulary.pieces.iter().zip(0..).filter(|(piece, _)| follows(piece)).map(|(_, token)| token).collect();
                 found.sort_unstable();
-                // Of tokens with the same bytes the first is enough.
+                // Of several tokens with the same bytes, the trie has the first only.
                 let bytes = |tokens: &[Token]| tokens.iter().map(|&t| vocabulary.pieces[t as usize].clone()).collect::<std::collections::BTreeSet<_>>();
                 prop_assert_eq!(bytes(&found), bytes(&want));
                 if guide.push(*found.choose(&mut rng).unwrap()) {

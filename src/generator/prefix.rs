@@ -1,36 +1,35 @@
-//! What prompts share: a tree of the common prefixes of sorted token sequences.
+//! Shared prefixes: a tree of the common prefixes of sorted prompts.
 
 /// A token id of the generator's vocabulary.
 pub type Token = i32;
 
-/// Positions `start..end` of a prompt, the same tokens in all prompts below this node.
+/// A shared prefix: all prompts below this node have the same tokens up to `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
     pub parent: Option<usize>,
-    /// Where the parent's tokens end; 0 at a root.
+    /// The parent's `end`; 0 at a root.
     pub start: usize,
     pub end: usize,
 }
 
 impl Node {
-    /// Tokens that the node adds to its parent's.
+    /// Number of tokens that the node adds to its parent's.
     pub fn n_tokens(&self) -> usize {
         self.end - self.start
     }
 }
 
-/// Parents come before their children in `nodes`.
+/// A forest of shared prefixes. Parents come before their children in `nodes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrefixTree {
     pub nodes: Vec<Node>,
-    /// The deepest node of every prompt, if it shares anything.
+    /// The deepest node of every prompt, if the prompt shares a prefix.
     pub leaf: Vec<Option<usize>>,
 }
 
 impl PrefixTree {
-    /// Finds what neighbours share. `sorted` has, in lexicographic order, the tokens of every prompt that may be shared: not the
-    /// last, nor any other whose logits belong to one request. A node has at least two prompts below it and saves at least `saved`
-    /// tokens over prefilling its own tokens in each.
+    /// Builds the tree. `sorted` has, in lexicographic order, the shareable tokens of every prompt: those before the first token whose
+    /// logits are needed. A node has at least two prompts below it and saves at least `saved` tokens of prefill.
     pub fn new<P: AsRef<[Token]>>(sorted: &[P], saved: usize) -> Self {
         let mut tree = PrefixTree { nodes: Vec::new(), leaf: Vec::with_capacity(sorted.len()) };
         let mut intervals = shared_intervals(sorted).into_iter().peekable();
@@ -58,7 +57,7 @@ impl PrefixTree {
     }
 }
 
-/// Prompts `first..end` begin with the same `shared` tokens, and no prompt beside them does.
+/// Prompts `first..end`, and no others, begin with the same `shared` tokens.
 struct Interval {
     first: usize,
     end: usize,
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn short_overlaps_are_not_worth_a_node() {
+    fn short_prefixes_get_no_node() {
         let prompts = [vec![1, 2, 3, 4], vec![1, 2, 3, 5], vec![1, 4, 4, 4]];
         let root = Node { parent: None, start: 0, end: 1 };
         let tree = PrefixTree::new(&prompts, 2);

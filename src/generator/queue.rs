@@ -1,22 +1,22 @@
-//! Deals sorted jobs out to workers: neighbours stay on one worker, and an idle worker takes from the busiest.
+//! Distributes sorted jobs to workers: neighbouring jobs stay on one worker, and an idle worker steals from the one with most left.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// The jobs `0..n`, each handed out once.
 pub struct Queue {
-    /// What every worker has still to do.
+    /// Each worker's remaining jobs.
     shares: Mutex<Vec<Range<usize>>>,
 }
 
 impl Queue {
-    /// Gives each of at least one worker an equal run of neighbours.
+    /// Gives each of at least one worker an equal range of neighbouring jobs.
     pub fn new(jobs: usize, workers: usize) -> Self {
         let share = |worker: usize| worker * jobs / workers..(worker + 1) * jobs / workers;
         Queue { shares: Mutex::new((0..workers).map(share).collect()) }
     }
 
-    /// The next job of a worker. A worker whose share is empty takes the later half of the largest share that is left.
+    /// The next job of a worker. A worker whose share is empty steals the second half of the largest remaining share.
     pub fn claim(&self, worker: usize) -> Option<usize> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         if shares[worker].is_empty() {
@@ -46,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_job_is_dealt_once(jobs in 0..200usize, workers in 1..6usize, turns in prop::collection::vec(0..6usize, 0..300)) {
+        fn every_job_is_handed_out_once(jobs in 0..200usize, workers in 1..6usize, turns in prop::collection::vec(0..6usize, 0..300)) {
             let queue = Queue::new(jobs, workers);
             let mut dealt: Vec<usize> = turns.into_iter().filter_map(|turn| queue.claim(turn % workers)).collect();
             dealt.extend(std::iter::from_fn(|| queue.claim(0)));

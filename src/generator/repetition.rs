@@ -1,29 +1,29 @@
-//! Repetition controls: lowers the logits of tokens that would repeat the text, or copy a run of tokens from the prompt.
+//! Repetition penalties: lower the logits of tokens that would repeat the text, or copy a run of tokens from the prompt.
 
 use super::prefix::Token;
 use serde::{Deserialize, Serialize};
 
-/// How repetition is discouraged; the default does nothing.
+/// Repetition penalties; the default is none.
 ///
-/// The first three look at the text that is being written, not at its prompt, whose words a text may well need. DRY looks at
-/// both: it keeps a text from copying a demonstration.
+/// The first three apply to the generated text only, not to the prompt, whose words a text may need. DRY applies to both: it keeps a
+/// text from copying an in-context example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Repetition {
-    /// How many of the last tokens count; 0 turns everything off.
+    /// Number of last tokens in the window; 0 turns everything off.
     pub last_n: u32,
     /// Divides positive logits of tokens in the window and multiplies negative ones (CTRL, arXiv 1909.05858), above 0; 1 is off.
     pub repeat: f32,
-    /// Subtracted for each occurrence in the window; 0 is off.
+    /// Frequency penalty, subtracted for each occurrence in the window; 0 is off.
     pub frequency: f32,
-    /// Subtracted once for a token in the window; 0 is off.
+    /// Presence penalty, subtracted once for a token in the window; 0 is off.
     pub presence: f32,
-    /// "Don't repeat yourself": multiplier · base^(n − allowed) is subtracted from a token that would make a run of n tokens
-    /// that has occurred one longer. 0 is off.
+    /// DRY ("don't repeat yourself"): multiplier · base^(n − allowed) is subtracted from the logit of a token that would extend a repeated
+    /// run of n tokens. 0 is off.
     pub dry_multiplier: f32,
-    /// At least 1.
+    /// Base of DRY's penalty, at least 1.
     pub dry_base: f32,
-    /// The longest run that may be repeated freely.
+    /// DRY: the longest run that may be repeated without a penalty.
     pub dry_allowed: u32,
 }
 
@@ -34,11 +34,11 @@ impl Default for Repetition {
 }
 
 impl Repetition {
-    /// No token is held back. The window and DRY's curve have llama.cpp's usual values, for who turns them on.
+    /// No penalty. The window and DRY's base and length have llama.cpp's defaults, for when a penalty is turned on.
     pub const OFF: Repetition =
         Repetition { last_n: 64, repeat: 1.0, frequency: 0.0, presence: 0.0, dry_multiplier: 0.0, dry_base: 1.75, dry_allowed: 2 };
 
-    /// Whether any control is on.
+    /// Whether any penalty is on.
     pub fn is_on(&self) -> bool {
         self.counts() || self.dry()
     }
@@ -47,12 +47,12 @@ impl Repetition {
         self.last_n > 0 && (self.repeat != 1.0 || self.frequency != 0.0 || self.presence != 0.0)
     }
 
-    /// Whether runs are looked for, also in the prompt.
+    /// Whether DRY is on, which also searches the prompt.
     pub fn dry(&self) -> bool {
         self.last_n > 0 && self.dry_multiplier != 0.0
     }
 
-    /// Says what is wrong with the numbers.
+    /// Refuses values out of range.
     pub fn check(&self) -> Result<(), String> {
         let Repetition { repeat, frequency, presence, dry_multiplier, dry_base, .. } = *self;
         if !(repeat.is_finite() && repeat > 0.0) {
@@ -72,7 +72,7 @@ impl Repetition {
         Ok(())
     }
 
-    /// Lowers `logits (n_vocab)` after the tokens of `prompt` and `text`. Ids outside the vocabulary are passed over.
+    /// Lowers `logits (n_vocab)` after the tokens of `prompt` and `text`. Ids outside the vocabulary are ignored.
     pub fn apply(&self, logits: &mut [f32], prompt: &[Token], text: &[Token]) {
         if self.counts() {
             self.apply_counts(logits, last(text, self.last_n as usize));
@@ -109,14 +109,14 @@ fn last(tokens: &[Token], n: usize) -> &[Token] {
     &tokens[tokens.len().saturating_sub(n)..]
 }
 
-/// The tokens that have followed an earlier occurrence of the end of `history`, each with the length of the longest such run of
-/// at least `least` tokens. Z-algorithm on the reversed history (Gusfield 1997, section 1.4).
+/// The tokens that followed an earlier occurrence of a suffix of `history`, each with the length of the longest such suffix, at least
+/// `least` tokens. Z-algorithm on the reversed history (Gusfield 1997, section 1.4).
 fn continued_runs(history: &[Token], least: usize) -> Vec<(Token, usize)> {
     let n = history.len();
     let reversed = |i: usize| history[n - 1 - i];
     let mut longest: Vec<(Token, usize)> = Vec::new();
     let mut lengths = vec![0usize; n];
-    let (mut left, mut right) = (0, 0); // reversed[left..right] equals the reversed history's beginning
+    let (mut left, mut right) = (0, 0); // reversed[left..right] is a prefix of reversed
     for i in 1..n {
         let mut length = if i < right { lengths[i - left].min(right - i) } else { 0 };
         while i + length < n && reversed(length) == reversed(i + length) {
@@ -143,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn tokens_of_the_window_are_lowered() {
+    fn tokens_in_the_window_are_penalised() {
         let controls = Repetition { last_n: 3, repeat: 2.0, frequency: 0.5, presence: 0.25, ..Repetition::OFF };
         let mut logits = vec![4.0, -4.0, 4.0, 4.0];
         controls.apply(&mut logits, &[3, 3], &[2, 0, 1, 0]);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_the_prompt_is_not_continued() {
+    fn a_run_from_the_prompt_is_penalised() {
         let controls = Repetition { dry_multiplier: 1.0, dry_base: 2.0, dry_allowed: 2, ..Repetition::OFF };
         let mut logits = vec![0.0; 10];
         controls.apply(&mut logits, &[1, 2, 3, 4, 5], &[1, 2, 3]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happens_when_off_and_wrong_numbers_are_named() {
+    fn off_changes_nothing_and_values_out_of_range_are_refused() {
         let mut logits = vec![1.0; 4];
         assert!(!Repetition::OFF.is_on());
         Repetition::OFF.apply(&mut logits, &[1], &[1, 1, 1]);
@@ -191,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_those_of_the_definition(history in prop::collection::vec(0..3i32, 0..40), least in 1..5usize) {
+        fn runs_match_the_definition(history in prop::collection::vec(0..3i32, 0..40), least in 1..5usize) {
             let n = history.len();
             let mut want = std::collections::BTreeMap::new();
             for next in 1..n {

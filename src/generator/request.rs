@@ -1,4 +1,4 @@
-//! What a generator is: requests in, completions and log-probabilities out as they finish.
+//! The generator interface: requests in, completions and log-probabilities out as they finish.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,38 +6,37 @@ use super::form::Form;
 use super::repetition::Repetition;
 use crate::error::Error;
 
-/// A prompt before the generator's own chat template is put around it.
+/// A prompt, before the generator's chat template is applied.
 ///
-/// What requests share comes first (`system`, then the beginning of `user`), what is unique comes last: the scheduler
-/// prefills a common prefix once.
+/// Put what requests share first (`system`, then the start of `user`) and what is unique last: a common prefix is prefilled once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Prompt {
-    /// The system turn; `None` leaves it to the template's own default.
+    /// The system turn; `None` for the template's default.
     pub system: Option<String>,
     /// The user turn.
     pub user: String,
-    /// How the assistant's turn begins, for example an opening quotation mark; the completion goes on from here.
+    /// Prefilled start of the assistant's turn, such as an opening quotation mark; the completion continues it.
     pub answer_start: String,
 }
 
-/// How a token is drawn from the logits.
+/// Sampling settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
-    /// Divides the logits; 0 takes the most likely token.
+    /// Divides the logits; 0 is greedy.
     pub temperature: f32,
-    /// Nucleus: the smallest set of tokens whose probabilities sum to at least this, in (0, 1]; 1 keeps all.
+    /// Nucleus sampling: keeps the smallest set of tokens whose probabilities sum to at least this, in (0, 1]; 1 keeps all.
     pub top_p: f32,
     /// Keeps the k most likely tokens; 0 keeps all.
     pub top_k: u32,
     /// Drops tokens less likely than this share of the most likely one, in [0, 1]; 0 keeps all.
     pub min_p: f32,
-    /// Comes before all of these.
+    /// Applied before all of these.
     pub repetition: Repetition,
 }
 
 impl Sampling {
-    /// Plain sampling from the model's own distribution: T = 1, nothing truncated.
+    /// Sampling from the model's own distribution: T = 1, no truncation.
     pub const PLAIN: Sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition: Repetition::OFF };
 }
 
@@ -48,20 +47,20 @@ impl Default for Sampling {
     }
 }
 
-/// One text to write.
+/// A request for one text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionRequest {
-    /// The caller's name for it; comes back in [`Completion::id`].
+    /// The caller's id, returned in [`Completion::id`].
     pub id: u64,
     pub prompt: Prompt,
     pub sampling: Sampling,
-    /// Seeds this request's own random numbers: the same request gives the same draws in any slot and company.
+    /// Seed of this request's random numbers: its draws do not depend on its slot or on other requests in the batch.
     pub seed: u64,
-    /// At most this many new tokens, at least 1.
+    /// Most new tokens, at least 1.
     pub max_tokens: u32,
-    /// The text ends before the first of these.
+    /// Stop strings: the text ends before the first one.
     pub stop: Vec<String>,
-    /// What the text must look like; `None` leaves it free.
+    /// Constrained output; `None` for free text.
     pub form: Option<Form>,
 }
 
@@ -69,36 +68,36 @@ pub struct CompletionRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// The model ended its turn.
+    /// The model ended its turn with an end-of-text token.
     EndOfTurn,
-    /// A stop string was met; it is not part of the text. Or the form is complete.
+    /// A stop string, which is not part of the text, or a complete form.
     Stop,
     /// `max_tokens` were written.
     Length,
 }
 
-/// What the generator wrote for one request.
+/// A generated text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     pub id: u64,
     /// The new text, without the prompt, `answer_start` or the stop string; always valid UTF-8.
     pub text: String,
-    /// New tokens that were sampled.
+    /// Number of sampled tokens.
     pub tokens: u32,
     pub finish: Finish,
 }
 
-/// One question whose answer is one of a few words.
+/// A question whose answer is one of a few words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PosteriorRequest {
-    /// The caller's name for it; comes back in [`Posterior::id`].
+    /// The caller's id, returned in [`Posterior::id`].
     pub id: u64,
     pub prompt: Prompt,
-    /// The words that may follow the prompt; their first tokens must differ.
+    /// The candidate words that continue the prompt; their first tokens must differ.
     pub words: Vec<String>,
 }
 
-/// How likely each word is as the continuation of one prompt.
+/// The log-probabilities of the candidate words after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posterior {
     pub id: u64,
@@ -106,17 +105,17 @@ pub struct Posterior {
     pub log_probs: Vec<f32>,
 }
 
-/// A given text whose likelihood after a prompt is asked for.
+/// A request for the likelihood of a given text after a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LikelihoodRequest {
-    /// The caller's name for it; comes back in [`Likelihood::id`].
+    /// The caller's id, returned in [`Likelihood::id`].
     pub id: u64,
     pub prompt: Prompt,
-    /// Goes on directly after the prompt; at least one token.
+    /// The text, directly after the prompt; at least one token.
     pub text: String,
 }
 
-/// How likely a given text is after its prompt.
+/// The likelihood of a given text after its prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Likelihood {
     pub id: u64,
@@ -131,7 +130,7 @@ impl Likelihood {
     }
 }
 
-/// What can go wrong while generating; the message says what to do.
+/// Errors of a generator; the message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     #[error("{path}: {reason}")]
@@ -142,7 +141,7 @@ pub enum GenerateError {
     Request { id: u64, reason: String },
     #[error("the generator failed while decoding: {0}")]
     Decode(String),
-    /// The consumer of the results failed; generation stops at once.
+    /// The sink returned an error; generation stops at once.
     #[error(transparent)]
     Consumer(#[from] anyhow::Error),
 }
@@ -160,17 +159,17 @@ impl From<GenerateError> for Error {
 /// Receives results in the order in which they finish; an error stops the generator.
 pub type Sink<'a, T> = &'a mut dyn FnMut(T) -> anyhow::Result<()>;
 
-/// A language model that writes and judges. Two exist: [`Llama`](super::llama::Llama) and [`Scripted`](super::scripted::Scripted).
+/// A language model that writes and judges. Implementations: [`Llama`](super::llama::Llama) and [`Scripted`](super::scripted::Scripted).
 pub trait Generate {
     /// Writes one completion for every request.
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError>;
 
-    /// Reads off the log-probabilities of the given words after every prompt.
+    /// Computes the log-probabilities of the candidate words of every request.
     fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError>;
 
-    /// What writes, and how, for a run's record: with quantised weights the texts depend a little on these.
+    /// The model and its settings, for the run's manifest: with quantised weights the texts depend slightly on them.
     fn record(&self) -> serde_json::Value;
 
-    /// Reads off how likely every given text is after its prompt.
+    /// Computes the likelihood of every given text after its prompt.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError>;
 }

@@ -1,4 +1,4 @@
-//! Draws a token from raw logits: repetition controls, top-k, top-p, min-p, temperature, without sorting the vocabulary.
+//! Samples a token from raw logits: repetition penalties, top-k, top-p, min-p, temperature, without sorting the vocabulary.
 
 use super::prefix::Token;
 use super::request::Sampling;
@@ -6,52 +6,52 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cmp::Ordering;
 
-/// Logits that no distribution can be made of; the model or its file is damaged.
+/// Logits without a valid distribution: the model or its file is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the logits are {0}: the model file is damaged or its format is not supported here, check its sha256")]
 pub struct BadLogits(&'static str);
 
-/// Tokens that are looked at together.
+/// Tokens processed together.
 const BLOCK: usize = 64;
 
 /// A token that survived truncation, with its logit.
 type Candidate = (f32, Token);
 
-/// Room to work in, kept from token to token.
+/// Work space, reused from token to token.
 #[derive(Default)]
 pub struct Room {
     candidates: Vec<Candidate>,
-    /// Logits that differ from the model's own.
+    /// The logits after repetition penalties.
     adjusted: Vec<f32>,
 }
 
-/// Draws the tokens of one request.
+/// Samples the tokens of one request.
 ///
-/// The order is llama.cpp's usual chain: repetition controls, top-k, then top-p and min-p on the probabilities at T = 1 of what is
-/// left, then the temperature. Truncation keeps a head of the order by logit, so only a head of it is ever collected and sorted.
+/// The order is that of llama.cpp's default chain: repetition penalties, top-k, then top-p and min-p on the remaining probabilities at
+/// T = 1, then the temperature. Truncation only ever keeps the most likely tokens, so only these are collected and sorted.
 pub struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
-    /// The prompt's tokens, if the repetition controls look at them.
+    /// The prompt's tokens, if a repetition penalty needs them.
     prompt: Vec<Token>,
-    /// The tokens drawn so far, if the repetition controls look at them.
+    /// The tokens drawn so far, if a repetition penalty needs them.
     text: Vec<Token>,
 }
 
 impl Sampler {
-    /// `sampling` has passed [`check`]; `prompt` is what the tokens will follow.
+    /// `sampling` must have passed [`check`]; `prompt` is the tokens before the first one drawn.
     pub fn new(sampling: Sampling, seed: u64, prompt: &[Token]) -> Self {
         let prompt = if sampling.repetition.dry() { prompt.to_vec() } else { Vec::new() };
         Sampler { sampling, rng: ChaCha8Rng::seed_from_u64(seed), prompt, text: Vec::new() }
     }
 
-    /// As if the tokens of `text` had been drawn already.
+    /// A sampler that has already drawn the tokens of `text`.
     #[cfg(test)]
     pub(super) fn after(sampling: Sampling, seed: u64, text: &[Token]) -> Self {
         Sampler { text: text.to_vec(), ..Sampler::new(sampling, seed, &[]) }
     }
 
-    /// Draws a token from the model's logits `(n_vocab)`, one of `allowed` if that is given. Uses one random number, two if nothing is
+    /// Draws a token from the model's logits `(n_vocab)`, restricted to `allowed` if given. Uses one random number, two if nothing is
     /// truncated, none at T = 0.
     pub fn draw(&mut self, logits: &[f32], room: &mut Room, allowed: Option<&[Token]>) -> Result<Token, BadLogits> {
         let Room { candidates, adjusted } = room;
@@ -88,7 +88,7 @@ impl Sampler {
         Ok(self.pick(max, candidates))
     }
 
-    /// Draws from softmax(logits / T) over the vocabulary: first a block of tokens, then a token of it.
+    /// Draws from softmax(logits / T) over the vocabulary: first a block of tokens, then a token in the block.
     fn pick_from_all(&mut self, logits: &[f32], max: f32, candidates: &mut Vec<Candidate>) -> Token {
         let scale = self.sampling.temperature.recip();
         candidates.clear();
@@ -108,7 +108,7 @@ impl Sampler {
         self.pick_weighted(candidates)
     }
 
-    /// Draws one of the tokens by their weights.
+    /// Draws one of the tokens in proportion to its weight.
     fn pick_weighted(&mut self, candidates: &[Candidate]) -> Token {
         let total: f64 = candidates.iter().map(|&(weight, _)| f64::from(weight)).sum();
         let unit = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64; // [0, 1)
@@ -123,7 +123,7 @@ impl Sampler {
     }
 }
 
-/// Says what is wrong with the numbers of a request.
+/// Refuses values out of range.
 pub fn check(sampling: &Sampling) -> Result<(), String> {
     let Sampling { temperature, top_p, min_p, .. } = *sampling;
     if !(temperature.is_finite() && temperature >= 0.0) {
@@ -145,7 +145,7 @@ pub fn log_probs(logits: &[f32], tokens: &[Token]) -> Result<Vec<f32>, BadLogits
     Ok(tokens.iter().map(|&token| logits[token as usize] - max - log_total).collect())
 }
 
-/// Fills `kept` with the tokens that top-k, top-p and min-p leave, never none.
+/// Fills `kept` with the tokens that top-k, top-p and min-p leave; at least one.
 fn truncate(logits: &[f32], max: f32, sampling: &Sampling, kept: &mut Vec<Candidate>) {
     let min_p_floor = max + sampling.min_p.ln(); // -inf at 0
     let k = sampling.top_k as usize;
@@ -167,13 +167,13 @@ fn truncate(logits: &[f32], max: f32, sampling: &Sampling, kept: &mut Vec<Candid
     kept.retain(|&(logit, _)| logit >= min_p_floor);
 }
 
-/// The likelier first; the lower token id among equals, so that the cut does not depend on the order of collection.
+/// Orders by decreasing logit, ties by token id, so that truncation does not depend on the order of collection.
 fn by_logit(a: &Candidate, b: &Candidate) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the fewest likely tokens whose weights exp(logit - max) sum to `enough`, at least one. Halves the stretch in which the
-/// border lies until it is short enough to sort.
+/// Keeps the fewest most likely tokens whose weights exp(logit - max) sum to `enough`, at least one. Bisects the range that contains
+/// the cut until it is short enough to sort.
 fn cut_nucleus(kept: &mut Vec<Candidate>, max: f32, enough: f32) {
     let weight = |&(logit, _): &Candidate| exp_nonpositive(logit - max);
     let (mut start, mut end, mut mass) = (0, kept.len(), 0.0);
@@ -196,8 +196,8 @@ fn cut_nucleus(kept: &mut Vec<Candidate>, max: f32, enough: f32) {
     kept.truncate(below.map_or(kept.len(), |last| start + last + 1));
 }
 
-/// A logit at or above which all tokens of the nucleus lie, not far below its border, and the weight that the nucleus must have.
-/// One pass: the weight above each of a few distances from the maximum.
+/// A lower bound of the logits in the nucleus, close to its cut, and the weight that the nucleus must have. One pass sums the weight
+/// above each of a few distances from the maximum.
 fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
     const DISTANCES: [f32; 8] = [1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0, f32::INFINITY];
     const LANES: usize = 16;
@@ -222,7 +222,7 @@ fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
     (found.map_or(f32::NEG_INFINITY, |at| floors[at]), enough)
 }
 
-/// Collects the tokens within a growing distance of the maximum until they suffice; in the end all.
+/// Collects the tokens within a growing distance of the maximum until `suffices` holds; all tokens if it never does.
 fn collect_head(logits: &[f32], max: f32, kept: &mut Vec<Candidate>, suffices: impl Fn(&[Candidate]) -> bool) {
     let mut distance = 4.0;
     while distance < 64.0 {
@@ -235,7 +235,7 @@ fn collect_head(logits: &[f32], max: f32, kept: &mut Vec<Candidate>, suffices: i
     collect(logits, f32::NEG_INFINITY, kept);
 }
 
-/// Collects the tokens whose logit is at least `floor`; blocks without one are skipped by a vectorised comparison.
+/// Collects the tokens whose logit is at least `floor`; a vectorised comparison skips blocks without any.
 fn collect(logits: &[f32], floor: f32, kept: &mut Vec<Candidate>) {
     kept.clear();
     for (block, chunk) in logits.chunks(BLOCK).enumerate() {
@@ -310,7 +310,7 @@ mod tests {
     use crate::generator::repetition::Repetition;
     use proptest::prelude::*;
 
-    /// The definition, in f64 with a full sort: the probability of every token.
+    /// The probability of every token by definition, in f64 with a full sort.
     fn reference(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -345,7 +345,7 @@ mod tests {
         logits
     }
 
-    /// Pearson's statistic against the reference, with rare tokens pooled; the bound is mean + 5 standard deviations.
+    /// Pearson's chi-square test against the reference, with rare tokens pooled; the bound is mean + 5 standard deviations.
     fn assert_distribution(sampling: Sampling) {
         const DRAWS: usize = 40_000;
         let logits = logits();
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_numbers_are_named() {
+    fn values_out_of_range_are_refused() {
         let good = Sampling::default();
         assert_eq!(check(&good), Ok(()));
         for (bad, name) in [
@@ -462,12 +462,12 @@ mod tests {
     }
 
     #[test]
-    fn repetition_controls_come_before_truncation() {
+    fn repetition_penalties_come_before_truncation() {
         let repetition = Repetition { presence: 100.0, ..Repetition::OFF };
         let greedy = Sampling { temperature: 0.0, repetition, ..Sampling::PLAIN };
         let (mut sampler, mut room) = (Sampler::new(greedy, 1, &[]), Room::default());
         let drawn: Vec<Token> = (0..4).map(|_| sampler.draw(&[1.0, 4.0, 3.0, 2.0], &mut room, None).unwrap()).collect();
-        assert_eq!(drawn, [1, 2, 3, 0], "a token that was drawn is not the likeliest any more");
+        assert_eq!(drawn, [1, 2, 3, 0], "a penalised token is no longer the likeliest");
     }
 
     /// Prints the time of a draw from a vocabulary of 49,152.
@@ -507,7 +507,7 @@ mod tests {
         }
 
         #[test]
-        fn truncation_keeps_what_the_definition_keeps(
+        fn truncation_matches_the_definition(
             logits in prop::collection::vec(-12.0f32..12.0, 1..400), top_p in 0.01f32..0.99, top_k in 0..60u32, min_p in 0.0f32..0.5,
         ) {
             let sampling = Sampling { top_p, top_k, min_p, ..Sampling::PLAIN };
@@ -515,7 +515,7 @@ mod tests {
             let mut kept = Vec::new();
             truncate(&logits, max, &sampling, &mut kept);
             let want = reference(&logits, &sampling).iter().filter(|&&p| p > 0.0).count();
-            // Rounding may move the nucleus by one token at the border.
+            // Rounding may move the nucleus's cut by one token.
             prop_assert!(kept.len().abs_diff(want) <= 1, "{} against {want}", kept.len());
         }
 

@@ -1,26 +1,26 @@
 //! Decides what one worker decodes next: which request sits in which slot, which prefix is shared, which tokens go into the batch.
 //!
-//! Nothing here knows a model. A [`Step`] is plain data: edits of the KV cache, then one batch. A prefix of the tree is
-//! prefilled once in a sequence of its own (a holder); its cells are then copied, which in a unified KV cache only adds a
-//! sequence id to them, to the holders and slots below it. A slot that finishes is refilled before the next step.
+//! This file does not depend on a model. A [`Step`] is plain data: edits of the KV cache, then one batch. A shared prefix is prefilled
+//! once, in a sequence of its own (a holder). Its cells are then copied to the holders and slots below it, which in a unified KV cache
+//! only adds a sequence id to each cell. A slot that finishes is refilled before the next step.
 
 use super::prefix::{Node, PrefixTree, Token};
 
 /// A sequence of the KV cache: slots come first, holders of prefixes after them.
 pub type SeqId = usize;
 
-/// What the context offers.
+/// The limits of a llama.cpp context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that are decoded together; sequences `0..slots`.
+    /// Number of requests decoded together: sequences `0..slots`.
     pub slots: usize,
-    /// Shared prefixes that are kept at once; sequences `slots..slots + holders`.
+    /// Number of shared prefixes kept at once: sequences `slots..slots + holders`.
     pub holders: usize,
-    /// The most tokens in one batch, at least `slots`.
+    /// Most tokens in one batch, at least `slots`.
     pub n_batch: usize,
-    /// Cells of the KV cache; a token takes one, however many sequences share it.
+    /// Cells of the KV cache; a token takes one cell, even if several sequences share it.
     pub n_cells: usize,
-    /// Whether all sequences share these cells; otherwise each has as many of its own.
+    /// Whether all sequences share these cells; if not, each sequence has `n_cells` of its own.
     pub unified: bool,
 }
 
@@ -29,25 +29,25 @@ pub struct Limits {
 pub struct Job {
     /// The prompt, not empty.
     pub input_ids: Vec<Token>,
-    /// The logits are wanted from this token of the prompt on; the last one's if only the next token is of interest.
+    /// Logits are needed from this position of the prompt on; the last position if only the next token matters.
     pub logits_from: usize,
-    /// At most this many new tokens; 0 only reads the logits after the prompt.
+    /// Most new tokens; 0 only reads the logits of the prompt.
     pub max_tokens: usize,
 }
 
 impl Job {
-    /// A job that reads the logits after its last token only.
+    /// A job that reads only the logits of its last prompt token.
     pub fn new(input_ids: Vec<Token>, max_tokens: usize) -> Self {
         Job { logits_from: input_ids.len().saturating_sub(1), input_ids, max_tokens }
     }
 
-    /// Cells that it takes when nothing is shared.
+    /// Cells that it takes if nothing is shared.
     pub fn n_cells(&self) -> usize {
         self.input_ids.len() + self.max_tokens
     }
 }
 
-/// What may be shared: the tokens before those whose logits belong to this job.
+/// The shareable tokens: those before the first one whose logits this job reads.
 impl AsRef<[Token]> for Job {
     fn as_ref(&self) -> &[Token] {
         &self.input_ids[..self.logits_from]
@@ -57,9 +57,9 @@ impl AsRef<[Token]> for Job {
 /// An edit of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheEdit {
-    /// Forgets the sequence.
+    /// Removes the sequence.
     Clear { seq: SeqId },
-    /// Lets an empty sequence share all cells of another.
+    /// Makes an empty sequence share all cells of another.
     Copy { from: SeqId, to: SeqId },
 }
 
@@ -70,11 +70,11 @@ pub struct Input {
     /// Position in its sequence.
     pub pos: usize,
     pub seq: SeqId,
-    /// Whether the logits at this token are wanted.
+    /// Whether the logits at this token are needed.
     pub logits: bool,
 }
 
-/// Where the logits of a slot are to be found.
+/// Where to find the logits of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Index into [`Step::batch`].
@@ -82,49 +82,49 @@ pub struct Output {
     pub slot: SeqId,
 }
 
-/// What to do next: the edits in order, then the batch. The last output of a prompt, and every one after it, must be answered with
+/// The next step: the edits in order, then the batch. The last output of a prompt, and every one after it, must be answered with
 /// [`Scheduler::extend`] or [`Scheduler::finish`] before the next step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     pub edits: Vec<CacheEdit>,
     pub batch: Vec<Input>,
     pub outputs: Vec<Output>,
-    /// How many tokens of the batch are prompt tokens.
+    /// Number of prompt tokens in the batch.
     pub prefill: usize,
 }
 
-/// Tokens on their way into the cache.
+/// The progress of a prefill.
 #[derive(Clone, Copy, Debug)]
 struct Fill {
-    /// The prefix to copy first.
+    /// The prefix whose cells must be copied first.
     from: Option<usize>,
-    /// Tokens in the cache.
+    /// Number of tokens in the cache.
     at: usize,
-    /// The prompt tokens that belong there.
-    goal: usize,
+    /// Number of prompt tokens to prefill.
+    end: usize,
 }
 
-/// A prefix in the cache, or on its way there.
+/// A shared prefix, prefilled or being prefilled.
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     seq: SeqId,
     fill: Fill,
-    /// A job that has this prefix.
+    /// A job with this prefix.
     job: usize,
-    /// Slots and holders that build on it.
+    /// Number of slots and holders that build on it.
     users: usize,
 }
 
-/// A request in the cache.
+/// A request in a slot.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     job: usize,
     /// The prefix that it builds on.
     base: Option<usize>,
     fill: Fill,
-    /// Cells that are set aside for it alone.
+    /// Cells reserved for this slot alone.
     cells: usize,
-    /// The token that was sampled last and is not in the cache yet.
+    /// The last sampled token, which is not in the cache yet.
     sampled: Option<Token>,
 }
 
@@ -134,7 +134,7 @@ pub struct Scheduler<'a> {
     jobs: &'a [Job],
     tree: &'a PrefixTree,
     slots: Vec<Option<Slot>>,
-    /// By node of the tree.
+    /// Indexed by the node of the tree.
     holders: Vec<Option<Holder>>,
     /// Nodes with a holder, parents before children.
     resident: Vec<usize>,
@@ -144,7 +144,8 @@ pub struct Scheduler<'a> {
 }
 
 impl<'a> Scheduler<'a> {
-    /// An idle worker. `tree` was built over `jobs`, every job fits `limits.n_cells`, and `limits.n_batch >= limits.slots >= 1`.
+    /// The scheduler of an idle worker. `tree` must be built over `jobs`, every job must fit `limits.n_cells`, and
+    /// `limits.n_batch >= limits.slots >= 1`.
     pub fn new(limits: Limits, jobs: &'a [Job], tree: &'a PrefixTree) -> Self {
         assert!(1 <= limits.slots && limits.slots <= limits.n_batch, "a batch must hold one token of every slot: {limits:?}");
         Scheduler {
@@ -160,13 +161,13 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Whether another request may be admitted as far as slots go.
+    /// Whether a slot is free.
     pub fn has_free_slot(&self) -> bool {
         self.slots.iter().any(Option::is_none)
     }
 
-    /// Gives a job a slot, the lowest that is free, and returns it; `None` when there is no slot or there are too few cells
-    /// until another finishes. An idle worker admits every job that fits the cache.
+    /// Puts a job into the lowest free slot and returns the slot; `None` if no slot is free or there are too few cells until another job
+    /// finishes. An idle worker admits any job that fits the cache.
     pub fn admit(&mut self, job: usize) -> Option<SeqId> {
         let slot = self.slots.iter().position(Option::is_none)?;
         let path = self.tree.path(job);
@@ -180,17 +181,17 @@ impl<'a> Scheduler<'a> {
         let at = base.map_or(0, |node| self.tree.nodes[node].end);
         let cells = self.jobs[job].n_cells() - at;
         self.used_cells += cells;
-        let fill = Fill { from: base, at: 0, goal: self.jobs[job].input_ids.len() };
+        let fill = Fill { from: base, at: 0, end: self.jobs[job].input_ids.len() };
         self.slots[slot] = Some(Slot { job, base, fill, cells, sampled: None });
         Some(slot)
     }
 
-    /// The job that sits in a slot.
+    /// The job in a slot.
     pub fn job_in(&self, slot: SeqId) -> Option<usize> {
         self.slots[slot].map(|slot| slot.job)
     }
 
-    /// What to decode next; `None` when no slot is taken.
+    /// The next step; `None` if no slot is in use.
     pub fn step(&mut self) -> Option<Step> {
         self.slots.iter().any(Option::is_some).then_some(())?;
         self.copy_finished_prefixes();
@@ -203,14 +204,14 @@ impl<'a> Scheduler<'a> {
         Some(step)
     }
 
-    /// A token was sampled for the slot; it goes into the next batch.
+    /// Adds a sampled token to the slot; it goes into the next batch.
     pub fn extend(&mut self, slot: SeqId, token: Token) {
         if let Some(slot) = &mut self.slots[slot] {
             slot.sampled = Some(token);
         }
     }
 
-    /// The request of the slot is done; the slot and its cells are free.
+    /// Ends the slot's request; frees the slot and its cells.
     pub fn finish(&mut self, slot: SeqId) {
         if let Some(done) = self.slots[slot].take() {
             self.edits.push(CacheEdit::Clear { seq: slot });
@@ -219,14 +220,14 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Sees to it that the prefixes of a path have holders, as far as sequence ids go; returns the deepest that has one.
+    /// Gives the prefixes of a path holders while sequence ids last; returns the deepest prefix that has one.
     fn hold(&mut self, path: &[usize], job: usize) -> Option<usize> {
         let mut base = None;
         for &node in path {
             if self.holders[node].is_none() {
                 let Some(seq) = self.free_seqs.pop() else { break };
                 let Node { end, .. } = self.tree.nodes[node];
-                self.holders[node] = Some(Holder { seq, fill: Fill { from: base, at: 0, goal: end }, job, users: 0 });
+                self.holders[node] = Some(Holder { seq, fill: Fill { from: base, at: 0, end }, job, users: 0 });
                 self.join(base);
                 self.resident.push(node);
                 self.used_cells += self.tree.nodes[node].n_tokens();
@@ -237,7 +238,7 @@ impl<'a> Scheduler<'a> {
         base
     }
 
-    /// Forgets prefixes that nobody builds on and that are not on the path of the next job: jobs come sorted, they won't return.
+    /// Removes unused prefixes that are not on the path of the next job: jobs are sorted, so these prefixes are not needed again.
     fn release_idle(&mut self, path: &[usize]) {
         for i in (0..self.resident.len()).rev() {
             let node = self.resident[i];
@@ -266,9 +267,9 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Copies every prefix that is complete to the holders and slots that wait for it.
+    /// Copies every finished prefix to the holders and slots that wait for it.
     fn copy_finished_prefixes(&mut self) {
-        let complete = |holder: &Holder| (holder.fill.from.is_none() && holder.fill.at == holder.fill.goal).then_some(holder.seq);
+        let complete = |holder: &Holder| (holder.fill.from.is_none() && holder.fill.at == holder.fill.end).then_some(holder.seq);
         let ready: Vec<Option<SeqId>> = self.holders.iter().map(|holder| holder.as_ref().and_then(complete)).collect();
         let holders = self.holders.iter_mut().flatten().map(|holder| (holder.seq, &mut holder.fill));
         let slots = self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, &mut slot.as_mut()?.fill)));
@@ -281,7 +282,7 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// One token for every slot that is past its prompt.
+    /// Adds the last sampled token of every slot whose prompt is in the cache.
     fn decode_sampled(&mut self, step: &mut Step) {
         for (seq, slot) in self.slots.iter_mut().enumerate().filter_map(|(seq, slot)| Some((seq, slot.as_mut()?))) {
             if let Some(token) = slot.sampled.take() {
@@ -312,12 +313,12 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-/// Puts as much of the prompt into the batch as it has room for; logits are wanted from a position on.
+/// Puts as much of the prompt into the batch as fits; logits are needed from position `logits_from` on.
 fn prefill(fill: &mut Fill, prompt: &[Token], seq: SeqId, logits_from: usize, n_batch: usize, step: &mut Step) {
-    if fill.from.is_some() || fill.at >= fill.goal {
+    if fill.from.is_some() || fill.at >= fill.end {
         return;
     }
-    let end = fill.goal.min(fill.at + n_batch - step.batch.len());
+    let end = fill.end.min(fill.at + n_batch - step.batch.len());
     let tokens = (fill.at..end).zip(&prompt[fill.at..end]);
     step.batch.extend(tokens.map(|(pos, &token)| Input { token, pos, seq, logits: pos >= logits_from }));
     fill.at = end;
@@ -346,7 +347,7 @@ mod tests {
         fn sequence(&self, seq: SeqId) -> Vec<Token> {
             let mut cells: Vec<_> = self.cells.iter().filter(|cell| cell.seqs.contains(&seq)).collect();
             cells.sort_by_key(|cell| cell.pos);
-            assert!(cells.iter().enumerate().all(|(i, cell)| cell.pos == i), "positions of sequence {seq} have a hole or a double");
+            assert!(cells.iter().enumerate().all(|(i, cell)| cell.pos == i), "positions of sequence {seq} have a gap or a duplicate");
             cells.iter().map(|cell| cell.token).collect()
         }
 
@@ -367,20 +368,20 @@ mod tests {
             assert!(!step.batch.is_empty() && step.batch.len() <= self.limits.n_batch, "{} tokens", step.batch.len());
             for input in &step.batch {
                 assert!(input.seq < self.limits.slots + self.limits.holders);
-                assert_eq!(input.pos, self.sequence(input.seq).len(), "sequence {} must go on without a hole", input.seq);
+                assert_eq!(input.pos, self.sequence(input.seq).len(), "sequence {} must continue without a gap", input.seq);
                 self.cells.push(Cell { token: input.token, pos: input.pos, seqs: [input.seq].into() });
                 let used = if self.limits.unified { self.cells.len() } else { self.sequence(input.seq).len() };
-                assert!(used <= self.limits.n_cells, "more cells than there are");
+                assert!(used <= self.limits.n_cells, "more cells used than available");
             }
         }
     }
 
-    /// How the fake model goes on after a sequence.
+    /// The fake model's next token.
     fn next_token(sequence: &[Token]) -> Token {
         1000 + sequence.iter().fold(0, |hash, &token| (hash * 31 + token) % 997)
     }
 
-    /// Runs all jobs on one worker; returns how many prompt tokens were prefilled and how many steps were taken.
+    /// Runs all jobs on one worker; returns the number of prefilled prompt tokens and of steps.
     fn run(limits: Limits, jobs: &[Job], lengths: &[usize]) -> (usize, usize) {
         let tree = PrefixTree::new(jobs, 2);
         let mut scheduler = Scheduler::new(limits, jobs, &tree);
@@ -454,7 +455,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_request_is_lost_and_every_sequence_is_its_prompt_and_its_tokens(
+        fn every_request_finishes_and_its_sequence_is_prompt_and_new_tokens(
             mut prompts in prop::collection::vec((prop::collection::vec(0..2i32, 1..14), 0..6usize, 0..6usize, 0..14usize), 0..30),
             slots in 1..6usize, holders in 0..5usize, extra_batch in 0..12usize, extra_cells in 0..60usize, unified: bool,
         ) {
@@ -474,7 +475,7 @@ mod tests {
         fn jobs_in_any_order_are_still_served(
             order in Just((0..20usize).collect::<Vec<_>>()).prop_shuffle(), holders in 0..4usize,
         ) {
-            // After stealing, a worker may meet a prefix again that it has forgotten.
+            // After stealing, a worker may need a prefix again that it has removed.
             let jobs: Vec<Job> = (0..20).map(|i| Job::new(vec![i / 5, i / 5, i % 5, 9], 2)).collect();
             let tree = PrefixTree::new(&jobs, 2);
             let limits = Limits { slots: 3, holders, n_batch: 5, n_cells: 20, unified: true };

@@ -1,4 +1,4 @@
-//! A generator that answers by script: the loop is tested with it, without a model.
+//! A scripted generator, to test the loop without a model.
 
 use super::request::{
     Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Answers every request by a function of it.
+/// Answers every request with a given function.
 pub struct Scripted<C, S> {
     complete: C,
     judge: S,
@@ -22,19 +22,19 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         Scripted { complete, judge, shuffle: None, fail_after: None, answered: 0 }
     }
 
-    /// Answers arrive in an order drawn from the seed, as from workers that finish at different times.
+    /// Delivers answers in a random order, as from workers that finish at different times.
     pub fn shuffled(mut self, seed: u64) -> Self {
         self.shuffle = Some(seed);
         self
     }
 
-    /// Fails with [`GenerateError::Decode`] once this many answers were given, over all calls.
+    /// Fails with [`GenerateError::Decode`] after this many answers over all calls.
     pub fn failing_after(mut self, answers: usize) -> Self {
         self.fail_after = Some(answers);
         self
     }
 
-    /// Answers given so far, over all calls.
+    /// Number of answers so far, over all calls.
     pub fn answered(&self) -> usize {
         self.answered
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fails_when_told_and_stops_with_its_consumer() {
+    fn it_fails_when_told_and_stops_when_the_sink_fails() {
         let (answered, outcome) = ids(&mut scripted().failing_after(3), 5);
         assert_eq!((answered.len(), matches!(outcome, Err(GenerateError::Decode(_)))), (3, true));
         let mut generator = scripted();

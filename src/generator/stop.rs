@@ -1,6 +1,6 @@
-//! Puts the pieces of tokens together to a text and finds where it stops.
+//! Joins the bytes of tokens into a text and finds stop strings.
 
-/// The text of one completion while it grows. Tokens may end in the middle of a character.
+/// The text of a completion in progress. A token may end in the middle of a character.
 pub struct GrowingText {
     bytes: Vec<u8>,
     stop: Vec<String>,
@@ -9,14 +9,14 @@ pub struct GrowingText {
 }
 
 impl GrowingText {
-    /// The text will end before the first of `stop`; none of these is empty.
+    /// The text ends before the first stop string; none of `stop` may be empty.
     pub fn new(stop: Vec<String>) -> Self {
         let longest = stop.iter().map(String::len).max().unwrap_or(0);
         GrowingText { bytes: Vec::new(), stop, longest }
     }
 
-    /// Appends the bytes of a token. True when a stop string is now complete, also across token borders: the text has been
-    /// cut before the earliest.
+    /// Appends the bytes of a token. Returns true once a stop string is complete, even across tokens; the text is then cut before the
+    /// earliest one.
     pub fn push(&mut self, piece: &[u8]) -> bool {
         let searched = (self.bytes.len() + 1).saturating_sub(self.longest);
         self.bytes.extend_from_slice(piece);
@@ -27,7 +27,7 @@ impl GrowingText {
         found.is_some()
     }
 
-    /// The text; a character that was cut off at its end is dropped, other invalid bytes become U+FFFD.
+    /// The text: an incomplete character at the end is dropped, other invalid bytes become U+FFFD.
     pub fn into_text(mut self) -> String {
         if let Err(error) = std::str::from_utf8(&self.bytes[complete_from(&self.bytes)..])
             && error.error_len().is_none()
@@ -39,7 +39,7 @@ impl GrowingText {
     }
 }
 
-/// Where the last character of the text starts, whole or not: the last byte that is no continuation byte.
+/// The start of the last, possibly incomplete character: the last byte that is not a continuation byte.
 fn complete_from(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0)
 }
@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cutting_into_tokens_does_not_matter(text in "[abé☕]{0,30}", cuts in prop::collection::vec(0..40usize, 0..10), stop in "[abé]{1,3}") {
+        fn the_split_into_tokens_does_not_matter(text in "[abé☕]{0,30}", cuts in prop::collection::vec(0..40usize, 0..10), stop in "[abé]{1,3}") {
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &text.as_bytes()[cut[0]..cut[1]]).collect();

@@ -1,7 +1,7 @@
-//! Soft targets: the generator's posterior of a label, calibrated on gold rows, mixed with the label a row was written for.
+//! Soft targets: the generator's posterior over labels, calibrated on gold rows and mixed with the label that a row was written for.
 //!
-//! A generator judges better than it writes, but its judgement is off-centre: asked for a word, it prefers some words. A
-//! scale and an offset per label, fitted on gold rows (Platt scaling; vector scaling with one scale for more labels), mend that.
+//! A generator judges better than it writes, but its posterior is biased: it prefers some label words over others. A scale and an
+//! offset per label, fitted on gold rows (Platt scaling; for more than two labels, vector scaling with a single scale), correct that.
 
 use crate::math::convex::{Limits, minimise};
 use crate::math::vectors::{argmax, centre, cross_entropy, dot, softmax};
@@ -13,26 +13,26 @@ use crate::measure::metrics::log_loss;
 pub struct Calibration {
     pub scale: f64,
     pub offsets: Vec<f64>,
-    /// The share of the gold rows on which the calibrated judge agrees with the gold label.
+    /// Accuracy of the calibrated judge on the gold rows.
     pub accuracy: f64,
-    /// The share of the most frequent label: what is right without reading.
+    /// The share of the most frequent label: the accuracy of always predicting it.
     pub chance: f64,
-    /// McFadden's R², `1 - log loss / entropy of the gold labels`: how much of the doubt about a label the judge takes away. 0 for one
-    /// that knows nothing, 1 for one that is always right and certain; unlike accuracy it means the same however unequal the labels are.
+    /// McFadden's R², `1 - log loss / entropy of the gold labels`: 0 for a judge that knows nothing, 1 for one that is always right and
+    /// certain. Unlike accuracy, it is comparable between tasks with balanced and with imbalanced labels.
     pub r_squared: f64,
 }
 
-/// Judges below it know nothing of the task. At or below 0.012 are those on which rows of the generator harmed gold rows
-/// (results/qnli.md) or did nothing (results/rte.md); above 0.4 are those on which they helped. Noise alone comes so far once in
-/// sixteen times with 50 gold rows of two labels, and next to never with 300.
+/// The threshold of R² below which a judge is taken to know nothing about the task. Where synthetic rows harmed (results/qnli.md) or
+/// did not help (results/rte.md), R² was at most 0.012; where they helped, it was above 0.4. By chance alone, R² exceeds the threshold
+/// once in sixteen times with 50 gold rows of two labels, and almost never with 300.
 const LEAST_R_SQUARED: f64 = 0.05;
 
-/// Of a mean loss: an offset whose label is one in a thousand is then within a hundred-thousandth of a nat.
+/// For a mean loss: the offset of a label with one row in a thousand is then within 1e-5 nats of the optimum.
 const LIMITS: Limits = Limits { tolerance: 1e-8, steps: 2000 };
 
 impl Calibration {
     /// Fits to the log-probabilities `(rows, labels)` and gold labels by maximum likelihood, with a standard normal prior
-    /// on the standardised parameters (as logistic regression with C = 1).
+    /// on the standardised parameters (like logistic regression with C = 1).
     pub fn fit(log_probs: &[Vec<f32>], gold: &[usize]) -> Calibration {
         let labels = log_probs.first().map_or(0, Vec::len);
         let rows: Vec<Vec<f64>> = log_probs.iter().map(|row| centre(row)).collect();
@@ -49,7 +49,7 @@ impl Calibration {
         fitted
     }
 
-    /// How well it judges the rows that it was fitted to.
+    /// Measures the calibrated judge on the rows that it was fitted to.
     fn measure(&mut self, log_probs: &[Vec<f32>], gold: &[usize]) {
         let n = gold.len().max(1) as f64;
         let logits: Vec<Vec<f64>> = log_probs.iter().map(|row| self.logits(row)).collect();
@@ -63,17 +63,17 @@ impl Calibration {
         self.r_squared = if entropy > 0.0 { 1.0 - log_loss(&posteriors, gold) / entropy } else { 0.0 };
     }
 
-    /// Whether the judge knows anything of the task.
+    /// Whether the judge knows anything about the task.
     pub fn better_than_chance(&self) -> bool {
         self.r_squared >= LEAST_R_SQUARED
     }
 
-    /// Calibrated logits of a row of log-probabilities.
+    /// Calibrated logits for a row of log-probabilities.
     pub fn logits(&self, log_probs: &[f32]) -> Vec<f64> {
         centre(log_probs).into_iter().zip(&self.offsets).map(|(x, b)| self.scale * x + b).collect()
     }
 
-    /// The target of a row written for `label`: the calibrated posterior with `intended` nats added to that label's logit.
+    /// The soft target of a row written for `label`: the calibrated posterior with `intended` nats added to that label's logit.
     pub fn target(&self, log_probs: &[f32], label: usize, intended: f64) -> Vec<f32> {
         let mut logits = self.logits(log_probs);
         logits[label] += intended;
@@ -81,8 +81,8 @@ impl Calibration {
     }
 }
 
-/// The mean cross-entropy of standardised rows (rows, labels) and the prior over the number of rows, at `[scale, offsets..]`; its
-/// gradient goes into the last.
+/// The mean cross-entropy of standardised rows (rows, labels) plus the prior divided by the number of rows, at
+/// `at = [scale, offsets..]`; writes its gradient to `gradient`.
 fn objective(rows: &[Vec<f64>], gold: &[usize], at: &[f64], gradient: &mut [f64]) -> f64 {
     let n = rows.len().max(1) as f64;
     let (scale, offsets) = (at[0], &at[1..]);
@@ -108,9 +108,9 @@ mod tests {
     use proptest::prelude::*;
     use rand::RngExt;
 
-    /// Rows whose log-odds are `slope * difference + offset`: the fit must find slope and offset.
+    /// Labels drawn with log-odds `slope * difference + offset`: the fit must recover slope and offset.
     #[test]
-    fn finds_the_scale_and_the_offset_that_made_the_labels() {
+    fn recovers_the_scale_and_offset_of_the_labels() {
         let mut rng = crate::math::random::rng(3, "test", 0);
         let (slope, offset) = (0.8, 1.5);
         let mut rows = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_judge_gives_the_shares_of_the_labels() {
+    fn a_constant_judge_gives_the_label_frequencies() {
         let fitted = Calibration::fit(&vec![vec![-1.0, -1.0]; 400], &[vec![0; 100], vec![1; 300]].concat());
         let posterior = softmax(&fitted.logits(&[-1.0, -1.0]));
         assert!((posterior[1] - 0.75).abs() < 0.01, "{posterior:?}");
@@ -135,9 +135,9 @@ mod tests {
         assert!(fitted.r_squared.abs() < 1e-3 && !fitted.better_than_chance(), "{fitted:?}");
     }
 
-    /// Rare labels: the accuracy is chance's, and yet the judge knows much.
+    /// With a rare label, accuracy is no better than chance although the judge is informative.
     #[test]
-    fn a_judge_of_a_rare_label_knows_more_than_its_accuracy_says() {
+    fn r_squared_shows_that_the_judge_of_a_rare_label_is_informative() {
         let row = |i: usize| vec![0.0, if i % 10 < 2 { 2.0 } else { -2.0 }];
         let gold: Vec<usize> = (0..500usize).map(|i| usize::from(i.is_multiple_of(20))).collect();
         let fitted = Calibration::fit(&(0..500).map(row).collect::<Vec<_>>(), &gold);
@@ -145,8 +145,8 @@ mod tests {
         assert!(fitted.better_than_chance(), "{fitted:?}");
     }
 
-    /// Gold rows of a judge that prefers some words: each label's is liked by N(0, 1.5²) nats more than it should be, with N(0, 1) of
-    /// noise and 3 nats for the gold label.
+    /// A simulated judge with biased words: log-probabilities with a bias of N(0, 1.5²) nats per label, N(0, 1) of noise, and 3 nats
+    /// for the gold label.
     fn biased_judge(labels: usize, rows: usize) -> (Vec<Vec<f32>>, Vec<usize>) {
         let mut rng = crate::math::random::rng(7, "biased judge", labels as u64);
         let mut normal = || (-2.0 * rng.random_range(1e-12f64..1.0).ln()).sqrt() * (std::f64::consts::TAU * rng.random::<f64>()).cos();
@@ -156,14 +156,14 @@ mod tests {
         (gold.iter().map(row).collect(), gold)
     }
 
-    /// The rows in a unit in which their mean square is 1, and that unit in nats.
+    /// The rows scaled to a mean square of 1, and the scale in nats.
     fn standardised(rows: &[Vec<f32>]) -> (Vec<Vec<f64>>, f64) {
         let centred: Vec<Vec<f64>> = rows.iter().map(|row| centre(row)).collect();
         let unit = (centred.iter().flatten().map(|x| x * x).sum::<f64>() / (rows.len() * rows[0].len()) as f64).sqrt().max(1e-9);
         (centred.into_iter().map(|row| row.into_iter().map(|x| x / unit).collect()).collect(), unit)
     }
 
-    /// What the fit has to make least, written once more.
+    /// The fit's objective, implemented independently.
     fn loss(rows: &[Vec<f64>], gold: &[usize], at: &[f64]) -> f64 {
         let row_loss = |(row, &label): (&Vec<f64>, &usize)| {
             let logits: Vec<f64> = row.iter().zip(&at[1..]).map(|(x, b)| at[0] * x + b).collect();
@@ -192,7 +192,7 @@ mod tests {
         (gradient, hessian)
     }
 
-    /// x of `a x = b`, by Cholesky's factors of `a` (lower triangle).
+    /// Solves `a x = b` by Cholesky decomposition; only the lower triangle of `a` is read.
     fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
         for i in 0..b.len() {
             let (above, own) = a.split_at_mut(i);
@@ -210,7 +210,7 @@ mod tests {
         b
     }
 
-    /// The minimum of `loss` by another way: Newton's method on the whole Hessian, with a step that is halved until the loss falls.
+    /// The minimum of `loss` by another method: Newton's on the full Hessian, halving the step until the loss falls.
     fn newton(rows: &[Vec<f64>], gold: &[usize]) -> Vec<f64> {
         let mut at = vec![0.0; 1 + rows[0].len()];
         for _ in 0..100 {
@@ -226,38 +226,38 @@ mod tests {
         panic!("Newton's method did not converge");
     }
 
-    /// The rows that a fit saw, and its parameters for them.
-    fn as_fitted(fitted: &Calibration, scores: &[Vec<f32>]) -> (Vec<Vec<f64>>, Vec<f64>) {
-        let (rows, unit) = standardised(scores);
+    /// The standardised rows that a fit saw, and its parameters in that unit.
+    fn as_fitted(fitted: &Calibration, log_probs: &[Vec<f32>]) -> (Vec<Vec<f64>>, Vec<f64>) {
+        let (rows, unit) = standardised(log_probs);
         (rows, [fitted.scale * unit].into_iter().chain(fitted.offsets.iter().copied()).collect())
     }
 
-    /// How far a fit is from the minimum: loss above it, largest error of a parameter, largest entry of the gradient.
-    fn from_the_best(fitted: &Calibration, scores: &[Vec<f32>], gold: &[usize]) -> [f64; 3] {
+    /// How far a fit is from the minimum: excess loss, largest error of a parameter, largest entry of the gradient.
+    fn from_the_best(fitted: &Calibration, log_probs: &[Vec<f32>], gold: &[usize]) -> [f64; 3] {
         let largest = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |most: f64, x| most.max(x.abs()));
-        let (rows, at) = as_fitted(fitted, scores);
+        let (rows, at) = as_fitted(fitted, log_probs);
         let best = newton(&rows, gold);
         let off = largest(&mut at.iter().zip(&best).map(|(a, b)| a - b));
         let gradient = largest(&mut curvature(&rows, gold, &at).0.into_iter()) / rows.len() as f64;
         [loss(&rows, gold, &at) - loss(&rows, gold, &best), off, gradient]
     }
 
-    /// With many labels the fit must still take the words' bias away, though an offset's curvature is only its label's share.
+    /// With many labels the fit must still remove the words' bias, although an offset's curvature is only its label's share.
     #[test]
-    fn however_many_labels_the_fit_is_the_optimum() {
+    fn the_fit_is_optimal_with_any_number_of_labels() {
         for (labels, rows, right) in [(2, 300, 0.98), (21, 105, 0.88), (77, 308, 0.63), (500, 2000, 0.43)] {
-            let (scores, gold) = biased_judge(labels, rows);
-            let fitted = Calibration::fit(&scores, &gold);
-            let [above, off, gradient] = from_the_best(&fitted, &scores, &gold);
+            let (log_probs, gold) = biased_judge(labels, rows);
+            let fitted = Calibration::fit(&log_probs, &gold);
+            let [above, off, gradient] = from_the_best(&fitted, &log_probs, &gold);
             let found = format!("{labels} labels: {above:.1e} above, {off:.1e} off, gradient {gradient:.1e}, right {:.3}", fitted.accuracy);
             assert!(above < 1e-9 && off < 1e-5 && gradient < 1.01 * LIMITS.tolerance && fitted.accuracy > right, "{found}");
         }
     }
 
     #[test]
-    fn the_gradient_is_that_of_the_loss() {
-        let (scores, gold) = biased_judge(4, 30);
-        let (x, _) = standardised(&scores);
+    fn the_gradient_matches_the_loss() {
+        let (log_probs, gold) = biased_judge(4, 30);
+        let (x, _) = standardised(&log_probs);
         let at = [0.7, 0.3, -0.4, 0.2, -0.9];
         check_gradient(&at, |at, gradient| objective(&x, &gold, at, gradient));
         assert!((objective(&x, &gold, &at, &mut [0.0; 5]) - loss(&x, &gold, &at)).abs() < 1e-12);
@@ -274,13 +274,13 @@ mod tests {
         }
 
         #[test]
-        fn any_scores_give_a_finite_fit_that_has_converged(
+        fn any_log_probabilities_give_a_finite_converged_fit(
             rows in (2usize..7).prop_flat_map(|labels| vec((vec(-80f32..0.0, labels), 0..labels), 1..40)),
         ) {
-            let (scores, gold): (Vec<Vec<f32>>, Vec<usize>) = rows.into_iter().unzip();
-            let fitted = Calibration::fit(&scores, &gold);
+            let (log_probs, gold): (Vec<Vec<f32>>, Vec<usize>) = rows.into_iter().unzip();
+            let fitted = Calibration::fit(&log_probs, &gold);
             prop_assert!(fitted.scale.is_finite() && fitted.offsets.iter().all(|b| b.is_finite()));
-            let (rows, at) = as_fitted(&fitted, &scores);
+            let (rows, at) = as_fitted(&fitted, &log_probs);
             let gradient = curvature(&rows, &gold, &at).0.iter().fold(0.0, |most: f64, g| most.max(g.abs())) / gold.len() as f64;
             prop_assert!(gradient < 1.01 * LIMITS.tolerance, "{gradient}");
         }

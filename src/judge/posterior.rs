@@ -1,4 +1,4 @@
-//! What several judge prompts say of one text, together.
+//! Averages the posteriors of several judge prompts.
 
 /// The mean over judge prompts of the log-probability of each label's word; `answers` (prompts, labels), in nats.
 pub fn mean_log_probs(answers: &[Vec<f32>]) -> Vec<f32> {
@@ -11,7 +11,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prompts_count_alike_and_labels_apart() {
+    fn averages_over_prompts_for_each_label() {
         assert_eq!(mean_log_probs(&[vec![-1.0, -4.0], vec![-3.0, -2.0]]), [-2.0, -3.0]);
         assert!(mean_log_probs(&[]).is_empty());
     }

@@ -1,4 +1,4 @@
-//! How near two sets of texts are, by their features: Fréchet distance, a classifier two-sample test, a MAUVE-style area.
+//! Distances between two sets of texts, on their features: Fréchet distance, a classifier two-sample test, a MAUVE-style area.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -13,14 +13,14 @@ use crate::measure::logistic::Logistic;
 pub struct Distances {
     /// 0 for equal means and covariances.
     pub frechet: f64,
-    /// How often a linear classifier tells which set a text is from: 0.5 is chance.
+    /// Held-out accuracy of a linear classifier that tells the sets apart: 0.5 is chance.
     pub two_sample: f64,
     /// 1 for equal distributions, near 0 for disjoint ones.
     pub mauve: f64,
 }
 
 impl Distances {
-    /// Of two sets (rows, features) of at least four rows each; none for smaller ones.
+    /// The distances between two sets (rows, features) of at least four rows each; `None` for smaller sets.
     pub fn of(a: &[Vec<f64>], b: &[Vec<f64>]) -> Option<Distances> {
         if a.len().min(b.len()) < 4 {
             return None;
@@ -32,8 +32,8 @@ impl Distances {
 
 /// |mean a − mean b|² + tr(A + B − 2 (A B)^½) with the covariances A and B (Heusel et al., 2017).
 ///
-/// With the centred rows X and Y, tr (A B)^½ is the sum of the singular values of X Yᵀ over √((n − 1)(m − 1)): no root of a
-/// matrix as wide as the features is needed.
+/// With the centred rows X and Y, tr (A B)^½ is the sum of the singular values of X Yᵀ over √((n − 1)(m − 1)): no square
+/// root of a (features, features) matrix is needed.
 pub fn frechet(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     let (mean_a, mean_b) = (mean(a), mean(b));
     let (x, y) = (centred(a, &mean_a), centred(b, &mean_b));
@@ -58,7 +58,7 @@ fn centred(rows: &[Vec<f64>], mean: &[f64]) -> Vec<Vec<f64>> {
     rows.iter().map(|row| row.iter().zip(mean).map(|(x, m)| x - m).collect()).collect()
 }
 
-/// Of a symmetric matrix, by Jacobi's rotations.
+/// The eigenvalues of a symmetric matrix, by Jacobi rotations.
 fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     let n = a.len();
     let scale: f64 = a.iter().flatten().map(|x| x * x).sum::<f64>();
@@ -76,7 +76,7 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     (0..n).map(|i| a[i][i]).collect()
 }
 
-/// Makes `a[p][q]` zero.
+/// The rotation that makes `a[p][q]` zero.
 fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
     if a[p][q] == 0.0 {
         return;
@@ -95,7 +95,7 @@ fn rotate(a: &mut [Vec<f64>], p: usize, q: usize) {
     }
 }
 
-/// The accuracy of a logistic regression that tells the sets apart, on halves that it has not seen, sets of one size.
+/// The accuracy of a logistic regression that tells the sets apart, on held-out halves; the larger set is cut to the smaller one's size.
 pub fn two_sample(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     let each = a.len().min(b.len());
     let draw = |rows: &[Vec<f64>], which: u64| {
@@ -117,11 +117,11 @@ pub fn two_sample(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     0.5 * (right(&one, &two) + right(&two, &one))
 }
 
-/// Passes of k-means, and how often it is begun anew.
+/// Most iterations of k-means, and its number of restarts.
 const PASSES: usize = 50;
 const BEGINNINGS: u64 = 5;
 
-/// The shares of each set in `k` clusters of both together (k-means, the best of a few beginnings).
+/// Each set's histogram over `k` clusters of both sets together (k-means, the best of several restarts).
 fn histograms(a: &[Vec<f64>], b: &[Vec<f64>], k: usize) -> (Vec<f64>, Vec<f64>) {
     let all: Vec<&[f64]> = a.iter().chain(b).map(Vec::as_slice).collect();
     let tries = (0..BEGINNINGS).map(|which| k_means(&all, k, which));
@@ -134,7 +134,7 @@ fn histograms(a: &[Vec<f64>], b: &[Vec<f64>], k: usize) -> (Vec<f64>, Vec<f64>) 
     (share(&clusters[..a.len()]), share(&clusters[a.len()..]))
 }
 
-/// The summed squared distance, and each row's cluster.
+/// Lloyd's k-means: the summed squared distance, and each row's cluster.
 fn k_means(rows: &[&[f64]], k: usize, which: u64) -> (f64, Vec<usize>) {
     let mut rng = random::rng(0, "k-means", which);
     let mut centres: Vec<Vec<f64>> = (0..k).map(|_| rows[rng.random_range(0..rows.len())].to_vec()).collect();
@@ -155,14 +155,14 @@ fn k_means(rows: &[&[f64]], k: usize, which: u64) -> (f64, Vec<usize>) {
     (rows.iter().map(|row| nearest(row, &centres).0).sum(), clusters)
 }
 
-/// The least squared distance to a centre, and which.
+/// The squared distance to the nearest centre, and its index.
 fn nearest(row: &[f64], centres: &[Vec<f64>]) -> (f64, usize) {
     let distance = |centre: &[f64]| row.iter().zip(centre).map(|(x, c)| (x - c) * (x - c)).sum::<f64>();
     let all = centres.iter().enumerate().map(|(i, centre)| (distance(centre), i));
     all.min_by(|x, y| x.0.total_cmp(&y.0)).expect("there is a centre")
 }
 
-/// Points on the divergence curve, and its scaling, as in `mauve-text`.
+/// Number of points on the divergence curve, and its scaling factor, as in `mauve-text`.
 const POINTS: usize = 25;
 const SCALING: f64 = 5.0;
 
@@ -180,12 +180,12 @@ pub fn mauve_area(p: &[f64], q: &[f64]) -> f64 {
     0.5 * (area(curve) + area(swapped))
 }
 
-/// Kullback and Leibler's, in nats.
+/// Kullback-Leibler divergence, in nats.
 fn divergence(p: &[f64], q: &[f64]) -> f64 {
     p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| if *q > 0.0 { p * (p / q).ln() } else { f64::INFINITY }).sum()
 }
 
-/// Under a curve, by trapezia over x.
+/// The area under a curve, by the trapezoidal rule over x.
 fn area(mut curve: Vec<(f64, f64)>) -> f64 {
     curve.sort_by(|a, b| a.0.total_cmp(&b.0));
     curve.windows(2).map(|ends| (ends[1].0 - ends[0].0) * 0.5 * (ends[0].1 + ends[1].1)).sum()
@@ -210,7 +210,7 @@ mod tests {
 
     /// Values of `tests/reference/metrics.py`: scipy's `sqrtm`.
     #[test]
-    fn frechet_is_scipys() {
+    fn frechet_matches_scipy() {
         let case = &golden()["frechet"];
         let (a, b) = (rows(&case["a"]), rows(&case["b"]));
         for found in [frechet(&a, &b), frechet(&b, &a)] {
@@ -221,7 +221,7 @@ mod tests {
 
     /// Values of `tests/reference/metrics.py`: mauve-text's own curve and area.
     #[test]
-    fn the_area_is_mauves() {
+    fn the_area_matches_mauve_text() {
         for case in golden()["mauve"].as_array().unwrap() {
             let found = mauve_area(&numbers(&case["p"]), &numbers(&case["q"]));
             assert!((found - case["value"].as_f64().unwrap()).abs() < 1e-6, "{found} {case}");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_alike_are_near_and_sets_apart_are_told_apart() {
+    fn similar_sets_are_close_and_different_sets_are_separable() {
         let near = Distances::of(&cloud(0.0, 1), &cloud(0.0, 2)).unwrap();
         let far = Distances::of(&cloud(0.0, 1), &cloud(3.0, 2)).unwrap();
         assert!(near.two_sample < 0.65 && near.mauve > 0.8 && near.frechet < 0.1, "{near:?}");

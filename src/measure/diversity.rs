@@ -1,26 +1,26 @@
-//! How varied texts are, and how far they are from what they were made of.
+//! Diversity of texts, and edit distances.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
-/// Measures of variety of a set of texts.
+/// Diversity measures of a set of texts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diversity {
-    /// Words that distinct-n looks at: the same for all sets that are compared.
+    /// Number of words that distinct-n reads: the same for all sets in a comparison.
     pub words: usize,
-    /// The share of different n-grams for n = 1, 2, 3.
+    /// distinct-n, the share of distinct n-grams, for n = 1, 2, 3.
     pub distinct: [f64; 3],
-    /// The mean BLEU of a text against all others; high if they resemble each other.
+    /// The mean BLEU of each text against all others: high if the texts are alike.
     pub self_bleu: f64,
-    /// Bytes of the texts over bytes after compression.
+    /// Compression ratio: bytes of the texts over bytes after compression.
     pub compression: f64,
 }
 
-/// Words that distinct-n reads, so that a larger set is not less distinct for its size.
+/// Most words that distinct-n reads, so that its value does not fall with the size of the set.
 const BUDGET: usize = 2000;
-/// Texts that self-BLEU reads.
+/// Most texts that self-BLEU reads.
 const MOST_TEXTS: usize = 500;
 
 impl Diversity {
@@ -41,7 +41,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(separates).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// The share of different n-grams among those of the first `budget` words; n-grams do not cross texts.
+/// The share of distinct n-grams among those of the first `budget` words; n-grams do not cross texts.
 fn distinct(texts: &[Vec<String>], n: usize, budget: usize) -> f64 {
     let (mut left, mut counts) = (budget, HashMap::<&[String], usize>::new());
     for text in texts {
@@ -52,9 +52,9 @@ fn distinct(texts: &[Vec<String>], n: usize, budget: usize) -> f64 {
     counts.len() as f64 / counts.values().sum::<usize>().max(1) as f64
 }
 
-/// The longest n-grams of BLEU.
+/// The largest n-gram order of BLEU.
 const ORDER: usize = 4;
-/// Stands for a count of 0 (method 1 of Chen and Cherry, 2014).
+/// Replaces a count of 0 (smoothing method 1 of Chen and Cherry, 2014).
 const EPSILON: f64 = 0.1;
 
 /// The mean over texts of BLEU-4 with all others as references, as nltk computes it with smoothing method 1.
@@ -83,7 +83,7 @@ fn grams(text: &[String], n: usize) -> HashMap<&[String], usize> {
     counts
 }
 
-/// The most often that one text has an n-gram, which text that is, and the most often that another has it.
+/// The largest count of an n-gram in any text, which text that is, and the largest count in any other text.
 #[derive(Clone, Copy, Default)]
 struct Most {
     count: usize,
@@ -112,7 +112,7 @@ impl Most {
     }
 }
 
-/// The penalty of a text that is shorter than the nearest in length of the others; the shorter of two equally near.
+/// The brevity penalty of a text against the reference closest in length, the shorter of two that are equally close.
 fn brevity(texts: &[Vec<String>], i: usize) -> f64 {
     let own = texts[i].len();
     let others = texts.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, text)| text.len());
@@ -120,7 +120,7 @@ fn brevity(texts: &[Vec<String>], i: usize) -> f64 {
     if own > nearest { 1.0 } else { (1.0 - nearest as f64 / own.max(1) as f64).exp() }
 }
 
-/// Bytes of the texts, one a line, over their bytes after zlib's compression at level 6.
+/// Bytes of the texts, one per line, over their bytes after zlib compression at level 6.
 fn compression(texts: &[&str]) -> f64 {
     let plain = texts.join("\n");
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
@@ -128,7 +128,7 @@ fn compression(texts: &[&str]) -> f64 {
     plain.len() as f64 / packed.max(1) as f64
 }
 
-/// Characters to insert, delete or replace to make `b` of `a` (Levenshtein).
+/// The Levenshtein distance, in characters.
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn self_bleu_is_nltks() {
+    fn self_bleu_matches_nltk() {
         let golden = golden();
         let tokens: Vec<Vec<String>> = texts(&golden).iter().map(|text| words(text)).collect();
         let found = self_bleu(&tokens);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn distinct_grams_at_a_budget_are_the_references() {
+    fn distinct_n_at_a_budget_matches_the_reference() {
         let golden = golden();
         let tokens: Vec<Vec<String>> = texts(&golden).iter().map(|text| words(text)).collect();
         for (n, expected) in golden["distinct"]["values"].as_array().unwrap().iter().enumerate() {
@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn edit_distances_are_nltks() {
+    fn edit_distance_matches_nltk() {
         for case in golden()["edits"].as_array().unwrap() {
             assert_eq!(edit_distance(case["a"].as_str().unwrap(), case["b"].as_str().unwrap()) as u64, case["value"].as_u64().unwrap());
         }
     }
 
     #[test]
-    fn repeated_texts_compress_as_zlib_says() {
+    fn the_compression_ratio_matches_zlib() {
         let golden = golden();
         let repeated = texts(&golden).repeat(5);
         let (found, expected) = (compression(&repeated), golden["compression"]["value"].as_f64().unwrap());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_variety() {
+    fn empty_sets_have_no_diversity() {
         assert_eq!(Diversity::of(&[]).self_bleu, 0.0);
         assert!(Diversity::of(&["", "?"]).distinct.iter().all(|share| *share == 0.0));
     }

@@ -1,4 +1,4 @@
-//! Multinomial logistic regression on fixed features: what a user with a few hundred labels would otherwise train.
+//! Multinomial logistic regression on fixed features: the usual baseline for a few hundred labels.
 
 use crate::math::convex::{Limits, minimise};
 use crate::math::vectors::{argmax, cross_entropy, dot, softmax};
@@ -12,7 +12,7 @@ pub struct Logistic {
     intercepts: Vec<f64>,
 }
 
-/// Of a summed loss; far more steps than a few thousand rows of unit length need.
+/// For a summed loss; far more steps than a few thousand rows of unit length need.
 const LIMITS: Limits = Limits { tolerance: 1e-6, steps: 2000 };
 
 impl Logistic {
@@ -36,8 +36,8 @@ impl Logistic {
     }
 }
 
-/// The summed cross-entropy and the penalty, at weights (labels, width) whose last column is the intercept; the gradient goes into its
-/// argument.
+/// The summed cross-entropy plus the penalty, at weights (labels, width) whose last column is the intercept; writes the gradient to
+/// `gradient`.
 fn objective(rows: &[Vec<f64>], gold: &[usize], weights: &[f64], gradient: &mut [f64], width: usize) -> f64 {
     let features = width - 1;
     gradient.copy_from_slice(weights);
@@ -61,7 +61,7 @@ mod tests {
 
     /// Values of `tests/reference/metrics.py`, scikit-learn's `LogisticRegression(C=1, tol=1e-10)`.
     #[test]
-    fn the_fit_is_scikit_learns() {
+    fn the_fit_matches_scikit_learn() {
         let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
         let case = &golden["logistic"];
         let numbers = |v: &serde_json::Value| -> Vec<f64> { v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect() };
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_the_loss() {
+    fn the_gradient_matches_the_loss() {
         let rows = [vec![0.3, -1.2], vec![0.9, 0.4], vec![-0.5, 0.8], vec![0.1, 0.2]];
         let at = [0.2, -0.4, 0.7, -0.3, 0.5, 0.1, 0.9, -0.8, -0.6];
         check_gradient(&at, |at, gradient| objective(&rows, &[0, 1, 2, 1], at, gradient, 3));

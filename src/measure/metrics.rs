@@ -1,4 +1,4 @@
-//! How good a classifier is, and how sure we can be of it.
+//! Classification metrics and bootstrap intervals.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,14 @@ pub fn log_loss(probabilities: &[Vec<f64>], gold: &[usize]) -> f64 {
     sum / gold.len().max(1) as f64
 }
 
-/// How a classifier does on one label.
+/// A classifier's counts for one label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Rows that have the label.
+    /// Rows with this gold label.
     pub gold: usize,
-    /// Rows that were given the label.
+    /// Rows with this predicted label.
     pub predicted: usize,
-    /// Rows that have it and were given it.
+    /// Rows where both are this label (true positives).
     pub right: usize,
 }
 
@@ -40,7 +40,7 @@ pub fn counts(predicted: &[usize], gold: &[usize], labels: usize) -> Vec<Counts>
     counts
 }
 
-/// The unweighted mean of the labels' F1; a label that is nowhere counts as 0, as in scikit-learn.
+/// Macro-F1, the unweighted mean of the labels' F1; a label that occurs nowhere counts as 0, as in scikit-learn.
 pub fn macro_f1(counts: &[Counts]) -> f64 {
     counts.iter().map(Counts::f1).sum::<f64>() / counts.len().max(1) as f64
 }
@@ -53,17 +53,17 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Resamples drawn for an interval.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 2000;
 
-/// The mean of `values[seed][row]`, with a percentile bootstrap interval over seeds and rows at once.
+/// The mean of `values[seed][row]`, with a 95 % percentile bootstrap interval over random seeds and rows jointly.
 ///
-/// Each resample draws seeds with replacement and, for all of them, the same rows with replacement (the test rows are
-/// shared by the seeds, so their sampling error is too). For one seed it is the bootstrap over rows. For an accuracy the
-/// values are 1 for right and 0 for wrong; for a paired difference, the difference of two such, row by row.
+/// Each resample draws seeds with replacement and, for all of them, the same rows with replacement, because all seeds are evaluated on
+/// the same test rows and share their sampling error. With one seed this is the bootstrap over rows. For accuracy, a value is 1 if the
+/// row is correct and 0 if not; for a paired difference, it is the difference of two such values of the same row.
 pub fn bootstrap(values: &[Vec<f64>]) -> Interval {
     let rows = values.first().map_or(0, Vec::len);
-    assert!(values.iter().all(|v| v.len() == rows), "all seeds are scored on the same rows");
+    assert!(values.iter().all(|v| v.len() == rows), "all seeds are evaluated on the same rows");
     let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len().max(1) as f64;
     let overall = mean(&values.iter().map(|v| mean(v)).collect::<Vec<_>>());
     if rows == 0 {
@@ -99,7 +99,7 @@ mod tests {
 
     /// The value of `tests/reference/metrics.py`, scikit-learn's `f1_score`.
     #[test]
-    fn macro_f1_is_scikit_learns() {
+    fn macro_f1_matches_scikit_learn() {
         let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
         let case = &golden["macro_f1"];
         let labels = |name: &str| case[name].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect::<Vec<_>>();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_that_differ_widen_it() {
+    fn differences_between_seeds_widen_the_interval() {
         let seed = |share: usize| (0..1000).map(|i| f64::from(i % 100 < share)).collect::<Vec<_>>();
         let same = bootstrap(&[seed(70), seed(70), seed(70)]);
         let apart = bootstrap(&[seed(60), seed(70), seed(80)]);

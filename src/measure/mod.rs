@@ -1,4 +1,4 @@
-//! How good predictions are and how alike texts are. Knows no model, task or run.
+//! Metrics of predictions and of texts. Knows no model, task or run.
 
 pub mod distance;
 pub mod diversity;

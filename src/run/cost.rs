@@ -1,4 +1,4 @@
-//! What a method cost: tokens that the generator sampled for it, and seconds of work.
+//! The cost of a method: tokens that the generator sampled for it, and seconds of work.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,17 +11,17 @@ use super::stage::Stage;
 use super::summary::Method;
 use crate::error::{Error, Result};
 
-/// A part of a run's work.
+/// A part of a run's work, for its time in `seconds.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// Judging the gold rows.
     Calibration,
-    /// Writing and judging of a round; of round 0 the rationales too.
+    /// Writing and judging a round; for round 0, the rationales too.
     Written(usize),
-    /// Training of a round.
+    /// Training the small model of a round.
     Trained(usize),
-    /// A model of its own at the end.
+    /// A method's own model, trained at the end.
     Model(Method),
 }
 
@@ -35,7 +35,7 @@ impl Work {
         }
     }
 
-    /// Whether `method` needs it.
+    /// Whether `method` needs this part.
     fn needed_by(self, method: Method) -> bool {
         match (self, method) {
             (Work::Model(own), _) => own == method,
@@ -53,14 +53,14 @@ pub struct Spent {
     pub seconds: f64,
 }
 
-/// The file in a run's folder. It is for people and tables: nothing that a run decides depends on it.
+/// The file in a run's folder. It is only for reports: a run's output does not depend on it.
 pub const SECONDS: &str = "seconds.jsonl";
 
-/// Shorter work is only reading what is there.
+/// Shorter times are not recorded: the part was done before and only read back.
 const NOTHING: Duration = Duration::from_millis(1);
 
 impl Spent {
-    /// Adds a line. Work of a process that is killed before it ends a stage is not counted.
+    /// Appends a line. If a process is killed during a stage, the time of that stage is lost.
     pub fn note(run: &RunDir, part: Work, time: Duration) -> Result<()> {
         if time < NOTHING {
             return Ok(());
@@ -71,17 +71,17 @@ impl Spent {
         file.and_then(|mut file| file.write_all((line + "\n").as_bytes())).map_err(Error::io("append to", &path))
     }
 
-    /// All lines of a run's folder, none if it has none; a torn one is left out.
+    /// All lines of a run's folder; empty if there is no file. A line torn by a crash is skipped.
     pub fn read(folder: &Path) -> Vec<Spent> {
         let content = std::fs::read_to_string(folder.join(SECONDS)).unwrap_or_default();
         content.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
-/// What a method cost, as if it had been run alone.
+/// The cost of a method, as if it had been run alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// New tokens sampled: rationales and texts, those that were rejected too.
+    /// New tokens sampled for rationales and texts, including rejected ones.
     pub tokens: u64,
     pub seconds: f64,
 }
@@ -92,7 +92,7 @@ struct Tokens {
 }
 
 impl Cost {
-    /// Reads it off a finished run's folder.
+    /// Computes the cost from a finished run's folder.
     pub fn read(folder: &Path, method: Method) -> Cost {
         let seconds = Spent::read(folder).iter().filter(|spent| spent.part.needed_by(method)).map(|spent| spent.seconds).sum();
         let journal = |name: String| folder.join("journal").join(name + ".jsonl");

@@ -1,4 +1,4 @@
-//! The errors of a round, and what became of those of the round before.
+//! The misclassified rows of a round, and how they differ from the previous round's.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,12 @@ use crate::data::head::Head;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Misclassified<H: Head> {
-    /// In the gold file.
+    /// Line in the gold file.
     pub line: usize,
     pub text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
-    /// `label` or `answer` in the file.
+    /// The gold label or answer; `label` or `answer` in the file.
     #[serde(flatten)]
     pub goal: H::Goal,
     pub predicted: H::Prediction,
@@ -32,14 +32,15 @@ impl<H: Head> Misclassified<H> {
     }
 }
 
-/// Misclassified *mine* rows against the round before, counted by their gold label in the task's order; questions in one count.
+/// Changes in the misclassified *mine* rows since the previous round, counted per gold label in the task's order; one count for
+/// questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// Wrong before, right now.
+    /// Wrong before, correct now.
     pub fixed: Vec<usize>,
-    /// Wrong both times.
+    /// Wrong in both rounds.
     pub stayed: Vec<usize>,
-    /// Right before, wrong now.
+    /// Correct before, wrong now.
     pub appeared: Vec<usize>,
 }
 
@@ -59,7 +60,7 @@ impl Changes {
         }
     }
 
-    /// In words: `6 fixed, 3 stayed, 1 appeared`.
+    /// For progress messages: `6 fixed, 3 stayed, 1 appeared`.
     pub fn in_words(&self) -> String {
         let sum = |counts: &[usize]| counts.iter().sum::<usize>();
         format!("{} fixed, {} stayed, {} appeared", sum(&self.fixed), sum(&self.stayed), sum(&self.appeared))

@@ -1,4 +1,4 @@
-//! The folder of a run: one owner at a time, and nothing removed that a run did not make.
+//! The folder of a run: one owner at a time; only files that a run created are ever removed.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use super::journal::Journal;
 use crate::error::{Error, Result};
 use crate::files::whole::is_unfinished;
 
-/// A run's folder, held by this process until it is dropped.
+/// A run's folder, locked by this process until it is dropped.
 pub struct RunDir {
     path: PathBuf,
-    /// The operating system lets go of the lock when the process ends, however it ends.
+    /// The operating system releases the lock when the process ends, even after a crash.
     _lock: File,
 }
 
 impl RunDir {
-    /// Makes the folder if need be and locks it.
+    /// Creates the folder if needed and locks it.
     ///
     /// # Errors
-    /// A folder with files that no run made; another process holds it; the system refuses.
+    /// A folder with files that no run created; a lock held by another process; an I/O error.
     pub fn open(path: &Path) -> Result<Self> {
         refuse_foreign(path)?;
         std::fs::create_dir_all(path.join("journal")).map_err(Error::io("make the folder", path))?;
@@ -32,7 +32,7 @@ impl RunDir {
                 Ok(RunDir { path: path.to_path_buf(), _lock: lock })
             }
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run(format!(
-                "{}: another process works on this run; wait for it, or choose another folder with --run",
+                "{}: another process is using this run folder; wait for it, or choose another folder with --run",
                 path.display()
             ))),
             Err(std::fs::TryLockError::Error(source)) => Err(Error::Io { doing: "lock", path: lock_path, source }),
@@ -47,20 +47,20 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Opens the journal `name` and returns the rows that are already in it.
+    /// Opens the journal `name` and returns its existing rows.
     pub fn journal<T: DeserializeOwned>(&self, name: &str) -> Result<(Journal, Vec<T>)> {
         Journal::open(&self.join("journal").join(format!("{name}.jsonl")))
     }
 }
 
-/// What may lie in a run's folder before it is begun: another run's journals, lent to it.
+/// Files that a folder may have before a run is begun in it: journals lent by another run.
 const BEFORE_BEGUN: [&str; 2] = ["journal", "seconds.jsonl"];
 
-/// Refuses a folder that is neither empty nor a run's: what is in it is somebody else's.
+/// Refuses a folder that is neither empty nor a run's: its files belong to somebody else.
 fn refuse_foreign(path: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        // That there is a file in its place is said where the folder is made.
+        // The path is a file: creating the folder will report that.
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(()),
         other => other.map_err(Error::io("read", path))?,
     };
@@ -71,7 +71,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
         let name = entry.map_err(Error::io("read", path))?.file_name().to_string_lossy().into_owned();
         if !BEFORE_BEGUN.contains(&name.as_str()) && !is_unfinished(&name) {
             let place = path.display();
-            return Err(Error::Run(format!("{place}: not a run's folder, and not empty ({name} is in it); choose another with --run")));
+            return Err(Error::Run(format!("{place}: not a run folder, and not empty (it has {name}); choose another folder with --run")));
         }
     }
     Ok(())
@@ -85,7 +85,7 @@ fn is_begun(path: &Path) -> bool {
     is_ours || (path.join("lock").is_file() && is_folder(&path.join("journal")))
 }
 
-/// Removes what a crash left half written, in the folders that a run writes to and nowhere below them. Links are not followed.
+/// Removes unfinished files that a crash left in the folders a run writes to, not in their subfolders. Symbolic links are not followed.
 fn remove_leftovers(run: &Path) -> Result<()> {
     let rounds = run.join("rounds");
     let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
@@ -100,7 +100,7 @@ fn remove_leftovers(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What lies in a folder; nothing in one that is not there, or is a link.
+/// The entries of a folder; empty if it does not exist or is a symbolic link.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !is_folder(folder) {
         return Ok(Vec::new());
@@ -113,7 +113,7 @@ fn folders_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| is_folder(path)).collect())
 }
 
-/// A folder itself, not a link to one.
+/// Whether the path is a folder, not a symbolic link to one.
 fn is_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
 }
@@ -135,15 +135,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = RunDir::open(folder.path()).unwrap();
         let error = RunDir::open(folder.path()).err().unwrap();
-        assert!(error.to_string().contains("another process works on this run"));
+        assert!(error.to_string().contains("another process is using this run folder"));
         assert_eq!(error.exit_code(), 5);
         drop(first);
         RunDir::open(folder.path()).unwrap();
     }
 
-    /// A folder full of other people's files, links among them, comes out as it went in; only our own leftovers go.
+    /// Foreign files, including links, stay as they are; only a run's own leftovers are removed.
     #[test]
-    fn nothing_is_removed_that_a_run_did_not_make() {
+    fn only_a_runs_own_leftovers_are_removed() {
         let outside = tempfile::tempdir().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("run");
@@ -162,7 +162,7 @@ mod tests {
         drop(RunDir::open(&run).unwrap());
         assert!(kept.iter().all(|name| run.join(name).exists()) && theirs.exists());
         assert!(gone.iter().all(|name| !run.join(name).exists()) && !run.join(".lacuna-unfinished-folder").exists());
-        assert!(run.join(".lacuna-unfinished-link").symlink_metadata().is_err(), "the link goes, not what it leads to");
+        assert!(run.join(".lacuna-unfinished-link").symlink_metadata().is_err(), "the link is removed, not its target");
     }
 
     /// A copy, or a person who clears away a lock that looks stale.
@@ -180,9 +180,9 @@ mod tests {
         std::fs::write(folder.path().join("thesis.tex"), "years").unwrap();
         std::fs::create_dir(folder.path().join(".tmp")).unwrap();
         let error = RunDir::open(folder.path()).err().unwrap();
-        assert!(error.to_string().contains("not a run's folder, and not empty"), "{error}");
+        assert!(error.to_string().contains("not a run folder, and not empty"), "{error}");
         assert_eq!(error.exit_code(), 5);
         let names: std::collections::BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was made or removed");
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was created or removed");
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-/// JSON lines, appended one by one and synced in blocks; a line torn by a crash is cut off at the next opening.
+/// JSON lines, appended one by one and synced in blocks. A line torn by a crash is cut off when the journal is next opened.
 pub struct Journal {
     path: PathBuf,
     file: File,
@@ -18,15 +18,15 @@ pub struct Journal {
     synced_at: Instant,
 }
 
-/// Rows, and time, after which a block is synced: what a power cut (not a crash) may cost.
+/// A block is synced after this many rows or this much time: the most that a power cut (not a crash) can lose.
 const SYNC_ROWS: usize = 64;
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
 impl Journal {
-    /// Opens or makes a journal; returns the rows that are already in it.
+    /// Opens or creates a journal; returns its existing rows.
     ///
     /// # Errors
-    /// A damaged row before others; the system refuses.
+    /// A damaged row that is not the last one; an I/O error.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>)> {
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(Error::io("open", path))?;
@@ -36,7 +36,7 @@ impl Journal {
         Ok((Journal { path: path.to_path_buf(), file, unsynced: 0, synced_at: Instant::now() }, rows))
     }
 
-    /// Adds a row with one write, so that a crash leaves it whole or torn at the very end.
+    /// Appends a row with one write, so that a crash can only tear the last line.
     pub fn append(&mut self, row: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(row).map_err(|e| Error::Failed(format!("a journal row cannot be written as JSON: {e}")))?;
         line.push(b'\n');
@@ -48,7 +48,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes sure that all rows are on the disk.
+    /// Syncs all rows to disk.
     pub fn sync(&mut self) -> Result<()> {
         self.file.sync_data().map_err(Error::io("sync", &self.path))?;
         (self.unsynced, self.synced_at) = (0, Instant::now());
@@ -56,9 +56,9 @@ impl Journal {
     }
 }
 
-/// The rows up to the first torn line, and how many bytes they take.
+/// The rows before the torn last line, if there is one, and their length in bytes.
 ///
-/// A bad line that whole lines follow is not the work of a crash: the journal was damaged, and is refused.
+/// A bad line followed by complete lines cannot come from a crash: the journal is damaged and is refused.
 fn read_whole_lines<T: DeserializeOwned>(file: &mut File, path: &Path) -> Result<(Vec<T>, u64)> {
     let mut reader = BufReader::new(file);
     let (mut rows, mut whole, mut line) = (Vec::new(), 0, Vec::new());
@@ -73,7 +73,7 @@ fn read_whole_lines<T: DeserializeOwned>(file: &mut File, path: &Path) -> Result
             Err(_) if reader.fill_buf().map_err(Error::io("read", path))?.is_empty() => return Ok((rows, whole)),
             Err(error) => {
                 let message = format!(
-                    "{}:{}: a damaged journal row ({error}); take the file away to write this stage again",
+                    "{}:{}: damaged journal row ({error}); remove the file to write this stage again",
                     path.display(),
                     rows.len() + 1
                 );
@@ -95,11 +95,11 @@ mod tests {
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, "1\nx\n3\n").unwrap();
         let error = Journal::open::<u32>(&path).err().unwrap().to_string();
-        assert!(error.contains("a.jsonl:2: a damaged journal row"), "{error}");
+        assert!(error.contains("a.jsonl:2: damaged journal row"), "{error}");
     }
 
     proptest! {
-        /// Cut a journal at any byte: the rows before the cut are back, and what is appended then follows them.
+        /// Cut at any byte, a journal keeps the rows before the cut, and rows appended later follow them.
         #[test]
         fn a_torn_journal_loses_only_the_torn_row(rows in proptest::collection::vec("\\PC{0,8}", 1..12), part in 0.0f64..=1.0) {
             let folder = tempfile::tempdir().unwrap();

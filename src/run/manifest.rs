@@ -1,4 +1,4 @@
-//! What a run's folder says of itself: its inputs, its splits, how far it has come, what each round brought.
+//! The manifest of a run: its inputs, splits, progress, and the results of each round.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,24 +16,24 @@ use crate::error::{Error, Result};
 use crate::files::whole::write_json;
 use crate::judge::calibration::Calibration;
 
-/// `manifest.json`: written last, atomically, after everything that it speaks of is on the disk.
+/// `manifest.json`: written atomically, after everything that it refers to is on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub lacuna: String,
     pub stage: Stage,
-    /// Everything that decides what the run writes: task keys, seeds, SHA-256 of data and models.
+    /// Everything that determines the run's output: task keys, seeds, SHA-256 of data and models.
     pub inputs: BTreeMap<String, Value>,
     pub splits: Splits,
-    /// How the generator was run when the run was last begun or resumed, and which of its weights' formats were measured.
+    /// The generator's settings when the run was last started or resumed, and the measured weight formats.
     #[serde(default)]
     pub generator: Option<Value>,
     pub calibration: Option<Calibration>,
     pub rounds: Vec<RoundRecord>,
-    /// The round that is delivered; known at the end.
+    /// The round that is delivered; set at the end of the run.
     pub best_round: Option<usize>,
 }
 
-/// Line numbers of the rows in each split. The test rows are named by their file alone.
+/// Line numbers of the rows in each split. Test rows are identified by their file's hash alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Splits {
     pub gold_file: String,
@@ -57,10 +57,10 @@ impl Splits {
 }
 
 impl Manifest {
-    /// Reads the manifest of an earlier process, if there is one, and refuses it if its inputs differ.
+    /// Reads the manifest of an earlier process, if there is one; refuses it if the inputs differ.
     ///
     /// # Errors
-    /// A damaged file; inputs that changed, each named.
+    /// A damaged file; changed inputs, each named.
     pub fn resume(run: &RunDir, inputs: &BTreeMap<String, Value>) -> Result<Option<Manifest>> {
         let path = run.join("manifest.json");
         let content = match std::fs::read(&path) {
@@ -68,14 +68,14 @@ impl Manifest {
             other => other.map_err(Error::io("read", &path))?,
         };
         let manifest: Manifest = serde_json::from_slice(&content)
-            .map_err(|e| Error::Run(format!("{}: damaged ({e}); take the run's folder away to start anew", path.display())))?;
+            .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the run folder to start over", path.display())))?;
         let changes = changes(&manifest.inputs, inputs);
         if changes.is_empty() {
             return Ok(Some(manifest));
         }
         let folder = run.path().display();
         Err(Error::Run(format!(
-            "{folder} was begun with other inputs:\n  {}\nGo back to them, or choose another folder with --run.",
+            "{folder} was started with other inputs:\n  {}\nRestore them, or choose another folder with --run.",
             changes.join("\n  ")
         )))
     }
@@ -90,7 +90,7 @@ fn changes(before: &BTreeMap<String, Value>, now: &BTreeMap<String, Value>) -> V
     let show = |value: Option<&Value>| value.map_or("absent".to_string(), shortened);
     keys.into_iter()
         .filter(|key| before.get(*key) != now.get(*key))
-        .map(|key| format!("{key}: was {}, is {}", show(before.get(key)), show(now.get(key))))
+        .map(|key| format!("{key}: was {}, now {}", show(before.get(key)), show(now.get(key))))
         .collect()
 }
 
@@ -99,7 +99,7 @@ fn shortened(value: &Value) -> String {
     if text.chars().count() > 60 { text.chars().take(59).chain(['…']).collect() } else { text }
 }
 
-/// The leaves of a JSON value under dotted names, `prefix` first.
+/// The leaves of a JSON value under dotted names that start with `prefix`.
 pub fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into)),
@@ -137,7 +137,7 @@ mod tests {
         manifest.write(&run).unwrap();
         assert_eq!(Manifest::resume(&run, &inputs(5)).unwrap().as_ref(), Some(&manifest));
         let error = Manifest::resume(&run, &inputs(6)).unwrap_err();
-        assert!(error.to_string().contains("task.seed.rows: was 5, is 6"), "{error}");
+        assert!(error.to_string().contains("task.seed.rows: was 5, now 6"), "{error}");
         assert_eq!(error.exit_code(), 5);
         std::fs::write(run.join("manifest.json"), "{").unwrap();
         assert!(Manifest::resume(&run, &inputs(5)).unwrap_err().to_string().contains("damaged"));

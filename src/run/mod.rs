@@ -1,4 +1,4 @@
-//! The folder of a run and every file in it: journals, manifest, summary, costs; and what is shown meanwhile. Knows no generator.
+//! The folder of a run and every file in it: journals, manifest, summary, costs; and progress output. Knows no generator.
 
 pub mod cost;
 pub mod errors;

@@ -1,4 +1,4 @@
-//! What a person sees while it works: bars with rate and time left on a terminal, a line a stage elsewhere. All on standard error.
+//! Progress on standard error: bars with rate and time left on a terminal, one line per stage elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 pub enum Progress {
     /// A bar that redraws itself.
     Bars,
-    /// One plain line when a stage ends, and one for each round.
+    /// A plain line at the end of each stage, and one for each round.
     Lines,
     /// Nothing.
     Silent,
@@ -26,7 +26,7 @@ impl Progress {
         }
     }
 
-    /// Says a sentence.
+    /// Prints a message.
     pub fn say(self, sentence: impl AsRef<str>) {
         if self != Progress::Silent {
             eprintln!("{}", sentence.as_ref());
@@ -42,7 +42,7 @@ impl Progress {
         };
         let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{rate}}  {{eta}} left");
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // Writing into the line that is being drawn cannot fail.
+            // Writing into a string cannot fail.
             let _ = write!(out, "{:.1}/s", state.per_sec());
         };
         let style = ProgressStyle::with_template(&style).expect("the template is ours").with_key("rate", rate);
@@ -73,13 +73,13 @@ impl Bar {
         self.bar.set_position(self.count as u64);
     }
 
-    /// There turns out to be more to do.
+    /// Raises the total number of steps.
     pub fn extend_to(&mut self, total: usize) {
         self.total = self.total.max(total);
         self.bar.set_length(self.total as u64);
     }
 
-    /// Ends it with a line that stays; `outcome` says what came of it.
+    /// Replaces the bar with a final line that ends in `outcome`.
     pub fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! What a round brought, as the manifest and its own files say it.
+//! The record of a round, as in the manifest and in the round's own files.
 
 use std::collections::BTreeMap;
 
@@ -7,50 +7,51 @@ use serde::{Deserialize, Serialize};
 use super::errors::Changes;
 use crate::small::evaluation::Evaluation;
 
-/// Why a text is not used.
+/// Why a text was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rejection {
-    /// It ran into the token limit in the middle of a sentence.
+    /// It reached the token limit in the middle of a sentence.
     Unfinished,
     /// Fewer than three words.
     TooShort,
-    /// The same words as an earlier row.
+    /// The same words as an accepted row.
     Duplicate,
-    /// Most of it stands in one gold row.
+    /// Most of its trigrams are in a single gold row.
     CopyOfGold,
-    /// Most of it stands in the prompt's rationales.
+    /// Most of its trigrams are in a rationale of the prompt.
     CopyOfRationale,
-    /// The same words as the text that it is the second of.
+    /// The same words as the first text of the pair, or as the question's context.
     CopyOfContext,
-    /// It was to be a question, and does not end with a question mark.
+    /// A question that does not end with a question mark.
     NotAQuestion,
-    /// The answer stands in its question.
+    /// The question contains its answer.
     GivesAnswer,
 }
 
-/// One round: what was written, what was kept, how the model trained on the union did.
+/// A round: what was written and accepted, and the results of the model trained on the union.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     pub round: usize,
-    /// Completions asked for in this round.
+    /// Completions requested in this round.
     pub written: usize,
     pub accepted: usize,
-    /// Accepted rows of each label, in the task's order; of questions in one count.
+    /// Accepted rows per label, in the task's order; one count for questions.
     pub labels: Vec<usize>,
     pub rejected: BTreeMap<Rejection, usize>,
     /// New tokens sampled in this round.
     pub tokens: u64,
-    /// Rows of the union that the model learnt from.
+    /// Rows of the union that the model was trained on.
     pub rows: usize,
     pub epoch: usize,
     pub steps: usize,
-    /// Misclassified *mine* rows: those that this round extrapolated (none for the seed), and those that are left.
+    /// Misclassified *mine* rows that this round extrapolated; none for the seed.
     pub errors_before: Option<usize>,
+    /// Misclassified *mine* rows after training.
     pub errors_after: usize,
-    /// What became of the errors of the round before; none for the seed.
+    /// How the misclassified rows changed since the previous round; none for the seed.
     pub changes: Option<Changes>,
     pub select: Evaluation,
-    /// What *select* added to each label's logit; see [`crate::small::threshold`].
+    /// Offsets added to the labels' logits, fitted on *select*; see [`crate::small::threshold`].
     pub offsets: Vec<f64>,
 }

@@ -1,28 +1,28 @@
-//! Where a run is.
+//! The stages of a run.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run is.
+/// The current stage of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Reasons for each label (Algorithm 1, lines 1–3).
+    /// Writes rationales for each label (Algorithm 1, lines 1–3).
     Rationales,
-    /// The generator judges the gold rows, to calibrate its posterior of a label.
+    /// The generator judges the gold rows, to calibrate its posterior over labels.
     Calibrate,
-    /// Round 0: the seed (Algorithm 1). Later: one text or more for each error (Algorithm 2).
+    /// Round 0: writes the seed (Algorithm 1). Later rounds: writes one or more texts for each error (Algorithm 2).
     Write {
         round: usize,
     },
-    /// The generator judges what it wrote.
+    /// The generator judges the accepted rows.
     Judge {
         round: usize,
     },
-    /// The small model, reinitialised, learns the union and errs on *mine*.
+    /// Trains the reinitialised small model on the union and finds its errors on *mine*.
     Train {
         round: usize,
     },
-    /// The best round is delivered, and the test rows are opened.
+    /// Delivers the best round and evaluates on the test rows.
     Deliver,
     Done,
 }

@@ -1,4 +1,4 @@
-//! What a finished run hands over: `summary.json`.
+//! The results of a finished run: `summary.json`.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::folder::RunDir;
 use crate::error::{Error, Result};
 use crate::measure::metrics::{Counts, Interval, bootstrap};
 
-/// A way to a trained small model, as a run can compare them.
+/// The methods that a run can compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     /// The gold rows alone.
     #[serde(rename = "gold only")]
     GoldOnly,
-    /// Logistic regression on the pretrained small model's features of the gold rows.
+    /// Logistic regression on the gold rows, on features of the pretrained small model.
     #[serde(rename = "embeddings + logistic regression")]
     Embeddings,
     /// Round 0.
@@ -23,7 +23,7 @@ pub enum Method {
     /// The best round.
     #[serde(rename = "S3")]
     S3,
-    /// The last round, however well it did.
+    /// The last round, even if it is not the best.
     #[serde(rename = "last round")]
     LastRound,
     /// The best round's union and the gold rows.
@@ -44,43 +44,43 @@ impl Method {
     }
 }
 
-/// How one method's model does on the test rows.
+/// A method's results on the test rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodResult {
     pub method: Method,
     pub synthetic_rows: usize,
     pub gold_rows: usize,
-    /// Optimiser steps of its training.
+    /// Optimiser steps of the training.
     pub steps: usize,
-    /// For each test row, in the order of the file; for questions, by exact match.
+    /// Whether each test row is predicted correctly, in file order; for questions, by exact match.
     pub correct: Vec<bool>,
     #[serde(flatten)]
     pub measures: Measures,
 }
 
-/// What is said of the test rows besides which are right.
+/// Further measures on the test rows, by the kind of task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Measures {
     Answers {
-        /// For each test row SQuAD's F1.
+        /// SQuAD F1 of each test row.
         f1: Vec<f64>,
     },
     Labels {
-        /// The unweighted mean of the labels' F1.
+        /// Macro-F1, the unweighted mean of the labels' F1.
         macro_f1: f64,
-        /// Counts on the test rows, by label.
+        /// Counts on the test rows, per label.
         labels: BTreeMap<String, Counts>,
     },
 }
 
 impl MethodResult {
-    /// Whether there are more than two labels, so that accuracy says little of the rare ones.
+    /// Whether there are more than two labels, so that macro-F1 is reported too.
     pub fn many_labels(&self) -> bool {
         matches!(&self.measures, Measures::Labels { labels, .. } if labels.len() > 2)
     }
 
-    /// The unweighted mean of the labels' F1; none for answers.
+    /// Macro-F1; `None` for question answering.
     pub fn macro_f1(&self) -> Option<f64> {
         match &self.measures {
             Measures::Labels { macro_f1, .. } => Some(*macro_f1),
@@ -88,7 +88,7 @@ impl MethodResult {
         }
     }
 
-    /// SQuAD's F1 of each test row; none for labels.
+    /// SQuAD F1 of each test row; `None` for classification.
     pub fn answer_f1(&self) -> Option<&[f64]> {
         match &self.measures {
             Measures::Labels { .. } => None,
@@ -96,7 +96,7 @@ impl MethodResult {
         }
     }
 
-    /// 1 for each test row that is right, 0 for the others.
+    /// 1 for each correct test row, 0 for the others.
     pub fn right(&self) -> Vec<f64> {
         self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
     }
@@ -107,12 +107,12 @@ impl MethodResult {
     }
 }
 
-/// What a finished run hands over.
+/// The results of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     pub best_round: usize,
     pub dataset_rows: usize,
-    /// The method whose model lies in `model/`.
+    /// The method whose model is in `model/`.
     pub delivered: Method,
     /// Empty when the task has no test rows.
     pub results: Vec<MethodResult>,
@@ -121,7 +121,7 @@ pub struct Delivery {
 pub const SUMMARY: &str = "summary.json";
 
 impl Delivery {
-    /// What a finished run handed over.
+    /// Reads the results of a finished run.
     pub fn read(run: &RunDir) -> Result<Delivery> {
         let path = run.join(SUMMARY);
         let content = std::fs::read(&path).map_err(Error::io("read", &path))?;

@@ -1,4 +1,4 @@
-//! A small model that finds answers: windows to learn from, and the best span of all windows of a context.
+//! The question answering model: training windows, and the best span over all windows of a context.
 
 use std::path::Path;
 
@@ -14,35 +14,35 @@ use crate::data::example::{Answer, GoldRow, Input};
 use crate::error::{Error, Result};
 use crate::math::vectors::log_sum_exp;
 
-/// How a question is read where neither a task file nor the model says it: the usual numbers for SQuAD.
+/// Window sizes where neither the task file nor the model gives them: the usual ones for SQuAD.
 const QUESTIONS: Reading = Reading { max_tokens: 384, stride: Some(128) };
-/// Tokens of the longest answer that is looked for, as in the scripts for SQuAD.
+/// Most tokens in a predicted answer, as in the usual SQuAD scripts.
 const LONGEST_ANSWER: usize = 30;
-/// Windows in one forward pass, for each thread.
+/// Windows per thread in one forward pass.
 const WINDOWS: usize = 16;
 
-/// A window to learn from, and the answer's tokens in it: [CLS] where the answer is not.
+/// A training window, and the answer's tokens in it; [CLS] if the answer is not in the window.
 pub struct Lesson {
     encoded: Encoded,
     span: Span,
 }
 
-/// The answer that a model finds, and all that it said of the context.
+/// A predicted answer, and the model's logits for the context.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Empty where the context has no tokens.
+    /// Empty if the context has no tokens.
     pub answer: Answer,
     /// p(first token) · p(last token), each among all tokens of the context, in [0, 1].
     pub probability: f64,
     windows: Vec<EncodedQuestion>,
-    /// For each window, the logits (tokens, 2) of being the first and the last token.
+    /// For each window, the start and end logits (tokens, 2).
     logits: Vec<Vec<f32>>,
-    /// ln of the sum of exp(logit) over the tokens of the context in all windows, of first and last.
+    /// Log-sum-exp over the context's tokens in all windows, of the start and of the end logits.
     totals: [f64; 2],
 }
 
 impl Found {
-    /// The best span of all windows: the largest sum of logits, of at most [`LONGEST_ANSWER`] tokens, all of the context.
+    /// The best span over all windows: the largest sum of start and end logits, at most [`LONGEST_ANSWER`] tokens, all in the context.
     fn new(context: &str, windows: Vec<EncodedQuestion>, logits: Vec<Vec<f32>>) -> Self {
         let side = |side: usize| {
             let own = |(window, logits): (&EncodedQuestion, &Vec<f32>)| {
@@ -64,7 +64,7 @@ impl Found {
         Found { answer, probability, windows, logits, totals }
     }
 
-    /// The mean of −ln p of the first and of −ln p of the last token of `answer`, among all tokens of the context, in nats.
+    /// The mean of −ln p(first token) and −ln p(last token) of `answer`, each among all tokens of the context, in nats.
     pub fn log_loss(&self, context: &str, answer: &Answer) -> f64 {
         let Some(bytes) = answer.bytes_in(context) else { return f64::INFINITY };
         let mut likely = [0.0; 2];
@@ -83,7 +83,7 @@ impl Found {
 
 impl SmallHead for Answers {
     type Model = SpanExtractor;
-    /// Where the answer stands in the context.
+    /// The answer's position in the context.
     type Target = Answer;
     type Output = Found;
     type Lessons = Vec<Lesson>;
@@ -104,7 +104,7 @@ impl SmallHead for Answers {
         goal.answer.clone()
     }
 
-    /// The answer to each question (`text_pair`) in its context (`text`); neighbours in length in one pass.
+    /// The answer to each question (`text_pair`) in its context (`text`); batches hold inputs of similar length.
     fn outputs(&self, reader: &Reader, model: &SpanExtractor, inputs: &[Input]) -> Result<Vec<Found>> {
         let windows = windows(reader, inputs)?;
         let mut logits: Vec<Vec<Vec<f32>>> = windows.iter().map(|own| vec![Vec::new(); own.len()]).collect();
@@ -135,19 +135,19 @@ impl SmallHead for Answers {
         Evaluation { log_loss, right: Right::Answers { exact_match, f1 } }
     }
 
-    /// All windows of the rows, in memory.
+    /// All training windows of the rows, kept in memory.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Answer>]) -> Result<Vec<Lesson>> {
         let inputs: Vec<Input> = rows.iter().map(TrainRow::input).collect();
         let mut lessons = Vec::new();
         for (row, windows) in rows.iter().zip(windows(reader, &inputs)?) {
             let bytes = row.target.bytes_in(&row.text);
-            let bytes = bytes.ok_or_else(|| Error::Failed("a question to learn from has no answer in its context".to_string()))?;
+            let bytes = bytes.ok_or_else(|| Error::Failed("a training question has no answer in its context".to_string()))?;
             lessons.extend(windows.into_iter().map(|window| Lesson { span: window.span_of(bytes.clone()), encoded: window.encoded }));
         }
         Ok(lessons)
     }
 
-    /// A span has no threshold.
+    /// Spans have no thresholds.
     fn move_thresholds(&self, _: &Reader, _: &mut SpanExtractor, _: &[GoldRow<Answers>]) -> Result<Vec<f64>> {
         Ok(Vec::new())
     }
@@ -180,7 +180,7 @@ fn windows(reader: &Reader, inputs: &[Input]) -> Result<Vec<Vec<EncodedQuestion>
 mod tests {
     use super::*;
 
-    /// A window of words, a token each, after a question of one token.
+    /// A window of one-token words, after a question of one token.
     fn window(words: std::ops::Range<usize>) -> EncodedQuestion {
         let tokens = words.len() + 4;
         EncodedQuestion {
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Logits of first and last, 0 but for these words of the window.
+    /// Start and end logits, 0 except at the given words of the window.
     fn logits(words: usize, at: &[(usize, f32, f32)]) -> Vec<f32> {
         let mut logits = vec![0.0; 2 * (words + 4)];
         for &(word, first, last) in at {
@@ -200,11 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn the_best_span_of_all_windows_is_the_answer() {
+    fn the_best_span_over_all_windows_is_the_answer() {
         let context = "w0 w1 w2 w3 w4 w5";
         let windows = vec![window(0..4), window(2..6)];
         let mut of = vec![logits(4, &[(1, 2.0, 0.0), (2, 0.0, 3.0)]), logits(4, &[(1, 4.0, 0.0), (2, 0.0, 5.0)])];
-        // [CLS] may be as sure as it likes: an answer is asked for.
+        // A high logit at [CLS] is ignored: every question has an answer.
         (of[0][0], of[0][1]) = (99.0, 99.0);
         let found = Found::new(context, windows, of);
         assert_eq!(found.answer, Answer { text: "w3 w4".into(), start: 9 });
@@ -212,11 +212,11 @@ mod tests {
         let (first, last) = (e(4.0) / (e(2.0) + e(4.0) + 6.0), e(5.0) / (e(3.0) + e(5.0) + 6.0));
         assert!((found.probability - first * last).abs() < 1e-6);
         assert!((found.log_loss(context, &found.answer) + (first.ln() + last.ln()) / 2.0).abs() < 1e-6);
-        // A word that stands in both windows has the probability of both.
+        // The probabilities of a word that is in both windows add up.
         let twice = Answer { text: "w2".into(), start: 6 };
         let (first, last) = (2.0 / (e(2.0) + e(4.0) + 6.0), (e(3.0) + 1.0) / (e(3.0) + e(5.0) + 6.0));
         assert!((found.log_loss(context, &twice) + (first.ln() + last.ln()) / 2.0).abs() < 1e-6);
-        // One that no window holds has next to none.
+        // An answer that no window contains has a probability close to 0.
         assert!(found.log_loss(context, &Answer { text: "w1 w2 w3 w4".into(), start: 3 }) > 25.0);
     }
 

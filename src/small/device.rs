@@ -1,4 +1,4 @@
-//! Where the small model is trained and run.
+//! The device that the small model is trained and run on.
 
 use lacuna_models::Device;
 
@@ -6,10 +6,10 @@ use super::head::SmallHead;
 use super::model::SmallModel;
 use crate::error::{Error, Result};
 
-/// What a person may ask for.
+/// The choice of device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SmallDevice {
-    /// The first GPU that this build can use and that is there, else the CPU
+    /// The first GPU that this build supports and the machine has, else the CPU
     #[default]
     Auto,
     Cpu,
@@ -20,10 +20,10 @@ pub enum SmallDevice {
 }
 
 impl SmallDevice {
-    /// Puts `small` there, and with it all that is fine-tuned from it.
+    /// Moves `small` to the device, and with it every model that is fine-tuned from it.
     ///
     /// # Errors
-    /// A device that was asked for by name and cannot be used.
+    /// An explicitly chosen device that cannot be used.
     pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
         let device = match self {
             SmallDevice::Auto => Device::detect(),

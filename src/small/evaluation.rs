@@ -1,18 +1,17 @@
-//! How good a small model is on gold rows.
+//! Evaluation of a small model on gold rows.
 
 use serde::{Deserialize, Serialize};
 
-/// Measures on gold rows. Epochs and rounds are chosen by the log loss: on 50 rows the accuracy moves in steps of two points, and
-/// chance picks.
+/// Metrics on gold rows. Epochs and rounds are chosen by log loss: on 50 rows accuracy moves in steps of two points and is too noisy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     #[serde(flatten)]
     pub right: Right,
-    /// Mean −ln p of the label, or of the first and last token of the answer, in nats.
+    /// Log loss in nats: mean −ln p of the label, or of the first and last token of the answer.
     pub log_loss: f64,
 }
 
-/// How often a model is right, by what its task asks for; shares in [0, 1].
+/// How often a model is correct, in the metrics of its task; shares in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Right {
@@ -32,7 +31,7 @@ impl Evaluation {
         self.log_loss < other.log_loss
     }
 
-    /// `accuracy 0.700`, or of answers `EM 0.100, F1 0.200`.
+    /// `accuracy 0.700`, or for answers `EM 0.100, F1 0.200`.
     pub fn in_words(&self) -> String {
         match self.right {
             Right::Labels { accuracy } => format!("accuracy {accuracy:.3}"),
@@ -41,7 +40,7 @@ impl Evaluation {
     }
 }
 
-/// The mean of a measure over rows; 0 without rows.
+/// The mean over rows; 0 without rows.
 pub(super) fn mean(values: impl Iterator<Item = f64>, rows: usize) -> f64 {
     values.sum::<f64>() / rows.max(1) as f64
 }

@@ -1,4 +1,4 @@
-//! Features of inputs from the small model as it is pretrained: what baselines and measures of distance look at.
+//! Features from the pretrained small model, for the baselines and the distances between sets of texts.
 
 use lacuna_models::PackedBatch;
 
@@ -29,7 +29,7 @@ impl<H: SmallHead> SmallModel<H> {
         Ok(features)
     }
 
-    /// Features of inputs for a linear classifier: those of a text, or of a pair u, v as (u, v, |u − v|, u · v), as in InferSent
+    /// Features for a linear classifier: those of a text, or for a pair with features u and v: (u, v, |u − v|, u · v), as in InferSent
     /// (arXiv 1705.02364).
     pub fn input_features(&self, inputs: &[Input], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
         let first = self.features(&inputs.iter().map(|input| input.text).collect::<Vec<_>>(), max_tokens)?;

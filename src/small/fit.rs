@@ -1,4 +1,4 @@
-//! Fine-tunes the small model from its pretrained weights, and keeps the epoch that *select* likes best.
+//! Fine-tunes the small model from its pretrained weights, and keeps the epoch that does best on *select*.
 
 use lacuna_models::{TrainConfig, Trainer};
 use rand::seq::SliceRandom;
@@ -12,23 +12,23 @@ use crate::error::Result;
 use crate::math::random;
 use crate::task::file::TrainKeys;
 
-/// Hears after each step how many of how many are done; an error stops the fit.
+/// Called after each step with the number of steps done and the total; an error stops the fit.
 pub type Shown<'s> = &'s mut dyn FnMut(usize, usize) -> Result<()>;
 
-/// A fine-tuned model and how it came about.
+/// A fine-tuned model and the record of its training.
 pub struct Fitted<H: SmallHead> {
     pub model: H::Model,
-    /// The epoch that was kept, from 1.
+    /// The epoch that was kept, counted from 1.
     pub epoch: usize,
     pub steps: usize,
-    /// On *select* after each epoch; empty without *select*.
+    /// Evaluation on *select* after each epoch; empty without *select*.
     pub history: Vec<Evaluation>,
-    /// What was added to each label's logit, chosen on *select*; empty without *select*, and for answers.
+    /// Offsets added to the labels' logits, fitted on *select*; empty without *select*, and for question answering.
     pub offsets: Vec<f64>,
 }
 
 impl<H: SmallHead> Fitted<H> {
-    /// What came of it, for a person: `epoch 3, select accuracy 0.700`; empty without *select*.
+    /// For progress messages: `epoch 3, select accuracy 0.700`; empty without *select*.
     pub fn in_words(&self) -> String {
         let kept = self.history.get(self.epoch - 1);
         kept.map(|evaluation| format!("epoch {}, select {}", self.epoch, evaluation.in_words())).unwrap_or_default()
@@ -36,13 +36,13 @@ impl<H: SmallHead> Fitted<H> {
 }
 
 impl<H: SmallHead> SmallModel<H> {
-    /// Fine-tunes a copy of the pretrained model. `checkpoints` keeps what it needs to go on after a crash, to the same bits; `shown`
-    /// hears after each step how many of how many are done, and may stop it with an error.
+    /// Fine-tunes a copy of the pretrained model. With `checkpoints`, a fit that resumes after a crash ends with the same bits. `shown` is
+    /// called after each step and may stop the fit with an error.
     ///
-    /// Sequences are packed without padding, so a batch costs what its tokens cost and needs no length buckets.
+    /// Sequences are packed without padding, so the cost of a batch is that of its tokens, and length buckets are not needed.
     ///
     /// # Errors
-    /// A loss that is not finite; what `shown` says.
+    /// A loss that is not finite; an error of `shown`.
     pub fn fit(&self, plan: &FitPlan<H>, checkpoints: &Checkpoints, shown: Shown) -> Result<Fitted<H>> {
         let lessons = self.head.lessons(&self.reader, plan.rows)?;
         let (epochs, steps_per_epoch) = (plan.epochs(), lessons.count().div_ceil(plan.keys.batch));
@@ -75,7 +75,7 @@ impl<H: SmallHead> SmallModel<H> {
         Ok(Fitted { model, epoch, steps: trainer.steps(), history: so_far.history, offsets: offsets.unwrap_or_default() })
     }
 
-    /// Looks at *select* after an epoch; whether that was the last one.
+    /// Evaluates on *select* after an epoch; returns whether to stop.
     fn end_epoch(&self, plan: &FitPlan<H>, model: &H::Model, so_far: &mut SoFar<H>) -> Result<bool> {
         so_far.epochs += 1;
         let Some(select) = &plan.select else { return Ok(false) };

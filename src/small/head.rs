@@ -1,4 +1,4 @@
-//! What differs between small models that label and small models that find answers.
+//! What differs between small models for classification and for question answering.
 
 use std::fmt::Debug;
 use std::ops::DerefMut;
@@ -13,67 +13,67 @@ use crate::data::example::{GoldRow, Input};
 use crate::data::head::Head;
 use crate::error::Result;
 
-/// The head of a small model, and how it learns and predicts.
+/// The head of a small model: how it is trained and how it predicts.
 pub trait SmallHead: Head {
     /// The network with its head; a clone copies its parameters.
     type Model: Clone + DerefMut<Target = Network> + Send + Sync;
-    /// What a row teaches.
+    /// The training target of a row.
     type Target: Clone + Debug + PartialEq + Send + Sync;
-    /// What a model says of a row, before it is decided.
+    /// The raw output for a row, from which the prediction is decided.
     type Output: Clone + Debug + PartialEq + Send + Sync;
-    /// What batches are drawn from.
+    /// The encoded training set, from which batches are drawn.
     type Lessons: Lessons<Self::Model> + Sync;
 
-    /// Loads a pretrained encoder or a saved model; a head that is not in the file is drawn, seeded by `init_seed`.
+    /// Loads a pretrained encoder or a saved model; a head that the file does not have is initialised at random from `init_seed`.
     ///
     /// # Errors
-    /// Missing or damaged files, another architecture.
+    /// Missing or damaged files; an unsupported architecture.
     fn load(&self, folder: &Path, init_seed: u64) -> Result<Self::Model, ModelError>;
 
-    /// Writes a folder that transformers opens.
+    /// Writes a folder that transformers can load.
     ///
     /// # Errors
-    /// Writing.
+    /// A file that cannot be written.
     fn save(model: &Self::Model, folder: &Path, encoder: &TextEncoder) -> Result<(), ModelError>;
 
-    /// How texts are read where the task or the saved model states this.
+    /// How texts are cut or split into windows: as `stated` by the task or the saved model, else by the head's defaults.
     fn reading(stated: Option<Reading>) -> Reading;
 
-    /// A target that is certain.
+    /// The hard target of a goal.
     fn hard_target(&self, goal: &Self::Goal) -> Self::Target;
 
-    /// Runs a model on inputs; outputs in their order.
+    /// Runs a model on inputs; returns the outputs in the same order.
     ///
     /// # Errors
     /// A text that cannot be encoded, such as a question that leaves no room for its context.
     fn outputs(&self, reader: &Reader, model: &Self::Model, inputs: &[Input]) -> Result<Vec<Self::Output>>;
 
-    /// What an output comes to.
+    /// The prediction of an output.
     fn prediction(output: &Self::Output) -> Self::Prediction;
 
-    /// How good outputs are on gold rows.
+    /// Evaluates outputs on their gold rows.
     fn evaluate(gold: &[GoldRow<Self>], outputs: &[Self::Output]) -> Evaluation;
 
-    /// Encodes rows to learn from.
+    /// Encodes training rows.
     ///
     /// # Errors
-    /// A text that cannot be encoded; writing a temporary file.
+    /// A text that cannot be encoded; a temporary file that cannot be written.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Self::Target>]) -> Result<Self::Lessons>;
 
-    /// Moves each label's threshold as *select* asks for; returns what was added to the logits. A head without thresholds has nothing
-    /// to move.
+    /// Fits the labels' thresholds on *select* and adds them to the head's bias; returns the offsets. A head without thresholds does
+    /// nothing.
     ///
     /// # Errors
     /// As [`SmallHead::outputs`].
     fn move_thresholds(&self, reader: &Reader, model: &mut Self::Model, select: &[GoldRow<Self>]) -> Result<Vec<f64>>;
 }
 
-/// What batches are drawn from, one lesson a sequence.
+/// An encoded training set; a lesson is one sequence.
 pub trait Lessons<M> {
-    /// How many there are.
+    /// Number of lessons.
     fn count(&self) -> usize;
 
-    /// One optimiser step on some of them.
+    /// One optimiser step on the chosen lessons.
     ///
     /// # Errors
     /// A loss that is not finite; a damaged file.

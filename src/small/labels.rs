@@ -1,4 +1,4 @@
-//! A small model that labels: batches from a token cache, logits, thresholds.
+//! The classification model: batches from a token cache, logits, thresholds.
 
 use lacuna_models::{Classifier, Forward, ModelError, PackedBatch, Reading, TextEncoder, Trainer};
 use rayon::prelude::*;
@@ -43,7 +43,7 @@ impl SmallHead for Labels {
         (0..self.names.len()).map(|label| f32::from(u8::from(label == goal.label))).collect()
     }
 
-    /// Neighbours in length together, a batch a thread at a time.
+    /// Sorts inputs by length; each thread runs one batch at a time.
     fn outputs(&self, reader: &Reader, model: &Classifier, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
         let encoded = reader.encode_all(inputs, Labels::reading(reader.stated()).max_tokens)?;
         let mut order: Vec<usize> = (0..inputs.len()).collect();
@@ -73,7 +73,7 @@ impl SmallHead for Labels {
         Evaluation { log_loss: metrics::log_loss(&probabilities, &labels), right }
     }
 
-    /// Encodes the rows into a temporary token cache; the file is gone as soon as nobody holds it.
+    /// Encodes the rows into a temporary token cache, whose file is deleted when it is dropped.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Vec<f32>>]) -> Result<TokenCache> {
         let folder = std::env::temp_dir();
         let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
@@ -107,7 +107,7 @@ impl Lessons<Classifier> for TokenCache {
     }
 }
 
-/// Of a row of logits.
+/// Softmax of a row of logits.
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     softmax(&logits.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
 }

@@ -1,4 +1,4 @@
-//! The small model as it is pretrained, with its tokenizer: what every fit starts from.
+//! The pretrained small model with its tokenizer: the starting point of every fit.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::math::random;
 
-/// The pretrained small model and its reader.
+/// The pretrained small model and its tokenizer.
 pub struct SmallModel<H: SmallHead> {
     pub head: H,
     pub base: H::Model,
@@ -20,10 +20,10 @@ pub struct SmallModel<H: SmallHead> {
 }
 
 impl<H: SmallHead> SmallModel<H> {
-    /// Loads a folder with a BERT or DistilBERT, to work on this many threads.
+    /// Loads a folder with a BERT or DistilBERT, to run on `threads` threads.
     ///
     /// # Errors
-    /// Missing or damaged files, another architecture; threads that the system refuses.
+    /// Missing or damaged files; an unsupported architecture; threads that cannot be started.
     pub fn load(folder: &Path, head: H, seed: u64, threads: usize) -> Result<Self> {
         let model_error = |e: ModelError| Error::Model(e.to_string());
         let base = head.load(folder, random::derive(seed, "classifier head", 0)).map_err(model_error)?;
@@ -34,17 +34,17 @@ impl<H: SmallHead> SmallModel<H> {
         Ok(SmallModel { head, base, reader: Reader { encoder, max_position_embeddings, pool: Arc::new(pool) } })
     }
 
-    /// How texts are read, in training and in prediction: as the task or the saved model says, or else as is usual.
+    /// How texts are cut or split into windows, in training and in prediction: as the task or the saved model states, else by default.
     pub fn reading(&self) -> Reading {
         H::reading(self.reader.stated())
     }
 
-    /// A gold row to learn from; it is certain.
+    /// A gold row as a training row with a hard target.
     pub fn gold_row(&self, row: &GoldRow<H>) -> TrainRow<H::Target> {
         TrainRow { text: row.text.clone(), text_pair: row.text_pair.clone(), target: self.head.hard_target(&row.goal()) }
     }
 
-    /// Runs `model` on gold rows; outputs in their order.
+    /// Runs `model` on gold rows; returns the outputs in the same order.
     ///
     /// # Errors
     /// As [`SmallHead::outputs`].
@@ -52,10 +52,10 @@ impl<H: SmallHead> SmallModel<H> {
         self.head.outputs(&self.reader, model, &rows.iter().map(GoldRow::input).collect::<Vec<_>>())
     }
 
-    /// Saves `model` with this tokenizer into `folder`, as transformers opens it.
+    /// Saves `model` with this tokenizer into `folder`, in the format of transformers.
     ///
     /// # Errors
-    /// Writing.
+    /// A file that cannot be written.
     pub fn save(&self, model: &H::Model, folder: &Path) -> Result<()> {
         H::save(model, folder, &self.reader.encoder).map_err(|error| match error {
             ModelError::File { path, source } => Error::Io { doing: "write", path, source },

@@ -1,4 +1,4 @@
-//! How the small model reads texts: its tokenizer, its length, and the threads that it works on.
+//! How the small model reads texts: its tokenizer, its maximum length, and its thread pool.
 
 use std::sync::Arc;
 
@@ -9,35 +9,35 @@ use rayon::prelude::*;
 use crate::data::example::Input;
 use crate::error::{Error, Result};
 
-/// Texts that are worth another thread.
+/// Fewer texts than this are not worth another thread.
 pub const LEAST_TEXTS: usize = 32;
 
-/// Turns texts into tokens.
+/// Tokenizes texts on the model's threads.
 pub struct Reader {
     pub encoder: TextEncoder,
-    /// Of the model's positions.
+    /// Number of position embeddings, the model's maximum length.
     pub max_position_embeddings: usize,
-    /// All work over threads is done by these, and by no others.
+    /// The only threads that parallel work runs on.
     pub pool: Arc<ThreadPool>,
 }
 
 impl Reader {
-    /// How many threads there are.
+    /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
 
-    /// As many tokens as wanted, or as the model has positions for.
+    /// `wanted` tokens, at most as many as the model has positions.
     pub fn max_tokens(&self, wanted: usize) -> usize {
         wanted.min(self.max_position_embeddings)
     }
 
-    /// What the task or the saved model says of how texts are read.
+    /// The [`Reading`] that the task or the saved model states, if any.
     pub fn stated(&self) -> Option<Reading> {
         self.encoder.reading()
     }
 
-    /// Every text's tokens, at most so many of each.
+    /// Encodes every text into at most `max_tokens` tokens.
     ///
     /// # Errors
     /// A text that cannot be encoded.

@@ -1,8 +1,8 @@
-//! A row to learn from.
+//! A training row.
 
 use crate::data::example::Input;
 
-/// Texts, and what they teach.
+/// Texts and their training target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainRow<T> {
     pub text: String,

@@ -1,22 +1,22 @@
-//! Thresholds of the labels: an offset for each logit, chosen on labelled rows that the model has not learnt from.
+//! Decision thresholds: an offset for each label's logit, fitted on held-out gold rows.
 
 use crate::math::convex::{Limits, minimise};
 use crate::math::vectors::{cross_entropy, dot};
 
-/// Standard deviation of an offset before a row is seen: a few dozen rows move it by tenths, a few hundred settle it.
+/// Standard deviation of an offset's prior: a few dozen rows move an offset by tenths, a few hundred determine it.
 const PRIOR: f64 = 0.5;
 
-/// The prior's curvature is 4: offsets are within a quarter of this tolerance of the best.
+/// The prior's curvature is 4, so offsets are within a quarter of this tolerance of the optimum.
 const LIMITS: Limits = Limits { tolerance: 1e-7, steps: 2000 };
 
-/// The offsets of greatest posterior probability for `logits` (rows, labels) and their gold labels: multinomial logistic
-/// regression with the slope fixed at 1 and a normal prior. They sum to 0.
+/// MAP offsets for `logits` (rows, labels) and their gold labels: multinomial logistic regression with the slope fixed at 1 and a
+/// normal prior. They sum to 0.
 pub fn offsets(logits: &[Vec<f32>], gold: &[usize]) -> Vec<f64> {
     let labels = logits.first().map_or(0, Vec::len);
     minimise(vec![0.0; labels], LIMITS, |at, gradient| objective(logits, gold, at, gradient)).or_warn("the labels' thresholds")
 }
 
-/// The summed cross-entropy and the prior, at these offsets; the gradient goes into the last.
+/// The summed cross-entropy plus the prior at `offsets`; writes the gradient to `gradient`.
 fn objective(logits: &[Vec<f32>], gold: &[usize], offsets: &[f64], gradient: &mut [f64]) -> f64 {
     let weight = 1.0 / (PRIOR * PRIOR);
     let mut loss = 0.5 * weight * dot(offsets, offsets);
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use crate::math::convex::check_gradient;
 
-    /// Logits that lean to label 1 by `lean` nats, for gold labels in equal numbers.
+    /// Logits biased towards label 1 by `lean` nats, for balanced gold labels.
     fn leaning(lean: f32, rows: usize) -> (Vec<Vec<f32>>, Vec<usize>) {
         let gold: Vec<usize> = (0..rows).map(|i| i % 2).collect();
         let right = |i: usize| if i % 8 < 6 { 1.0 } else { -1.0 };
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_take_the_lean_away() {
+    fn many_rows_remove_the_bias() {
         let (logits, gold) = leaning(1.5, 4000);
         let found = offsets(&logits, &gold);
         assert!((found[0] - found[1] - 1.5).abs() < 0.05, "{found:?}");
@@ -51,22 +51,22 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_move_it_a_part_of_the_way() {
+    fn few_rows_remove_part_of_the_bias() {
         let (logits, gold) = leaning(1.5, 16);
         let found = offsets(&logits, &gold);
         assert!((0.2..1.2).contains(&(found[0] - found[1])), "{found:?}");
     }
 
     #[test]
-    fn no_rows_and_no_lean_leave_it_alone() {
+    fn without_rows_or_bias_the_offsets_are_zero() {
         assert!(offsets(&[], &[]).is_empty());
         let (logits, gold) = leaning(0.0, 400);
         assert!(offsets(&logits, &gold).iter().all(|b| b.abs() < 1e-6));
     }
 
-    /// Many labels, each with a lean of its own: at the end the gradient is 0, and the lean is gone.
+    /// Many labels, each with its own bias: at the optimum the gradient is 0, and the biases are removed.
     #[test]
-    fn a_lean_of_each_of_many_labels_is_taken_away() {
+    fn the_biases_of_many_labels_are_removed() {
         let labels = 60;
         let lean = |j: usize| ((j * 7) % 13) as f32 / 4.0 - 1.5;
         let gold: Vec<usize> = (0..labels * 200).map(|i| i % labels).collect();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_the_loss() {
+    fn the_gradient_matches_the_loss() {
         let (logits, gold) = leaning(0.7, 40);
         check_gradient(&[0.4, -0.9], |at, gradient| objective(&logits, &gold, at, gradient));
     }

@@ -1,4 +1,4 @@
-//! The loop of a task of answers: questions are written for answers in their contexts. There are no rationales and no judge.
+//! The loop for question answering: questions are written for answers in their contexts, without rationales or a judge.
 
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ impl LoopHead for Answers {
     fn turns<'c>(&self, contexts: &[&'c Context], seed: u64) -> Result<Turns<'c, Answers>> {
         let questions = answers_in_turns(contexts, seed);
         if questions.is_empty() {
-            return Err(Error::Failed("no context has words that could be an answer; look at data.contexts and data.answers".to_string()));
+            return Err(Error::Failed("no context has a candidate answer; check data.contexts and data.answers".to_string()));
         }
         Ok(Box::new(move |id| {
             let (context, answer) = questions[id % questions.len()];
@@ -36,7 +36,7 @@ impl LoopHead for Answers {
         Some(&goal.answer.text)
     }
 
-    /// In SQuAD's shape: a context, a question and its answer.
+    /// SQuAD's format: a context, a question and its answer.
     fn dataset_row(&self, row: &SyntheticRow<Answers>) -> Value {
         let Answer { text, start } = &row.written.goal.answer;
         json!({"context": row.text, "question": row.text_pair, "answers": {"text": [text], "answer_start": [start]}})
@@ -73,11 +73,11 @@ impl Stages for Answers {
     }
 
     fn predict_by_embeddings(_: &Synthesis<Answers>, _: &[GoldRow<Answers>]) -> Result<Vec<String>> {
-        Err(Error::Failed("a logistic regression on embeddings gives labels; it cannot answer questions".into()))
+        Err(Error::Failed("logistic regression on embeddings needs labels; it cannot answer questions".into()))
     }
 }
 
-/// Each context with each of its answers: the contexts take turns, each with its answers in an order of its own.
+/// All pairs of a context and one of its answers, round-robin over the contexts; each context's answers are shuffled.
 fn answers_in_turns<'c>(contexts: &[&'c Context], root: u64) -> Vec<(&'c Context, &'c Answer)> {
     let shuffled = |context: &&'c Context| {
         let mut answers: Vec<&Answer> = context.answers.iter().collect();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_take_turns_until_every_answer_was_asked_for() {
+    fn contexts_take_turns_until_every_answer_is_used() {
         let answer = |text: &str| Answer { text: text.into(), start: 0 };
         let context = |line, answers: &[&str]| Context { line, text: String::new(), answers: answers.iter().map(|a| answer(a)).collect() };
         let contexts = [context(1, &["a", "b", "c"]), context(2, &[]), context(3, &["d"])];

@@ -1,4 +1,4 @@
-//! The last stage: the best round's dataset, the delivered model, and the only look at the test rows.
+//! The last stage: the best round's dataset, the delivered model, and the only evaluation on the test rows.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ struct Trained<M> {
 }
 
 impl<H: Stages> Synthesis<'_, H> {
-    /// Writes `dataset.jsonl` and `model/`, then scores the methods on the test rows and writes `summary.json`.
+    /// Writes `dataset.jsonl` and `model/`, then evaluates the methods on the test rows and writes `summary.json`.
     pub(super) fn deliver(mut self) -> Result<Delivery> {
         let best = best_round(&self.manifest.rounds);
         let rows = self.rows.iter().filter(|row| row.round <= best);
@@ -48,8 +48,8 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// The method whose model is delivered: the richest of those that are compared; but where the generator judges hardly better
-    /// than chance its rows harm the gold ones, and those learn better alone.
+    /// The method whose model is delivered: S3 + gold, or S3 if that is not compared. Where the generator judges hardly better than
+    /// chance, its rows harm, and the model trained on the gold rows alone is delivered.
     fn delivered(&self) -> Method {
         let compared = |method: &Method| self.inputs.methods.contains(method);
         let knows_nothing = self.manifest.calibration.as_ref().is_some_and(|calibration| !calibration.better_than_chance());
@@ -57,7 +57,7 @@ impl<H: Stages> Synthesis<'_, H> {
         choice.into_iter().find(compared).unwrap_or(Method::S3)
     }
 
-    /// How a method does on the test rows, if there are any; `deliver` keeps its model.
+    /// A method's results on the test rows, if there are any; with `deliver`, saves its model.
     fn result_of(&self, method: Method, best: usize, deliver: bool) -> Result<Option<MethodResult>> {
         let clock = Instant::now();
         if method == Method::Embeddings {
@@ -89,13 +89,13 @@ impl<H: Stages> Synthesis<'_, H> {
         }
     }
 
-    /// Loads or trains the model of a method; it is not scored yet.
+    /// Loads or trains the model of a method, without evaluating it.
     fn model_of(&self, method: Method, best: usize) -> Result<Trained<H::Model>> {
         match method {
             Method::Seed => self.of_round(0),
             Method::S3 => self.of_round(best),
             Method::LastRound => self.of_round(self.manifest.rounds.len() - 1),
-            Method::Embeddings => Err(Error::Failed("a logistic regression has no small model".into())),
+            Method::Embeddings => Err(Error::Failed("logistic regression has no small model".into())),
             Method::GoldOnly => self.fit_with_gold("gold only", vec![], 1),
             Method::S3Gold => self.fit_with_gold("best round + gold", self.union(best), self.inputs.task.train.gold_repeat),
         }
@@ -109,20 +109,20 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(Trained { model, synthetic_rows: record.rows, gold_rows: 0, steps: record.steps })
     }
 
-    /// Trains on synthetic rows and all gold rows, each `repeat` times; nothing is left to select by, so the last epoch is kept.
+    /// Trains on synthetic rows and all gold rows, each gold row `repeat` times. No rows are held out, so the last epoch is kept.
     fn fit_with_gold(&self, name: &str, mut rows: Vec<TrainRow<H::Target>>, repeat: usize) -> Result<Trained<H::Model>> {
         let (small, synthetic_rows) = (self.inputs.small, rows.len());
         let gold: Vec<TrainRow<H::Target>> = self.inputs.split.gold().map(|row| small.gold_row(row)).collect();
         for _ in 0..repeat {
             rows.extend(gold.iter().cloned());
         }
-        // The purpose under which these seeds were derived from the first version on.
+        // This purpose never changes, so that earlier versions' runs have the same seed.
         let seed = random::derive(self.inputs.seed, &format!("{name} · training"), 0);
         let fitted = self.fit(name, &FitPlan { rows: &rows, select: None, keys: &self.inputs.task.train, seed })?;
         Ok(Trained { model: fitted.model, synthetic_rows, gold_rows: gold.len(), steps: fitted.steps })
     }
 
-    /// A row of `dataset.jsonl`: what the head says of it, and where it comes from.
+    /// A row of `dataset.jsonl`: the head's fields, then the row's provenance.
     fn dataset_row(&self, row: &SyntheticRow<H>) -> Value {
         let (head, written) = (&self.inputs.small.head, &row.written);
         let mut line = head.dataset_row(row);

@@ -1,4 +1,4 @@
-//! Later rounds: texts like those that the small model got wrong (Algorithm 2).
+//! Later rounds: texts like the small model's errors (Algorithm 2).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use crate::run::errors::Misclassified;
 use crate::task::file::Parents;
 
 impl<H: LoopHead> Synthesis<'_, H> {
-    /// Algorithm 2: texts like those that the model of the round before got wrong, with their gold labels or answers.
+    /// Algorithm 2: texts like those that the previous round's model got wrong, with their gold labels or answers.
     pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
@@ -36,7 +36,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
         self.write_round(round, wanted, &plan)
     }
 
-    /// What the round after `round` extrapolates: its errors, or all *mine* rows.
+    /// The rows that the round after `round` extrapolates: the errors of `round`, or all *mine* rows.
     fn parents(&self, round: usize) -> Result<Vec<Misclassified<H>>> {
         let errors = self.misclassified(round)?;
         if self.inputs.task.extrapolate.from == Parents::Errors {
@@ -61,9 +61,9 @@ impl<H: LoopHead> Synthesis<'_, H> {
     }
 }
 
-/// The errors in an order in which the labels take turns; a label with fewer errors begins again with its first.
+/// The errors, round-robin over the labels; a label with fewer errors starts again with its first.
 ///
-/// A model that leans to a label errs on the others; rows in proportion to its errors would make the next one lean the other way.
+/// A model biased towards a label errs on the others; rows in proportion to its errors would bias the next model the other way.
 fn in_turns<H: LoopHead>(errors: Vec<Misclassified<H>>) -> Vec<Misclassified<H>> {
     let mut by_label: BTreeMap<usize, Vec<Misclassified<H>>> = BTreeMap::new();
     errors.into_iter().for_each(|error| by_label.entry(H::stratum(&error.goal)).or_default().push(error));

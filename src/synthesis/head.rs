@@ -1,4 +1,4 @@
-//! What differs between a loop that writes texts for labels and one that writes questions for answers.
+//! What differs between the loop for classification and the loop for question answering.
 
 use serde_json::Value;
 
@@ -9,35 +9,35 @@ use crate::run::summary::Measures;
 use crate::small::head::SmallHead;
 use crate::task::prompts::PromptHead;
 
-/// What request number `id` of the seed is for: a goal, and the context that it is written for.
+/// Maps request number `id` of the seed to its goal, and to the context that it is written for.
 pub type Turns<'c, H> = Box<dyn Fn(usize) -> (<H as crate::data::head::Head>::Goal, Option<&'c Context>) + 'c>;
 
-/// A task's head, as the loop needs it.
+/// What the loop needs from a task's head.
 pub trait LoopHead: SmallHead + PromptHead {
-    /// What the seed asks for, in turns; `contexts` in the order in which they are taken.
+    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used.
     ///
     /// # Errors
-    /// There is nothing to ask for.
+    /// No goal is possible, such as no candidate answer in any context.
     fn turns<'c>(&self, contexts: &[&'c Context], seed: u64) -> Result<Turns<'c, Self>>;
 
-    /// Which of the accepted rationales may stand in a prompt for this goal.
+    /// The accepted rationales that may be in a prompt for this goal.
     fn rationales_of<'r>(goal: &Self::Goal, rationales: &'r [Vec<String>]) -> &'r [String];
 
     /// The answer that a question must not give away.
     fn answer(goal: &Self::Goal) -> Option<&str>;
 
-    /// A row of `dataset.jsonl`, before where it comes from is added.
+    /// The fields of a row of `dataset.jsonl` that come before its provenance.
     fn dataset_row(&self, row: &SyntheticRow<Self>) -> Value;
 
-    /// What is added at the end of a row of `dataset.jsonl`: what stood in its prompt, and how it was judged.
+    /// The last fields of a row of `dataset.jsonl`: the rationales in its prompt, and the judge's posterior.
     fn dataset_reasons(&self, row: &SyntheticRow<Self>, rationales: &[Vec<String>]) -> Value;
 
-    /// The name in `dataset.jsonl` for the line of a row's context.
+    /// The field of `dataset.jsonl` with the line of a row's context.
     const CONTEXT_LINE: &'static str;
 
-    /// A line of `predictions.jsonl`, besides which row it is.
+    /// The fields of a line of `predictions.jsonl` after the row's identity.
     fn prediction_row(&self, gold: &Self::Gold, output: &Self::Output) -> Value;
 
-    /// What is said of predictions of the test rows besides which are right.
+    /// Measures on the test rows besides which predictions are correct.
     fn measures(&self, test: &[GoldRow<Self>], predicted: &[Self::Prediction]) -> Measures;
 }

@@ -1,4 +1,4 @@
-//! Stages in which the generator judges: gold rows, to calibrate it; its own rows, for their soft targets.
+//! The judging stages: the generator judges the gold rows for its calibration, and synthetic rows for their soft targets.
 
 use std::collections::HashMap;
 
@@ -15,20 +15,20 @@ use crate::judge::posterior::mean_log_probs;
 use crate::task::file::JudgePrompt;
 use crate::task::words::{self, Fork, forks};
 
-/// One fork of a judge prompt of the task: a request for each text.
+/// One fork of a judge prompt; each text needs a request for every fork.
 struct ForkPrompt<'t> {
     judge: &'t JudgePrompt,
-    /// Which of the judge prompts.
+    /// Index of the judge prompt.
     prompt: usize,
     fork: Fork,
 }
 
-/// A row of a judging journal: one question about one text.
+/// A row of a judge journal: the answer to one question about one text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Judged {
     /// `key * forks + fork`; the key is a gold row's line, or a written row's id.
     id: u64,
-    /// ln p of each word that may follow.
+    /// ln p of each candidate word.
     log_probs: Vec<f32>,
 }
 
@@ -43,8 +43,8 @@ impl<'a> Synthesis<'a, Labels> {
         let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
         let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
-        let scores = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
-        let averaged: Vec<Vec<f32>> = scores.iter().map(|of_text| mean_log_probs(of_text)).collect();
+        let posteriors = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
+        let averaged: Vec<Vec<f32>> = posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect();
         let calibration = Calibration::fit(&averaged, &gold);
         if self.manifest.calibration.as_ref() != Some(&calibration) {
             self.inputs.progress.say(verdict(&calibration));
@@ -53,21 +53,21 @@ impl<'a> Synthesis<'a, Labels> {
         Ok(())
     }
 
-    /// Judges the rows of a round and gives them their soft targets.
+    /// Judges the rows of a round and sets their soft targets.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
-        let scores = self.posteriors(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
+        let posteriors = self.posteriors(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
         let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
         let intended = self.inputs.task.targets.intended;
-        for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(scores) {
+        for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(posteriors) {
             row.target = calibration.target(&mean_log_probs(&answers), row.written.goal.label, intended);
             row.log_probs = answers;
         }
         Ok(())
     }
 
-    /// For each text (under its key) and each judge prompt, ln p of each label's word; what the journal holds is not asked again.
+    /// For each text (with its key) and each judge prompt, ln p of each label's word. Questions that the journal answers are not repeated.
     pub(super) fn posteriors(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let all = self.fork_prompts()?;
         let forks = all.len();
@@ -96,7 +96,7 @@ impl<'a> Synthesis<'a, Labels> {
         Ok(texts.iter().map(|(key, _)| of(*key)).collect())
     }
 
-    /// The forks of all judge prompts, in their order.
+    /// The forks of all judge prompts, in order.
     fn fork_prompts(&self) -> Result<Vec<ForkPrompt<'a>>> {
         let task = self.inputs.task;
         let mut prompts = Vec::new();
@@ -114,8 +114,8 @@ impl<'a> Synthesis<'a, Labels> {
         Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
     }
 
-    /// Asks every question once, about a gold row, before hours are spent: words that the generator cannot tell apart are
-    /// refused by the labels' names.
+    /// Asks every question once, about a gold row, before hours of writing: label words that the generator cannot tell apart are refused,
+    /// with the labels' names.
     pub(super) fn try_the_judge(&mut self) -> Result<()> {
         let (task, split) = (self.inputs.task, self.inputs.split);
         let Some(row) = split.mine.first() else { return Ok(()) };
@@ -138,22 +138,21 @@ impl<'a> Synthesis<'a, Labels> {
     }
 }
 
-/// How well the generator judges, and what follows where it knows nothing.
+/// How well the generator judges, and the consequences if it knows nothing about the task.
 fn verdict(calibration: &Calibration) -> String {
-    let verdict = format!("the generator, calibrated, judges {:.1} % of the gold rows right", calibration.accuracy * 100.0);
+    let verdict = format!("the calibrated judge is right on {:.1} % of the gold rows", calibration.accuracy * 100.0);
     if calibration.better_than_chance() {
         return verdict;
     }
     format!(
-        "{verdict}, the most frequent label alone {:.1} %, and takes away {:.1} % of the doubt about a label: hardly better than chance. \
-         What it writes will hardly teach this task, and model/ will learn from the gold rows alone; another generator may know the \
-         task, or other words in prompts.judge",
+        "{verdict} (always the most frequent label: {:.1} %), McFadden's R² {:.3}: hardly better than chance. Its synthetic rows are \
+         unlikely to help, so model/ will be trained on the gold rows alone. Try another generator, or other words in prompts.judge",
         calibration.chance * 100.0,
-        calibration.r_squared.max(0.0) * 100.0
+        calibration.r_squared.max(0.0)
     )
 }
 
-/// ln p of each label's word by one judge prompt, from the answers to all questions.
+/// ln p of each label's word from one judge prompt, given the answers to all questions.
 fn by_label(questions: &[ForkPrompt], prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
     let own = questions.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
     let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();

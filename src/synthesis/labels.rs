@@ -1,4 +1,4 @@
-//! The loop of a task of labels: texts are written for labels in turn, with rationales and a judge.
+//! The loop for classification: texts are written for the labels in turn, with rationales and a judge.
 
 use serde_json::{Value, json};
 
@@ -17,8 +17,8 @@ use crate::run::summary::Measures;
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
 
-    /// The labels take turns, which is the paper's uniform draw without its variance. All labels of a context are neighbours: it
-    /// tells nothing of the label, and their prompts share a prefix.
+    /// The labels take turns: the paper's uniform draw without its variance. A context is used for all labels in succession, so that it
+    /// is not informative of the label, and the prompts share a prefix.
     fn turns<'c>(&self, contexts: &[&'c Context], _: u64) -> Result<Turns<'c, Labels>> {
         let (contexts, labels) = (contexts.to_vec(), self.names.len());
         Ok(Box::new(move |id| {
@@ -35,7 +35,7 @@ impl LoopHead for Labels {
         None
     }
 
-    /// Its text, or pair, its label and its target.
+    /// The text or pair, its label and its soft target.
     fn dataset_row(&self, row: &SyntheticRow<Labels>) -> Value {
         let mut line = json!({"text": row.text});
         if let Some(text_pair) = &row.text_pair {

@@ -1,4 +1,4 @@
-//! How the synthetic rows compare with the gold rows: variety, distance, and how near additions are to their errors.
+//! Compares synthetic with gold rows: diversity, distances, and the similarity of a round's rows to the errors they extrapolate.
 
 use std::collections::HashMap;
 
@@ -12,31 +12,31 @@ use crate::math::vectors::dot;
 use crate::measure::distance::Distances;
 use crate::measure::diversity::{Diversity, edit_distance};
 
-/// Measures of the union after a round, of what the generator wrote: texts, or the second texts of pairs.
+/// Measures of the union after a round, on the texts that the generator wrote (for pairs, the second texts).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Likeness {
     pub synthetic: Diversity,
     pub gold: Diversity,
-    /// On features of the pretrained small model; none for a handful of rows.
+    /// Distances on features of the pretrained small model; `None` for a handful of rows.
     pub distances: Option<Distances>,
-    /// Of the round's own rows; none for the seed.
+    /// Similarity of the round's own rows to their errors; `None` for the seed.
     pub to_parents: Option<ToParents>,
 }
 
-/// Means over additions of how near each is to the error that it extrapolates (the paper's Table 6).
+/// Mean similarity of a round's rows to the errors that they extrapolate (the paper's Table 6).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToParents {
-    /// Of the features, in [-1, 1].
+    /// Cosine similarity of the features, in [-1, 1].
     pub cosine: f64,
-    /// Characters to change, over the characters of the longer text, in [0, 1].
+    /// Edit distance over the characters of the longer text, in [0, 1].
     pub edits: f64,
 }
 
-/// Texts of each kind that are looked at, evenly spaced.
+/// Most texts of each set that are compared, evenly spaced.
 const MOST: usize = 300;
 
 impl<H: LoopHead> Synthesis<'_, H> {
-    /// Compares the union after `round` with all gold rows; only the gold rows' texts are used, never their labels.
+    /// Compares the union after `round` with all gold rows; of these, only the texts are used, not the labels.
     pub(super) fn likeness(&self, round: usize) -> Result<Likeness> {
         let split = self.inputs.split;
         let gold = thinned(split.gold().map(|row| row.written()).collect());
@@ -67,7 +67,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
     }
 }
 
-/// At most [`MOST`] of them, evenly spaced.
+/// At most [`MOST`] items, evenly spaced.
 fn thinned<T: Copy>(all: Vec<T>) -> Vec<T> {
     let n = all.len().min(MOST);
     (0..n).map(|i| all[i * all.len() / n]).collect()

@@ -1,6 +1,6 @@
-//! The loop of S3 (arXiv 2310.13671): rationales, seed, train, extrapolate the errors, until that stops paying.
+//! The S3 loop (arXiv 2310.13671): rationales, seed, training, extrapolation of errors, until *select* stops improving.
 //!
-//! [`next`] says what follows a stage, [`walk`] does it, one file a stage.
+//! [`next`] decides which stage comes next, [`walk`] runs it; each stage has its own file.
 
 mod answers;
 mod deliver;

@@ -1,15 +1,15 @@
-//! Which stage follows which: pure.
+//! Decides the next stage, as a pure function.
 
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
 use crate::task::file::{Parents, TargetKind, Task};
 
-/// What decides the walk through the stages.
+/// The limits that decide which stages are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub rationales: bool,
     pub soft_targets: bool,
-    /// A round extrapolates all *mine* rows, so it needs no errors.
+    /// A round extrapolates all *mine* rows, so it does not need errors.
     pub all_of_mine: bool,
     pub max_rounds: usize,
     pub patience: usize,
@@ -52,7 +52,7 @@ pub fn next(stage: Stage, limits: &Limits, rounds: &[RoundRecord]) -> Stage {
     }
 }
 
-/// The round that does best on *select*; the earliest of equals.
+/// The best round on *select*; the earliest if several are equal.
 pub fn best_round(rounds: &[RoundRecord]) -> usize {
     let better = |best: usize, i: usize| if rounds[i].select.better_than(&rounds[best].select) { i } else { best };
     (0..rounds.len()).fold(0, better)
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_stop_when_they_stop_paying() {
+    fn rounds_stop_when_they_stop_improving() {
         let trained = |limits: Limits, losses: &[f64]| walk(&limits, losses).iter().filter(|s| matches!(s, Stage::Train { .. })).count();
         assert_eq!(trained(limits(5, 1), &[0.6, 0.5, 0.55, 0.1, 0.1, 0.1]), 3);
         assert_eq!(trained(limits(5, 2), &[0.6, 0.5, 0.55, 0.45, 0.5, 0.5]), 6);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_errors_end_it() {
+    fn a_round_without_errors_is_the_last() {
         let rounds = [round(0, 0.1, 0)];
         assert_eq!(next(Stage::Train { round: 0 }, &limits(3, 1), &rounds), Stage::Deliver);
         let goldgen = Limits { all_of_mine: true, ..limits(3, 1) };

@@ -1,4 +1,4 @@
-//! The stage of rationales: reasons for each label, the most typical of them chosen by the judge.
+//! The rationale stage: rationales for each label, the most typical ones chosen by the judge.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::math::vectors::centre;
 use crate::task::prompts::clean;
 
 impl Synthesis<'_, Labels> {
-    /// Algorithm 1, first part: `seed.rationales` distinct reasons for each label, chosen by the judge if more are written.
+    /// Algorithm 1, first part: `seed.rationales` distinct rationales per label, chosen by the judge if more are written.
     pub(super) fn write_rationales(&mut self) -> Result<()> {
         let (task, prompts, labels) = (self.inputs.task, self.inputs.prompts, self.strata());
         let wanted = task.seed.rationale_candidates.unwrap_or(task.seed.rationales);
@@ -35,16 +35,16 @@ impl Synthesis<'_, Labels> {
         self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
         if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
             let label = &task.labels[label].name;
-            let advice = "look at journal/rationales.jsonl and change prompts.rationale";
+            let advice = "check journal/rationales.jsonl and change prompts.rationale";
             return Err(Error::Failed(format!("the generator wrote no usable rationale for label {label:?}; {advice}")));
         }
         let reasons = task.labels.iter().zip(&self.rationales).map(|(label, reasons)| (label.name.clone(), reasons.clone().into()));
         write_json(&self.run.join("rationales.json"), &reasons.collect::<serde_json::Map<String, serde_json::Value>>())
     }
 
-    /// Of each label's rationales those that the judge finds most typical of it, best first; all in their order if they are few enough.
+    /// For each label, the rationales that the judge finds most typical, best first; all of them in order if there are few enough.
     ///
-    /// A small generator judges better than it writes: many of its reasons fit any label.
+    /// A small generator judges better than it writes: many of its rationales fit any label.
     fn most_typical(&mut self, candidates: Vec<Vec<Rationale>>, wanted: usize) -> Result<Vec<Vec<String>>> {
         let texts = |reasons: Vec<Rationale>| reasons.into_iter().map(|reason| reason.text).collect();
         if candidates.iter().all(|reasons| reasons.len() <= wanted) {
@@ -63,13 +63,13 @@ impl Synthesis<'_, Labels> {
     }
 }
 
-/// A reason for a label, and the request that wrote it.
+/// A rationale for a label, and the request that wrote it.
 struct Rationale {
     id: u64,
     text: String,
 }
 
-/// The first `wanted` distinct, finished rationales of each label, each as it reads after its label's start of the answer.
+/// The first `wanted` distinct, finished rationales of each label, each prefixed with its label's `answer_start`.
 fn accept_rationales(written: &[Written<Labels>], starts: &[String], wanted: usize) -> Vec<Vec<Rationale>> {
     let mut accepted: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
     let mut seen = HashSet::new();

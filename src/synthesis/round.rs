@@ -1,4 +1,4 @@
-//! The stage in which the small model learns the union and errs.
+//! The training stage: trains the small model on the union and records its errors.
 
 use serde_json::{Value, json};
 
@@ -13,17 +13,17 @@ use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
 use crate::small::plan::{FitPlan, Select};
 
-/// Epochs without a better score on *select* before a fit stops.
+/// Early stopping: epochs without a lower log loss on *select* before a fit stops.
 const EPOCH_PATIENCE: usize = 2;
 
-/// What a round's model says of the gold rows.
+/// A round model's outputs on the gold rows.
 struct OnGold<H: LoopHead> {
     mine: Vec<H::Output>,
     select: Vec<H::Output>,
 }
 
 impl<H: LoopHead> Synthesis<'_, H> {
-    /// Reinitialises the small model, trains it on the union, and records its errors; done already, it does nothing.
+    /// Reinitialises the small model, trains it on the union and records its errors; does nothing if the round was trained before.
     pub(super) fn train(&mut self, round: usize) -> Result<()> {
         if self.manifest.rounds.len() > round {
             return Ok(());
@@ -98,13 +98,13 @@ fn errors<H: LoopHead>(rows: &[GoldRow<H>], outputs: &[H::Output]) -> Vec<Miscla
     predicted.filter(|(row, predicted)| !row.accepts(predicted)).map(|(row, predicted)| Misclassified::new(row, predicted)).collect()
 }
 
-/// A round in a line.
+/// A one-line summary of a round.
 fn line_of(record: &RoundRecord) -> String {
     let RoundRecord { round, written, accepted, rows, errors_after, select, .. } = record;
     let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
     let changes = record.changes.as_ref().map(|changes| format!(" ({})", changes.in_words())).unwrap_or_default();
     format!(
-        "round {round}: {accepted} of {written} texts accepted, {rows} rows in all, errors on mine {before}{errors_after}{changes}, select {} (log loss {:.3})",
+        "round {round}: {accepted} of {written} texts accepted, {rows} rows in total, errors on mine {before}{errors_after}{changes}, select {} (log loss {:.3})",
         select.in_words(),
         select.log_loss
     )

@@ -1,4 +1,4 @@
-//! What the generator wrote, from the journal's row to the row of the dataset.
+//! What the generator wrote: journal rows and dataset rows.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::run::round::Rejection;
 use crate::small::head::SmallHead;
 use crate::small::row::TrainRow;
 
-/// What the generator wrote for one request: a row of the journal.
+/// A journal row: what the generator wrote for one request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Written<H: Head> {
     pub id: u64,
     /// The template in the task file: `rationale`, `seed` or `extrapolate`.
     pub prompt: String,
-    /// What it was written for: `label` or `answer` in the journal.
+    /// The goal that it was written for: `label` or `answer` in the journal.
     #[serde(flatten)]
     pub goal: H::Goal,
     pub seed: u64,
-    /// The gold line whose error it extrapolates.
+    /// Line of the gold row that it extrapolates.
     pub parent: Option<usize>,
-    /// In the seed, the line of the context that it was written for: a pair's first text, or a question's context.
+    /// In the seed, the line of its context: a pair's first text, or a question's context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
-    /// Which of the label's rationales stood in the prompt.
+    /// Indices of the label's rationales in the prompt.
     pub rationales: Vec<usize>,
     pub text: String,
     /// New tokens that were sampled.
@@ -40,17 +40,17 @@ pub struct Written<H: Head> {
 pub struct SyntheticRow<H: SmallHead> {
     pub round: usize,
     pub text: String,
-    /// The second text of a pair, or a question; then `text` was given, and this was written.
+    /// The second text of a pair, or a question. If present, the generator wrote this, and `text` was given.
     pub text_pair: Option<String>,
     pub written: Written<H>,
     /// For each judge prompt, ln p of each label's word.
     pub log_probs: Vec<Vec<f32>>,
-    /// What the small model learns.
+    /// The training target.
     pub target: H::Target,
 }
 
 impl<H: SmallHead> SyntheticRow<H> {
-    /// What the small model learns of it.
+    /// The row as a training row.
     pub fn to_learn(&self) -> TrainRow<H::Target> {
         TrainRow { text: self.text.clone(), text_pair: self.text_pair.clone(), target: self.target.clone() }
     }
@@ -65,9 +65,9 @@ impl<H: SmallHead> SyntheticRow<H> {
     }
 }
 
-/// What a round cost.
+/// The counts of a round's writing.
 pub struct Tally {
-    /// Completions asked for.
+    /// Completions requested.
     pub written: usize,
     pub rejected: BTreeMap<Rejection, usize>,
     /// New tokens sampled.

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::math::random;
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
-    /// Algorithm 1, second part: `seed.rows` examples, each for a label and on a few of its rationales drawn at random, or for an
-    /// answer in its context.
+    /// Algorithm 1, second part: `seed.rows` examples, each for a label with a few of its rationales drawn at random, or for an answer in
+    /// its context.
     pub(super) fn write_seed(&mut self) -> Result<()> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
@@ -29,7 +29,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         self.write_round(0, task.seed.rows, &plan)
     }
 
-    /// The contexts in the order in which the seed takes them, drawn once.
+    /// The contexts in the order in which the seed uses them, shuffled once.
     fn shuffled_contexts(&self) -> Vec<&'a Context> {
         let mut contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
         contexts.shuffle(&mut random::rng(self.inputs.seed, "order of contexts", 0));
@@ -37,7 +37,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     }
 }
 
-/// `k` of `n` rationales without replacement, a draw of its own for each example; in order, so that more prompts share a prefix.
+/// Draws `k` of `n` rationales without replacement, independently for each example; sorted, so that more prompts share a prefix.
 pub(super) fn draw_rationales(n: usize, k: usize, root: u64, id: u64) -> Vec<usize> {
     let all: Vec<usize> = (0..n).collect();
     let mut drawn: Vec<usize> = all.sample(&mut random::rng(root, "rationales of an example", id), k.min(n)).copied().collect();

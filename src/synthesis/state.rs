@@ -1,4 +1,4 @@
-//! A run in progress: what it works with and what it has so far.
+//! A run in progress: its inputs and its state.
 
 use std::time::Duration;
 
@@ -20,18 +20,18 @@ use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
 
-/// Everything that a run works with.
+/// The inputs of a run.
 pub struct Inputs<'a, H: LoopHead> {
     pub task: &'a Task,
     pub prompts: &'a Prompts<'a, H>,
     pub split: &'a Split<H>,
-    /// First texts for pairs and contexts of questions; empty for texts.
+    /// First texts of pairs, or contexts of questions; empty for single texts.
     pub contexts: &'a [Context],
-    /// Opened only by [`Stage::Deliver`](crate::run::stage::Stage::Deliver).
+    /// Read only in [`Stage::Deliver`](crate::run::stage::Stage::Deliver).
     pub test: Option<&'a [GoldRow<H>]>,
     pub small: &'a SmallModel<H>,
-    /// What is compared on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] where that is not
-    /// compared; but [`Method::GoldOnly`] where the generator judges hardly better than chance.
+    /// The methods to compare on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] if that is not
+    /// compared; [`Method::GoldOnly`] if the generator judges hardly better than chance.
     pub methods: &'a [Method],
     pub seed: u64,
     pub progress: Progress,
@@ -52,7 +52,7 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) rationales: Vec<Vec<String>>,
     /// The accepted rows of all rounds so far.
     pub(super) rows: Vec<SyntheticRow<H>>,
-    /// What each round so far cost.
+    /// The counts of each round so far.
     pub(super) tallies: Vec<Tally>,
 }
 
@@ -66,12 +66,12 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         self.inputs.small.head.strata()
     }
 
-    /// What the rows of all rounds up to `round` teach.
+    /// The training rows of all rounds up to `round`.
     pub(super) fn union(&self, round: usize) -> Vec<TrainRow<H::Target>> {
         self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::to_learn).collect()
     }
 
-    /// A fit of this run, shown as a bar. Its checkpoints lie in `training/` of the run's folder until its model is saved and
+    /// Runs a fit with a progress bar. Its checkpoints are in `training/` of the run's folder until its model is saved and
     /// [`Synthesis::clear_checkpoints`] is called.
     pub(super) fn fit(&self, name: &str, plan: &FitPlan<H>) -> Result<Fitted<H>> {
         let Inputs { progress, small, checkpoint_every, .. } = self.inputs;
@@ -98,7 +98,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     }
 }
 
-/// A prompt that cannot be rendered, though it could when the task was read.
+/// The error of a prompt that cannot be rendered, although it could be when the task was checked.
 pub(super) fn prompt_error(message: String) -> Error {
     Error::Failed(format!("a prompt cannot be rendered: {message}"))
 }

@@ -1,4 +1,4 @@
-//! Accept or reject what the generator wrote, with a reason.
+//! Accepts or rejects generated texts, with a reason.
 
 use std::collections::HashSet;
 
@@ -7,22 +7,22 @@ use crate::data::squad::normalise;
 use crate::generator::Finish;
 use crate::run::round::Rejection;
 
-/// What stood in the prompt of a text.
+/// What the prompt of a text contained.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prompted<'a> {
     pub rationales: &'a [&'a str],
     /// The first text of a pair, or a question's context.
     pub context: Option<&'a str>,
-    /// The answer, where a question was asked for.
+    /// The answer that a question was written for.
     pub answer: Option<&'a str>,
 }
 
-/// Words a text needs at least.
+/// Fewest words in an accepted text.
 const MIN_WORDS: usize = 3;
-/// The share of a text's trigrams that makes it a copy of a source.
+/// A text with at least this share of its trigrams in a source is a copy of it.
 const COPIED: f64 = 0.7;
 
-/// Remembers what was accepted, and what must not be copied.
+/// Knows the accepted texts, and the gold rows that must not be copied.
 pub struct Verifier {
     accepted: HashSet<String>,
     gold: Vec<HashSet<u64>>,
@@ -33,12 +33,12 @@ impl Verifier {
         Verifier { accepted: HashSet::new(), gold: gold.into_iter().map(|text| trigrams(text).collect()).collect() }
     }
 
-    /// Rows of earlier rounds, which must not be written again.
+    /// Adds the rows of earlier rounds, so that they count as duplicates.
     pub fn remember<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) {
         self.accepted.extend(texts.into_iter().map(fingerprint));
     }
 
-    /// Accepts `text` and remembers it, or says why not.
+    /// Accepts `text` and remembers it, or gives the reason for its rejection.
     pub fn accept(&mut self, text: &str, finish: Finish, prompted: &Prompted) -> Result<(), Rejection> {
         let Prompted { rationales, context, answer } = *prompted;
         if finish == Finish::Length && !text.ends_with(['.', '!', '?', '…']) {
@@ -57,11 +57,11 @@ impl Verifier {
             return Err(Rejection::GivesAnswer);
         }
         let own: Vec<u64> = trigrams(text).collect();
-        let stands_in = |source: &HashSet<u64>| copied_share(&own, source) >= COPIED;
-        if self.gold.iter().any(stands_in) {
+        let copied_from = |source: &HashSet<u64>| copied_share(&own, source) >= COPIED;
+        if self.gold.iter().any(copied_from) {
             return Err(Rejection::CopyOfGold);
         }
-        if rationales.iter().any(|rationale| stands_in(&trigrams(rationale).collect())) {
+        if rationales.iter().any(|rationale| copied_from(&trigrams(rationale).collect())) {
             return Err(Rejection::CopyOfRationale);
         }
         if !self.accepted.insert(fingerprint(text)) {
@@ -71,18 +71,18 @@ impl Verifier {
     }
 }
 
-/// Whether the words of `answer` stand in `question` one after the other, as SQuAD's measures compare words.
+/// Whether `question` contains the words of `answer` in succession, after SQuAD's normalisation.
 fn gives_away(question: &str, answer: &str) -> bool {
     let (question, answer) = (normalise(question), normalise(answer));
     !answer.is_empty() && format!(" {question} ").contains(&format!(" {answer} "))
 }
 
-/// The share of `own` trigrams that occur in `source`.
+/// The share of the trigrams `own` that occur in `source`.
 fn copied_share(own: &[u64], source: &HashSet<u64>) -> f64 {
     own.iter().filter(|t| source.contains(t)).count() as f64 / own.len().max(1) as f64
 }
 
-/// Hashes of three successive words, in lower case, without punctuation; a shorter text is one.
+/// Hashes of the word trigrams, in lower case and without punctuation; a shorter text counts as one trigram.
 fn trigrams(text: &str) -> impl Iterator<Item = u64> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let words: Vec<String> =
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_its_text() {
+    fn each_rejection_has_its_reason() {
         let mut verifier = Verifier::new(["The plot wanders for two hours and never arrives."]);
         let (rationales, context) = (&["the actors are bored and it shows"][..], Some("Rain fell all day."));
         let mut accept = |text: &str, finish| verifier.accept(text, finish, &Prompted { rationales, context, answer: None });
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_asks_and_does_not_answer() {
+    fn a_question_must_ask_and_not_give_the_answer() {
         let mut verifier = Verifier::new([]);
         let context = Some("Who was the king? Harald the First.");
         let mut accept =

@@ -1,5 +1,5 @@
-//! The walk through the stages. A stage reads its journal first and does what is missing, so going on after a crash is the same walk:
-//! stages that are done only read.
+//! Runs the stages in order. Each stage reads its journal first and does only what is missing, so resuming after a crash runs the same
+//! code: finished stages only read.
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use crate::run::stage::Stage;
 use crate::run::summary::Delivery;
 
 impl<H: Stages> Synthesis<'_, H> {
-    /// Walks through all stages; what an earlier process finished is only read.
+    /// Runs all stages; the results of finished stages are only read.
     ///
     /// # Errors
-    /// Whatever a stage runs into. The folder is then as a crash would leave it: the same call goes on.
+    /// The error of a stage. The folder is then as after a crash: the same call resumes the run.
     pub fn run(mut self) -> Result<Delivery> {
         let limits = Limits::of(self.inputs.task);
         let mut stage = limits.first();

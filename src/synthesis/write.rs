@@ -1,4 +1,4 @@
-//! Has requests of a stage written until enough is accepted; a round's rows are verified here.
+//! Sends a stage's requests to the generator until enough rows are accepted, and verifies them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::run::round::Rejection;
 use crate::task::file::WritingPrompt;
 use crate::task::prompts::{clean, whole_sentences};
 
-/// A request and where it comes from, before it is written.
+/// A planned request and its provenance.
 pub(super) struct Planned<'t, H: LoopHead> {
     pub(super) name: &'static str,
     pub(super) template: &'t WritingPrompt,
@@ -24,10 +24,10 @@ pub(super) struct Planned<'t, H: LoopHead> {
     pub(super) rationales: Vec<usize>,
 }
 
-/// A generator that keeps writing what is rejected is stopped after this many times what was wanted.
+/// A stage gives up after this many times as many requests as wanted rows.
 const ATTEMPTS: usize = 4;
 
-/// A stage to write: its journal, and what a person reads beside its bar.
+/// A writing stage: its journal, and the title and unit of its progress bar.
 pub(super) struct Writing<'s> {
     pub(super) journal: &'s str,
     pub(super) title: &'s str,
@@ -61,7 +61,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         }
         accepted.truncate(wanted);
         if accepted.is_empty() {
-            let advice = format!("look at journal/{journal}.jsonl and at the prompts");
+            let advice = format!("check journal/{journal}.jsonl and the prompts");
             return Err(Error::Failed(format!("nothing that the generator wrote was accepted; {advice}")));
         }
         self.rows.extend(accepted);
@@ -69,9 +69,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         Ok(())
     }
 
-    /// Has requests `0, 1, 2 …` of a stage written until `count` of them reaches `wanted`; returns all, in order of id.
+    /// Sends requests `0, 1, 2 …` of a stage until `count` of the results reaches `wanted`; returns all results, in order of id.
     ///
-    /// Each request is a pure function of its id and the stages before, so what the journal already holds is not asked again.
+    /// Each request is a pure function of its id and the earlier stages, so requests that the journal has answers to are not sent again.
     pub(super) fn write(
         &mut self,
         stage: Writing,
@@ -99,7 +99,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             })?;
             journal.sync()?;
             written.sort_by_key(|row| row.id);
-            // A crash may have left answers of the next wave; they count when their wave does, so that its end is the same.
+            // A crash may have left answers of the next wave. They count only in their own wave, so that a resumed stage ends the same.
             let of_this_wave = written.partition_point(|row| row.id < planned as u64);
             let accepted = count(&written[..of_this_wave]).min(wanted);
             if accepted == wanted || planned > wanted * ATTEMPTS {
@@ -111,7 +111,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         }
     }
 
-    /// A request, and its journal row as far as it is known before it is written.
+    /// A request, and its journal row without the result.
     fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a, H>>) -> Result<(CompletionRequest, Written<H>)> {
         let Planned { name, template, prompt, goal, parent, context, rationales } = plan(id)?;
         let seed = random::derive(self.inputs.seed, journal, id);
@@ -120,7 +120,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
     }
 
-    /// The first text of a pair, or the context of a question, by where it comes from; empty for texts.
+    /// First texts of pairs, or contexts of questions, by their origin; empty for single texts.
     fn givens(&self) -> HashMap<Given, &'a str> {
         let contexts = self.inputs.contexts.iter().map(|context| (Given::Context(context.line), context.text.as_str()));
         let pairs = self.inputs.split.mine.iter().filter(|row| row.text_pair.is_some());
@@ -128,14 +128,14 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     }
 }
 
-/// Where the first text of a pair, or a context, comes from: a line of the contexts, or of the gold rows.
+/// The origin of a first text or a context: a line of the contexts, or of the gold rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Given {
     Context(usize),
     Parent(usize),
 }
 
-/// What stood in the prompts of a round.
+/// What the prompts of a round can contain.
 struct Known<'s, H> {
     round: usize,
     rationales: &'s [Vec<String>],
@@ -143,7 +143,7 @@ struct Known<'s, H> {
     head: &'s H,
 }
 
-/// Verifies one row; an accepted one has the hard target of its goal until it is judged.
+/// Verifies one row. An accepted row has the hard target of its goal until it is judged.
 fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Known<H>) -> Result<SyntheticRow<H>, Rejection> {
     let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
     let text = clean(text);

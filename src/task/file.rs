@@ -1,4 +1,4 @@
-//! A task file: what to learn, from which data, with which models, prompts and amounts; typed and validated.
+//! The task file: labels, data, models, prompts and amounts; typed and validated.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::generator::Sampling;
 use crate::generator::repetition::Repetition;
 
-/// A task file as a person writes it. Every key has a default where the paper (arXiv 2310.13671) states one.
+/// The keys of a task file. A key has a default where the paper (arXiv 2310.13671) gives a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
     pub name: String,
     pub kind: TaskKind,
-    /// None for `extractive_qa`.
+    /// Empty for `extractive_qa`.
     #[serde(default)]
     pub labels: Vec<LabelKeys>,
     pub data: DataKeys,
@@ -37,41 +37,41 @@ pub struct Task {
     pub prompts: PromptKeys,
 }
 
-/// Where the answers come from that the seed's questions are written for.
+/// The source of the answers that the seed's questions are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswersFrom {
-    /// The gold rows in *mine*, with their contexts.
+    /// The answers of the gold rows in *mine*.
     Gold,
-    /// The contexts themselves; see [`crate::data::spans`].
+    /// Candidate spans found in the contexts; see [`crate::data::spans`].
     Found,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelKeys {
-    /// As in the gold data and in the trained model.
+    /// The name in the gold data and in the trained model.
     pub name: String,
-    /// As prompts say it; the name if absent.
+    /// The wording in prompts; the name if absent.
     pub say: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataKeys {
-    /// JSON lines with `text` and `label`: a path relative to the task file, or a fetched name.
+    /// JSON lines with `text` and `label`: a path relative to the task file, or the name of fetched data.
     pub gold: String,
-    /// Held out until everything is decided: a path, or, with a fetched name in `gold`, that name's own test rows.
+    /// Test rows, held out until the end: a path. Without one, if `gold` names fetched data, the test rows of that data.
     pub test: Option<String>,
-    /// For pairs and questions, where first texts and contexts come from: `gold`, the default, for those of the gold rows in *mine*, or a
-    /// path of JSON lines with `text`.
+    /// For pairs and questions, the source of first texts and contexts: `gold` (the default) for those of the gold rows in *mine*, or the
+    /// path of a file of JSON lines with `text`.
     pub contexts: Option<String>,
-    /// For questions, where the seed's answers come from; `gold` if absent, or `found` where the contexts are a file's.
+    /// For questions, the source of the seed's answers; if absent, `gold`, or `found` if the contexts are from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswersFrom>,
-    /// Rows drawn from the gold data, stratified; all if absent.
+    /// Number of gold rows to use, a stratified sample; all if absent.
     pub gold_rows: Option<usize>,
-    /// The share of the gold rows, in (0, 1), that chooses epoch and round.
+    /// The held-out share of the gold rows, in (0, 1), that chooses epoch and round.
     #[serde(default = "half")]
     pub select_share: f64,
 }
@@ -83,13 +83,13 @@ fn half() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelKeys {
-    /// A GGUF file, or a fetched name.
+    /// A GGUF file, or the name of a fetched one.
     pub generator: String,
-    /// A folder with a BERT or DistilBERT, or a fetched name.
+    /// A folder with a BERT or DistilBERT, or the name of a fetched one.
     pub small: String,
 }
 
-/// How texts are drawn; a prompt may have its own stop strings and length.
+/// Sampling of texts; a prompt can override some of the keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingKeys {
@@ -97,10 +97,10 @@ pub struct SamplingKeys {
     pub top_p: f32,
     pub top_k: u32,
     pub min_p: f32,
-    /// New tokens at most, for one text.
+    /// Most new tokens in one text.
     pub max_tokens: u32,
     pub stop: Vec<String>,
-    /// What holds back words and runs of words that have occurred; off in the paper.
+    /// Repetition penalties; off in the paper.
     pub repetition: Repetition,
 }
 
@@ -118,17 +118,17 @@ impl SamplingKeys {
     }
 }
 
-/// Algorithm 1: rationales for each label, then examples built on a few of them.
+/// Algorithm 1: rationales for each label, then examples written with a few of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeedKeys {
-    /// Rationales for each label; 0 writes without them, which is ZeroGen.
+    /// Rationales for each label; 0 writes without rationales, which is ZeroGen.
     pub rationales: usize,
-    /// Rationales written for each label, of which the judge keeps the most typical `rationales`; as many as are kept if absent.
+    /// Rationales written for each label, of which the judge keeps the most typical `rationales`; if absent, none are discarded.
     pub rationale_candidates: Option<usize>,
-    /// How many of them, drawn without replacement, stand in the prompt of one example.
+    /// Rationales in the prompt of one example, drawn without replacement.
     pub rationales_per_example: usize,
-    /// Accepted rows to write.
+    /// Number of accepted rows to write.
     pub rows: usize,
 }
 
@@ -142,18 +142,18 @@ impl Default for SeedKeys {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExtrapolateKeys {
-    /// Accepted rows to write in a round, shared evenly among the labels that have errors, then among these; `rows_per_error`
-    /// for each error if absent.
+    /// Number of accepted rows to write in a round, divided evenly among the labels with errors, then among a label's errors; if absent,
+    /// `rows_per_error` for each error.
     pub rows: Option<usize>,
-    /// Rows to write for each error; the paper writes 1.
+    /// Rows to write for each error; 1 in the paper.
     pub rows_per_error: usize,
-    /// What is extrapolated.
+    /// Which *mine* rows are extrapolated.
     pub from: Parents,
-    /// How many of the label's rationales stand in the prompt besides the error; none in the paper.
+    /// Rationales of the label in the prompt besides the error; none in the paper.
     pub rationales_per_example: usize,
-    /// Rounds at most; the paper makes 2.
+    /// Most rounds; 2 in the paper.
     pub max_rounds: usize,
-    /// Rounds without a better score on *select* before it stops.
+    /// Early stopping: rounds without a lower log loss on *select* before the loop stops.
     pub patience: usize,
 }
 
@@ -167,18 +167,18 @@ impl Default for ExtrapolateKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Parents {
-    /// Those that the small model gets wrong: S3.
+    /// The rows that the small model gets wrong: S3.
     Errors,
-    /// All of them: GoldGen, the paper's baseline.
+    /// All rows: GoldGen, a baseline of the paper.
     Mine,
 }
 
-/// What the small model learns from a synthetic row.
+/// The training targets of synthetic rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetKeys {
     pub kind: TargetKind,
-    /// Added to the logit of the label the row was written for, in nats; see [`crate::judge::calibration`].
+    /// Nats added to the logit of the label that the row was written for; see [`crate::judge::calibration`].
     pub intended: f64,
 }
 
@@ -202,22 +202,22 @@ pub enum TargetKind {
 #[serde(deny_unknown_fields, default)]
 pub struct TrainKeys {
     pub epochs: usize,
-    /// A set too small for this many steps in `epochs` is passed more often.
+    /// The least number of steps: a small training set is trained for more than `epochs` epochs to reach it.
     pub min_steps: usize,
     pub batch: usize,
-    /// The peak, reached after the warm-up, then falling linearly to 0.
+    /// The peak learning rate, reached after the warm-up, then decaying linearly to 0.
     pub learning_rate: f64,
     pub warmup_share: f64,
     pub weight_decay: f64,
-    /// Longer texts are cut; the context of a question is read in windows.
+    /// Longer texts are truncated; a question's context is read in windows of this length.
     pub max_tokens: usize,
-    /// Tokens of a context that two neighbouring windows share.
+    /// Overlap of two neighbouring windows of a context, in tokens.
     pub doc_stride: usize,
-    /// The gold rows in *select* choose the epoch and the labels' thresholds; without them the last epoch is kept as it is.
+    /// Whether *select* chooses the epoch and the labels' thresholds; if not, the last epoch is kept, without thresholds.
     pub use_select: bool,
-    /// How often the gold rows are repeated in the union that the delivered model learns from.
+    /// How often each gold row is repeated in the training set of the delivered model.
     pub gold_repeat: usize,
-    /// What the small model's products multiply: "auto", "f32", "bf16" or "int16".
+    /// Number format of the small model's matrix products: "auto", "f32", "bf16" or "int16".
     pub precision: Precision,
 }
 
@@ -242,41 +242,41 @@ impl Default for TrainKeys {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptKeys {
-    /// Asks for one rationale; sees `label`, `labels`.
+    /// Asks for a rationale. Variables: `label`, `labels`.
     pub rationale: Option<WritingPrompt>,
-    /// Asks for one example; sees `label`, `labels`, `rationales` (empty without them), for a pair also `text`, the first text; for a
-    /// question `context` and `answer`.
+    /// Asks for an example. Variables: `label`, `labels`, `rationales` (may be empty), for pairs also `text`, the first text; for
+    /// questions `context` and `answer`.
     pub seed: WritingPrompt,
-    /// Asks for one example like a misclassified one; sees `label`, `labels`, `text`, `predicted`, `rationales`, for a pair also
-    /// `text_pair`; for a question `context`, `answer`, `question` and `predicted`.
+    /// Asks for an example like a misclassified one. Variables: `label`, `labels`, `text`, `predicted`, `rationales`, for pairs also
+    /// `text_pair`; for questions `context`, `answer`, `question` and `predicted`.
     pub extrapolate: WritingPrompt,
-    /// Ask which label a text has; see `text`, `labels`, for a pair also `text_pair`. Several are averaged.
+    /// Ask which label a text has; several prompts are averaged. Variables: `text`, `labels`, for pairs also `text_pair`.
     #[serde(default)]
     pub judge: Vec<JudgePrompt>,
 }
 
-/// A template (minijinja) of a prompt whose answer is a text.
+/// The template (minijinja) of a prompt whose answer is a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WritingPrompt {
     pub system: Option<String>,
     pub user: String,
-    /// How the answer begins; part of the prompt, not of the text.
+    /// Prefilled start of the answer; part of the prompt, not of the text.
     #[serde(default)]
     pub answer_start: String,
-    /// In place of `sampling.stop`.
+    /// Overrides `sampling.stop`.
     pub stop: Option<Vec<String>>,
-    /// In place of `sampling.max_tokens`.
+    /// Overrides `sampling.max_tokens`.
     pub max_tokens: Option<u32>,
-    /// In place of `sampling.temperature`.
+    /// Overrides `sampling.temperature`.
     pub temperature: Option<f32>,
-    /// In place of `sampling.top_p`.
+    /// Overrides `sampling.top_p`.
     pub top_p: Option<f32>,
-    /// In place of `sampling.min_p`.
+    /// Overrides `sampling.min_p`.
     pub min_p: Option<f32>,
 }
 
-/// A template of a prompt whose answer is one word for each label.
+/// The template of a judge prompt, answered by one of the label words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgePrompt {
@@ -284,22 +284,22 @@ pub struct JudgePrompt {
     pub user: String,
     #[serde(default)]
     pub answer_start: String,
-    /// For each label's name, the word or words as they follow the prompt, with the leading space. Where some begin with the same
-    /// word, the next ones are asked for too; words that differ must differ in their first token.
+    /// For each label's name, the word or words that continue the prompt, with the leading space. Where several begin with the same
+    /// word, a further question decides between them; different words must differ in their first token.
     pub words: BTreeMap<String, String>,
 }
 
 impl Task {
-    /// Reads and checks a task file.
+    /// Reads and validates a task file.
     ///
     /// # Errors
-    /// Unreadable, not TOML, unknown or missing keys, values out of range: with the line.
+    /// An unreadable file, invalid TOML, unknown or missing keys, values out of range; with the line.
     pub fn read(path: &Path) -> Result<Task> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         Task::parse(&text, path)
     }
 
-    /// As [`Task::read`], for a text that came from `path`.
+    /// Like [`Task::read`], for the text of a file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Task> {
         let at = |line: Option<usize>, message: String| Error::Task { path: path.to_path_buf(), line, message };
         let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
@@ -314,10 +314,10 @@ impl Task {
         }
     }
 
-    /// Checks values that were changed after the file was read.
+    /// Validates values that were changed after the file was read.
     ///
     /// # Errors
-    /// Names the key that makes no sense.
+    /// An invalid value; the message names its key.
     pub fn check_values(&self, path: &Path) -> Result<()> {
         let error = |(keys, message): (&[&str], String)| Error::Task {
             path: path.to_path_buf(),
@@ -327,7 +327,7 @@ impl Task {
         self.check().map_err(error)
     }
 
-    /// How the small model reads: texts and pairs are cut, contexts of questions are read in windows.
+    /// How the small model reads: texts and pairs are truncated, contexts of questions are read in windows.
     pub fn reading(&self) -> Reading {
         Reading { max_tokens: self.train.max_tokens, stride: (self.kind == TaskKind::ExtractiveQa).then_some(self.train.doc_stride) }
     }
@@ -336,17 +336,17 @@ impl Task {
         self.labels.iter().map(|label| label.name.clone()).collect()
     }
 
-    /// How prompts say each label.
+    /// The wording of each label in prompts.
     pub fn label_words(&self) -> Vec<String> {
         self.labels.iter().map(|label| label.say.clone().unwrap_or_else(|| label.name.clone())).collect()
     }
 
-    /// The head of a task of labels.
+    /// The head of a classification task.
     pub fn labels_head(&self) -> Labels {
         Labels { names: self.label_names(), pairs: self.kind == TaskKind::Pair }
     }
 
-    /// The first value that makes no sense: where it is, and why.
+    /// Finds the first invalid value: its key, and why it is invalid.
     fn check(&self) -> Result<(), (&'static [&'static str], String)> {
         let require =
             |holds: bool, keys: &'static [&'static str], message: &str| if holds { Ok(()) } else { Err((keys, message.to_string())) };
@@ -362,11 +362,11 @@ impl Task {
             self.check_questions()?;
         } else {
             require(self.labels.len() >= 2, &["labels"], "at least two labels are needed")?;
-            require(self.data.answers.is_none(), &["data", "answers"], "only questions have answers")?;
+            require(self.data.answers.is_none(), &["data", "answers"], "only for questions (kind = \"extractive_qa\")")?;
         }
         for (i, label) in self.labels.iter().enumerate() {
             require(!label.name.trim().is_empty(), &["labels"], "a label's name is empty")?;
-            require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("{:?} is there twice", label.name))?;
+            require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("duplicate label {:?}", label.name))?;
         }
         require(share(self.data.select_share), &["data", "select_share"], "must lie between 0 and 1")?;
         require(self.data.gold_rows != Some(0), &["data", "gold_rows"], "must be at least 1")?;
@@ -380,7 +380,7 @@ impl Task {
         require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
         self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
         let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
-        require(given, &["data", "contexts"], "only pairs and questions have contexts")?;
+        require(given, &["data", "contexts"], "only for pairs and questions")?;
         require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label")?;
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
@@ -391,9 +391,9 @@ impl Task {
             let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
             require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
             let judged = candidates == self.seed.rationales || !self.prompts.judge.is_empty();
-            require(judged, &["prompts"], "prompts.judge is missing; it chooses among seed.rationale_candidates")?;
+            require(judged, &["prompts"], "prompts.judge is missing; it is needed to choose among seed.rationale_candidates")?;
             let alone = candidates == self.seed.rationales || self.kind == TaskKind::Text;
-            require(alone, &["seed", "rationale_candidates"], "a pair's judge cannot judge a rationale; leave it out")?;
+            require(alone, &["seed", "rationale_candidates"], "not for pairs: their judge cannot judge a rationale; leave it out")?;
         }
         require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off")?;
         let one_amount = self.extrapolate.rows.is_none() || self.extrapolate.rows_per_error == 1;
@@ -419,50 +419,50 @@ impl Task {
         require(stride, &["train", "doc_stride"], "must be below train.max_tokens")
     }
 
-    /// What a task of questions cannot have.
+    /// Checks the keys that a question answering task must not have.
     fn check_questions(&self) -> Result<(), (&'static [&'static str], String)> {
         let rules: [(bool, &'static [&'static str], &str); 5] = [
             (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
             (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
             (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
-            (self.prompts.judge.is_empty(), &["prompts", "judge"], "a judge tells labels apart; leave it out"),
+            (self.prompts.judge.is_empty(), &["prompts", "judge"], "question answering has no judge; leave it out"),
             (
                 self.data.answers != Some(AnswersFrom::Gold) || self.gold_contexts(),
                 &["data", "answers"],
-                "the contexts of a file have no gold answers; say \"found\"",
+                "contexts from a file have no gold answers; set it to \"found\"",
             ),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
     }
 
-    /// Whether first texts and contexts are those of the gold rows.
+    /// Whether first texts and contexts come from the gold rows.
     fn gold_contexts(&self) -> bool {
         self.data.contexts.as_ref().is_none_or(|named| named == "gold")
     }
 
-    /// Whether what the seed is asked for depends on the gold rows.
+    /// Whether the seed's prompts depend on the gold rows.
     pub fn seed_sees_gold(&self) -> bool {
         self.kind != TaskKind::Text && self.gold_contexts()
     }
 
-    /// Where the answers of the seed's questions come from.
+    /// The source of the answers for the seed's questions.
     pub fn answers_from(&self) -> AnswersFrom {
         self.data.answers.unwrap_or(if self.gold_contexts() { AnswersFrom::Gold } else { AnswersFrom::Found })
     }
 
-    /// What a path in the task file means: relative to the folder of the task file.
+    /// Resolves a path in the task file, which is relative to the task file's folder.
     pub fn beside(path: &Path, named: &str) -> PathBuf {
         path.parent().unwrap_or(Path::new("")).join(named)
     }
 }
 
-/// Whether it is one component of a path, on any system.
+/// Whether `name` is a single path component on any operating system.
 fn is_file_name(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !matches!(c, '/' | '\\');
     name.chars().all(plain) && !name.starts_with('.') && name.len() <= 200
 }
 
-/// Where the value of a dotted key starts, or the nearest table around it that is there.
+/// The offset of a dotted key's value, or of the innermost enclosing table that exists.
 fn offset_of(table: &toml::de::DeTable, keys: &[&str]) -> Option<usize> {
     let value = table.get(keys[0])?;
     let inner = keys.get(1).and_then(|_| value.get_ref().as_table()).and_then(|t| offset_of(t, &keys[1..]));
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_that_ships_is_valid() {
+    fn the_built_in_task_is_valid() {
         let task = parse(MOVIES).unwrap();
         assert_eq!(task.label_names(), ["negative", "positive"]);
         assert_eq!(task.prompts.judge.len(), 1);
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_papers() {
+    fn defaults_match_the_paper() {
         assert_eq!(Sampling::default().temperature, 0.9);
         let extrapolate = ExtrapolateKeys::default();
         assert_eq!((extrapolate.rows, extrapolate.rows_per_error, extrapolate.from), (None, 1, Parents::Errors));
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_line() {
+    fn errors_are_reported_with_their_line() {
         let line_of = |needle: &str| MOVIES[..MOVIES.find(needle).unwrap()].matches('\n').count() + 1;
         for (from, to, expected) in [
             ("rows = 400", "rows = \"many\"", "invalid type: string"),
@@ -533,12 +533,12 @@ mod tests {
         let error = parse(&MOVIES.replacen("positive = \" positive\"", "good = \" good\"", 1)).unwrap_err().to_string();
         assert!(error.contains("words must have one entry for each label's name"), "{error}");
         let error = parse(&MOVIES.replacen("name = \"positive\"", "name = \"negative\"", 1)).unwrap_err().to_string();
-        assert!(error.contains("labels: \"negative\" is there twice"), "{error}");
+        assert!(error.contains("labels: duplicate label \"negative\""), "{error}");
         assert!(parse("name = ").is_err());
     }
 
     #[test]
-    fn what_questions_cannot_have_is_said() {
+    fn keys_that_question_answering_must_not_have_are_refused() {
         let questions = include_str!("../../tasks/adversarial_qa.toml");
         for (from, to, expected) in [
             ("[data]", "[[labels]]\nname = \"a\"\n[data]", "labels: a question has an answer, not a label; leave labels out"),
@@ -548,7 +548,7 @@ mod tests {
             (
                 "contexts = \"gold\"",
                 "contexts = \"texts.jsonl\"",
-                "data.answers: the contexts of a file have no gold answers; say \"found\"",
+                "data.answers: contexts from a file have no gold answers; set it to \"found\"",
             ),
         ] {
             assert!(questions.contains(from), "{from}");
@@ -556,6 +556,6 @@ mod tests {
             assert!(error.contains(expected), "{error:?} should contain {expected:?}");
         }
         let error = parse(&MOVIES.replacen("[data]", "[data]\nanswers = \"found\"", 1)).unwrap_err().to_string();
-        assert!(error.contains("data.answers: only questions have answers"), "{error}");
+        assert!(error.contains("data.answers: only for questions"), "{error}");
     }
 }

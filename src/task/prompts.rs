@@ -1,4 +1,4 @@
-//! From a task's templates to prompts, and from a completion to a text: pure.
+//! Renders a task's prompt templates, and cleans completions. Pure functions.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::data::labels::{Label, Labels};
 use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::file::{JudgePrompt, Task, WritingPrompt};
 
-/// What a template sees, by name.
+/// The variables of a template, by name.
 type Values = BTreeMap<&'static str, Value>;
 
-/// What templates see of a task's goals and predictions.
+/// The template variables of a task's goals and predictions.
 pub trait PromptHead: Head {
-    /// The texts of an example, a goal and a prediction to try templates with.
+    /// Sample texts, a goal and a prediction to test templates with.
     fn trial(&self) -> (Input<'static>, Self::Goal, Self::Prediction);
 
-    /// What templates see of a goal besides the texts, by name. `says` is how prompts say each label.
+    /// The variables of a goal besides the texts, by name; `says` is the wording of each label in prompts.
     fn goal_values(goal: &Self::Goal, input: Option<Input>, says: &[String]) -> Vec<(&'static str, String)>;
 
-    /// A prediction as templates say it.
+    /// The wording of a prediction in prompts.
     fn predicted<'p>(prediction: &'p Self::Prediction, says: &'p [String]) -> &'p str;
 }
 
@@ -58,10 +58,10 @@ impl PromptHead for Answers {
     }
 }
 
-/// Compiles and tries the templates of a task.
+/// Compiles and test-renders the templates of a task.
 ///
 /// # Errors
-/// As [`Prompts::compile`].
+/// Those of [`Prompts::compile`].
 pub fn check(task: &Task) -> Result<(), String> {
     match task.kind {
         TaskKind::Text | TaskKind::Pair => Prompts::compile(task, &task.labels_head()).map(drop),
@@ -69,18 +69,18 @@ pub fn check(task: &Task) -> Result<(), String> {
     }
 }
 
-/// The templates of a task, compiled and tried once.
+/// The templates of a task, compiled and test-rendered once.
 pub struct Prompts<'t, H> {
     task: &'t Task,
     head: H,
     environment: Environment<'static>,
-    /// How prompts say each label.
+    /// The wording of each label in prompts.
     says: Vec<String>,
 }
 
 impl<'t, H: PromptHead> Prompts<'t, H> {
     /// # Errors
-    /// A template that does not parse or names an unknown variable: which one, and where in it.
+    /// A template that cannot be parsed or uses an unknown variable; the message names the template and the line.
     pub fn compile(task: &'t Task, head: &H) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -108,22 +108,22 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         Ok(())
     }
 
-    /// Asks for one reason why a text has the goal's label.
+    /// Asks for one rationale: why a text has the goal's label.
     pub fn rationale(&self, goal: &H::Goal) -> Result<Prompt, String> {
         let template = self.task.prompts.rationale.as_ref().ok_or("prompts.rationale is missing")?;
         self.writing(template, self.values(Some(goal), None))
     }
 
-    /// Asks for one example of the label, built on the rationales, for a pair on its first text; without rationales, ZeroGen's prompt.
-    /// Asks for a question that the context answers with the goal's words.
+    /// Asks for one example of the label, written with the rationales and, for pairs, for the first text; without rationales this is
+    /// ZeroGen's prompt. For question answering, asks for a question that the context answers with the goal.
     pub fn seed(&self, goal: &H::Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
         let mut values = self.values(Some(goal), context.map(Input::from));
         values.insert("rationales", texts(rationales));
         self.writing(&self.task.prompts.seed, values)
     }
 
-    /// Asks for one example like `input`, which has this goal and was taken for `predicted`, perhaps built on rationales too; for a
-    /// pair, for another second text; for a question, for another question with the same answer.
+    /// Asks for one example like `input`, which has this goal and was misclassified as `predicted`, with optional rationales; for pairs,
+    /// for another second text; for question answering, for another question with the same answer.
     pub fn extrapolate(&self, goal: &H::Goal, input: Input, predicted: &H::Prediction, rationales: &[&str]) -> Result<Prompt, String> {
         let mut values = self.values(Some(goal), Some(input));
         values.insert("predicted", Value::from(H::predicted(predicted, &self.says)));
@@ -136,7 +136,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         self.prompt(&template.system, &template.user, &template.answer_start, self.values(None, Some(input)))
     }
 
-    /// What a template sees; what it does not is an error there.
+    /// The variables of a template; using any other is an error.
     fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
         let texts = input.map(|input| [("text", Some(input.text)), ("text_pair", input.text_pair)]);
@@ -156,7 +156,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
     }
 
-    /// A request to write, with the template's own sampling, stop strings and length where it has them.
+    /// A completion request; the template's own sampling, stop strings and length override the task's.
     pub fn request(&self, id: u64, template: &WritingPrompt, prompt: Prompt, seed: u64) -> CompletionRequest {
         let keys = &self.task.sampling;
         let shared = keys.sampling();
@@ -177,7 +177,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     }
 }
 
-/// Texts as a template sees them.
+/// Texts as a template value.
 fn texts(texts: &[&str]) -> Value {
     Value::from_iter(texts.iter().map(|text| text.to_string()))
 }
@@ -187,13 +187,13 @@ fn explain(error: &minijinja::Error) -> String {
     format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
 }
 
-/// What stands before the end of the last whole sentence of a text that was cut off; all of it if there is none.
+/// Truncates a cut-off text after its last complete sentence; the whole text if there is none.
 pub fn whole_sentences(text: &str) -> &str {
     let ends = |c: char| matches!(c, '.' | '!' | '?' | '…');
     text.rfind(ends).map_or(text, |at| &text[..at + text[at..].chars().next().map_or(0, char::len_utf8)])
 }
 
-/// The text of a completion: white space folded, a pair of quotation marks around all of it taken off.
+/// The text of a completion: white space collapsed, surrounding quotation marks removed.
 pub fn clean(completion: &str) -> String {
     let text = completion.split_whitespace().collect::<Vec<_>>().join(" ");
     let pairs = [('"', '"'), ('“', '”'), ('\'', '\'')];
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn rationales_stand_in_the_prompt_and_their_absence_leaves_no_trace() {
+    fn rationales_are_in_the_prompt_and_their_section_is_left_out_without_any() {
         let task = task(|t| {
             t.prompts.seed.user =
                 "{% if rationales %}Reasons:\n{% for r in rationales %}- {{ r }}\n{% endfor %}\n{% endif %}Write a {{ label }} one.".into()
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_with_template_signs_is_left_alone() {
+    fn template_syntax_in_a_text_is_not_rendered() {
         let task = task(|t| t.prompts.extrapolate.user = "Like this: {{ text }}".into());
         let prompts = Prompts::compile(&task, &task.labels_head()).unwrap();
         assert_eq!(
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_template_is_named_with_its_line() {
+    fn a_bad_template_is_reported_with_its_line() {
         let unknown = task(|t| t.prompts.seed.user = "Write\n{{ lable }}".into());
         assert!(Prompts::compile(&unknown, &unknown.labels_head()).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
         let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_asked_for_by_its_context_and_answer() {
+    fn a_question_prompt_has_its_context_and_answer() {
         let mut task = Task::parse(include_str!("../../tasks/adversarial_qa.toml"), Path::new("task.toml")).unwrap();
         task.prompts.seed.user = "{{ context }} | {{ answer }}".into();
         task.prompts.extrapolate.user = "{{ context }} | {{ answer }} | {{ question }} | {{ predicted }}".into();
@@ -255,13 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cut_off_keeps_its_whole_sentences() {
+    fn a_cut_off_text_keeps_its_complete_sentences() {
         assert_eq!(whole_sentences("It begins. It goes on… and th"), "It begins. It goes on…");
         assert_eq!(whole_sentences("It begins and th"), "It begins and th");
     }
 
     #[test]
-    fn cleaning_folds_white_space_and_takes_off_quotation_marks() {
+    fn cleaning_collapses_white_space_and_removes_quotation_marks() {
         assert_eq!(clean(" A\tfine\n film. "), "A fine film.");
         assert_eq!(clean("\"A fine film.\""), "A fine film.");
         assert_eq!(clean("A \"fine\" film"), "A \"fine\" film");

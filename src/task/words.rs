@@ -1,22 +1,22 @@
-//! The words of many labels as a tree: where several begin alike, the question is asked again one word further.
+//! Label words as a tree: where several begin with the same word, a further question asks for the next word.
 
 use crate::math::vectors::log_sum_exp;
 
-/// A place in the answer where it is decided between labels.
+/// A point in the answer where the next word decides between labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fork {
-    /// What has been answered before it.
+    /// The answer so far.
     pub said: String,
-    /// The words that may follow.
+    /// The candidate words.
     pub next: Vec<String>,
-    /// For each label, which of `next` leads to it; none if another answer was given before.
+    /// For each label, the index in `next` of the word that leads to it; `None` if the label was ruled out before.
     pub branch: Vec<Option<usize>>,
 }
 
-/// The forks that tell `words` apart, one for each label, the first of them first. Each is an answer of one or more words.
+/// The forks that tell `words` apart, root first. `words` has one answer of one or more words for each label.
 ///
 /// # Errors
-/// Two answers that are the same, or one that begins another: no word tells them apart.
+/// Two equal answers, or one that is the beginning of another: no word tells them apart.
 pub fn forks(words: &[&str]) -> Result<Vec<Fork>, String> {
     let mut found = Vec::new();
     follow(words, String::new(), (0..words.len()).collect(), &mut found)?;
@@ -55,22 +55,22 @@ fn follow(words: &[&str], mut said: String, among: Vec<usize>, found: &mut Vec<F
     }
 }
 
-/// White space and the word after it.
+/// The first word, with the white space before it.
 fn first_word(text: &str) -> &str {
     let space = text.len() - text.trim_start().len();
     let word = text[space..].find(char::is_whitespace).map_or(text.len(), |end| space + end);
     &text[..word]
 }
 
-/// ln p of each label's whole answer, from ln p of the words at each fork: the first fork as it is, at the later ones the share
-/// among the words that may follow.
-pub fn log_probs(forks: &[Fork], scores: &[Vec<f32>]) -> Vec<f32> {
+/// ln p of each label's whole answer, from `word_log_probs`, ln p of the candidate words at each fork. At the first fork these are used
+/// as they are, at later forks they are normalised over the candidates.
+pub fn log_probs(forks: &[Fork], word_log_probs: &[Vec<f32>]) -> Vec<f32> {
     let labels = forks.first().map_or(0, |fork| fork.branch.len());
     let mut total = vec![0.0; labels];
-    for (i, (fork, scores)) in forks.iter().zip(scores).enumerate() {
-        let all = if i == 0 { 0.0 } else { log_sum_exp(scores) };
+    for (i, (fork, words)) in forks.iter().zip(word_log_probs).enumerate() {
+        let all = if i == 0 { 0.0 } else { log_sum_exp(words) };
         for (label, branch) in fork.branch.iter().enumerate() {
-            total[label] += branch.map_or(0.0, |branch| scores[branch] - all);
+            total[label] += branch.map_or(0.0, |branch| words[branch] - all);
         }
     }
     total
@@ -82,14 +82,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn different_words_are_one_question() {
+    fn different_words_need_one_question() {
         let found = forks(&[" good", " bad"]).unwrap();
         assert_eq!(found, [Fork { said: String::new(), next: vec![" good".into(), " bad".into()], branch: vec![Some(0), Some(1)] }]);
         assert_eq!(log_probs(&found, &[vec![-1.0, -2.0]]), [-1.0, -2.0]);
     }
 
     #[test]
-    fn words_that_begin_alike_are_asked_further() {
+    fn words_that_begin_alike_need_further_questions() {
         let found = forks(&[" card lost", " transfer", " card not here", " card not working"]).unwrap();
         let of = |fork: &Fork| (fork.said.clone(), fork.next.join("|"));
         assert_eq!(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_begins_another_is_refused() {
+    fn an_answer_that_is_the_beginning_of_another_is_refused() {
         assert_eq!(forks(&[" card", " card lost"]).unwrap_err(), "the word \" card lost\" begins with \" card\"; nothing tells them apart");
         assert!(forks(&[" a b", " a b"]).is_err());
     }
@@ -121,9 +121,9 @@ mod tests {
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
             let forks = forks(&answers).unwrap();
             let mut raw = raw.into_iter().cycle();
-            let scores: Vec<Vec<f32>> = forks.iter().map(|fork| fork.next.iter().map(|_| raw.next().unwrap()).collect()).collect();
-            let total: f32 = log_probs(&forks, &scores).iter().map(|x| x.exp()).sum();
-            let first: f32 = scores[0].iter().map(|x| x.exp()).sum();
+            let words: Vec<Vec<f32>> = forks.iter().map(|fork| fork.next.iter().map(|_| raw.next().unwrap()).collect()).collect();
+            let total: f32 = log_probs(&forks, &words).iter().map(|x| x.exp()).sum();
+            let first: f32 = words[0].iter().map(|x| x.exp()).sum();
             prop_assert!((total - first).abs() < 1e-4 * first, "{} {}", total, first);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Words that the tiny tokenizer knows, a third of them telling.
+/// Words that the tiny tokenizer knows, a third of which are informative of the label.
 pub const GOOD: [&str; 6] = ["warm", "funny", "fine", "bright", "moving", "rich"];
 pub const BAD: [&str; 6] = ["cold", "dull", "weak", "bleak", "flat", "poor"];
 const PLAIN: [&str; 8] = ["film", "plot", "cast", "scene", "story", "ending", "music", "script"];
@@ -34,14 +34,14 @@ impl Fixture {
     }
 }
 
-/// Text a person could have written for the label, different for each number.
+/// A text for the label, different for each number.
 pub fn text(good: bool, number: u64) -> String {
     let pick = |words: &[&str], shift: u64| words[((number >> shift) % words.len() as u64) as usize].to_string();
     let words = if good { &GOOD } else { &BAD };
     format!("{} {} and {} {} {}", pick(words, 0), pick(&PLAIN, 3), pick(words, 7), pick(&PLAIN, 11), number)
 }
 
-/// Gold rows; a quarter of them have the wrong label, so that there is always an error to extrapolate.
+/// Gold rows; a quarter have the wrong label, so that there are always errors to extrapolate.
 fn rows(first: u64, count: u64) -> String {
     let row = |i: u64| {
         let good = i.is_multiple_of(2);

@@ -1,4 +1,4 @@
-//! How tests on a scripted generator start a run, and read what it left.
+//! Helpers for tests on a scripted generator: start a run and read its files.
 
 use std::path::Path;
 

@@ -26,7 +26,7 @@ impl Isa {
         Isa::available().into_iter().find(|isa| wanted.as_deref().is_none_or(|wanted| wanted == isa.name()))
     }
 
-    /// What it is called.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Avx512Vnni => "avx512-vnni",

@@ -1,4 +1,4 @@
-//! Whether our kernels are in use: in the whole process, and on this thread.
+//! Turns our kernels on and off, for the process and for a thread.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ pub fn set_enabled(on: bool) {
     ENABLED.store(on, Ordering::Relaxed);
 }
 
-/// What [`set_enabled`] said last; true at first.
+/// The last value of [`set_enabled`]; true by default.
 pub fn is_enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
 }

@@ -14,7 +14,7 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Unavailable::Processor => write!(f, "there are none for this processor"),
+            Unavailable::Processor => write!(f, "no kernels for this processor"),
             Unavailable::SelfTest(found) => write!(f, "the self-test failed: {found}"),
         }
     }

@@ -5,7 +5,7 @@ use lacuna_ggml_kernels::attention::{Attention, Strided, attention};
 use lacuna_kernels::half;
 use proptest::prelude::*;
 
-/// Who sees what.
+/// The kinds of attention masks: which tokens see which cells.
 #[derive(Clone, Copy, Debug)]
 enum Mask {
     /// A token sees a cell by chance, this often in 100.

@@ -1,4 +1,5 @@
-//! Whole models on our kernels and on ggml's: `LACUNA_TEST_GGUF` names a GGUF, without it the tests skip and say so.
+//! Whole models on our kernels and on ggml's: `LACUNA_TEST_GGUF` names a GGUF; without it the tests are skipped with a
+//! message.
 //!
 //! ggml's own paths are the yardstick: its results for the same text depend on how many tokens go through at once, and on whether
 //! the weights are repacked.

@@ -94,7 +94,7 @@ mod tests {
     use crate::{Classifier, PackedBatch, TrainConfig};
     use std::path::Path;
 
-    /// Pieces that fit into little memory: the same masks, loss and gradients as the whole batch, and the same logits.
+    /// Small pieces, for little memory, give the same masks, loss, gradients and logits as the whole batch.
     #[test]
     fn pieces_are_the_batch() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bert");

@@ -1,4 +1,4 @@
-//! llama.cpp itself, initialised once a process, and whose kernels compute beneath it.
+//! Initialises llama.cpp once per process, and chooses between lacuna's and ggml's CPU kernels.
 
 use llama_cpp_2::LogOptions;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -7,30 +7,30 @@ use std::sync::OnceLock;
 use super::config::{Kernels, LlamaConfig};
 pub use lacuna_ggml_kernels::Unavailable;
 
-/// llama.cpp is initialised once a process; its log goes to `tracing`, target `llama-cpp-2`.
+/// llama.cpp's back end, initialised once per process; its log goes to `tracing`, target `llama-cpp-2`.
 pub(super) fn backend() -> Result<&'static LlamaBackend, String> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let init = || {
         llama_cpp_2::send_logs_to_tracing(LogOptions::default());
-        // Before any model is loaded: the loader remembers which kinds of buffers there are.
+        // Must come before any model is loaded: the loader remembers the available buffer types.
         _ = lacuna_ggml_kernels::install();
         LlamaBackend::init().map_err(|error| format!("llama.cpp cannot start: {error}"))
     };
     BACKEND.get_or_init(init).as_ref().map_err(Clone::clone)
 }
 
-/// Turns our own CPU kernels on or off for what is loaded and computed from now on.
+/// Turns lacuna's CPU kernels on or off for everything loaded and computed from now on.
 pub(super) fn choose_kernels(config: &LlamaConfig) {
     let wanted = config.kernels == Kernels::Auto && config.gpu_layers == 0;
     match lacuna_ggml_kernels::install() {
-        Ok(isa) if wanted => tracing::info!("products and attention run on our own kernels for {}", isa.name()),
-        Err(reason @ Unavailable::SelfTest(_)) if wanted => tracing::warn!("our own CPU kernels are off, ggml's run: {reason}"),
-        _ => tracing::info!("products and attention run on ggml's kernels"),
+        Ok(isa) if wanted => tracing::info!("matrix products and attention run on lacuna's kernels for {}", isa.name()),
+        Err(reason @ Unavailable::SelfTest(_)) if wanted => tracing::warn!("lacuna's CPU kernels are off, using ggml's: {reason}"),
+        _ => tracing::info!("matrix products and attention run on ggml's kernels"),
     }
     lacuna_ggml_kernels::set_enabled(wanted);
 }
 
-/// Whose kernels compute: the name of ours for this processor, or ggml's.
+/// The name of the CPU kernels in use: lacuna's for this processor, or ggml's.
 pub(super) fn running_kernels() -> &'static str {
     match lacuna_ggml_kernels::install() {
         Ok(isa) if lacuna_ggml_kernels::is_enabled() => isa.name(),

@@ -1,4 +1,4 @@
-//! Our sampler against llama.cpp's own chain: the same tokens survive with the same probabilities, and draws follow them.
+//! Tests our sampler against llama.cpp's sampler chain: the same tokens remain with the same probabilities, and draws follow them.
 
 use crate::generator::llama::backend::backend;
 use crate::generator::prefix::Token;
@@ -18,7 +18,7 @@ const DRAWS: usize = 30_000;
 fn logits() -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(77);
     let mut uniform = || (rng.next_u32() as f32 / u32::MAX as f32).max(1e-6);
-    // A few likely tokens above a long tail, as a language model's.
+    // A few likely tokens above a long tail, like a language model's logits.
     (0..VOCAB).map(|_| 3.0 - 1.5 * (-uniform().ln()).sqrt() + if uniform() > 0.98 { 4.0 } else { 0.0 }).collect()
 }
 
@@ -48,7 +48,7 @@ fn llama_cpp(logits: &[f32], sampling: &Sampling, text: &[Token]) -> Vec<f64> {
     probabilities
 }
 
-/// Pearson's statistic of our draws, rare tokens pooled; the bound is mean + 5 standard deviations.
+/// Pearson's chi-square test of our draws, rare tokens pooled; the bound is mean + 5 standard deviations.
 fn assert_same(sampling: Sampling, text: &[Token]) {
     let logits = logits();
     let expected = llama_cpp(&logits, &sampling, text);
@@ -74,13 +74,13 @@ fn assert_same(sampling: Sampling, text: &[Token]) {
     }
     let freedom = f64::from(cells - 1);
     assert!(cells >= 2 && statistic <= freedom + 5.0 * (2.0 * freedom).sqrt(), "{statistic:.1} with {freedom} degrees, {sampling:?}");
-    // Rounding may move the nucleus by a token at its border, no more.
+    // Rounding may move the nucleus's cut by one token.
     let outside: f64 = expected.iter().zip(&counts).filter(|(p, _)| **p == 0.0).map(|(_, count)| count).sum();
-    assert!(outside <= DRAWS as f64 * 0.005, "{outside} draws of tokens that llama.cpp cuts, {sampling:?}");
+    assert!(outside <= DRAWS as f64 * 0.005, "{outside} draws of tokens that llama.cpp removes, {sampling:?}");
 }
 
 #[test]
-fn draws_follow_llama_cpps_chain() {
+fn draws_match_llama_cpps_chain() {
     let plain = Sampling::PLAIN;
     for sampling in [
         plain,
@@ -96,7 +96,7 @@ fn draws_follow_llama_cpps_chain() {
 }
 
 #[test]
-fn repetition_controls_follow_llama_cpps_chain() {
+fn repetition_penalties_match_llama_cpps_chain() {
     let likeliest = logits().iter().zip(0..).max_by(|a, b| a.0.total_cmp(b.0)).map(|(_, token)| token).unwrap();
     let text = [9, likeliest, 3, 9, likeliest, 4, 5, likeliest];
     for repetition in [

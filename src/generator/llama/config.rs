@@ -1,16 +1,16 @@
-//! How a model is loaded and run: settings, their bounds, and whose kernels compute.
+//! How a model is loaded and run: settings, their bounds, and the choice of kernels.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The most tokens in one `llama_decode`, logical and physical, unless another number is measured or wished.
+/// Most tokens in one `llama_decode` (n_batch and n_ubatch), unless another number is measured or set.
 pub(super) const N_BATCH: usize = 512;
-/// Larger ones only take memory.
+/// Larger batches only take memory.
 const LARGEST_BATCH: usize = 4096;
 /// Slots and holders together must stay within llama.cpp's 256 sequences.
 const MOST_SLOTS: usize = 128;
 
-/// The numbers in a KV cache.
+/// The number format of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum KvFormat {
@@ -24,27 +24,27 @@ pub enum KvFormat {
 /// How to load and run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlamaConfig {
-    /// The GGUF file; of a split model its first part.
+    /// The GGUF file; for a split model, its first part.
     pub path: PathBuf,
-    /// Threads; 0 takes every core. On a CPU each is a worker with its own context.
+    /// Threads; 0 for all cores. On a CPU, each thread is a worker with its own context.
     pub threads: usize,
-    /// Layers to put on a GPU; above 0 there is one worker. Needs a build with `cuda`, `metal` or `vulkan`.
+    /// Layers to put on a GPU; if above 0, there is a single worker. Needs a build with `cuda`, `metal` or `vulkan`.
     pub gpu_layers: u32,
-    /// Width, format and layout of the KV cache; [`Llama::tune`] chooses them by measurement.
+    /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`] measures the best.
     pub settings: Settings,
-    /// The most tokens of one request, prompt and new ones together; 0 takes the model's training context.
+    /// Most tokens of one request, prompt and new tokens together; 0 for the model's training context.
     pub n_ctx: usize,
-    /// Whose products and attention run on the CPU.
+    /// The kernels for matrix products and attention on the CPU.
     pub kernels: Kernels,
 }
 
-/// Whose products and attention run on the CPU. The choice holds for the process: the model that is loaded last decides.
+/// The kernels for matrix products and attention on the CPU. The choice is global: the model loaded last decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kernels {
-    /// Our own where there are any for the processor and the weights, ggml's elsewhere
+    /// lacuna's where they support the processor and the weights, else ggml's
     #[default]
     Auto,
-    /// llama.cpp as it is
+    /// ggml's, as in plain llama.cpp
     Ggml,
 }
 
@@ -61,7 +61,7 @@ impl LlamaConfig {
         }
     }
 
-    /// Contexts that are decoded side by side: one a thread on a CPU.
+    /// Number of contexts decoded in parallel: one per thread on a CPU.
     pub(super) fn workers(&self) -> usize {
         match (self.gpu_layers, self.threads) {
             (0, 0) => cores(),
@@ -71,19 +71,20 @@ impl LlamaConfig {
     }
 }
 
-/// What may be chosen by measurement. With quantised weights a text depends a little on what is decoded beside it, and so on these.
+/// The settings that are chosen by measurement. With quantised weights a text depends slightly on what is decoded in the same batch,
+/// and so on these settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Requests that a worker decodes together.
+    /// Number of requests that a worker decodes together.
     pub slots: usize,
     pub kv: KvFormat,
     /// Whether all sequences share one KV cache.
     pub unified: bool,
-    /// The most tokens in one `llama_decode`, its micro-batch.
+    /// Most tokens in one `llama_decode`, the micro-batch.
     pub n_batch: usize,
 }
 
-/// Settings that a person has fixed; the others are measured.
+/// Settings fixed by the user; the others are measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     pub slots: Option<usize>,
@@ -95,10 +96,13 @@ pub struct Wishes {
 /// Refuses settings out of bounds.
 pub(super) fn check_settings(settings: Settings) -> Result<(), String> {
     if !(1..=MOST_SLOTS).contains(&settings.slots) {
-        return Err(format!("slots is {}; it must be from 1 to {MOST_SLOTS}", settings.slots));
+        return Err(format!("slots is {}; it must be between 1 and {MOST_SLOTS}", settings.slots));
     }
     if !(settings.slots..=LARGEST_BATCH).contains(&settings.n_batch) {
-        return Err(format!("n_batch is {}; it must be from the {} slots to {LARGEST_BATCH}", settings.n_batch, settings.slots));
+        return Err(format!(
+            "n_batch is {}; it must be between the number of slots, {}, and {LARGEST_BATCH}",
+            settings.n_batch, settings.slots
+        ));
     }
     Ok(())
 }
@@ -108,7 +112,7 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Fills in what 0 stands for.
+/// Replaces an `n_ctx` of 0 by the training context.
 pub(super) fn with_context(mut config: LlamaConfig, n_ctx_train: usize) -> LlamaConfig {
     if config.threads == 0 {
         config.threads = cores();
@@ -118,7 +122,7 @@ pub(super) fn with_context(mut config: LlamaConfig, n_ctx_train: usize) -> Llama
     }
     if config.n_ctx > n_ctx_train {
         tracing::warn!(
-            "n_ctx = {} is more than the {n_ctx_train} tokens the model was trained on; long texts may be nonsense",
+            "n_ctx = {} is more than the model's training context of {n_ctx_train} tokens; long texts may be nonsense",
             config.n_ctx
         );
     }

@@ -1,38 +1,38 @@
-//! Reads the header of a GGUF file before llama.cpp does: a wrong path or a damaged file gives a message, and what a model needs is
-//! known before it is loaded. Format: ggml's `docs/gguf.md`.
+//! Reads the header of a GGUF file before llama.cpp does: a wrong path or a damaged file gives a clear message, and the memory a model
+//! needs is known before it is loaded. Format: ggml's `docs/gguf.md`.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// A header of more bytes than this is no model's.
+/// A longer header, in bytes, is not a model's.
 const LONGEST_HEADER: u64 = 1 << 30;
 
-/// What the header says, as far as it is of use here.
+/// The metadata in the header, as far as it is needed here.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     values: HashMap<String, Value>,
-    /// Bytes of the file, and of the other parts of a split model.
+    /// Bytes of the file, or of all parts of a split model.
     pub(super) bytes: u64,
 }
 
-/// A value of the metadata.
+/// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
     Integer(u64),
     Text(String),
-    /// Its length, and its items if they are integers.
+    /// An array: its length, and its items if they are integers.
     Array(u64, Vec<u64>),
-    /// Nothing that is looked at here.
+    /// Types that are not needed here.
     Other,
 }
 
 impl Header {
-    /// Checks the file and reads its metadata; the reason if it cannot be a GGUF model.
+    /// Checks the file and reads its metadata. The error says why it is not a GGUF model.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let file = open(path)?;
-        let damaged = |_| "is damaged or cut off: its header cannot be read. Compare its sha256 with the publisher's or fetch it again";
+        let damaged = |_| "is damaged or truncated: its header cannot be read. Compare its sha256 with the publisher's or fetch it again";
         let mut reader = BufReader::with_capacity(1 << 16, file.take(LONGEST_HEADER));
         let values = read_values(&mut reader).map_err(damaged)?;
         let mut header = Header { values, bytes: 0 };
@@ -48,7 +48,7 @@ impl Header {
         }
     }
 
-    /// An integer, or the largest of an array that has one for every layer.
+    /// An integer, or the largest item of an array with one integer per layer.
     pub(super) fn largest(&self, key: &str) -> Option<u64> {
         match self.values.get(key)? {
             Value::Integer(value) => Some(*value),
@@ -72,7 +72,7 @@ impl Header {
         }
     }
 
-    /// The format of most weights, for example `Q4_0`; `unknown` if the file does not say.
+    /// The format of most weights, such as `Q4_0`; `unknown` if the file does not say.
     pub(super) fn format(&self) -> String {
         self.integer("general.file_type").map_or("unknown".into(), |file_type| quantisation_name(&file_type.to_string()))
     }
@@ -90,7 +90,7 @@ impl Header {
     }
 }
 
-/// Opens a file that begins as a GGUF does.
+/// Opens a file and checks that it starts like a GGUF file.
 fn open(path: &Path) -> Result<File, String> {
     let metadata = std::fs::metadata(path)
         .map_err(|error| format!("cannot be opened: {error}. Check the path, or fetch the model with `lacuna fetch`"))?;
@@ -102,16 +102,16 @@ fn open(path: &Path) -> Result<File, String> {
     }
     let mut header = [0u8; 8];
     let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}. Check the file's permissions"))?;
-    file.read_exact(&mut header).map_err(|_| "is too short for a GGUF model; it was probably cut off, fetch it again".to_string())?;
+    file.read_exact(&mut header).map_err(|_| "is too short for a GGUF model; it is probably truncated, fetch it again".to_string())?;
     let version = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     match (&header[..4], version) {
         (b"GGUF", 2..=3) => Ok(file),
-        (b"GGUF", _) => Err(format!("is GGUF version {version}; 2 and 3 can be read. Convert the model again")),
+        (b"GGUF", _) => Err(format!("is GGUF version {version}; only 2 and 3 are supported. Convert the model again")),
         _ => Err("is not a GGUF file; give a model in llama.cpp's format (a name that ends in .gguf)".into()),
     }
 }
 
-/// The metadata, from behind the version on.
+/// Reads the metadata; `reader` is just after the version.
 fn read_values(reader: &mut impl Read) -> io::Result<HashMap<String, Value>> {
     let _tensors = integer::<8>(reader)?;
     let count = integer::<8>(reader)?;
@@ -155,7 +155,7 @@ fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<Value> {
     Ok(Value::Other)
 }
 
-/// An integer of N bytes, the lowest first.
+/// A little-endian integer of N bytes.
 fn integer<const N: usize>(reader: &mut impl Read) -> io::Result<u64> {
     let mut bytes = [0u8; 8];
     reader.read_exact(&mut bytes[..N])?;
@@ -171,7 +171,7 @@ fn text(reader: &mut impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What `general.file_type` calls the weights (llama.h, `llama_ftype`).
+/// The name of a `general.file_type` (llama.h, `llama_ftype`).
 pub(super) fn quantisation_name(file_type: &str) -> String {
     let name = match file_type {
         "0" => "F32",
@@ -203,7 +203,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A file's bytes with the given integers, texts, and a vocabulary of a size.
+    /// The bytes of a GGUF file with the given integers, texts and vocabulary size.
     pub(in crate::generator::llama) fn gguf(integers: &[(&str, u32)], texts: &[(&str, &str)], vocabulary: u64) -> Vec<u8> {
         let mut bytes = b"GGUF\x03\0\0\0".to_vec();
         let text = |bytes: &mut Vec<u8>, text: &str| {
@@ -237,7 +237,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_model_is_named() {
+    fn a_file_that_is_not_a_model_is_refused_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Header::read(folder.path()).unwrap_err().contains("folder"));
         assert!(Header::read(&folder.path().join("none.gguf")).unwrap_err().contains("cannot be opened"));
@@ -255,7 +255,7 @@ pub(super) mod tests {
         assert_eq!((header.integer("general.architecture"), header.text("none")), (None, None));
         assert_eq!(header.bytes, bytes.len() as u64);
         for end in 8..bytes.len() {
-            assert!(read(&bytes[..end]).unwrap_err().contains("sha256"), "cut off at {end}");
+            assert!(read(&bytes[..end]).unwrap_err().contains("sha256"), "truncated at {end}");
         }
     }
 

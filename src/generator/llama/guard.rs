@@ -1,18 +1,18 @@
-//! What llama.cpp aborts on, or worse, checked before it is called: an error of ours is a message, its abort would take the run along.
+//! Checks before calling llama.cpp: invalid input is reported as an error here, while llama.cpp would abort the process or worse.
 
 use crate::generator::scheduler::{CacheEdit, Limits, Step};
 
 /// llama.cpp's LLAMA_MAX_SEQ.
 pub(super) const MOST_SEQUENCES: usize = 256;
 
-/// A context can be made with these limits.
+/// Checks that a context can be created with these limits.
 pub(super) fn check_limits(limits: &Limits) -> Result<(), String> {
     let sequences = limits.slots + limits.holders;
     if !(1..=MOST_SEQUENCES).contains(&sequences) {
-        return Err(format!("{sequences} sequences; llama.cpp keeps 1 to {MOST_SEQUENCES}"));
+        return Err(format!("{sequences} sequences; llama.cpp supports 1 to {MOST_SEQUENCES}"));
     }
     if sequences > limits.n_batch {
-        return Err(format!("{sequences} sequences and a batch of {}; it must hold a token of each", limits.n_batch));
+        return Err(format!("{sequences} sequences and a batch of {}; the batch must hold a token of each sequence", limits.n_batch));
     }
     if limits.n_cells == 0 || u32::try_from(limits.n_cells * sequences).is_err() {
         return Err(format!("a KV cache of {} cells", limits.n_cells));
@@ -20,8 +20,8 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), String> {
     Ok(())
 }
 
-/// The edits and the batch are such that llama.cpp takes them: sequences that there are, whole copies onto other sequences, one to
-/// `n_batch` tokens of the vocabulary, and logits only where they were asked for.
+/// Checks that the edits and the batch are valid for llama.cpp: existing sequences, copies onto other sequences, one to `n_batch` tokens
+/// of the vocabulary, and logits read only where they were requested.
 pub(super) fn check_step(step: &Step, limits: &Limits, n_vocab: usize) -> Result<(), String> {
     let sequences = limits.slots + limits.holders;
     for edit in &step.edits {
@@ -32,18 +32,18 @@ pub(super) fn check_step(step: &Step, limits: &Limits, n_vocab: usize) -> Result
         }
     }
     if step.batch.is_empty() || step.batch.len() > limits.n_batch {
-        return Err(format!("a batch of {} tokens, from 1 to {} are possible", step.batch.len(), limits.n_batch));
+        return Err(format!("a batch of {} tokens; 1 to {} are allowed", step.batch.len(), limits.n_batch));
     }
     for input in &step.batch {
         if usize::try_from(input.token).map_or(true, |token| token >= n_vocab) {
-            return Err(format!("the token {} in a vocabulary of {n_vocab}", input.token));
+            return Err(format!("token {} with a vocabulary of {n_vocab}", input.token));
         }
         if input.seq >= sequences || input.pos >= limits.n_cells {
             return Err(format!("position {} of sequence {} with {limits:?}", input.pos, input.seq));
         }
     }
     match step.outputs.iter().find(|output| !step.batch.get(output.row).is_some_and(|input| input.logits)) {
-        Some(output) => Err(format!("the logits of row {}, which were not asked for", output.row)),
+        Some(output) => Err(format!("the logits of row {}, which were not requested", output.row)),
         None => Ok(()),
     }
 }
@@ -72,12 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_scheduler_makes_passes() {
+    fn steps_of_the_scheduler_pass() {
         assert_eq!((check_step(&good(), &LIMITS, 9), check_limits(&LIMITS)), (Ok(()), Ok(())));
     }
 
     #[test]
-    fn too_many_sequences_for_the_library_or_the_batch_are_refused() {
+    fn too_many_sequences_for_llama_cpp_or_the_batch_are_refused() {
         assert!(check_limits(&Limits { slots: 256, holders: 1, n_batch: 512, ..LIMITS }).unwrap_err().contains("257 sequences"));
         assert!(check_limits(&Limits { slots: 4, holders: 1, ..LIMITS }).unwrap_err().contains("a batch of 4"));
         assert!(check_limits(&Limits { slots: 0, holders: 0, ..LIMITS }).is_err());
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_that_there_are_not_are_refused() {
+    fn unknown_sequences_are_refused() {
         assert!(refused(|step| step.edits[1] = CacheEdit::Copy { from: 0, to: 3 }).contains("3 sequences"));
         assert!(refused(|step| step.edits[1] = CacheEdit::Copy { from: 3, to: 0 }).contains("3 sequences"));
         assert!(refused(|step| step.edits[1] = CacheEdit::Copy { from: 1, to: 1 }).contains("Copy"));
@@ -108,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_were_not_asked_for_are_refused() {
-        assert!(refused(|step| step.outputs[0].row = 0).contains("not asked for"));
-        assert!(refused(|step| step.outputs[0].row = 7).contains("not asked for"));
+    fn logits_that_were_not_requested_are_refused() {
+        assert!(refused(|step| step.outputs[0].row = 0).contains("not requested"));
+        assert!(refused(|step| step.outputs[0].row = 7).contains("not requested"));
     }
 }

@@ -1,4 +1,4 @@
-//! What this machine offers a generator, and whether a model fits it: read, not loaded.
+//! The machine's resources for a generator, and whether a model fits, from its header alone.
 
 use super::backend::backend;
 use super::config::{Kernels, LlamaConfig, N_BATCH, cores};
@@ -8,15 +8,15 @@ use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
 use std::path::Path;
 
-/// A machine as a generator sees it.
+/// The machine's resources for a generator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
     pub processor: String,
-    /// Bytes that may still be taken; `None` where the system does not say.
+    /// Available memory in bytes; `None` if the system does not report it.
     pub free: Option<u64>,
-    /// Our own CPU kernels: what they are for, or why they are not used.
+    /// lacuna's CPU kernels: their instruction set, or why they are not used.
     pub kernels: Result<&'static str, Unavailable>,
-    /// What layers can be put on, as the compiled back ends find them; the CPU is among them.
+    /// Devices of the compiled back ends, including the CPU.
     pub devices: Vec<Device>,
 }
 
@@ -25,12 +25,12 @@ pub struct Host {
 pub struct Device {
     pub backend: String,
     pub description: String,
-    /// Bytes; 0 where the device does not say.
+    /// Free memory in bytes; 0 if the device does not report it.
     pub free: u64,
 }
 
 impl Host {
-    /// Looks around, and runs the kernels' self-test.
+    /// Examines the machine and runs the kernels' self-test.
     ///
     /// # Errors
     /// llama.cpp cannot start.
@@ -55,29 +55,30 @@ fn processor() -> String {
     name.unwrap_or(std::env::consts::ARCH.into())
 }
 
-/// The processor, whose kernels run on it, and the version that measured.
+/// Identifies what a measurement depends on: processor, kernels and version.
 pub(super) fn machine(kernels: Kernels) -> String {
     format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), cores(), env!("CARGO_PKG_VERSION"))
 }
 
-/// What a GGUF says of itself, and whether it fits the CPU's memory.
+/// A GGUF's description, and whether it fits in memory on the CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fit {
     pub architecture: String,
     /// The format of most weights.
     pub format: String,
-    /// Bytes of the weights, and of them with the smallest contexts for these threads.
+    /// Bytes of the weights.
     pub weights: u64,
+    /// Bytes of the weights and the smallest contexts for these threads.
     pub needs: u64,
-    /// What to do if it does not fit.
+    /// Whether it fits; the error says what to do.
     pub fits: Result<(), String>,
 }
 
 impl Fit {
-    /// Reads the header alone; `threads` 0 is every core.
+    /// Reads the header only; `threads` 0 for all cores.
     ///
     /// # Errors
-    /// Not a GGUF, or a damaged one.
+    /// The file is not a GGUF, or is damaged.
     pub fn of(path: &Path, threads: usize) -> Result<Self, GenerateError> {
         let header = Header::read(path).map_err(|reason| GenerateError::Load { path: path.display().to_string(), reason })?;
         let footprint = Footprint::of(&header, N_BATCH);

@@ -1,19 +1,19 @@
-//! How much memory a model takes, known from its header before it is loaded, and how much there is.
+//! How much memory a model needs, known from its header before it is loaded, and how much is available.
 
 use super::gguf::Header;
 
 const MIB: u64 = 1 << 20;
-/// A KV cache is never smaller.
+/// The smallest KV cache, in cells.
 const LEAST_CELLS: u64 = 256;
 
-/// What a model takes, in bytes; an upper bound where layers differ or some have no attention.
+/// A model's memory, in bytes; an upper bound if layers differ or some have no attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footprint {
-    /// The weights, mapped once.
+    /// The weights, mapped once for all workers.
     pub(super) weights: u64,
-    /// The part of the weights that each layer on a GPU takes there.
+    /// The weights of one layer, for layers on a GPU.
     pub(super) per_layer: u64,
-    /// Keys and values of one KV cell, all layers, in F16.
+    /// Keys and values of one KV cache cell, over all layers, in F16.
     pub(super) keys_and_values: u64,
     /// Logits and activations of one token of a batch.
     pub(super) per_token: u64,
@@ -22,7 +22,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// From the header of the file, for batches of `n_batch` tokens.
+    /// Computed from the file's header, for batches of `n_batch` tokens.
     pub(super) fn of(header: &Header, n_batch: usize) -> Self {
         let architecture = header.text("general.architecture").unwrap_or_default();
         let read = |key: &str| header.largest(&format!("{architecture}.{key}"));
@@ -32,7 +32,7 @@ impl Footprint {
         let head = |key: &str| read(key).unwrap_or(width / heads);
         let keys_and_values = head("attention.key_length") + head("attention.value_length");
         let vocabulary = header.length("tokenizer.ggml.tokens").unwrap_or(0);
-        // Twice the logits: llama.cpp's graph has them, and the output that is read.
+        // Twice the logits: llama.cpp has them in its graph and in its output buffer.
         let row = 2 * vocabulary + 8 * width + 3 * read("feed_forward_length").unwrap_or(4 * width);
         Footprint {
             weights: header.bytes,
@@ -43,22 +43,22 @@ impl Footprint {
         }
     }
 
-    /// The same with batches of another size.
+    /// The same with another batch size.
     pub(super) fn with_batch(self, n_batch: usize) -> Self {
         Footprint { n_batch, ..self }
     }
 
-    /// One KV cell, and its column of the attention mask.
+    /// Bytes of one KV cache cell and its column of the attention mask.
     pub(super) fn per_cell(&self) -> u64 {
         self.keys_and_values + 6 * self.n_batch as u64
     }
 
-    /// Logits and activations of one batch, in each worker.
+    /// Bytes of the logits and activations of one batch, per worker.
     pub(super) fn compute(&self) -> u64 {
         self.n_batch as u64 * self.per_token
     }
 
-    /// Bytes beside the weights.
+    /// Bytes of the contexts, without the weights.
     fn contexts(&self, workers: u64, cells: u64) -> u64 {
         workers * (self.compute() + cells * self.per_cell())
     }
@@ -68,22 +68,22 @@ impl Footprint {
         self.weights + self.contexts(workers as u64, LEAST_CELLS)
     }
 
-    /// Whether the model, with the smallest KV caches, fits the memory that is free; if not, what does.
+    /// Whether the model with the smallest KV caches fits in free memory; the error says which setting does.
     pub(super) fn check_load(&self, free: u64, workers: usize) -> Result<(), String> {
         if self.needs(workers) <= spendable(free) {
             return Ok(());
         }
-        let short = format!("needs {} MiB with {workers} threads, and {} MiB are free", mib(self.needs(workers)), free / MIB);
+        let short = format!("needs {} MiB with {workers} threads, but {} MiB are free", mib(self.needs(workers)), free / MIB);
         match (1..workers).rev().find(|&fewer| self.needs(fewer) <= spendable(free)) {
-            Some(fewer) => Err(format!("{short}. With {fewer} of them it fits: --threads {fewer}")),
+            Some(fewer) => Err(format!("{short}. It fits with --threads {fewer}")),
             None => Err(format!(
-                "{short}. No setting makes it fit: with one thread it needs {} MiB. Take a smaller model, or one with fewer bits a weight",
+                "{short}. Even with one thread it needs {} MiB. Use a smaller model, or one with fewer bits per weight",
                 mib(self.needs(1))
             )),
         }
     }
 
-    /// Whether the layers that are to go to a GPU, and their part of the smallest KV cache, fit the memory that is free there.
+    /// Whether the layers for a GPU, and their part of the smallest KV cache, fit in its free memory.
     pub(super) fn check_gpu(&self, free: u64, layers: u32, n_layers: u64) -> Result<(), String> {
         let need = |layers: u64| layers * self.per_layer + self.contexts(1, LEAST_CELLS);
         let layers = u64::from(layers).min(n_layers + 1);
@@ -91,12 +91,12 @@ impl Footprint {
             return Ok(());
         }
         let fit = (1..layers).rev().find(|&fewer| need(fewer) <= spendable(free)).unwrap_or(0);
-        let short = format!("{layers} layers need {} MiB on the GPU, and {} MiB are free there", mib(need(layers)), free / MIB);
-        Err(format!("{short}. The most that fits is --gpu-layers {fit}"))
+        let short = format!("{layers} layers need {} MiB on the GPU, but {} MiB are free", mib(need(layers)), free / MIB);
+        Err(format!("{short}. At most --gpu-layers {fit} fits"))
     }
 
-    /// Cells of each KV cache, a multiple of 256, once the weights are loaded, when every worker has `caches` of them: what is wanted,
-    /// less if memory is short; an error, with the largest setting that fits, if not even the longest request would.
+    /// Cells of each KV cache, a multiple of 256, after the weights are loaded, with `caches` caches per worker: `wanted`, or fewer if
+    /// memory is short. If not even the longest request fits, the error says the largest setting that does.
     pub(super) fn cells(&self, free: u64, workers: usize, caches: usize, wanted: usize, longest: usize) -> Result<usize, String> {
         let longest = longest.next_multiple_of(LEAST_CELLS as usize) as u64;
         let wanted = wanted.next_multiple_of(LEAST_CELLS as usize).max(longest as usize);
@@ -109,18 +109,18 @@ impl Footprint {
             return Ok(wanted.min(usize::try_from(most).unwrap_or(usize::MAX)));
         }
         let short = format!(
-            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, and {} MiB are free",
+            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, but {} MiB are free",
             mib(self.contexts(workers as u64, longest * caches as u64)),
             free / MIB
         );
         match (1..workers as u64).rev().find(|&fewer| affordable(fewer) >= longest) {
-            Some(fewer) => Err(format!("{short}. With fewer threads they fit: --threads {fewer}")),
-            None => Err(format!("{short}. With one thread, prompt and new tokens together may be {} at most", affordable(1))),
+            Some(fewer) => Err(format!("{short}. They fit with --threads {fewer}")),
+            None => Err(format!("{short}. With one thread, prompt and new tokens together can be {} at most", affordable(1))),
         }
     }
 }
 
-/// The rest of the system keeps a tenth.
+/// A tenth of free memory is left to the rest of the system.
 fn spendable(free: u64) -> u64 {
     free / 10 * 9
 }
@@ -129,7 +129,7 @@ fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(MIB)
 }
 
-/// Bytes that this process may still take; `None` where the system does not say (only Linux does).
+/// Memory available to this process, in bytes; `None` except on Linux.
 pub(super) fn available() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let free = field_in_bytes(&meminfo, "MemAvailable:")?;
@@ -141,7 +141,7 @@ fn field_in_bytes(meminfo: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// What a container's limit (cgroup v2) leaves.
+/// What is left of a container's memory limit (cgroup v2).
 fn cgroup_rest() -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
     Some(read("memory.max")?.saturating_sub(read("memory.current")?))
@@ -156,13 +156,13 @@ mod tests {
     const MODEL: Footprint =
         Footprint { weights: 1000 * MIB, per_layer: 100 * MIB, keys_and_values: MIB / 16 - 6 * 512, per_token: MIB / 8, n_batch: 512 };
 
-    /// Free memory of which so much may be spent.
+    /// Free memory of which this many MiB may be used.
     fn with(mebibytes: u64) -> u64 {
         (mebibytes * MIB).div_ceil(9) * 10
     }
 
     #[test]
-    fn the_header_tells_what_a_model_takes() {
+    fn the_footprint_is_read_from_the_header() {
         let integers = [
             ("llama.block_count", 30),
             ("llama.embedding_length", 576),
@@ -203,7 +203,7 @@ mod tests {
         let error = MODEL.cells(with(2 * (64 + 3 * 16)), 2, 1, 9_999, 1000).unwrap_err();
         assert!(error.contains("--threads 1") && error.contains("requests of 1024 tokens"), "{error}");
         let error = MODEL.cells(with(64 + 3 * 16), 2, 1, 9_999, 1000).unwrap_err();
-        assert!(error.contains("may be 768 at most"), "{error}");
+        assert!(error.contains("can be 768 at most"), "{error}");
     }
 
     #[test]

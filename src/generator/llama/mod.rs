@@ -1,4 +1,4 @@
-//! A GGUF language model through llama.cpp. Only this room within the generator knows llama-cpp-2.
+//! A GGUF language model through llama.cpp. Only this folder uses llama-cpp-2.
 
 mod backend;
 mod config;

@@ -1,4 +1,4 @@
-//! A loaded model: what was checked before, what it is, what it has done.
+//! A loaded model: checks before loading, its description and its counters.
 
 use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -18,7 +18,7 @@ use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::request::GenerateError;
 
-/// What a model is, for people.
+/// A description of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     pub path: PathBuf,
@@ -28,26 +28,26 @@ pub struct Description {
     /// Bytes of the weights.
     pub bytes: u64,
     pub n_params: u64,
-    /// The format of most weights, for example `Q4_0`.
+    /// The format of most weights, such as `Q4_0`.
     pub quantisation: String,
-    /// Tokens of context in training.
+    /// Context length in training, in tokens.
     pub n_ctx_train: usize,
     /// Whether it has a chat template; a base model has none.
     pub chat: bool,
 }
 
-/// What a model has done since it was loaded.
+/// Counters since the model was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Requests, both kinds.
+    /// Number of requests.
     pub requests: u64,
     /// Tokens of all prompts.
     pub prompt_tokens: u64,
-    /// Prompt tokens that were computed; the others were shared.
+    /// Prompt tokens that were prefilled; the others were shared.
     pub prefilled_tokens: u64,
     /// New tokens that were decoded.
     pub decoded_tokens: u64,
-    /// Batches that were decoded, by all workers.
+    /// Decoded batches of all workers.
     pub steps: u64,
     /// Wall-clock time spent in `complete`, `posteriors` and `likelihood`.
     pub seconds: f64,
@@ -62,9 +62,9 @@ pub struct Llama {
     pub(super) description: Description,
     pub(super) footprint: Footprint,
     pub(super) counters: Counters,
-    /// Made when the first form is asked for.
+    /// Built when the first form is needed.
     pub(super) vocabulary: OnceLock<Vocabulary>,
-    /// Attention in F32 throughout, several times slower: for tests that compare.
+    /// Attention in F32 throughout, several times slower: for tests that compare results.
     pub(super) exact_attention: bool,
 }
 
@@ -82,8 +82,8 @@ impl Llama {
         let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
         let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
             fail(
-                "llama.cpp cannot load it: it is cut off or damaged, its architecture is unknown to this build, or memory is short. \
-                  Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's own words"
+                "llama.cpp cannot load it: it is truncated or damaged, its architecture is unknown to this build, or memory is short. \
+                  Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
                     .into(),
             )
         })?;
@@ -104,19 +104,19 @@ impl Llama {
         })
     }
 
-    /// Takes other settings from the next call on.
+    /// Changes the settings, from the next call on.
     pub fn set(&mut self, settings: Settings) -> Result<(), GenerateError> {
         check_settings(settings).map_err(|reason| GenerateError::Load { path: self.config.path.display().to_string(), reason })?;
         self.config.settings = settings;
         Ok(())
     }
 
-    /// What was loaded.
+    /// The loaded model's description.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// What it has done so far.
+    /// The counters so far.
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
@@ -133,13 +133,13 @@ impl Llama {
 fn check_gpu(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {
     if config.gpu_layers > 0 && !backend.supports_gpu_offload() {
         return Err(
-            "gpu_layers is above 0 and no GPU can be used; build with the feature `cuda`, `metal` or `vulkan`, or set it to 0".into()
+            "gpu_layers is above 0, but no GPU can be used; build with the feature `cuda`, `metal` or `vulkan`, or set it to 0".into()
         );
     }
     Ok(())
 }
 
-/// The weights, and the smallest contexts, fit the memory of the device that they go to.
+/// Checks that the weights and the smallest contexts fit in the memory of their device.
 fn check_memory(footprint: &Footprint, header: &Header, config: &LlamaConfig) -> Result<(), String> {
     if config.gpu_layers == 0 {
         return memory::available().map_or(Ok(()), |free| footprint.check_load(free, config.workers()));
@@ -148,7 +148,7 @@ fn check_memory(footprint: &Footprint, header: &Header, config: &LlamaConfig) ->
     let n_layers = header.integer(&format!("{architecture}.block_count")).unwrap_or(u64::MAX - 1);
     let gpus = llama_cpp_2::list_llama_ggml_backend_devices();
     let free: u64 = gpus.iter().filter(|device| device.device_type == LlamaBackendDeviceType::Gpu).map(|gpu| gpu.memory_free as u64).sum();
-    // A device that shares the system's memory does not always say.
+    // A device that shares the system's memory may not report its free memory.
     if free == 0 { Ok(()) } else { footprint.check_gpu(free, config.gpu_layers, n_layers) }
 }
 
@@ -169,16 +169,16 @@ fn describe(model: &LlamaModel, config: &LlamaConfig) -> Description {
 fn check_is_causal_decoder(model: &LlamaModel, architecture: &str) -> Result<(), String> {
     let causal = model.meta_val_str(&format!("{architecture}.attention.causal")).ok();
     if !writes_text(architecture, causal.as_deref()) {
-        return Err(format!("is a model of the kind {architecture:?}, which does not write text; give a causal language model"));
+        return Err(format!("has the architecture {architecture:?}, which does not generate text; use a causal language model"));
     }
     if model.n_vocab() == 0 || model.n_head() == 0 {
-        return Err("has no vocabulary or no attention heads; give a causal language model with its tokenizer".into());
+        return Err("has no vocabulary or no attention heads; use a causal language model with its tokenizer".into());
     }
     Ok(())
 }
 
-/// Whether an architecture has a next token, which encoders, embedding and diffusion models have not. `causal` is the file's
-/// own word on it.
+/// Whether an architecture predicts the next token, which encoders, embedding and diffusion models do not. `causal` is the file's
+/// metadata on it.
 pub(super) fn writes_text(architecture: &str, causal: Option<&str>) -> bool {
     let encoders = ["bert", "t5", "clip", "embedding", "wavtokenizer"];
     causal != Some("false") && !encoders.iter().any(|name| architecture.contains(name))

@@ -1,4 +1,4 @@
-//! A short measurement of how fast a model decodes here, and the settings chosen by it, remembered for the model and the machine.
+//! Measures how fast a model decodes on this machine with various settings, and remembers the best ones.
 
 use super::config::{KvFormat, Settings, Wishes};
 use super::host::machine;
@@ -16,36 +16,36 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long one setting is measured, each of two times.
+/// How long each of two measurements of a setting takes.
 const TRIAL: Duration = Duration::from_millis(700);
-/// A setting must be so much faster than the usual one to be taken: less may be noise.
+/// A setting must be faster than the default by this factor to be chosen: less may be noise.
 const CLEARLY: f64 = 1.05;
-/// With less of its threads' time on the processor a measurement says more about other programs than about the model.
+/// A measurement is disturbed by other programs if its threads got less than this share of processor time.
 const LEAST_SHARE: f64 = 0.85;
-/// Tokens of the prefix that the measured requests share, and new ones: about a seed stage's.
+/// Tokens of the shared prefix and new tokens of the measured requests: about those of a seed stage.
 const PREFIX: usize = 96;
 const NEW: usize = 24;
-/// Tokens that each worker reads to measure a micro-batch: a whole number of batches of each size that is tried.
+/// Tokens that each worker prefills to measure a micro-batch size: a multiple of every size that is tried.
 const READ: usize = 2048;
-/// Tokens of each of those prompts.
+/// Tokens of each prompt in that measurement.
 const PROMPT: usize = 32;
-/// The longest that one such reading may take; slower models keep the usual micro-batch.
+/// The longest that one such prefill may take; slower models keep the default micro-batch.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What is remembered.
+/// A remembered choice.
 #[derive(Debug, Serialize, Deserialize)]
 struct Memory {
-    /// The model and the machine.
+    /// The model, the machine and the fixed settings that it holds for.
     of: String,
     chosen: Settings,
-    /// New tokens a second with each setting that was tried.
+    /// New tokens per second with each setting that was tried.
     measured: Vec<(Settings, f64)>,
 }
 
 impl Llama {
-    /// Chooses width, format and layout of the KV cache, and the micro-batch: what is wished, else what was measured earlier for this
-    /// model on this machine, else what a measurement of some seconds finds, which `say` tells. `folder` keeps what was found, unless
-    /// other programs disturbed it: then the usual settings are taken. A model that a person has fixed altogether is not measured.
+    /// Chooses the number of slots, the format and layout of the KV cache, and the micro-batch: the user's wishes, else the choice
+    /// remembered in `folder` for this model and machine, else a measurement of some seconds, which `say` announces. If other programs
+    /// disturb the measurement, it is not remembered and the defaults are used. Nothing is measured if every setting is fixed.
     pub fn tune(&mut self, folder: &Path, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
         let usual = self.config.settings;
         let wished = Settings {
@@ -64,19 +64,18 @@ impl Llama {
         let chosen = match remembered.filter(|memory| memory.of == of) {
             Some(memory) => memory.chosen,
             None => {
-                say(format!("{}: measuring once how it decodes fastest here", self.config.path.display()));
+                say(format!("{}: measuring the fastest settings on this machine (once)", self.config.path.display()));
                 let (chosen, Tried { rates: measured, shares }) = self.choose(wished, wishes)?;
                 if !undisturbed(&shares) {
-                    say("other programs keep the processor busy: nothing was chosen by that measurement, the next start will try again"
-                        .into());
+                    say("other programs keep the processor busy: using the default settings; the next start will measure again".into());
                     self.set(wished)?;
                     return Ok(wished);
                 }
-                // A folder that cannot be written costs another measurement next time, nothing else.
+                // If the folder cannot be written, the only cost is another measurement next time.
                 let kept =
                     serde_json::to_vec_pretty(&Memory { of, chosen, measured }).map_err(Into::into).and_then(|json| put(&file, &json));
                 if let Err(error) = kept {
-                    tracing::warn!("{}: the measured settings cannot be kept: {error}", file.display());
+                    tracing::warn!("{}: the measured settings cannot be saved: {error}", file.display());
                 }
                 chosen
             }
@@ -85,7 +84,7 @@ impl Llama {
         Ok(chosen)
     }
 
-    /// Tries widths, then formats, layouts and micro-batches, each with the best of what came before.
+    /// Tries numbers of slots, then formats, layouts and micro-batches, each with the best of the previous choices.
     fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Tried), GenerateError> {
         let mut measured = Tried::default();
         let mut best = usual;
@@ -105,7 +104,7 @@ impl Llama {
         if measured.rates.is_empty() {
             self.fastest(best, &[], Llama::decoding, &mut measured)?;
         }
-        // Prompts are read at least as fast as texts are written.
+        // Prefill is at least as fast as decoding.
         let reading = (READ * self.config.workers()) as f64 / measured.best().max(1e-6);
         if reading < LONGEST.as_secs_f64() {
             let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
@@ -114,7 +113,7 @@ impl Llama {
         Ok((best, measured))
     }
 
-    /// The fastest of `usual` and `others` at some work, measured in turns.
+    /// The fastest of `usual` and `others` at `work`, measured alternately.
     fn fastest(&mut self, usual: Settings, others: &[Settings], work: Measure, measured: &mut Tried) -> Result<Settings, GenerateError> {
         let mut settings = vec![usual];
         settings.extend(others.iter().filter(|&&other| other != usual));
@@ -131,7 +130,7 @@ impl Llama {
         Ok(best.filter(|&best| rates[best] > CLEARLY * rates[0]).map_or(usual, |best| settings[best]))
     }
 
-    /// How fast it is with some settings; no tokens at all if the model cannot be run with them.
+    /// The speed with some settings; 0 if the model cannot be run with them.
     fn pace_of(&mut self, settings: Settings, work: Measure) -> Result<Pace, GenerateError> {
         let before = self.config.settings;
         if self.set(settings).is_err() {
@@ -152,7 +151,7 @@ impl Llama {
         self.pace(TRIAL)
     }
 
-    /// How fast prompts are read that share nothing.
+    /// The prefill speed of prompts that share nothing.
     fn reading(&self) -> Result<Pace, GenerateError> {
         let (n_vocab, workers) = (self.model.n_vocab().max(1) as usize, self.config.workers());
         let prompt = PROMPT.min(self.config.n_ctx).max(1);
@@ -171,7 +170,7 @@ impl Llama {
         Pace { tokens_per_second: tokens / seconds, share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers as f64)) }
     }
 
-    /// Decodes for `time` from the first new token on, all workers together.
+    /// The decoding speed over `time` from the first new token on, all workers together.
     pub(super) fn pace(&self, time: Duration) -> Result<Pace, GenerateError> {
         let n_vocab = self.model.n_vocab().max(1) as usize;
         let context = self.config.n_ctx.clamp(4, PREFIX + NEW);
@@ -188,7 +187,7 @@ impl Llama {
             Ok(())
         });
         match outcome {
-            // That is how the workers are stopped.
+            // The sink's error is how the workers are stopped.
             Ok(()) | Err(GenerateError::Consumer(_)) => {}
             Err(error) => return Err(error),
         }
@@ -197,7 +196,7 @@ impl Llama {
         Ok(self.pace_from(pacer.tokens.load(Ordering::Relaxed) as f64, last, at_first, cpu, workers))
     }
 
-    /// The model and the machine that a measurement holds for.
+    /// Identifies the model and the machine that a measurement holds for.
     pub(super) fn identity(&self) -> String {
         let file = std::fs::metadata(&self.config.path);
         let changed = file.as_ref().ok().and_then(|file| file.modified().ok());
@@ -207,22 +206,22 @@ impl Llama {
     }
 }
 
-/// Some work that is measured.
+/// A kind of work to measure.
 type Measure = fn(&Llama) -> Result<Pace, GenerateError>;
 
-/// How fast a model is at some work.
+/// A measured speed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// New tokens, or tokens that are read; all workers together.
+    /// New or prefilled tokens per second, all workers together.
     pub(super) tokens_per_second: f64,
-    /// How much of the workers' time they were on a processor; `None` where the system does not say, or a GPU computes.
+    /// Share of the time that the workers were on a processor; `None` if the system does not report it, or on a GPU.
     pub(super) share: Option<f64>,
 }
 
-/// What was measured to choose settings.
+/// The measurements of a choice.
 #[derive(Default)]
 struct Tried {
-    /// Tokens a second with each setting that was tried.
+    /// Tokens per second with each setting that was tried.
     rates: Vec<(Settings, f64)>,
     shares: Vec<f64>,
 }
@@ -233,12 +232,12 @@ impl Tried {
     }
 }
 
-/// Whether the workers had the processor for themselves in the mean of some measurements.
+/// Whether the workers had the processor to themselves, on average over the measurements.
 pub(super) fn undisturbed(shares: &[f64]) -> bool {
     shares.is_empty() || shares.iter().sum::<f64>() / shares.len() as f64 >= LEAST_SHARE
 }
 
-/// Time that this process has spent on processors, to a hundredth of a second; `None` where there is no /proc.
+/// CPU time of this process, in steps of 10 ms; `None` without /proc.
 pub(super) fn cpu_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
@@ -246,27 +245,27 @@ pub(super) fn cpu_time() -> Option<Duration> {
     Some(Duration::from_millis(10 * ticks))
 }
 
-/// When the first token came, and what the process had spent by then.
+/// The time of the first token, and the process's CPU time then.
 struct First {
     at: Instant,
     cpu: Option<Duration>,
 }
 
-/// Counts the tokens of all workers until time is up.
+/// Counts the tokens of all workers until the time is over.
 struct Pacer {
     first: OnceLock<First>,
     tokens: AtomicU64,
     time: Duration,
 }
 
-/// A request of a measurement; its answer is when it ended, counted from the first token of all.
+/// A request of a measurement; its answer is the time of its end, counted from the first token of any request.
 struct Pacing<'p> {
     pacer: &'p Pacer,
     rest: usize,
     n_vocab: usize,
 }
 
-/// A prompt that is only read.
+/// A prompt that is only prefilled.
 struct AtOnce;
 
 impl Reader for AtOnce {

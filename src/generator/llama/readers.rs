@@ -1,4 +1,4 @@
-//! What requests do with logits: a completion draws its next token, a question reads off its words.
+//! How requests use logits: a completion samples its next token, a question reads the log-probabilities of its words.
 
 use super::workers::{Next, Reader};
 use crate::generator::form::{Guide, Vocabulary};
@@ -9,7 +9,7 @@ use crate::generator::stop::GrowingText;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
-/// A completion that is being written.
+/// A completion in progress.
 pub(super) struct Writing<'m> {
     model: &'m LlamaModel,
     id: u64,
@@ -28,7 +28,7 @@ impl<'m> Writing<'m> {
         Writing { model, id, sampler, guide, text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
     }
 
-    /// Appends a token and says whether the text is complete.
+    /// Appends a token; returns why the text is complete, if it is.
     fn push(&mut self, token: LlamaToken) -> Option<Finish> {
         let vocab = self.model.vocab();
         self.tokens += 1;
@@ -58,7 +58,7 @@ impl Reader for Writing<'_> {
     }
 }
 
-/// A question whose prompt is being read.
+/// A question whose prompt is being prefilled.
 #[derive(Clone)]
 pub(super) struct Judging {
     pub(super) id: u64,
@@ -75,10 +75,10 @@ impl Reader for Judging {
     }
 }
 
-/// A given text whose tokens are being looked up.
+/// A given text whose likelihood is being read.
 pub(super) struct Reading {
     pub(super) id: u64,
-    /// The tokens of the text that are still to be looked up, the next one last.
+    /// The remaining tokens of the text, the next one last.
     pub(super) rest: Vec<Token>,
     pub(super) log_probs: Vec<f32>,
 }
@@ -104,5 +104,5 @@ impl Reader for Reading {
 }
 
 fn bad_logits(id: u64, error: BadLogits) -> GenerateError {
-    GenerateError::Decode(format!("at request {id} {error}"))
+    GenerateError::Decode(format!("request {id}: {error}"))
 }

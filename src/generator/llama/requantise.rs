@@ -7,8 +7,7 @@ use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
 
-/// Puts a copy of `path` with other weights at `target`; it appears whole or not at all. One caller at a time: what a killed one left
-/// is written over.
+/// Writes a requantised copy of `path` to `target`, atomically. Only one caller at a time; leftovers of a killed one are overwritten.
 pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype) -> Result<(), GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     backend().map_err(fail)?;
@@ -16,7 +15,7 @@ pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype
     let partial = target.with_extension("partial");
     let made = quantise(path, &partial, file_type).and_then(|()| rename_whole(&partial, target).map_err(|error| error.to_string()));
     made.map_err(|reason| {
-        // Its loss is the error to tell, not that it cannot be cleaned up.
+        // Report the conversion's error, not a failure to clean up.
         let _ = std::fs::remove_file(&partial);
         fail(reason)
     })
@@ -25,7 +24,7 @@ pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype
 pub(super) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> Result<(), String> {
     let c_path = |path: &Path| path.to_str().and_then(|path| CString::new(path).ok()).ok_or("has a path that llama.cpp cannot open");
     let (from, to) = (c_path(from)?, c_path(to)?);
-    // SAFETY: the function has no precondition but an initialised backend, which the callers see to.
+    // SAFETY: the only precondition is an initialised backend, which the callers ensure.
     let mut params = unsafe { sys::llama_model_quantize_default_params() };
     params.allow_requantize = true;
     params.ftype = file_type;
@@ -33,6 +32,6 @@ pub(super) fn quantise(from: &Path, to: &Path, file_type: sys::llama_ftype) -> R
     let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &raw const params) };
     match status {
         0 => Ok(()),
-        _ => Err("cannot be converted: it is damaged, or the disk is full; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's words".into()),
+        _ => Err("cannot be converted: it is damaged, or the disk is full; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages".into()),
     }
 }

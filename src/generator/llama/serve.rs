@@ -1,4 +1,4 @@
-//! Requests served by a loaded model: tokenised and checked, sorted by prompt, decoded by workers, read by readers.
+//! Serves requests with a loaded model: tokenises and checks them, sorts them by prompt, and has workers decode them.
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
@@ -20,11 +20,11 @@ use crate::generator::request::{
 use crate::generator::sampler;
 use crate::generator::scheduler::{Job, Limits};
 
-/// A shared prefix that saves fewer tokens of prefill is not worth a sequence of its own.
+/// A shared prefix must save at least this many tokens of prefill to get its own sequence.
 const LEAST_SAVED: usize = 32;
 
 impl Llama {
-    /// Sorts the jobs by prompt and serves them all; `start` makes the reader of a job.
+    /// Sorts the jobs by prompt and serves all of them; `start` creates the reader of a job.
     pub(super) fn run<R: Reader, J: Sync>(
         &self,
         mut jobs: Vec<(Job, J)>,
@@ -35,7 +35,7 @@ impl Llama {
             return Ok(());
         }
         let begun = Instant::now();
-        // By what may be shared first: that is what the tree is made of.
+        // By the shareable tokens first, from which the prefix tree is built.
         jobs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()).then_with(|| a.input_ids.cmp(&b.input_ids)));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
@@ -56,15 +56,15 @@ impl Llama {
         outcome
     }
 
-    /// One context a worker, as large as the jobs need or memory allows. Made one after the other: llama.cpp may write to the
-    /// model meanwhile.
+    /// One context per worker, as large as the jobs need or memory allows. They are created one by one: llama.cpp may write to the model
+    /// meanwhile.
     pub(super) fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
         let workers = self.config.workers().min(jobs.len());
         let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
         let unified = self.config.settings.unified;
         let slots = self.config.settings.slots.min(jobs.len());
         let holders = if unified { slots } else { slots.div_ceil(4) };
-        // Caches of their own: each has the cells for one request.
+        // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
@@ -73,7 +73,7 @@ impl Llama {
         let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
             self.model.new_context(self.backend, params.clone()).map_err(|_| {
-                GenerateError::Decode(format!("llama.cpp cannot make a context of {n_cells} tokens; use fewer slots or threads"))
+                GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
             })
         });
         Ok((contexts.collect::<Result<_, _>>()?, limits))
@@ -114,7 +114,7 @@ impl Llama {
             return Ok(());
         }
         let reason = format!(
-            "a prompt of {prompt} tokens and max_tokens = {max_tokens} do not fit a context of {n_ctx} tokens; \
+            "a prompt of {prompt} tokens and max_tokens = {max_tokens} do not fit in a context of {n_ctx} tokens; \
              shorten the prompt, lower max_tokens or raise n_ctx"
         );
         Err(GenerateError::Request { id, reason })
@@ -124,7 +124,7 @@ impl Llama {
         let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
         sampler::check(&request.sampling).map_err(refuse)?;
         if request.max_tokens == 0 {
-            return Err(refuse("max_tokens is 0; at least one token must be written".into()));
+            return Err(refuse("max_tokens is 0; it must be at least 1".into()));
         }
         if request.stop.iter().any(String::is_empty) {
             return Err(refuse("a stop string is empty; it would end every text at once".into()));
@@ -169,7 +169,7 @@ impl Generate for Llama {
         let jobs = requests.iter().map(|request| {
             let (prompt, text) = tokenise::given_text(&self.model.vocab(), &self.template, request)?;
             self.check_length(request.id, prompt.len(), text.len())?;
-            // Nothing follows the text's last token: it needs no cell.
+            // The text's last token is never decoded, so it needs no cell.
             let input_ids = [&prompt[..], &text[..text.len() - 1]].concat();
             Ok((Job { input_ids, logits_from: prompt.len() - 1, max_tokens: 0 }, (request.id, text)))
         });
@@ -178,7 +178,7 @@ impl Generate for Llama {
     }
 }
 
-/// Cells with which no slot ever waits: the most that `slots` requests take for themselves, and the prefixes below them.
+/// Cells with which no slot ever waits: the most that any `slots` requests need for themselves, and their shared prefixes.
 fn cells_wanted(jobs: &[Job], tree: &PrefixTree, slots: usize) -> usize {
     let shared = |job: usize| tree.leaf[job].map_or(0, |node| tree.nodes[node].end);
     let own = (0..jobs.len()).map(|job| jobs[job].n_cells() - shared(job)).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Tests with a real model: `LACUNA_TEST_GGUF` names a small instruct GGUF, without it they skip and say so.
+//! Tests with a real model: `LACUNA_TEST_GGUF` names a small instruct GGUF; without it, the tests are skipped with a message.
 
 use super::config::N_BATCH;
 use super::gguf::Header;
@@ -33,15 +33,15 @@ fn load() -> Option<Llama> {
     config().map(|config| Llama::load(config).expect("the test model loads"))
 }
 
-/// A small test model with its weights as F32 and exact attention, and whether its results are exact. Quantised activations jump at
-/// the least difference in the order of a sum, so that llama.cpp's results depend on the batch by 0.05 to 0.3 in a logit. F32 weights
-/// don't, except that its GELU (Gemma) rounds to F16: to compare, take a model with SiLU (Llama, Qwen).
+/// A small test model with F32 weights and exact attention, and whether its results are exact. With quantised activations, the order of
+/// a sum changes roundings, so that logits depend on the batch by 0.05 to 0.3. With F32 weights they do not, except that llama.cpp's
+/// GELU (Gemma) rounds to F16: for comparisons use a model with SiLU (Llama, Qwen).
 fn load_exact() -> Option<(Llama, bool)> {
     let config = config()?;
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("f32.gguf");
     requantise::quantise(&config.path, &copy, llama_cpp_sys_2::LLAMA_FTYPE_ALL_F32).unwrap();
-    // Mapped when loaded: on Unix its name may go at once.
+    // The file is mapped while loaded: on Unix it can be deleted now.
     let mut llama = Llama::load(LlamaConfig { path: copy, ..config }).unwrap();
     llama.exact_attention = true;
     let exact = !llama.description.architecture.contains("gemma");
@@ -105,13 +105,13 @@ const TEXTS: [&str; 12] = [
 ];
 
 #[test]
-fn posteriors_do_not_depend_on_company() {
+fn posteriors_do_not_depend_on_the_batch() {
     let Some((mut llama, exact)) = load_exact() else { return };
     let tolerance = if exact { 1e-3 } else { 0.1 };
     let questions: Vec<_> = TEXTS.iter().zip(0..).map(|(text, id)| question(id, text)).collect();
     let together = posteriors(&mut llama, &questions).unwrap();
     let stats = llama.stats();
-    assert!(stats.prefilled_tokens < stats.prompt_tokens * 2 / 3, "the shared beginning is prefilled once a worker: {stats:?}");
+    assert!(stats.prefilled_tokens < stats.prompt_tokens * 2 / 3, "the shared prefix is prefilled once per worker: {stats:?}");
     for question in &questions {
         let alone = &posteriors(&mut llama, std::slice::from_ref(question)).unwrap()[&question.id];
         let batched = &together[&question.id];
@@ -123,7 +123,7 @@ fn posteriors_do_not_depend_on_company() {
 }
 
 #[test]
-fn likelihoods_do_not_depend_on_company_and_agree_with_scores() {
+fn likelihoods_do_not_depend_on_the_batch_and_agree_with_posteriors() {
     let Some((mut llama, exact)) = load_exact() else { return };
     let tolerance = if exact { 1e-3 } else { 0.1 };
     let users = ["Write a sentence from a positive movie review.", "Write a sentence from a negative movie review.", "Say anything."];
@@ -165,15 +165,15 @@ fn every_request_is_written_within_its_bounds() {
         assert!((1..=request.max_tokens).contains(&text.tokens));
         assert!(text.finish != Finish::Length || text.tokens == request.max_tokens);
         assert!(request.stop.iter().all(|stop| !text.text.contains(stop)), "{text:?}");
-        assert!(!text.text.contains("<|im_"), "control tokens are no text: {text:?}");
+        assert!(!text.text.contains("<|im_"), "control tokens are not in the text: {text:?}");
     }
     let stats = llama.stats();
-    assert!(stats.prefilled_tokens < stats.prompt_tokens / 2, "shared beginnings are prefilled once: {stats:?}");
+    assert!(stats.prefilled_tokens < stats.prompt_tokens / 2, "shared prefixes are prefilled once: {stats:?}");
     assert_eq!(stats.requests, 30);
 }
 
 #[test]
-fn the_most_likely_text_does_not_depend_on_company() {
+fn greedy_texts_do_not_depend_on_the_batch() {
     let Some((mut llama, exact)) = load_exact() else { return };
     let greedy = |id| {
         let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
@@ -200,15 +200,15 @@ fn an_error_of_the_sink_stops_the_workers() {
     });
     assert!(matches!(&outcome, Err(GenerateError::Consumer(error)) if error.to_string() == "the disk is full"), "{outcome:?}");
     assert_eq!(received, 1);
-    assert!(llama.stats().decoded_tokens < 4000, "the other requests were not written: {:?}", llama.stats());
-    assert_eq!(complete(&mut llama, &requests[..2]).unwrap().len(), 2, "it can go on afterwards");
+    assert!(llama.stats().decoded_tokens < 4000, "the remaining requests are not written: {:?}", llama.stats());
+    assert_eq!(complete(&mut llama, &requests[..2]).unwrap().len(), 2, "the model is still usable");
 }
 
 #[test]
 fn callers_cannot_write_control_tokens() {
     let Some(llama) = load() else { return };
     if !llama.description.chat {
-        eprintln!("SKIPPED: a base model's prompt has no control tokens of a template");
+        eprintln!("SKIPPED: a base model has no chat template with control tokens");
         return;
     }
     let controls = |user: &str, answer_start: &str| {
@@ -238,7 +238,7 @@ fn a_whole_prompt_is_tokenised_as_by_other_tools() {
 }
 
 #[test]
-fn impossible_requests_are_refused_by_name() {
+fn impossible_requests_are_refused_with_their_id() {
     let Some(mut llama) = load() else { return };
     let refused = |outcome: Result<_, GenerateError>| match outcome {
         Err(GenerateError::Request { id: 5, reason }) => reason,
@@ -246,9 +246,9 @@ fn impossible_requests_are_refused_by_name() {
     };
     let good = request(5, "Hi");
     let mut write = |request: CompletionRequest| refused(complete(&mut llama, &[request]).map(drop));
-    assert!(write(CompletionRequest { max_tokens: 512, ..good.clone() }).contains("max_tokens = 512 do not fit a context of 512"));
+    assert!(write(CompletionRequest { max_tokens: 512, ..good.clone() }).contains("max_tokens = 512 do not fit in a context of 512"));
     assert!(write(CompletionRequest { max_tokens: u32::MAX, ..good.clone() }).contains("do not fit"));
-    assert!(write(CompletionRequest { max_tokens: 0, ..good.clone() }).contains("at least one"));
+    assert!(write(CompletionRequest { max_tokens: 0, ..good.clone() }).contains("max_tokens is 0; it must be at least 1"));
     assert!(write(CompletionRequest { stop: vec![String::new()], ..good.clone() }).contains("stop string"));
     assert!(write(CompletionRequest { sampling: Sampling { top_p: 2.0, ..good.sampling }, ..good.clone() }).contains("top_p"));
     assert!(write(request(5, &"word ".repeat(600))).contains("shorten the prompt"));
@@ -280,7 +280,7 @@ fn wrong_settings_are_refused() {
     let Some(config) = config() else { return };
     let refused = |config: LlamaConfig| Llama::load(config).err().unwrap().to_string();
     assert!(refused(LlamaConfig { settings: with_slots(0), ..config.clone() }).contains("slots is 0"));
-    assert!(refused(LlamaConfig { settings: with_slots(300), ..config.clone() }).contains("from 1 to 128"));
+    assert!(refused(LlamaConfig { settings: with_slots(300), ..config.clone() }).contains("between 1 and 128"));
     if !cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan")) {
         assert!(refused(LlamaConfig { gpu_layers: 9, ..config }).contains("GPU"));
     }
@@ -350,10 +350,10 @@ fn the_fastest_weights_are_chosen_once() {
     let made = |path: &std::path::Path| std::fs::metadata(path).unwrap().modified().unwrap();
     let first = made(&chosen);
     assert_eq!(fastest_weights(&config, folder.path(), &|_| ()).unwrap(), (chosen.clone(), choice));
-    assert_eq!(made(&chosen), first, "it is made once");
-    assert!(models_in(folder.path()) <= 1, "only the chosen copy stays");
+    assert_eq!(made(&chosen), first, "the copy is made once");
+    assert!(models_in(folder.path()) <= 1, "only the chosen copy is kept");
     let (again, _) = fastest_weights(&LlamaConfig { path: chosen.clone(), ..config }, folder.path(), &|_| ()).unwrap();
-    assert_eq!(again, chosen, "a fast file stays as it is");
+    assert_eq!(again, chosen, "a fast format is not converted");
 }
 
 #[test]
@@ -364,12 +364,15 @@ fn a_damaged_file_is_not_converted() {
     let half = folder.path().join("half.gguf");
     std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
     let cache = folder.path().join("cache");
-    // A format that is fast already is left alone, damaged or not: loading finds it.
+    // A fast format is not converted, so damage is found only when the model is loaded.
     if let Ok((path, _)) = fastest_weights(&LlamaConfig { path: half.clone(), ..config.clone() }, &cache, &|_| ()) {
         assert_eq!(path, half);
     }
     let left = std::fs::read_dir(&cache).into_iter().flatten().map(|entry| entry.unwrap().path());
-    assert!(left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "lock")), "nothing is left in the cache");
+    assert!(
+        left.into_iter().all(|path| path.extension().is_some_and(|extension| extension == "lock")),
+        "nothing but the lock is left in the cache"
+    );
     assert!(fastest_weights(&LlamaConfig { path: folder.path().into(), ..config }, &cache, &|_| ()).is_err());
 }
 
@@ -382,13 +385,13 @@ fn settings_are_measured_once_and_wishes_are_kept() {
     let chosen = llama.tune(folder.path(), Wishes::default(), &|what| *said.borrow_mut() += &what).unwrap();
     assert!(chosen.slots <= 64 && llama.config.settings == chosen);
     if said.borrow().contains("busy") {
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a disturbed measurement is not kept");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a disturbed measurement is not remembered");
         return eprintln!("SKIPPED: other programs keep the processor busy");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let before = llama.stats().steps;
     assert_eq!(llama.tune(folder.path(), Wishes::default(), &|_| ()).unwrap(), chosen);
-    assert_eq!(llama.stats().steps, before, "nothing was measured the second time");
+    assert_eq!(llama.stats().steps, before, "nothing is measured the second time");
     let wishes = Wishes { slots: Some(5), kv: Some(KvFormat::Q8_0), unified: Some(false), n_batch: Some(64) };
     let asked = Settings { slots: 5, kv: KvFormat::Q8_0, unified: false, n_batch: 64 };
     assert_eq!(llama.tune(folder.path(), wishes, &|_| ()).unwrap(), asked);
@@ -411,13 +414,13 @@ fn every_layout_of_the_cache_serves_every_request() {
     }
 }
 
-/// Seconds of CPU time that this process has used; on a busy machine they tell more than the clock. 0 where there is no /proc.
+/// CPU time of this process in seconds, more reliable than wall-clock time on a busy machine; 0 without /proc.
 fn cpu_seconds() -> f64 {
     probe::cpu_time().unwrap_or_default().as_secs_f64()
 }
 
-/// 200 short texts, then 200 questions about them; prints rates by the clock and by CPU time, and samples. `LACUNA_TEST_SLOTS`
-/// sets the width.
+/// 200 short texts, then 200 questions about them; prints rates by wall-clock and CPU time, and samples. `LACUNA_TEST_SLOTS` sets the
+/// number of slots.
 #[test]
 #[ignore = "a measurement"]
 fn throughput() {
@@ -442,7 +445,7 @@ fn throughput() {
     eprintln!("a core: {:.2} questions/s, {:.0} prompt tokens/s", 200.0 / judging, prefilled / judging);
 }
 
-/// Bytes of this process in memory; 0 where there is no /proc.
+/// Resident memory of this process in bytes; 0 without /proc.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
@@ -450,7 +453,7 @@ fn resident() -> u64 {
 }
 
 #[test]
-fn the_footprint_bounds_what_is_taken() {
+fn the_footprint_bounds_the_memory_used() {
     let Some(config) = config() else { return };
     let header = Header::read(&config.path).unwrap();
     let footprint = Footprint::of(&header, N_BATCH);
@@ -465,8 +468,8 @@ fn the_footprint_bounds_what_is_taken() {
     llama.complete(&requests, watch).unwrap();
     let taken = peak.saturating_sub(before);
     let bound = footprint.weights + footprint.compute() + 16 * 512 * footprint.per_cell() + (64 << 20);
-    eprintln!("taken {} MiB, bound {} MiB, {footprint:?}", taken >> 20, bound >> 20);
-    assert!(taken == 0 || taken < bound, "taken {taken}, bound {bound}");
+    eprintln!("used {} MiB, bound {} MiB, {footprint:?}", taken >> 20, bound >> 20);
+    assert!(taken == 0 || taken < bound, "used {taken}, bound {bound}");
 }
 
 #[test]
@@ -479,7 +482,7 @@ fn a_model_that_memory_cannot_hold_is_refused_before_it_is_loaded() {
 }
 
 #[test]
-fn forms_are_kept_by_a_real_model() {
+fn a_real_model_keeps_to_forms() {
     let Some(mut llama) = load() else { return };
     let labels = vec![" positive".to_string(), " negative".to_string()];
     let context = "The tower was finished in 1889 by the engineer Gustave Eiffel, for the world's fair in Paris.";
@@ -511,7 +514,8 @@ fn forms_are_kept_by_a_real_model() {
     assert!(matches!(complete(&mut llama, &[bad]), Err(GenerateError::Request { id: 5, .. })));
 }
 
-/// Many tiny requests of random lengths and stops, of both kinds, on every layout of the cache: none is lost, none comes twice.
+/// Many tiny completions and questions with random lengths and stop strings, on every layout of the cache: each is answered exactly
+/// once.
 /// `LACUNA_TEST_STRESS` sets their number.
 #[test]
 fn many_tiny_requests() {
@@ -534,7 +538,7 @@ fn many_tiny_requests() {
             let text = &texts[&request.id];
             assert!((1..=request.max_tokens).contains(&text.tokens) && request.stop.iter().all(|stop| !text.text.contains(stop)));
         }
-        // Killed on the way, it serves the next call as if nothing had been.
+        // After an aborted call, the next one is served normally.
         let mut left = n / 20;
         let stopped = llama.complete(&requests, &mut |_| {
             left = left.saturating_sub(1);

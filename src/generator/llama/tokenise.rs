@@ -1,4 +1,4 @@
-//! Turns prompts into input_ids, such that nothing a caller writes can become a control token.
+//! Tokenises prompts so that no text of the caller can become a control token.
 
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
@@ -7,13 +7,13 @@ use crate::generator::request::{GenerateError, LikelihoodRequest, PosteriorReque
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::vocab::LlamaVocab;
 
-/// llama.cpp counts the bytes of a text in an i32; far below that a prompt fits no context.
+/// llama.cpp counts the bytes of a text in an i32; no context fits a prompt of even this many bytes.
 const LONGEST_TEXT: usize = 1 << 28;
 
 /// The rendered prompt as tokens, with one BOS if the model wants one.
 ///
 /// The prompt is tokenised as a whole, as other tools do, unless that gives more control tokens than the template wrote: then
-/// template and contents are tokenised apart, the contents as plain text.
+/// template and contents are tokenised separately, the contents as plain text.
 pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Prompt) -> Result<Vec<Token>, GenerateError> {
     let text = template.render(prompt)?;
     if text.len() > LONGEST_TEXT {
@@ -51,17 +51,19 @@ pub(super) fn question(
         })?;
         if let Some(same) = firsts.iter().position(|other| other == first) {
             let other = &request.words[same];
-            return Err(refuse(format!("the words {other:?} and {word:?} begin with the same token; choose words that differ at once")));
+            return Err(refuse(format!(
+                "the words {other:?} and {word:?} begin with the same token; choose words that differ in their first token"
+            )));
         }
         firsts.push(*first);
     }
     Ok((prompt_ids, firsts))
 }
 
-/// The tokens of a prompt and of the text that goes on after it, at least one of each.
+/// The tokens of a prompt and of the text that follows it, at least one of each.
 ///
-/// A text may draw the prompt's last characters into its first token (`"` and `The` into `"The`): the prompt is what the two
-/// tokenisations, with and without the text, have in common.
+/// The text's first token may include the prompt's last characters (`"` and `The` become `"The`): the prompt is the common prefix of
+/// the tokenisations with and without the text.
 pub(super) fn given_text(
     vocab: &LlamaVocab,
     template: &ChatTemplate,
@@ -79,14 +81,14 @@ pub(super) fn given_text(
     Ok((prompt, text))
 }
 
-/// The bytes of every token, for constrained output; control tokens have none.
+/// The bytes of every token, for constrained decoding; control tokens have none.
 pub(super) fn vocabulary(vocab: &LlamaVocab) -> Vocabulary {
     let tokens = || (0..vocab.n_tokens()).map(LlamaToken);
     let piece = |token| if vocab.is_control(token) || vocab.is_eog(token) { Vec::new() } else { vocab.token_to_piece(token, false, None) };
     Vocabulary::new(tokens().map(piece).collect(), tokens().filter(|&token| vocab.is_eog(token)).map(|token| token.0).collect())
 }
 
-/// The text of a token, empty if the model has no such token (its id is -1, which llama.cpp must not be asked about).
+/// The text of a token; empty if the model has no such token (id -1, which must not be passed to llama.cpp).
 pub(super) fn token_text(vocab: &LlamaVocab, token: LlamaToken) -> String {
     if !(0..vocab.n_tokens()).contains(&token.0) {
         return String::new();
@@ -94,7 +96,7 @@ pub(super) fn token_text(vocab: &LlamaVocab, token: LlamaToken) -> String {
     vocab.text(token).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Templates may write BOS and tokenizers may add it: exactly one stays. `adds` says that the model's tokenizer adds one.
+/// Templates may write BOS and tokenizers may add it: keeps exactly one. `adds` says whether the model's tokenizer adds one.
 fn with_one_bos(bos: Token, adds: bool, mut input_ids: Vec<Token>) -> Vec<Token> {
     let written = input_ids.iter().take_while(|&&token| token == bos).count();
     if written > 1 {
@@ -111,12 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bos_stands_once_at_the_start() {
+    fn there_is_one_bos_at_the_start() {
         assert_eq!(with_one_bos(1, true, vec![5, 6]), [1, 5, 6]);
         assert_eq!(with_one_bos(1, true, vec![1, 5, 6]), [1, 5, 6]);
         assert_eq!(with_one_bos(1, true, vec![1, 1, 5, 6]), [1, 5, 6]);
         assert_eq!(with_one_bos(1, false, vec![5, 1]), [5, 1]);
         assert_eq!(with_one_bos(-1, true, vec![5]), [5], "a model without BOS");
-        assert_eq!(with_one_bos(1, false, vec![]), [1], "nothing at all cannot be decoded");
+        assert_eq!(with_one_bos(1, false, vec![]), [1], "an empty prompt cannot be decoded");
     }
 }

@@ -1,4 +1,4 @@
-//! Chooses the weights to run: the file itself, or a copy in a format that is faster here and not noticeably worse.
+//! Chooses the weights to run: the file itself, or a copy in a format that is faster on this machine and not noticeably worse.
 
 use super::config::LlamaConfig;
 use super::gguf::Header;
@@ -17,48 +17,48 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A copy may be so much more surprised by the built-in text than the original.
+/// A copy's perplexity on the built-in text may exceed the original's by this factor.
 const WORSE: f64 = 1.01;
-/// A copy must be so much faster to be worth it.
+/// A copy must be faster by this factor to be used.
 const FASTER: f64 = 1.1;
 const TRIAL: Duration = Duration::from_millis(1500);
-/// Plain prose of several kinds, one piece a paragraph, written for this purpose.
+/// Plain prose of several kinds, one piece per paragraph, written for this purpose.
 const TEXT: &str = include_str!("perplexity.txt");
 
 /// Which weights to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Weights {
-    /// The file, or a faster copy that is as good, by measurement.
+    /// The file, or a faster copy of the same measured quality.
     #[default]
     Auto,
     /// The file as it is.
     AsIs,
 }
 
-/// What was chosen, and why.
+/// The chosen format and the measurements behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     pub format: String,
-    /// The original first.
+    /// The measured formats, the original first.
     pub measured: Vec<Measured>,
     /// The machine that it was measured on.
     machine: String,
 }
 
-/// One format's speed and quality.
+/// The speed and quality of a format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub format: String,
-    /// New tokens, all threads together, a second that the threads were on a processor.
+    /// New tokens of all threads per second of their processor time.
     pub tokens_per_second: f64,
-    /// Of the built-in text.
+    /// Perplexity on the built-in text.
     pub perplexity: f64,
 }
 
-/// The fastest form of a model whose perplexity on a built-in text stays within 1 % of the file's own: its path, and what was
-/// measured. Copies are made and measured once, in seconds to minutes, which `say` tells; the choice is kept in `cache_dir` for this
-/// file (by its sha256) and machine, however busy it was: a run must find the same weights when it goes on. Of the copies made for it
-/// only the chosen one stays.
+/// The path of the fastest version of a model whose perplexity on a built-in text is within 1 % of the original's, and the measurements.
+/// Copies are made and measured once, in seconds to minutes, which `say` announces. The choice is kept in `cache_dir` for this file (by
+/// SHA-256) and machine, even if the machine was busy: a resumed run must find the same weights. Of the new copies only the chosen one is
+/// kept.
 pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(String)) -> Result<(PathBuf, Choice), GenerateError> {
     let path = &config.path;
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
@@ -67,7 +67,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     if candidates.is_empty() || config.gpu_layers > 0 {
         return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine: machine(config.kernels) }));
     }
-    let unusable = |error: std::io::Error| fail(format!("no faster copy can be made in {}: {error}", cache_dir.display()));
+    let unusable = |error: std::io::Error| fail(format!("cannot make a faster copy in {}: {error}", cache_dir.display()));
     let copies = Copies::of(path, cache_dir).map_err(unusable)?;
     let record = cache_dir.join(format!("{}.weights.json", copies.stem));
     let form = |format: &str| if format == own { path.clone() } else { copies.path(format) };
@@ -78,13 +78,13 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     if let Some(choice) = kept() {
         return Ok((form(&choice.format), choice));
     }
-    // What another process has found meanwhile is read again.
+    // Another process may have chosen meanwhile: read the choice again.
     let _lock = copies.lock().map_err(unusable)?;
     if let Some(choice) = kept() {
         return Ok((form(&choice.format), choice));
     }
     let formats: Vec<&str> = candidates.iter().map(|(_, format)| *format).collect();
-    say(format!("{}: measuring once whether {} is faster here than {own} and as good", path.display(), formats.join(", ")));
+    say(format!("{}: measuring whether {} is faster on this machine than {own} and as good (once)", path.display(), formats.join(", ")));
     let mut measured = vec![measure(config, path, &own)?];
     let mut made = Vec::new();
     for (file_type, format) in candidates {
@@ -96,7 +96,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
         measured.push(measure(config, &copy, format)?);
     }
     let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
-    // A copy that was there before may be in use.
+    // A copy that existed before may be in use.
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
@@ -104,7 +104,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     Ok((form(&choice.format), choice))
 }
 
-/// The copies of one model in a folder, named by the model's sha256.
+/// The copies of one model in a folder, named by the model's SHA-256.
 struct Copies<'p> {
     folder: &'p Path,
     stem: String,
@@ -120,8 +120,8 @@ impl<'p> Copies<'p> {
         self.folder.join(format!("{}.{format}.gguf", self.stem))
     }
 
-    /// Two processes must not measure at once, nor take each other's copies away. Held until the file is closed; the operating system
-    /// lets go of it with its process.
+    /// A lock, so that two processes neither measure at once nor remove each other's copies. It is held until the file is closed; the
+    /// operating system releases it when the process ends.
     fn lock(&self) -> std::io::Result<File> {
         std::fs::create_dir_all(self.folder)?;
         let file = File::create(self.folder.join(format!("{}.lock", self.stem)))?;
@@ -130,11 +130,11 @@ impl<'p> Copies<'p> {
     }
 }
 
-/// A copy of a model with its weights as Q4_0, kept in `cache_dir`, for who wants to compare at equal weights.
+/// A copy of a model with Q4_0 weights, kept in `cache_dir`, for comparisons with equal weights.
 pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     Header::read(path).map_err(fail)?;
-    let unusable = |error: std::io::Error| fail(format!("no copy can be made in {}: {error}", cache_dir.display()));
+    let unusable = |error: std::io::Error| fail(format!("cannot make a copy in {}: {error}", cache_dir.display()));
     let copies = Copies::of(path, cache_dir).map_err(unusable)?;
     let _lock = copies.lock().map_err(unusable)?;
     let copy = copies.path("Q4_0");
@@ -144,7 +144,7 @@ pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError
     Ok(copy)
 }
 
-/// The formats worth a trial: those with a packed matrix product and about as many bits as the original's.
+/// The formats worth measuring: those with a packed matrix product and about as many bits per weight as the original.
 fn candidates(format: &str) -> Vec<(sys::llama_ftype, &'static str)> {
     let four_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0"), (sys::LLAMA_FTYPE_MOSTLY_IQ4_NL, "IQ4_NL")];
     let eight_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0")];
@@ -155,7 +155,7 @@ fn candidates(format: &str) -> Vec<(sys::llama_ftype, &'static str)> {
     }
 }
 
-/// The fastest whose perplexity is within a hundredth of the first's; the first unless another is clearly faster.
+/// The fastest format whose perplexity is within 1 % of the first's; the first unless another is clearly faster.
 fn fastest_as_good(measured: &[Measured]) -> String {
     let own = &measured[0];
     let good = measured.iter().filter(|other| other.perplexity <= WORSE * own.perplexity);
@@ -163,7 +163,7 @@ fn fastest_as_good(measured: &[Measured]) -> String {
     faster.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second)).unwrap_or(own).format.clone()
 }
 
-/// Other programs slow all formats down alike, but not at the same moments: time that went to them does not count.
+/// Measures a format in processor time: other programs may slow down some measurements more than others.
 fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, GenerateError> {
     let llama = Llama::load(LlamaConfig { path: path.to_owned(), ..config.clone() })?;
     let paces = [llama.pace(TRIAL)?, llama.pace(TRIAL)?];
@@ -175,7 +175,8 @@ fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, 
 }
 
 impl Llama {
-    /// exp of the mean surprise at the tokens of the built-in text, paragraph by paragraph, each after a BOS or its first token.
+    /// Perplexity on the built-in text: exp of the mean negative log-probability per token. Paragraphs are separate, each after BOS or else
+    /// its first token.
     pub(super) fn perplexity(&self) -> Result<f64, GenerateError> {
         let vocab = self.model.vocab();
         let jobs = TEXT.split("\n\n").filter_map(|paragraph| {
@@ -204,11 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_that_is_as_good_is_taken() {
+    fn the_fastest_format_of_equal_quality_is_chosen() {
         let own = measured("Q4_1", 100.0, 20.0);
         let choose = |others: &[Measured]| fastest_as_good(&[std::slice::from_ref(&own), others].concat());
         assert_eq!(choose(&[measured("Q4_0", 180.0, 20.1), measured("Q8_0", 150.0, 19.9)]), "Q4_0");
-        assert_eq!(choose(&[measured("Q4_0", 180.0, 20.3), measured("Q8_0", 150.0, 19.9)]), "Q8_0", "Q4_0 is over a hundredth worse");
+        assert_eq!(choose(&[measured("Q4_0", 180.0, 20.3), measured("Q8_0", 150.0, 19.9)]), "Q8_0", "Q4_0 is more than 1 % worse");
         assert_eq!(choose(&[measured("Q4_0", 180.0, 25.0), measured("Q8_0", 105.0, 20.0)]), "Q4_1", "a little faster is not enough");
         assert_eq!(choose(&[measured("Q4_0", 180.0, f64::NAN)]), "Q4_1");
     }

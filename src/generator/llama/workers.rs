@@ -1,4 +1,4 @@
-//! The decode loop: every worker steps its own context through the shared queue until all requests are served.
+//! The decode loop: each worker runs its own context on jobs from the shared queue until all requests are served.
 
 use super::guard;
 use crate::generator::prefix::{PrefixTree, Token};
@@ -13,13 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 
-/// What a request does after it has seen logits.
+/// What a request does after reading logits.
 pub(super) enum Next<T> {
-    /// There are more logits of its prompt to read.
+    /// It waits for more logits of its prompt.
     More,
-    /// It goes on with this token.
+    /// It continues with this token.
     Token(Token),
-    /// It is served.
+    /// It is finished, with this answer.
     Done(T),
 }
 
@@ -31,7 +31,7 @@ pub(super) trait Reader {
     fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
 }
 
-/// What a model has done so far.
+/// Counters of a model, shared by its workers.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) requests: AtomicU64,
@@ -52,13 +52,13 @@ pub(super) struct Work<'a, S> {
     pub(super) tree: &'a PrefixTree,
     pub(super) limits: Limits,
     pub(super) n_vocab: usize,
-    /// Makes the reader of a job when it gets a slot.
+    /// Creates the reader of a job when the job gets a slot.
     pub(super) start: S,
     pub(super) counters: &'a Counters,
 }
 
-/// Serves all jobs, one worker a context; answers go to the sink on this thread. The first error stops every worker before its
-/// next step.
+/// Serves all jobs, one worker per context; answers go to the sink on this thread. The first error stops every worker before its next
+/// step.
 pub(super) fn run<R: Reader, S: Fn(usize) -> R + Sync>(
     contexts: Vec<LlamaContext<'_>>,
     work: &Work<'_, S>,
@@ -74,7 +74,7 @@ pub(super) fn run<R: Reader, S: Fn(usize) -> R + Sync>(
                 let worker = || Worker::new(context, work).serve(|| queue.claim(me), cancelled, &answers);
                 let outcome = catch_unwind(AssertUnwindSafe(worker)).unwrap_or_else(|panic| Err(describe_panic(&*panic)));
                 if let Err(error) = outcome {
-                    // When nobody receives any more, another error has been returned already.
+                    // If the receiver is gone, another error has already been returned.
                     let _ = answers.send(Err(error));
                 }
             };
@@ -89,7 +89,7 @@ pub(super) fn run<R: Reader, S: Fn(usize) -> R + Sync>(
     })
 }
 
-/// Hands answers on until the workers are done; after the first error it only waits for them.
+/// Passes answers to the sink until the workers are done; after the first error it only waits for them.
 fn deliver<T>(received: Receiver<Result<T, GenerateError>>, cancelled: &AtomicBool, sink: Sink<T>) -> Result<(), GenerateError> {
     let mut outcome = Ok(());
     for answer in received {
@@ -111,7 +111,7 @@ struct Worker<'a, R, S> {
     batch: LlamaBatch<'static>,
     scheduler: Scheduler<'a>,
     work: &'a Work<'a, S>,
-    /// By slot.
+    /// Indexed by slot.
     readers: Vec<Option<R>>,
     room: Room,
 }
@@ -128,7 +128,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         }
     }
 
-    /// Steps until the queue and all slots are empty, or somebody has failed.
+    /// Runs steps until the queue and all slots are empty, or a worker has failed.
     fn serve(
         mut self,
         claim: impl Fn() -> Option<usize>,
@@ -151,7 +151,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         Ok(())
     }
 
-    /// Fills free slots from the queue; a job that finds no room waits in `waiting`.
+    /// Fills free slots from the queue; a job that does not fit yet is kept in `waiting`.
     fn refill(&mut self, claim: impl Fn() -> Option<usize>, waiting: &mut Option<usize>) {
         while self.scheduler.has_free_slot() {
             let Some(job) = waiting.take().or_else(&claim) else { break };
@@ -163,10 +163,10 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         }
     }
 
-    /// Edits the cache and decodes the batch.
+    /// Applies the cache edits and decodes the batch.
     fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
-        guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("llama.cpp cannot be given", &what))?;
+        guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("invalid step", &what))?;
         for &edit in &step.edits {
             let edited = match edit {
                 CacheEdit::Clear { seq } => self.context.kv_cache_seq_rm(seq as i32, None, None),
@@ -186,7 +186,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         Ok(())
     }
 
-    /// Lets the request in a slot read its logits; its answer if it is served.
+    /// Lets the request in a slot read its logits; returns its answer if it is finished.
     fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
         let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
         match reader.read(self.context.get_logits_ith(row as i32), &mut self.room)? {
