@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use lacuna::fetch::cache::{Cache, Check};
 use lacuna::fetch::convert::Converted;
 use lacuna::fetch::error::FetchError;
+use lacuna::fetch::event::FetchEvent;
 use lacuna::fetch::fetcher::Fetcher;
-use lacuna::fetch::progress::Progress;
 use lacuna::fetch::registry::{Entry, Registry, RegistryError};
 use lacuna::files::sha256::hex;
 use sha2::{Digest, Sha256};
@@ -129,7 +129,7 @@ fn a_cached_file_is_not_fetched_again() {
     bench.fetch(&entry).unwrap();
     fs::remove_file(source).unwrap();
     let mut here = 0;
-    bench.fetcher.fetch(&entry, Check::Hash, &mut |progress| here += matches!(progress, Progress::Here { .. }) as usize).unwrap();
+    bench.fetcher.fetch(&entry, Check::Hash, &mut |progress| here += matches!(progress, FetchEvent::Here { .. }) as usize).unwrap();
     assert_eq!(here, 1);
 }
 
@@ -160,8 +160,8 @@ fn the_second_source_is_used_when_the_first_fails() {
     let missing = bench.folder.path().join("missing");
     let entry = gguf(&[from(&missing), "hf:o/r@main/a.gguf".to_string(), from(&bench.write("a", WEIGHTS))]);
     let mut failures = Vec::new();
-    let note = &mut |progress: Progress| {
-        if let Progress::Failed { error, .. } = progress {
+    let note = &mut |progress: FetchEvent| {
+        if let FetchEvent::Failed { error, .. } = progress {
             failures.push(error.to_string());
         }
     };
@@ -325,8 +325,8 @@ fn ratings_become_gold_and_test_rows() {
         "1\t2\tA &amp;  B \"c\" \r\n2\t-1.5\tbad é\r\n3\t0.2\tundecided\r\n4\t1\ta & b \"C\"\r\n5\t-3\tworse\r\n6\t.3\tfine\r\n7\t-0.3\tpoor\r\n8\t4\tgreat",
     );
     let mut told = None;
-    let note = &mut |progress: Progress| {
-        if let Progress::Converted(converted) = progress {
+    let note = &mut |progress: FetchEvent| {
+        if let FetchEvent::Converted(converted) = progress {
             told = Some(converted.clone());
         }
     };

@@ -23,16 +23,16 @@ use crate::task::file::{ExtrapolateKeys, Parents, TargetKind, Task};
 /// mistaken for that of rationales and errors. "Seed" is Algorithm 1 alone.
 ///
 /// GoldGen extrapolates all *mine* rows, correct or not, in one round as large as all S3 rounds together.
-const ROWS: [(&str, Plan); 9] = [
-    ("gold only", Plan::OfS3Run(Method::GoldOnly)),
-    ("embeddings + logistic regression", Plan::OfS3Run(Method::Embeddings)),
-    ("ZeroGen", Plan::ZeroGen { name: ZEROGEN, targets: TargetKind::Hard, use_select: false }),
-    ("ZeroGen, select", Plan::ZeroGen { name: "zerogen-select", targets: TargetKind::Hard, use_select: true }),
-    ("ZeroGen, select, soft targets", Plan::ZeroGen { name: "zerogen-soft", targets: TargetKind::Soft, use_select: true }),
-    ("seed with rationales", Plan::SeedOnly),
-    ("GoldGen", Plan::GoldGen),
-    ("S3", Plan::OfS3Run(Method::S3)),
-    ("S3 + gold", Plan::OfS3Run(Method::S3Gold)),
+const ROWS: [(&str, RowSource); 9] = [
+    ("gold only", RowSource::OfS3Run(Method::GoldOnly)),
+    ("embeddings + logistic regression", RowSource::OfS3Run(Method::Embeddings)),
+    ("ZeroGen", RowSource::ZeroGen { name: ZEROGEN, targets: TargetKind::Hard, use_select: false }),
+    ("ZeroGen, select", RowSource::ZeroGen { name: "zerogen-select", targets: TargetKind::Hard, use_select: true }),
+    ("ZeroGen, select, soft targets", RowSource::ZeroGen { name: "zerogen-soft", targets: TargetKind::Soft, use_select: true }),
+    ("seed with rationales", RowSource::SeedOnly),
+    ("GoldGen", RowSource::GoldGen),
+    ("S3", RowSource::OfS3Run(Method::S3)),
+    ("S3 + gold", RowSource::OfS3Run(Method::S3Gold)),
 ];
 
 /// The run whose synthetic rows all ZeroGen variants train on.
@@ -40,7 +40,7 @@ const ZEROGEN: &str = "zerogen";
 
 /// The run that a row of the table comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Plan {
+enum RowSource {
     OfS3Run(Method),
     ZeroGen { name: &'static str, targets: TargetKind, use_select: bool },
     SeedOnly,
@@ -52,29 +52,29 @@ pub fn method_names() -> Vec<&'static str> {
     ROWS.iter().map(|(name, _)| *name).collect()
 }
 
-impl Plan {
+impl RowSource {
     /// Whether the method exists for tasks of this kind. Question answering has no rationales, no soft targets and no classes for a
     /// logistic regression; without rationales, `SeedOnly` would repeat ZeroGen with *select*.
     fn fits(self, kind: TaskKind) -> bool {
         let of_labels = match self {
-            Plan::OfS3Run(method) => method == Method::Embeddings,
-            Plan::ZeroGen { targets, .. } => targets == TargetKind::Soft,
-            Plan::SeedOnly => true,
-            Plan::GoldGen => false,
+            RowSource::OfS3Run(method) => method == Method::Embeddings,
+            RowSource::ZeroGen { targets, .. } => targets == TargetKind::Soft,
+            RowSource::SeedOnly => true,
+            RowSource::GoldGen => false,
         };
         kind != TaskKind::ExtractiveQa || !of_labels
     }
 }
 
 /// The methods named by `--methods`, in the order of the table; all that fit the kind of task if none is named.
-fn chosen(names: &[String], kind: TaskKind) -> Result<Vec<(&'static str, Plan)>> {
+fn chosen(names: &[String], kind: TaskKind) -> Result<Vec<(&'static str, RowSource)>> {
     if let Some(unknown) = names.iter().find(|name| !method_names().contains(&name.as_str())) {
         return Err(Error::Failed(format!("--methods: unknown method {unknown:?}; methods are {}", method_names().join(" | "))));
     }
     let rows: Vec<_> = ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect();
-    match rows.iter().find(|(_, plan)| !plan.fits(kind)) {
+    match rows.iter().find(|(_, source)| !source.fits(kind)) {
         Some((name, _)) if !names.is_empty() => Err(Error::Failed(format!("--methods: {name:?} needs labels; this task has questions"))),
-        _ => Ok(rows.into_iter().filter(|(_, plan)| plan.fits(kind)).collect()),
+        _ => Ok(rows.into_iter().filter(|(_, source)| source.fits(kind)).collect()),
     }
 }
 
@@ -163,7 +163,7 @@ impl Place {
 /// The results of S3 and of the chosen methods for one random seed. S3 runs first: it sets the number of rows for all methods.
 fn one_seed(
     comparison: &Comparison,
-    rows: &[(&'static str, Plan)],
+    rows: &[(&'static str, RowSource)],
     place: &Place,
     generator: &mut Option<Box<dyn Generate>>,
 ) -> Result<(MethodResult, Vec<Outcome>)> {
@@ -185,7 +185,7 @@ fn one_seed(
     };
     let wanted: Vec<Method> = [Method::GoldOnly, Method::Embeddings, Method::S3, Method::S3Gold]
         .into_iter()
-        .filter(|&method| Plan::OfS3Run(method).fits(task.kind))
+        .filter(|&method| RowSource::OfS3Run(method).fits(task.kind))
         .collect();
     let s3 = run("s3", Some(first.of("s3")), task.clone(), &wanted)?;
     if s3.results.is_empty() {
@@ -194,13 +194,13 @@ fn one_seed(
     }
     let of_s3 = |method| s3.results.iter().find(|r| r.method == method).expect("asked for above").clone();
     let mut outcomes = Vec::new();
-    for &(_, plan) in rows {
-        let (name, lender, task, method) = match plan {
-            Plan::OfS3Run(method) => {
+    for &(_, source) in rows {
+        let (name, lender, task, method) = match source {
+            RowSource::OfS3Run(method) => {
                 outcomes.push(Outcome { result: of_s3(method), cost: Cost::read(&place.of("s3"), method) });
                 continue;
             }
-            Plan::ZeroGen { name, targets, use_select } => {
+            RowSource::ZeroGen { name, targets, use_select } => {
                 let lender = if name == ZEROGEN { first.of(name) } else { place.of(ZEROGEN) };
                 let mut task = without_rounds(&task, s3.dataset_rows);
                 task.seed.rationales = 0;
@@ -209,8 +209,8 @@ fn one_seed(
                 task.train.use_select = use_select;
                 (name, lender, task, Method::S3)
             }
-            Plan::SeedOnly => ("seed", place.of("s3"), without_rounds(&task, s3.dataset_rows), Method::S3),
-            Plan::GoldGen => ("goldgen", place.of("s3"), goldgen(&task, s3.dataset_rows), Method::LastRound),
+            RowSource::SeedOnly => ("seed", place.of("s3"), without_rounds(&task, s3.dataset_rows), Method::S3),
+            RowSource::GoldGen => ("goldgen", place.of("s3"), goldgen(&task, s3.dataset_rows), Method::LastRound),
         };
         let methods: &[Method] = if method == Method::LastRound { &[Method::S3, Method::LastRound] } else { &[Method::S3] };
         let results = run(name, Some(lender), task, methods)?.results;
@@ -265,9 +265,9 @@ fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
     write_json_lines(&borrower.join(SECONDS), borrowed)
 }
 
-fn summarise(gold: usize, rows: &[(&'static str, Plan)], by_row: Vec<Vec<Outcome>>, s3: &[MethodResult]) -> Vec<Line> {
-    let line = |((name, plan), results): (&(&str, Plan), Vec<Outcome>)| {
-        let given_gold_rows = if matches!(plan, Plan::ZeroGen { use_select: false, .. }) { 0 } else { gold };
+fn summarise(gold: usize, rows: &[(&'static str, RowSource)], by_row: Vec<Vec<Outcome>>, s3: &[MethodResult]) -> Vec<Line> {
+    let line = |((name, source), results): (&(&str, RowSource), Vec<Outcome>)| {
+        let given_gold_rows = if matches!(source, RowSource::ZeroGen { use_select: false, .. }) { 0 } else { gold };
         let own: Vec<&MethodResult> = results.iter().map(|outcome| &outcome.result).collect();
         let [accuracy, less_s3] = against(&own, s3, MethodResult::right);
         let f1_of = |result: &MethodResult| result.answer_f1().map(<[f64]>::to_vec);

@@ -1,4 +1,4 @@
-//! `lacuna fetch`: models and gold data by name. Progress goes to standard error: a bar on a terminal, plain lines elsewhere.
+//! `lacuna fetch`: models and gold data by name. FetchEvent goes to standard error: a bar on a terminal, plain lines elsewhere.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use anyhow::Context;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::fetch::cache::{Check, locate};
+use crate::fetch::event::FetchEvent;
 use crate::fetch::fetcher::Fetcher;
-use crate::fetch::progress::Progress;
 use crate::fetch::registry::{Entry, EntryKind, Registry};
 
 /// `lacuna fetch [NAMES…]`
@@ -79,14 +79,14 @@ impl Shown {
         Shown { bar: ProgressBar::hidden() }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: FetchEvent) {
         match progress {
-            Progress::Here { .. } => {}
-            Progress::Trying { file, size, source } => self.start(file, size, &source.to_string()),
-            Progress::Bytes { done } => self.bar.set_position(done),
-            Progress::Failed { source, error } => self.line(&format!("{source}: {error}")),
-            Progress::Fetched { file } => self.line(&format!("{file}: fetched, sha256 as expected")),
-            Progress::Converted(converted) => self.line(&converted.to_string()),
+            FetchEvent::Here { .. } => {}
+            FetchEvent::Trying { file, size, source } => self.start(file, size, &source.to_string()),
+            FetchEvent::Bytes { done } => self.bar.set_position(done),
+            FetchEvent::Failed { source, error } => self.line(&format!("{source}: {error}")),
+            FetchEvent::Fetched { file } => self.line(&format!("{file}: fetched, sha256 as expected")),
+            FetchEvent::Converted(converted) => self.line(&converted.to_string()),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Method};
 use crate::small::checkpoint::clear_all;
 use crate::small::model::SmallModel;
-use crate::synthesis::next::Limits;
+use crate::synthesis::next::LoopRules;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::state::{Inputs, Synthesis, TRAINING};
 use crate::task::file::Task;
@@ -188,7 +188,7 @@ impl Setup {
         let test = loaded.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
-            stage: Limits::of(&self.task).first(),
+            stage: LoopRules::of(&self.task).first(),
             inputs,
             splits: Splits::new(split, &loaded.data.gold_path, test),
             generator: None,

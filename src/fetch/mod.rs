@@ -7,11 +7,11 @@ mod bring;
 pub mod cache;
 pub mod convert;
 pub mod error;
+pub mod event;
 pub mod fetcher;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
 mod pip;
-pub mod progress;
 pub mod registry;
 pub mod source;

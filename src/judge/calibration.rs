@@ -3,7 +3,7 @@
 //! A generator judges better than it writes, but its posterior is biased: it prefers some label words over others. A scale and an
 //! offset per label, fitted on gold rows (Platt scaling; for more than two labels, vector scaling with a single scale), correct that.
 
-use crate::math::convex::{Limits, minimise};
+use crate::math::convex::{Stopping, minimise};
 use crate::math::vectors::{argmax, centre, cross_entropy, dot, softmax};
 use crate::measure::metrics::log_loss;
 
@@ -28,7 +28,7 @@ pub struct Calibration {
 const LEAST_R_SQUARED: f64 = 0.05;
 
 /// For a mean loss: the offset of a label with one row in a thousand is then within 1e-5 nats of the optimum.
-const LIMITS: Limits = Limits { tolerance: 1e-8, steps: 2000 };
+const LIMITS: Stopping = Stopping { tolerance: 1e-8, steps: 2000 };
 
 impl Calibration {
     /// Fits to the log-probabilities `(rows, labels)` and gold labels by maximum likelihood, with a standard normal prior

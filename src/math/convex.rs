@@ -9,7 +9,7 @@ use super::vectors::dot;
 
 /// Where to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
+pub struct Stopping {
     /// A point is the minimum where every entry of the gradient is below it, without its sign. In loss per unit of a parameter.
     pub tolerance: f64,
     /// Steps after which it is given up.
@@ -43,7 +43,7 @@ impl Minimum {
 
 /// The minimum of a smooth convex function, sought from `start` (parameters). `objective` returns the loss at its first argument and
 /// adds the gradient to its second, which holds zeros. L-BFGS: Nocedal and Wright, Numerical Optimization (2006), algorithm 7.5.
-pub fn minimise(start: Vec<f64>, limits: Limits, mut objective: impl FnMut(&[f64], &mut [f64]) -> f64) -> Minimum {
+pub fn minimise(start: Vec<f64>, stopping: Stopping, mut objective: impl FnMut(&[f64], &mut [f64]) -> f64) -> Minimum {
     let mut evaluate = |at: Vec<f64>| {
         let mut gradient = vec![0.0; at.len()];
         let loss = objective(&at, &mut gradient);
@@ -52,7 +52,7 @@ pub fn minimise(start: Vec<f64>, limits: Limits, mut objective: impl FnMut(&[f64
     let mut here = evaluate(start);
     let mut memory = Memory::default();
     let mut steps = 0;
-    while steps < limits.steps && !here.is_flat(limits.tolerance) {
+    while steps < stopping.steps && !here.is_flat(stopping.tolerance) {
         let Some(next) = search(&here, &memory.direction(&here.gradient), &mut evaluate) else {
             if memory.0.is_empty() {
                 break;
@@ -66,7 +66,7 @@ pub fn minimise(start: Vec<f64>, limits: Limits, mut objective: impl FnMut(&[f64
         steps += 1;
     }
     let gradient = here.gradient.iter().fold(0.0, |most: f64, g| most.max(g.abs()));
-    Minimum { converged: here.is_flat(limits.tolerance), at: here.at, loss: here.loss, gradient, steps }
+    Minimum { converged: here.is_flat(stopping.tolerance), at: here.at, loss: here.loss, gradient, steps }
 }
 
 /// A point, and the function there.
@@ -186,7 +186,7 @@ mod tests {
     use crate::math::vectors::cross_entropy;
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { tolerance: 1e-8, steps: 1000 };
+    const LIMITS: Stopping = Stopping { tolerance: 1e-8, steps: 1000 };
 
     /// Σ c (x − m)² / 2
     fn bowl(curvature: &[f64], middle: &[f64], at: &[f64], gradient: &mut [f64]) -> f64 {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn it_says_when_it_has_not_converged() {
-        let few = Limits { steps: 3, ..LIMITS };
+        let few = Stopping { steps: 3, ..LIMITS };
         let far = minimise(vec![9.0; 3], few, |at, gradient| bowl(&[1.0, 10.0, 100.0], &[0.0; 3], at, gradient));
         assert!(!far.converged && far.steps == 3 && far.gradient > LIMITS.tolerance, "{far:?}");
         let lost = minimise(vec![1.0], LIMITS, |_, gradient| {

@@ -1,6 +1,6 @@
 //! Multinomial logistic regression on fixed features: the usual baseline for a few hundred labels.
 
-use crate::math::convex::{Limits, minimise};
+use crate::math::convex::{Stopping, minimise};
 use crate::math::vectors::{argmax, cross_entropy, dot, softmax};
 
 /// A linear classifier. Weights are penalised by |w|² / 2 against the summed loss (scikit-learn's C = 1), intercepts are not.
@@ -13,7 +13,7 @@ pub struct Logistic {
 }
 
 /// For a summed loss; far more steps than a few thousand rows of unit length need.
-const LIMITS: Limits = Limits { tolerance: 1e-6, steps: 2000 };
+const LIMITS: Stopping = Stopping { tolerance: 1e-6, steps: 2000 };
 
 impl Logistic {
     /// Fits rows of features (rows, features) and their labels, each below `labels`.

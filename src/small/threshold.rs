@@ -1,13 +1,13 @@
 //! Decision thresholds: an offset for each label's logit, fitted on held-out gold rows.
 
-use crate::math::convex::{Limits, minimise};
+use crate::math::convex::{Stopping, minimise};
 use crate::math::vectors::{cross_entropy, dot};
 
 /// Standard deviation of an offset's prior: a few dozen rows move an offset by tenths, a few hundred determine it.
 const PRIOR: f64 = 0.5;
 
 /// The prior's curvature is 4, so offsets are within a quarter of this tolerance of the optimum.
-const LIMITS: Limits = Limits { tolerance: 1e-7, steps: 2000 };
+const LIMITS: Stopping = Stopping { tolerance: 1e-7, steps: 2000 };
 
 /// MAP offsets for `logits` (rows, labels) and their gold labels: multinomial logistic regression with the slope fixed at 1 and a
 /// normal prior. They sum to 0.

@@ -4,9 +4,9 @@ use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
 use crate::task::file::{Parents, TargetKind, Task};
 
-/// The limits that decide which stages are run.
+/// The rules that decide which stages are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct LoopRules {
     pub rationales: bool,
     pub soft_targets: bool,
     /// A round extrapolates all *mine* rows, so it does not need errors.
@@ -15,9 +15,9 @@ pub struct Limits {
     pub patience: usize,
 }
 
-impl Limits {
+impl LoopRules {
     pub fn of(task: &Task) -> Self {
-        Limits {
+        LoopRules {
             rationales: task.seed.rationales > 0,
             soft_targets: task.targets.kind == TargetKind::Soft,
             all_of_mine: task.extrapolate.from == Parents::Mine,
@@ -36,17 +36,17 @@ impl Limits {
 }
 
 /// The stage after `stage`, given the rounds so far.
-pub fn next(stage: Stage, limits: &Limits, rounds: &[RoundRecord]) -> Stage {
+pub fn next(stage: Stage, rules: &LoopRules, rounds: &[RoundRecord]) -> Stage {
     match stage {
-        Stage::Rationales => limits.after_rationales(),
+        Stage::Rationales => rules.after_rationales(),
         Stage::Calibrate => Stage::Write { round: 0 },
-        Stage::Write { round } if limits.soft_targets => Stage::Judge { round },
+        Stage::Write { round } if rules.soft_targets => Stage::Judge { round },
         Stage::Write { round } | Stage::Judge { round } => Stage::Train { round },
         Stage::Train { round } => {
             let rounds = &rounds[..=round];
-            let paid_off = round - best_round(rounds) < limits.patience;
-            let errors_left = limits.all_of_mine || rounds[round].errors_after > 0;
-            if round < limits.max_rounds && paid_off && errors_left { Stage::Write { round: round + 1 } } else { Stage::Deliver }
+            let paid_off = round - best_round(rounds) < rules.patience;
+            let errors_left = rules.all_of_mine || rounds[round].errors_after > 0;
+            if round < rules.max_rounds && paid_off && errors_left { Stage::Write { round: round + 1 } } else { Stage::Deliver }
         }
         Stage::Deliver | Stage::Done => Stage::Done,
     }
@@ -65,8 +65,8 @@ mod tests {
 
     use crate::small::evaluation::{Evaluation, Right};
 
-    fn limits(max_rounds: usize, patience: usize) -> Limits {
-        Limits { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
+    fn rules(max_rounds: usize, patience: usize) -> LoopRules {
+        LoopRules { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
     }
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
@@ -88,11 +88,11 @@ mod tests {
         }
     }
 
-    fn walk(limits: &Limits, losses: &[f64]) -> Vec<Stage> {
+    fn walk(rules: &LoopRules, losses: &[f64]) -> Vec<Stage> {
         let rounds: Vec<_> = losses.iter().enumerate().map(|(i, &loss)| round(i, loss, 3)).collect();
-        let mut stages = vec![limits.first()];
+        let mut stages = vec![rules.first()];
         while *stages.last().unwrap() != Stage::Done {
-            stages.push(next(*stages.last().unwrap(), limits, &rounds));
+            stages.push(next(*stages.last().unwrap(), rules, &rounds));
         }
         stages
     }
@@ -102,24 +102,24 @@ mod tests {
         use Stage::*;
         let round = |round| [Write { round }, Judge { round }, Train { round }];
         let expected = [&[Rationales, Calibrate][..], &round(0), &round(1), &[Deliver, Done]].concat();
-        assert_eq!(walk(&limits(1, 1), &[0.6, 0.5]), expected);
-        let hard = Limits { rationales: false, soft_targets: false, all_of_mine: false, max_rounds: 0, patience: 1 };
+        assert_eq!(walk(&rules(1, 1), &[0.6, 0.5]), expected);
+        let hard = LoopRules { rationales: false, soft_targets: false, all_of_mine: false, max_rounds: 0, patience: 1 };
         assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
     }
 
     #[test]
     fn rounds_stop_when_they_stop_improving() {
-        let trained = |limits: Limits, losses: &[f64]| walk(&limits, losses).iter().filter(|s| matches!(s, Stage::Train { .. })).count();
-        assert_eq!(trained(limits(5, 1), &[0.6, 0.5, 0.55, 0.1, 0.1, 0.1]), 3);
-        assert_eq!(trained(limits(5, 2), &[0.6, 0.5, 0.55, 0.45, 0.5, 0.5]), 6);
-        assert_eq!(trained(limits(2, 9), &[0.6, 0.7, 0.8]), 3);
+        let trained = |rules: LoopRules, losses: &[f64]| walk(&rules, losses).iter().filter(|s| matches!(s, Stage::Train { .. })).count();
+        assert_eq!(trained(rules(5, 1), &[0.6, 0.5, 0.55, 0.1, 0.1, 0.1]), 3);
+        assert_eq!(trained(rules(5, 2), &[0.6, 0.5, 0.55, 0.45, 0.5, 0.5]), 6);
+        assert_eq!(trained(rules(2, 9), &[0.6, 0.7, 0.8]), 3);
     }
 
     #[test]
     fn a_round_without_errors_is_the_last() {
         let rounds = [round(0, 0.1, 0)];
-        assert_eq!(next(Stage::Train { round: 0 }, &limits(3, 1), &rounds), Stage::Deliver);
-        let goldgen = Limits { all_of_mine: true, ..limits(3, 1) };
+        assert_eq!(next(Stage::Train { round: 0 }, &rules(3, 1), &rounds), Stage::Deliver);
+        let goldgen = LoopRules { all_of_mine: true, ..rules(3, 1) };
         assert_eq!(next(Stage::Train { round: 0 }, &goldgen, &rounds), Stage::Write { round: 1 });
     }
 

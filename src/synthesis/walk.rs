@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::next::{Limits, next};
+use super::next::{LoopRules, next};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::error::Result;
@@ -17,8 +17,8 @@ impl<H: Stages> Synthesis<'_, H> {
     /// # Errors
     /// The error of a stage. The folder is then as after a crash: the same call resumes the run.
     pub fn run(mut self) -> Result<Delivery> {
-        let limits = Limits::of(self.inputs.task);
-        let mut stage = limits.first();
+        let rules = LoopRules::of(self.inputs.task);
+        let mut stage = rules.first();
         let mut resuming = true;
         if self.manifest.rounds.is_empty() {
             H::try_the_judge(&mut self)?;
@@ -36,7 +36,7 @@ impl<H: Stages> Synthesis<'_, H> {
             let outcome = self.stage(stage);
             Spent::note(self.run, Work::of_stage(stage), clock.elapsed())?;
             outcome?;
-            stage = next(stage, &limits, &self.manifest.rounds);
+            stage = next(stage, &rules, &self.manifest.rounds);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Progress of a fetch.
+//! FetchEvent of a fetch.
 
 use super::convert::Converted;
 use super::error::SourceError;
@@ -6,7 +6,7 @@ use super::source::Source;
 
 /// An event while an entry is fetched.
 #[derive(Debug)]
-pub enum Progress<'a> {
+pub enum FetchEvent<'a> {
     /// The file is already in the cache and intact.
     Here { file: &'a str },
     /// A source is tried; `size` is the file's, in bytes.
