@@ -81,7 +81,7 @@ fn invalid_gold_rows_are_refused() {
     std::fs::write(fixture.path("gold.jsonl"), "{\"text\": \"a\", \"label\": \"positive\"}\n{\"text\": \"b\", \"label\": \"positive\"}")
         .unwrap();
     refused(&fixture, 3, &["gold.jsonl: label \"negative\" has 0 gold rows; it needs at least 2"]);
-    refused(&task("gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\ngold_rows = 41"), 3, &["gold_rows asks for 41 rows, there are 40"]);
+    refused(&task("gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\ngold_rows = 41"), 3, &["gold_rows is 41, but there are 40 gold rows"]);
 }
 
 #[test]

@@ -216,8 +216,8 @@ fn run_ours(llama: &mut Llama, work: &Work) -> Result<Run> {
         })?,
         Work::Posterior(requests) => {
             run.log_probs = vec![Vec::new(); requests.len()];
-            llama.posteriors(requests, &mut |score: Posterior| {
-                run.log_probs[score.id as usize] = score.log_probs.into_iter().map(Some).collect();
+            llama.posteriors(requests, &mut |posterior: Posterior| {
+                run.log_probs[posterior.id as usize] = posterior.log_probs.into_iter().map(Some).collect();
                 Ok(())
             })?;
             run.tokens = requests.len() as u64;

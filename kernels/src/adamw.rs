@@ -3,21 +3,21 @@
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
 
-/// One update's numbers; the same for every parameter but for the weight decay.
+/// The settings of one update; the same for every parameter except for the weight decay.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub lr: f32,
     pub beta1: f32,
     pub beta2: f32,
     pub eps: f32,
-    /// The number of this update, from 1: the bias correction needs it.
+    /// Number of this update, from 1, for the bias correction.
     pub step: u32,
-    /// Every gradient is multiplied by it first: see [`clip_scale`].
+    /// Factor applied to every gradient first: see [`clip_scale`].
     pub grad_scale: f32,
 }
 
 impl AdamW {
-    /// What the first moment and the root of the second are multiplied by, corrections of their bias among it; what a parameter keeps.
+    /// The factors of the first moment and of the root of the second, with bias correction, and the factor of weight decay.
     fn factors(&self, weight_decay: f32) -> (f32, f32, f32) {
         assert!(self.step > 0, "steps count from 1");
         let correction = |beta: f32| 1.0 - (beta as f64).powi(self.step as i32);

@@ -208,12 +208,12 @@ pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3
     }
 }
 
-/// softmax over the tokens of each row, of `scores` (rows, heads, queries, longest). candle's own in one piece has no gradient.
+/// softmax over the tokens of each row, of `scores` (rows, heads, queries, longest). candle's fused softmax has no gradient.
 #[cfg(feature = "candle")]
 fn masked_softmax(scores: &Tensor, padding: &Padding) -> Result<Tensor> {
     let mask = padding.mask().reshape((padding.rows(), 1, 1, padding.longest()))?;
-    // One subtraction masks the padding and keeps exp in its range. The softmax does not change with what is subtracted from all scores
-    // of a query, so that no gradient goes through it.
+    // One subtraction both masks the padding and avoids overflow in exp. The softmax is invariant to a constant subtracted from all scores
+    // of a query, so no gradient is needed through it.
     let highest = scores.detach().broadcast_add(&mask)?.max_keepdim(D::Minus1)?;
     let odds = (scores - highest.broadcast_sub(&mask)?)?.exp()?;
     odds.broadcast_div(&odds.sum_keepdim(D::Minus1)?)

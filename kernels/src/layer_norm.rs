@@ -44,7 +44,7 @@ pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dwe
     }
 }
 
-/// [`forward`] of candle's operations; candle's own LayerNorm in one piece has no gradient.
+/// [`forward`] of candle's operations; candle's fused LayerNorm has no gradient.
 #[cfg(feature = "candle")]
 pub fn composed(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, bias: &Tensor, eps: f32) -> candle_core::Result<Tensor> {
     let sum = residual.map_or(Ok(x.clone()), |residual| x + residual)?;

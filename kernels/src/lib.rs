@@ -7,9 +7,9 @@
 //! The inner loops are plain Rust in a form that vectorises; they are compiled for the machine by `target-cpu=native` and stay
 //! correct without it.
 //!
-//! With the feature `candle`, `composed` beside an operation is the same of candle's differentiable operations, on any device of candle's,
-//! for those that have no kernel of ours. Its gradients are candle's; tests hold both to the same values and gradients. Operations
-//! that are one call of candle's (ReLU, tanh) have none.
+//! With the feature `candle`, an operation's `composed` function computes the same with candle's differentiable operations, for candle's
+//! devices without kernels of ours. Its gradients are candle's; tests check that values and gradients agree. Operations that are a
+//! single call of candle's (ReLU, tanh) have no `composed`.
 
 pub mod adamw;
 pub mod approx;

@@ -137,7 +137,7 @@ impl Default for Right {
 }
 
 impl Left {
-    /// Rounds `mat` (rows, depth), which may be transposed; the memory of what was packed here before is used again.
+    /// Rounds `mat` (rows, depth), which may be transposed; reuses the memory of an earlier matrix.
     pub fn pack(&mut self, mat: Mat, format: Format) {
         self.panels.reset(format, mat.rows(), mat.cols(), LEFT_PANEL, LEFT_PLACES);
         self.order = if mat.is_transposed() { Order::Pairs } else { Order::Rows };
@@ -150,7 +150,7 @@ impl Left {
 }
 
 impl Right {
-    /// Rounds `mat` (depth, columns), which may be transposed; the memory of what was packed here before is used again.
+    /// Rounds `mat` (depth, columns), which may be transposed; reuses the memory of an earlier matrix.
     pub fn pack(&mut self, mat: Mat, format: Format) {
         self.panels.reset(format, mat.cols(), mat.rows(), RIGHT_PANEL, RIGHT_PANEL);
         let panels = &mut self.panels;

@@ -45,7 +45,7 @@ impl Padding {
         self.longest
     }
 
-    /// (rows, longest): what is added to the logit of each place, 0 for a token.
+    /// (rows, longest): the mask added to the logit of each place, 0 for a token.
     pub fn mask(&self) -> &Tensor {
         &self.mask
     }

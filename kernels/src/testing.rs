@@ -52,7 +52,7 @@ pub fn var(x: &[f32], shape: impl Into<candle_core::Shape>) -> candle_core::Var 
     candle_core::Var::from_slice(x, shape, &candle_core::Device::Cpu).unwrap()
 }
 
-/// What candle makes of the output gradient `dy` for each of `vars`; each of them has one.
+/// candle's gradients of each of `vars` for the output gradient `dy`; every variable must have one.
 #[cfg(feature = "candle")]
 #[track_caller]
 pub fn gradients(y: &candle_core::Tensor, dy: &[f32], vars: &[candle_core::Var]) -> Vec<candle_core::Tensor> {

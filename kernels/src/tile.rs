@@ -12,17 +12,17 @@ pub(crate) struct Tile<'a> {
     pub left_scales: &'a [f32],
     pub right: &'a [Line],
     pub right_scales: &'a [f32],
-    /// How many of the panels' rows and columns are results.
+    /// Number of rows and columns of the result.
     pub rows: usize,
     pub cols: usize,
     /// Pairs along the depth that are not padding.
     pub pairs: usize,
-    /// A row of `cols` numbers that the products are added to; without one, they are added to what is in the output.
+    /// A row of `cols` numbers that the products are added to; if `None`, they are added to the output.
     pub onto: Option<&'a [f32]>,
     pub ahead: Ahead<'a>,
 }
 
-/// What the next tile reads. It is prefetched a little at a time: all at once would stall on the line fill buffers.
+/// The next tile's operands, prefetched a little at a time: all at once would stall on the line fill buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<'a> {
     pub left: &'a [Line],

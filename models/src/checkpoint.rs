@@ -60,12 +60,12 @@ impl Checkpoint<'_> {
         infer(self.path, &shapes)
     }
 
-    /// Whether a tensor is there in this shape.
+    /// Whether the file has the tensor in this shape.
     pub fn has(&self, tensor: &Tensor) -> bool {
         self.tensors.get(&plain_name(&tensor.name)).is_some_and(|view| view.shape() == tensor.shape)
     }
 
-    /// Checks that a tensor is there in the shape and in a type that can be read.
+    /// Checks that the file has the tensor in this shape and in a supported type.
     pub fn check(&self, tensor: &Tensor, architecture: Architecture) -> Result<(), ModelError> {
         let path = || self.path.to_path_buf();
         let Some(view) = self.tensors.get(&plain_name(&tensor.name)) else {

@@ -1,27 +1,27 @@
-//! Where a model is trained and run.
+//! The device on which a model is trained and run.
 
 #[cfg(feature = "candle")]
 use crate::ModelError;
 use std::fmt;
 
-/// Where logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule are the same
-/// everywhere; numbers agree but for rounding.
+/// The device on which logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule
+/// are the same on all devices; results agree up to rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// This machine's cores, with our kernels.
+    /// The CPU, with our kernels.
     #[default]
     Cpu,
     /// The NVIDIA GPU of this number, with candle's operations in f32; only in builds with the feature `cuda`.
     Cuda(usize),
     /// The Apple GPU of this number, likewise, with the feature `metal`.
     Metal(usize),
-    /// candle's operations on this machine's cores, several times slower than [`Device::Cpu`]: to compare with.
+    /// The CPU with candle's operations, several times slower than [`Device::Cpu`]: for comparisons.
     #[cfg(feature = "candle")]
     CandleCpu,
 }
 
 impl Device {
-    /// The first GPU, if this build can use one and it is there; else the CPU.
+    /// The first GPU that this build supports and the machine has, else the CPU.
     pub fn detect() -> Self {
         #[cfg(feature = "candle")]
         if let Some(gpu) = [Device::Cuda(0), Device::Metal(0)].into_iter().find(|gpu| gpu.open().is_ok()) {
@@ -30,7 +30,7 @@ impl Device {
         Device::Cpu
     }
 
-    /// The device as candle knows it; none for the CPU with our kernels.
+    /// candle's device; `None` for the CPU with our kernels.
     #[cfg(feature = "candle")]
     pub(crate) fn open(self) -> Result<Option<candle_core::Device>, ModelError> {
         let opened = match self {

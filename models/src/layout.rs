@@ -1,4 +1,4 @@
-//! Where each parameter lies in the flat buffer.
+//! The layout of the parameters in the flat buffer.
 //!
 //! The word embeddings come first, then everything else, the *dense* part. Gradients of the word rows are sparse; those of the dense
 //! part are not. Query, key and value lie side by side and so are one (3 * hidden, hidden) matrix.

@@ -24,7 +24,7 @@ struct Piece<'a> {
     idle: bool,
 }
 
-/// Where a piece of the buffer ends, and what it is.
+/// A piece of the buffer: its length and kind.
 struct Cut {
     len: usize,
     decays: bool,

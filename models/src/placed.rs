@@ -39,12 +39,12 @@ impl Placed {
         Ok(self.vars.get_or_init(|| vars))
     }
 
-    /// Puts other parameters in the place of these.
+    /// Replaces the parameters.
     pub fn replace(&mut self, vars: Vec<Var>) {
         self.vars = vars.into();
     }
 
-    /// Forgets the parameters on the device: those of the flat buffer have changed.
+    /// Drops the parameters on the device: those in the flat buffer have changed.
     pub fn forget(&mut self) {
         self.vars.take();
     }
@@ -79,8 +79,8 @@ impl Placed {
         Ok((loss.to_scalar()?, gradients.collect::<Result<_, _>>()?))
     }
 
-    /// Into how many pieces a batch is cut so that what is kept of each for `layers` layers stays near the allowed bytes. candle's graph
-    /// keeps every intermediate tensor: about ten of the size of the probabilities and forty of the hidden states a layer.
+    /// The number of pieces into which a batch is cut so that the activations of each, over `layers` layers, stay near the allowed bytes.
+    /// candle's graph keeps every intermediate tensor: about ten of the size of the probabilities and forty of the hidden states a layer.
     pub fn pieces(&self, batch: &PackedBatch, config: &Config, layers: usize) -> usize {
         let longest = batch.cu_seqlens.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
         let probabilities = batch.rows() * config.num_attention_heads * longest * longest;

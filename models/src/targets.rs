@@ -29,7 +29,7 @@ pub enum Targets<'a> {
     Spans(&'a [Span]),
 }
 
-/// Rows to learn from: all that a step takes, or a part of them.
+/// Training rows: the batch of a step, or a part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct MicroBatch<'a> {
     pub batch: &'a PackedBatch,

@@ -122,7 +122,7 @@ impl Trainer {
         Ok(outcome)
     }
 
-    /// The numbers of the update that follows from this loss and norm of the gradients, and what the step will have done. Counts it.
+    /// The settings of the update for this loss and gradient norm, and the step's outcome. Counts the step.
     fn next_update(&mut self, loss: f32, grad_norm: f64) -> Result<(AdamW, StepOutcome), ModelError> {
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(ModelError::NotFinite { step: self.step, loss, grad_norm: grad_norm as f32 });

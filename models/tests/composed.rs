@@ -67,8 +67,8 @@ fn distance(actual: &[f32], expected: &[f32]) -> f32 {
     actual.iter().zip(expected).fold(0.0f32, |m, (a, e)| m.max((a - e).abs())) / largest.max(f32::MIN_POSITIVE)
 }
 
-/// A softmax does not change when all its logits move alike: the true gradient of a key bias is 0, and so is that of a span's biases.
-/// Without a dropout between it and the span's outputs, as in BERT, so is that of the last LayerNorm's bias.
+/// A softmax is invariant to a constant added to all its logits: the true gradients of key biases and of a span head's biases are 0.
+/// Without a dropout before the span head, as in BERT, so is that of the last LayerNorm's bias.
 fn has_no_gradient(model: &Network, name: &str) -> bool {
     let spans = model.parameters().any(|(name, ..)| name == "qa_outputs.weight");
     let last = spans && name == "bert.encoder.layer.1.output.LayerNorm.bias";
@@ -93,7 +93,7 @@ fn gradients_agree(model: &Network, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// candle cuts the graph at some operations without a word, and only what comes after them would be trained.
+/// candle silently cuts the graph at some operations; then only the layers after them would be trained.
 #[test]
 fn every_tensor_has_a_gradient() {
     for architecture in ["bert", "distilbert"] {
@@ -178,7 +178,7 @@ fn five_steps_lead_to_the_same_parameters() {
         }
         assert_eq!(other.steps(), 5);
         parameters_agree(&model, &composed, &before);
-        // What came back from the device is what is there.
+        // The copy on the host agrees with the device.
         let (batch, ..) = labelled(LENGTHS[0]);
         let there = composed.logits(&batch, 1).unwrap();
         composed.set_device(Device::Cpu).unwrap();
@@ -227,7 +227,7 @@ fn parts_are_the_batch() {
     assert!((whole.0 - parted.0).abs() < 1e-6 && (whole.1 - parted.1).abs() < 1e-5 * whole.1, "{whole:?} {parted:?}");
 }
 
-/// A clone is a model of its own, and what changes the parameters here is seen there.
+/// Clones are independent, and changes of the host's parameters reach the device.
 #[test]
 fn clones_and_offsets() {
     let mut model = on_candle(&classifier("bert"));
@@ -291,7 +291,7 @@ fn what_is_refused() {
     assert_eq!(model.device(), Device::CandleCpu);
 }
 
-/// Numbers that are not finite come back as an error, and the model as it was.
+/// A loss that is not finite is an error and leaves the model unchanged.
 #[test]
 fn a_diverged_loss_leaves_the_model_as_it_was() {
     let folder = common::copy("bert");

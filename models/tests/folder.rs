@@ -173,7 +173,7 @@ fn ambiguous_heads_ask_for_a_config() {
 }
 
 #[test]
-fn unsupported_configurations() {
+fn unsupported_configurations_are_refused() {
     for (changes, words) in [
         (json!({"model_type": "roberta"}), vec!["model_type", "roberta"]),
         (json!({"hidden_act": "relu"}), vec!["hidden_act", "relu", "gelu"]),
@@ -197,7 +197,7 @@ fn unsupported_configurations() {
 }
 
 #[test]
-fn missing_and_misshapen_tensors() {
+fn missing_and_misshapen_tensors_are_reported() {
     let folder = copy("distilbert");
     rewrite(folder.path(), |name, shape, data| (!name.contains("layer.1.ffn.lin2.bias")).then(|| (name.into(), shape.to_vec(), data)));
     let error = load_error(folder.path());
@@ -213,7 +213,7 @@ fn missing_and_misshapen_tensors() {
 }
 
 #[test]
-fn missing_files() {
+fn missing_files_are_reported() {
     let folder = copy("bert");
     fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let error = TextEncoder::load(folder.path()).err().unwrap().to_string();
@@ -234,7 +234,7 @@ fn labels_must_be_distinct() {
 }
 
 #[test]
-fn saving_where_no_folder_can_be() {
+fn saving_to_the_path_of_a_file_is_an_error() {
     let folder = copy("bert");
     let file = folder.path().join("a file");
     fs::write(&file, "").unwrap();
@@ -245,9 +245,9 @@ fn saving_where_no_folder_can_be() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens to the bytes of a weight file, loading ends in a model or an error.
+    /// A weight file with arbitrary damage gives a model or an error, never a panic.
     #[test]
-    fn damaged_weights(cut in 0usize..60_000, place in 0usize..12_000, byte: u8) {
+    fn damaged_weights_never_panic(cut in 0usize..60_000, place in 0usize..12_000, byte: u8) {
         let folder = copy("bert");
         let path = folder.path().join("model.safetensors");
         let whole = fs::read(&path).unwrap();
@@ -262,7 +262,7 @@ proptest! {
 
     /// The same for the text of config.json and tokenizer.json.
     #[test]
-    fn damaged_json(place in 0usize..700, byte: u8) {
+    fn damaged_json_never_panics(place in 0usize..700, byte: u8) {
         let folder = copy("bert");
         for name in ["config.json", "tokenizer.json"] {
             let path = folder.path().join(name);

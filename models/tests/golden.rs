@@ -66,8 +66,8 @@ fn distance(actual: &[f32], expected: &[f32]) -> f32 {
     actual.iter().zip(expected).fold(0.0, |m: f32, (a, e)| if (a - e).abs() > m || a.is_nan() { (a - e).abs() } else { m }) / largest
 }
 
-/// Adding a number to all keys moves every score of a query alike: the true gradient of a key bias is 0, and all that is there is
-/// rounding.
+/// Adding a constant to all keys changes all scores of a query by the same amount: the true gradient of a key bias is 0, and the computed
+/// one is rounding error.
 fn is_key_bias(name: &str) -> bool {
     name.ends_with("key.bias") || name.ends_with("k_lin.bias")
 }
@@ -169,7 +169,7 @@ fn span_gradients_agree(architecture: &str) {
         assert!((loss - expected).abs() < 1e-5 * expected, "loss {loss}, expected {expected}");
         for (name, range, _) in model.parameters() {
             let (found, expected) = (&gradients[range], golden.floats(&format!("gradient.{name}")));
-            // The softmax over tokens does not see what moves all of them alike: key biases, and the last biases. Their gradient is 0.
+            // A softmax over tokens is invariant to a constant: the gradients of key biases and of the last biases are 0.
             if expected.iter().all(|g| g.abs() < 1e-6) {
                 assert!(found.iter().all(|g| g.abs() < 1e-5), "{name}");
                 continue;

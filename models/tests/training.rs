@@ -1,4 +1,4 @@
-//! Training: what threads, seeds and steps do, and what a trainer refuses.
+//! Training: the effect of threads, seeds and steps, and invalid input.
 
 mod common;
 
@@ -128,7 +128,7 @@ fn parts_are_the_batch() {
     assert!(error.to_string().contains("no parts"), "{error}");
 }
 
-/// Inference sees what the last step made of the weights, not what they were before.
+/// Inference uses the weights of the last step, not earlier ones.
 #[test]
 fn a_step_renews_the_rounded_weights() {
     let mut model = load(&golden("bert"));
@@ -143,7 +143,8 @@ fn a_step_renews_the_rounded_weights() {
     assert!(far(&after, &exact) < 0.01 * far(&before, &exact));
 }
 
-/// A worker that waits for its jobs takes others of the pool, which may need the weights that it is rounding: rare, so many times.
+/// A worker that waits for its jobs runs other jobs of the pool, which may need the weights that it is rounding. This is rare, so it is
+/// tried many times.
 #[test]
 fn many_jobs_share_a_model() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
@@ -256,7 +257,7 @@ fn a_row_of_weight_zero_does_not_count() {
     assert!(gradients.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
-/// From texts to answers: an extractor learns to point at a word of the context, and is the same after it was saved.
+/// From texts to answers: an extractor learns to find a word of the context, and gives the same answers after saving and loading.
 #[test]
 fn an_extractor_learns_to_find_words() {
     for architecture in ["bert", "distilbert"] {
@@ -284,7 +285,7 @@ fn an_extractor_learns_to_find_words() {
 }
 
 #[test]
-fn what_is_refused() {
+fn invalid_input_is_refused() {
     let mut model = load(&golden("bert"));
     let mut trainer = Trainer::new(&model, TrainConfig::default());
     let good = batch(&[3, 4]);
@@ -320,7 +321,7 @@ fn what_is_refused() {
 }
 
 #[test]
-fn configurations_out_of_range() {
+fn configurations_out_of_range_are_refused() {
     let mut model = load(&golden("bert"));
     for config in [
         TrainConfig { lr: f32::NAN, ..TrainConfig::default() },
@@ -337,7 +338,7 @@ fn configurations_out_of_range() {
 }
 
 #[test]
-fn a_diverged_loss_leaves_the_model_as_it_was() {
+fn a_diverged_loss_leaves_the_model_unchanged() {
     let folder = copy("bert");
     common::rewrite(folder.path(), |name, shape, mut data| {
         if name == "classifier.bias" {
@@ -363,7 +364,7 @@ fn schedule() {
 }
 
 proptest! {
-    /// Rows are on their own: packed with others, over any number of threads, each has the logits it has alone.
+    /// Rows are independent: packed with others, on any number of threads, each has the same logits as alone.
     #[test]
     fn rows_do_not_see_each_other(lengths in prop::collection::vec(1u32..13, 1..9), threads in 1usize..6) {
         let model = load(&golden("bert"));

@@ -51,7 +51,7 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
         Ok(isa) => format!("lacuna's for {isa}, self-test passed"),
         Err(reason) => format!("ggml's; lacuna's are off: {reason}"),
     };
-    let free = host.free.map_or("the system does not say".into(), |free| format!("{} MiB free", free >> 20));
+    let free = host.free.map_or("unknown".into(), |free| format!("{} MiB free", free >> 20));
     let mut rows = vec![["processor".into(), host.processor.clone()], ["memory".into(), free], ["kernels".into(), kernels]];
     rows.extend(host.devices.iter().map(|device| {
         let free = if device.free == 0 { String::new() } else { format!(", {} MiB free", device.free >> 20) };

@@ -21,7 +21,7 @@ use crate::small::model::SmallModel;
 /// Lines predicted together, per thread: enough for a few batches of similar length.
 const LINES_PER_THREAD: usize = 256;
 
-/// How lines are read, and what is written for each.
+/// Options for the input format and the output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     pub threads: usize,
@@ -57,7 +57,7 @@ impl Shape {
         let Shape::Object(first, second) = self else { return Ok(Line { text: line.to_string(), text_pair: None }) };
         let example = format!("{{{first:?}: \"…\", {second:?}: \"…\"}}");
         let object: Value = serde_json::from_str(line).map_err(|e| format!("not JSON (column {}): {e}; write {example}", e.column()))?;
-        let object = object.as_object().ok_or(format!("not an object {example}"))?;
+        let object = object.as_object().ok_or(format!("not a JSON object like {example}"))?;
         Ok(Line { text: string_field(object, first)?.to_string(), text_pair: Some(string_field(object, second)?.to_string()) })
     }
 }

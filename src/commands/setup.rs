@@ -273,7 +273,7 @@ fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Resul
     let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"), &|what| progress.say(what))?;
     if fast != path {
         let (own, copy) = (path.display(), fast.display());
-        progress.say(format!("{own}: its format is slow here; using {copy} (--weights as-is for the original)"));
+        progress.say(format!("{own}: its format is slow on this machine; using {copy} (--weights as-is for the original)"));
     }
     Ok((fast, Some(choice)))
 }

@@ -101,7 +101,7 @@ fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<M
     let value: Value = serde_json::from_str(raw).map_err(|e| fail(format!("not JSON (column {}): {e}", e.column())))?;
     match value {
         Value::Object(object) => Ok(object),
-        _ => Err(fail(format!("not an object {example}"))),
+        _ => Err(fail(format!("not a JSON object like {example}"))),
     }
 }
 
@@ -267,7 +267,7 @@ mod tests {
             (b"{\"text\":3,\"label\":\"positive\"}", ":2: field \"text\" must be a string, not a number"),
             (b"{\"text\":\"  \",\"label\":\"positive\"}", ":2: field \"text\" is empty"),
             (b"{\"text\":\"x\",\"label\":\"good\"}", ":2: field \"label\" is \"good\"; the task's labels are \"positive\", \"negative\""),
-            (b"[1]", ":2: not an object"),
+            (b"[1]", ":2: not a JSON object like {"),
             (b"{\"text\":", ":2: not JSON"),
             (b"{\"text\":\"\xff\",\"label\":\"positive\"}", ":2: not UTF-8 (byte 10 of the line)"),
         ] {

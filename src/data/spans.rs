@@ -16,7 +16,7 @@ const STOPWORDS: &str = "a about above after again against all also although amo
 /// Words that join the parts of a name.
 const JOINING: [&str; 11] = ["of", "the", "de", "der", "van", "von", "la", "le", "del", "di", "da"];
 
-/// Words that belong to a number beside them.
+/// Words that belong to an adjacent number, such as months and units.
 const MEASURES: &str = "january february march april may june july august september october november december percent per cent hundred \
     thousand million billion trillion century centuries year years month months week weeks day days hour hours minute minutes second \
     seconds bc ad bce ce am pm km m cm mm miles mile feet metres meters kilometres kilometers acres tonnes tons kg pounds dollars euros \
@@ -60,7 +60,7 @@ impl Word<'_> {
 /// The candidate answers in `text`, without duplicates, in the order of the text:
 ///
 /// - runs of capitalised words, also joined by words such as "of" and "de", unless it is a single word that begins a sentence;
-/// - runs with a number, together with months, units and words such as "million" beside it;
+/// - runs with a number, together with months, units and words such as "million" next to it;
 /// - two to four words between stopwords.
 ///
 /// No candidate crosses punctuation, is longer than eight words, or begins or ends with a stopword. This is a heuristic for English

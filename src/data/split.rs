@@ -42,7 +42,7 @@ pub trait Divide: Head {
 /// `gold` has fewer rows; the message says how many.
 pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) -> Result<Vec<GoldRow<H>>, String> {
     if rows > gold.len() {
-        return Err(format!("gold_rows asks for {rows} rows, there are {}", gold.len()));
+        return Err(format!("gold_rows is {rows}, but there are {} gold rows", gold.len()));
     }
     let by_label = shuffled_by_stratum(head, gold, seed, "gold sample");
     let counts = shares(&by_label.iter().map(Vec::len).collect::<Vec<_>>(), rows);
@@ -156,9 +156,9 @@ mod tests {
         }
 
         #[test]
-        fn a_sample_keeps_the_shares(labels in proptest::collection::vec(0usize..3, 1..80), part in 0.0f64..=1.0, seed: u64) {
+        fn a_sample_keeps_the_shares(labels in proptest::collection::vec(0usize..3, 1..80), fraction in 0.0f64..=1.0, seed: u64) {
             let gold = rows(&labels);
-            let wanted = (part * gold.len() as f64) as usize;
+            let wanted = (fraction * gold.len() as f64) as usize;
             let taken = sample(&head(3), &gold, wanted, seed).unwrap();
             prop_assert_eq!(taken.len(), wanted);
             for label in 0..3 {

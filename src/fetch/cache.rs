@@ -79,7 +79,7 @@ impl Cache {
         Ok(if entry.kind == EntryKind::Gguf { folder.join(&entry.files[0].name) } else { folder })
     }
 
-    /// Whether one file is there with the registry's size and sha256.
+    /// Whether one file exists with the registry's size and SHA-256.
     pub fn check_file(&self, entry: &Entry, file: &File, check: Check) -> Result<(), RegistryError> {
         let folder = self.folder(entry);
         let path = folder.join(&file.name);

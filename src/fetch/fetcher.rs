@@ -15,7 +15,7 @@ pub struct Fetcher {
     pub cache: Cache,
     /// The Python whose pip is asked for packages.
     pub python: OsString,
-    /// Whether the Hugging Face hub must not be asked; its own cache is still looked at.
+    /// Whether the Hugging Face hub must not be contacted; its cache is still used.
     pub hub_offline: bool,
 }
 

@@ -275,6 +275,6 @@ mod tests {
             assert!(error.contains(message), "{from} -> {to}: {error}");
         }
         let twice = gguf(|text| format!("{text}{text}")).unwrap_err().to_string();
-        assert!(twice.contains("`a-1`") && twice.contains("twice"), "{twice}");
+        assert!(twice.contains("`a-1`") && twice.contains("duplicate name"), "{twice}");
     }
 }

@@ -53,13 +53,13 @@ impl Found {
         let totals = [side(0), side(1)];
         let mut best: Option<(f32, Answer)> = None;
         for (window, logits) in windows.iter().zip(&logits) {
-            let Some((span, score)) = best_span(logits, &window.context, LONGEST_ANSWER) else { continue };
+            let Some((span, logit_sum)) = best_span(logits, &window.context, LONGEST_ANSWER) else { continue };
             let answer = window.bytes_of(span).and_then(|bytes| Answer::at(context, bytes));
-            if let Some(answer) = answer.filter(|_| best.as_ref().is_none_or(|(so_far, _)| score > *so_far)) {
-                best = Some((score, answer));
+            if let Some(answer) = answer.filter(|_| best.as_ref().is_none_or(|(so_far, _)| logit_sum > *so_far)) {
+                best = Some((logit_sum, answer));
             }
         }
-        let probability = best.as_ref().map_or(0.0, |(score, _)| (f64::from(*score) - totals[0] - totals[1]).exp());
+        let probability = best.as_ref().map_or(0.0, |(logit_sum, _)| (f64::from(*logit_sum) - totals[0] - totals[1]).exp());
         let answer = best.map_or(Answer { text: String::new(), start: 0 }, |(_, answer)| answer);
         Found { answer, probability, windows, logits, totals }
     }

@@ -18,12 +18,12 @@ impl LoopHead for Answers {
     const CONTEXT_LINE: &'static str = "context_line";
 
     fn turns<'c>(&self, contexts: &[&'c Context], seed: u64) -> Result<Turns<'c, Answers>> {
-        let questions = answers_in_turns(contexts, seed);
-        if questions.is_empty() {
+        let goals = answers_in_turns(contexts, seed);
+        if goals.is_empty() {
             return Err(Error::Failed("no context has a candidate answer; check data.contexts and data.answers".to_string()));
         }
         Ok(Box::new(move |id| {
-            let (context, answer) = questions[id % questions.len()];
+            let (context, answer) = goals[id % goals.len()];
             (AnswerGoal { answer: answer.clone() }, Some(context))
         }))
     }

@@ -30,16 +30,16 @@ impl Synthesis<'_, Labels> {
             .collect::<Result<Vec<_>>>()?;
         let accept = |written: &[Written<Labels>]| accept_rationales(written, &starts, wanted);
         let count = |written: &[Written<Labels>]| accept(written).iter().map(Vec::len).sum();
-        let stage = Writing { journal: "rationales", title: "rationales", unit: "reasons" };
-        let written = self.write(stage, wanted * labels, &plan, &count)?;
+        let writing = Writing { journal: "rationales", title: "rationales", unit: "rationales" };
+        let written = self.write(writing, wanted * labels, &plan, &count)?;
         self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
         if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
             let label = &task.labels[label].name;
             let advice = "check journal/rationales.jsonl and change prompts.rationale";
             return Err(Error::Failed(format!("the generator wrote no usable rationale for label {label:?}; {advice}")));
         }
-        let reasons = task.labels.iter().zip(&self.rationales).map(|(label, reasons)| (label.name.clone(), reasons.clone().into()));
-        write_json(&self.run.join("rationales.json"), &reasons.collect::<serde_json::Map<String, serde_json::Value>>())
+        let by_label = task.labels.iter().zip(&self.rationales).map(|(label, rationales)| (label.name.clone(), rationales.clone().into()));
+        write_json(&self.run.join("rationales.json"), &by_label.collect::<serde_json::Map<String, serde_json::Value>>())
     }
 
     /// For each label, the rationales that the judge finds most typical, best first; all of them in order if there are few enough.

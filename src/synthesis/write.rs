@@ -62,7 +62,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         accepted.truncate(wanted);
         if accepted.is_empty() {
             let advice = format!("check journal/{journal}.jsonl and the prompts");
-            return Err(Error::Failed(format!("nothing that the generator wrote was accepted; {advice}")));
+            return Err(Error::Failed(format!("no generated text was accepted; {advice}")));
         }
         self.rows.extend(accepted);
         self.tallies.push(tally);

@@ -1,4 +1,4 @@
-//! Our products alone, on one core, as a share of what the core can do with 8-bit integers.
+//! Our matrix products on one core, as a share of the core's 8-bit peak.
 //!
 //! `cargo bench --bench products -- [format] [isa]`, for example `-- Q4K avx2`. The shapes are those of SmolLM2-135M.
 

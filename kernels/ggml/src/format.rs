@@ -152,7 +152,7 @@ impl Format {
     }
 }
 
-/// What the 4-bit codes of IQ4_NL stand for.
+/// The values of the 4-bit codes of IQ4_NL.
 pub(crate) const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// The same plus 128, as unsigned bytes.

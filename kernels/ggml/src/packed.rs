@@ -23,9 +23,9 @@ pub const BLOCK: usize = 32;
 /// How the codes of a block lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codes {
-    /// Four bits each, and so many more.
+    /// Four bits each, and this number of further bits.
     Nibble { more: usize },
-    /// Four bits that stand for one of [`crate::format::IQ4_NL_VALUES`], plus 128.
+    /// Four bits that index [`crate::format::IQ4_NL_VALUES`]; the kernels add 128 to the values.
     Table,
     /// A byte each.
     Byte,

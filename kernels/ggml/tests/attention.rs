@@ -136,7 +136,7 @@ impl Case {
             mask: strided(inputs.mask.as_ptr().cast(), [2 * cells, 0, 2 * cells * tokens]),
             out: strided(out.as_mut_ptr().cast(), [4 * dv * heads, 4 * dv, 4 * dv * heads * tokens]),
         };
-        // Not a number, so that what is read without being written shows.
+        // NaN, so that reading unwritten memory is noticed.
         let mut work = vec![0xffu8; operation.work_len(self.threads)];
         for thread in 0..self.threads {
             // SAFETY: the description is that of the inputs and the output; the parts run one after the other.

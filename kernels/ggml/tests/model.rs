@@ -1,7 +1,7 @@
 //! Whole models on our kernels and on ggml's: `LACUNA_TEST_GGUF` names a GGUF; without it the tests are skipped with a
 //! message.
 //!
-//! ggml's own paths are the yardstick: its results for the same text depend on how many tokens go through at once, and on whether
+//! ggml's own code paths are the reference: its results for the same text depend on how many tokens go through at once, and on whether
 //! the weights are repacked.
 
 use lacuna_ggml_kernels::{install, set_enabled};
@@ -193,7 +193,7 @@ fn best(logits: &[f32]) -> (LlamaToken, f32) {
 
 /// `LACUNA_TEST_PROMPTS` sets the number of prompts, up to 200.
 #[test]
-fn greedy_texts_part_only_where_two_tokens_are_near() {
+fn greedy_texts_diverge_only_where_two_tokens_are_close() {
     let Some(models) = load() else { return };
     let subjects = ["the sea", "an old car", "a cold winter", "my neighbour", "the moon", "a good book", "bread", "the city"];
     let openings = ["Write about", "A short story of", "What I know of", "The history of", "Once there was"];

@@ -22,7 +22,7 @@ pub fn load(folder: &Path) -> Classifier {
     Classifier::load(folder, &labels(&["a", "b", "c"]), 1).unwrap()
 }
 
-/// The error of loading a folder, as a person reads it.
+/// The message of the error of loading a folder.
 #[track_caller]
 pub fn load_error(folder: &Path) -> String {
     match Classifier::load(folder, &labels(&["a", "b", "c"]), 1) {

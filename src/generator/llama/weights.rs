@@ -183,16 +183,16 @@ impl Llama {
             let tokens: Vec<i32> = vocab.tokenize(paragraph.trim().as_bytes(), true, false).iter().map(|token| token.0).collect();
             let tokens = &tokens[..tokens.len().min(self.config.n_ctx)];
             let (last, input_ids) = tokens.split_last()?;
-            let targets = [&input_ids[1.min(input_ids.len())..], &[*last]].concat();
-            (!input_ids.is_empty()).then(|| (Job { input_ids: input_ids.into(), logits_from: 0, max_tokens: 0 }, targets))
+            let next_tokens = [&input_ids[1.min(input_ids.len())..], &[*last]].concat();
+            (!input_ids.is_empty()).then(|| (Job { input_ids: input_ids.into(), logits_from: 0, max_tokens: 0 }, next_tokens))
         });
-        let (mut surprise, mut tokens) = (0.0, 0);
-        self.run(jobs.collect(), |_, targets| Reading::new(0, targets), &mut |found: Likelihood| {
-            surprise -= found.total();
+        let (mut negative_log_likelihood, mut tokens) = (0.0, 0);
+        self.run(jobs.collect(), |_, next_tokens| Reading::new(0, next_tokens), &mut |found: Likelihood| {
+            negative_log_likelihood -= found.total();
             tokens += found.log_probs.len();
             Ok(())
         })?;
-        Ok((surprise / tokens.max(1) as f64).exp())
+        Ok((negative_log_likelihood / tokens.max(1) as f64).exp())
     }
 }
 

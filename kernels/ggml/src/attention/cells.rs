@@ -129,7 +129,7 @@ impl Cells {
     }
 }
 
-/// Sets bit `t` of the cells that a row of the mask lets see, and collects what it adds to their scores.
+/// Sets bit `t` of the cells that a row of the mask makes visible, and collects the values that it adds to their scores.
 #[inline(always)]
 fn look<R: AsRef<[u16]> + ?Sized>(row: &R, t: usize, bits: &mut [u16; CELLS], rest: &mut [u16; CELLS]) {
     for ((&mask, bits), rest) in row.as_ref().iter().zip(bits).zip(rest) {

@@ -4,7 +4,7 @@
 pub(super) trait Lanes: Copy {
     /// Numbers in a vector: 16 or a divisor of it.
     const LEN: usize;
-    /// Vectors beside each other in a product's register tile.
+    /// Vectors per row of a product's register tile.
     const STRIP: usize;
 
     unsafe fn splat(x: f32) -> Self;

@@ -58,7 +58,7 @@ unsafe fn begin(a: &Attention, work: &Work, tile: &Tile) {
     }
 }
 
-/// Goes through the cells that many tokens see.
+/// Processes the cells that many tokens see.
 #[inline(always)]
 unsafe fn shared<L: Lanes>(a: &Attention, work: &Work, tile: &Tile) {
     if work.cells.shared().is_empty() {
@@ -173,7 +173,7 @@ unsafe fn bias(a: &Attention, tile: &Tile, t: usize, cell: u32) -> f32 {
     half::to_f32(unsafe { *a.mask.at::<u16>([tile.first + t, 0, tile.stream]).add(cell as usize) })
 }
 
-/// Turns the scores of a chunk into weights and brings what was summed before to the new maximum.
+/// Turns the scores of a chunk into weights and rescales the earlier sums to the new maximum.
 #[inline(always)]
 unsafe fn softmax_chunk<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, cells: usize) {
     let lanes = a.group() * tile.stride;
@@ -211,7 +211,7 @@ unsafe fn scale<L: Lanes>(numbers: *mut f32, len: usize, factor: f32) {
     }
 }
 
-/// Goes through the cells that token `t` of the tile sees and few others.
+/// Processes the cells that token `t` of the tile and few others see.
 #[inline(always)]
 unsafe fn own<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize) {
     let cells = work.cells.own(t);
@@ -222,7 +222,7 @@ unsafe fn own<L: Lanes>(a: &Attention, work: &Work, tile: &Tile, t: usize) {
     // SAFETY: as `run`; scores have room for (group, cells).
     unsafe {
         own_scores::<L>(a, work, tile, t, cells);
-        // The next token's first cells come while this one's are worked on.
+        // Prefetch the next token's first cells while this one's are computed.
         let next: &[u32] = if t + 1 < tile.tokens { work.cells.own(t + 1) } else { &[] };
         let next = || next.iter().take(L::LEN);
         next().for_each(|&cell| prefetch(&a.k, cell, tile, a.key_dim));
@@ -286,7 +286,7 @@ fn prefetch(from: &Strided, cell: u32, tile: &Tile, dim: usize) {
     }
 }
 
-/// Turns one lane's `n` scores into weights and brings what was summed before to the new maximum.
+/// Turns one lane's `n` scores into weights and rescales the earlier sums to the new maximum.
 #[inline(always)]
 unsafe fn own_softmax<L: Lanes>(a: &Attention, work: &Work, lane: usize, scores: *mut f32, n: usize) {
     // SAFETY: `scores` points to `n` numbers, a multiple of the vector's length; the lane exists.

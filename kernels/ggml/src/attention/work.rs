@@ -3,7 +3,7 @@
 use super::cells::{Cells, TILE};
 use super::operation::Attention;
 
-/// Cells that are multiplied at once; their keys, values and scores stay in the second-level cache.
+/// Cells that are multiplied together; their keys, values and scores stay in the second-level cache.
 pub(super) const CHUNK: usize = 128;
 
 impl Attention {
@@ -26,7 +26,7 @@ pub(super) struct Work {
     pub scores: *mut f32,
     /// Sums of weighted values, (lanes, value_dim).
     pub sums: *mut f32,
-    /// By lane: the largest score so far, the sum of weights, and what the last chunk multiplied both with.
+    /// By lane: the largest score so far, the sum of weights, and the factor that the last chunk rescaled both by.
     pub largest: *mut f32,
     pub total: *mut f32,
     pub factor: *mut f32,

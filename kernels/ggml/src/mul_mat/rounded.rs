@@ -15,7 +15,7 @@ pub(super) struct Rounded {
     /// Where the dot products of the block begin, as the bits of a float: [`MAGIC`] less the share of the codes' zero. The
     /// second is for the second half of a block whose halves have scales of their own.
     pub init: [i32; 2],
-    /// What a code is worth.
+    /// The scale: the value of one unit of the codes.
     pub scale: f32,
     /// The sum of all codes, times the scale.
     pub sum: f32,
@@ -23,7 +23,7 @@ pub(super) struct Rounded {
     pub codes: [i32; STEPS],
 }
 
-/// The codes of 32 activations, what they are worth, and the sums of the first 16 codes and of the others.
+/// The codes of 32 activations, their scale, and the sums of the first 16 codes and of the others.
 pub(super) struct Codes32 {
     pub codes: [i32; STEPS],
     pub scale: f32,
@@ -33,8 +33,8 @@ pub(super) struct Codes32 {
 /// Up to this the inverse overflows; such numbers count as 0.
 pub(super) const SMALLEST: f32 = 1e-30;
 
-/// What 32 activations, the largest of which is `largest`, are multiplied with to give codes, and what a code is worth. `odd` says
-/// that one of them is not a number; then no result is.
+/// The factor that turns 32 activations, whose largest magnitude is `largest`, into codes, and the scale of the codes. With `odd`, one
+/// of them is not a number, and neither are the results.
 #[inline(always)]
 pub(super) fn inverse_and_scale(largest: f32, odd: bool) -> (f32, f32) {
     if odd {

@@ -24,7 +24,7 @@ pub(super) trait Vector {
     unsafe fn low_nibbles(bytes: Self::Int) -> Self::Int;
     /// The high half of each byte.
     unsafe fn high_nibbles(bytes: Self::Int) -> Self::Int;
-    /// What 4-bit codes of IQ4_NL stand for, plus 128.
+    /// The values of 4-bit codes of IQ4_NL, plus 128.
     unsafe fn lookup(nibbles: Self::Int) -> Self::Int;
     /// Adds `VALUE` to each byte whose bit is set.
     unsafe fn add_bits<const VALUE: i8>(codes: Self::Int, bits: *const u8) -> Self::Int;
