@@ -324,7 +324,15 @@ mod tests {
         let place = folder.path().join("training/fit");
         let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &|what| panic!("{what}"));
         assert!(small.fit(&plan(7), &checkpoints, &mut stop_at(5)).is_err() && place.join("best-1").exists());
+        // No checkpoint can be written in the first epoch, as where an epoch takes less than the time between two.
+        (1..=3).for_each(|step| fs::create_dir(trainer_file(&place, step)).unwrap());
+        let checkpoints = Checkpoints::in_folder(place.clone(), Duration::ZERO, &|_| ());
         assert!(small.fit(&plan(8), &checkpoints, &mut stop_at(5)).is_err());
+        let alone = folder.path().join("alone/fit");
+        let checkpoints_alone = Checkpoints::in_folder(alone.clone(), Duration::ZERO, &|what| panic!("{what}"));
+        assert!(small.fit(&plan(8), &checkpoints_alone, &mut stop_at(5)).is_err());
+        let best = |place: &Path| fs::read(place.join("best-1/model.safetensors")).unwrap();
+        assert!(best(&place) == best(&alone), "the best epoch is the other plan's");
         assert_eq!(goes_on(&small, &plan(8), &checkpoints), 6);
     }
 

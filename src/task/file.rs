@@ -355,7 +355,7 @@ impl Task {
         require(
             is_file_name(&self.name),
             &["name"],
-            "names a folder under runs/: it must be a plain file name, without / and not . or ..",
+            "is the name of a folder under runs/: use a plain file name, without / or \\ and not starting with a dot",
         )?;
         let questions = self.kind == TaskKind::ExtractiveQa;
         if questions {
@@ -517,8 +517,8 @@ mod tests {
             ("top_p = 1.0", "top_p = 1.5", "sampling.top_p: must be above 0 and at most 1"),
             ("top_p = 1.0", "repetition = { repeat = 0.0 }", "sampling.repetition: repetition.repeat is 0; it must be above 0"),
             ("select_share = 0.4", "select_share = 1.0", "data.select_share: must lie between 0 and 1"),
-            ("name = \"movie-sentiment\"", "name = \"..\"", "name: names a folder under runs/: it must be a plain file name"),
-            ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: names a folder under runs/"),
+            ("name = \"movie-sentiment\"", "name = \"..\"", "name: is the name of a folder under runs/: use a plain file name"),
+            ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: is the name of a folder under runs/"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
             ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
             ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
