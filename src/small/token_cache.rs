@@ -157,7 +157,8 @@ impl CacheWriter {
 }
 
 impl TokenCache {
-    /// Encodes `rows`, of which there are `count`, into `path`, on the threads of the current rayon pool; `labels` is the length of each target.
+    /// Encodes `rows`, of which there are `count`, into `path`, on the threads of the current rayon pool; `labels` is the length of
+    /// each target.
     ///
     /// # Errors
     /// Writing; a text that cannot be encoded.

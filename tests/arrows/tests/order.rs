@@ -58,3 +58,28 @@ fn rooms_import_only_what_lies_on_a_lower_floor() {
         .collect();
     assert!(against.is_empty(), "arrows against the order of ARCHITECTURE.md:\n{}", against.join("\n"));
 }
+
+/// rustfmt holds the width of code, not of comments.
+#[test]
+fn comments_have_the_width_of_code() {
+    let mut files = Vec::new();
+    ["src", "kernels", "models", "tests", "benches"].iter().for_each(|folder| rust_files(&root().join(folder), &mut files));
+    let mut wide = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//") && line.chars().count() > 140);
+        wide.extend(lines.map(|(i, _)| format!("{}:{}", file.display(), i + 1)));
+    }
+    assert!(wide.is_empty(), "comments of more than 140 columns:\n{}", wide.join("\n"));
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
