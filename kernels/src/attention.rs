@@ -11,7 +11,7 @@ use crate::sum::{max, sum, sum2};
 use candle_core::{D, Device, Result, Shape, Tensor};
 use std::ops::Range;
 
-/// Which tokens of a sequence are queries: all, or only the first ([CLS]), the only one that a classifier reads from the last layer.
+/// Which tokens of a sequence are queries: all, or only the first (`[CLS]`), the only one that a classifier reads from the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queries {
     All,

@@ -24,7 +24,7 @@ pub(crate) struct Shard<'a> {
     pub cu_seqlens: Vec<usize>,
     /// Place of its first row in the batch.
     pub first_row: usize,
-    /// Whether the last hidden states of all tokens are needed, not of [CLS] alone.
+    /// Whether the last hidden states of all tokens are needed, not of `[CLS]` alone.
     pub every_token: bool,
 }
 

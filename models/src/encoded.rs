@@ -8,7 +8,7 @@ use std::ops::Range;
 pub struct Encoded {
     /// `[CLS] text [SEP]`, or `[CLS] text [SEP] pair [SEP]`.
     pub input_ids: Vec<u32>,
-    /// 0 up to the first [SEP], 1 after it.
+    /// 0 up to the first `[SEP]`, 1 after it.
     pub token_type_ids: Vec<u32>,
 }
 
@@ -17,14 +17,14 @@ pub struct Encoded {
 pub struct EncodedQuestion {
     /// `[CLS] question [SEP] context [SEP]`.
     pub encoded: Encoded,
-    /// The tokens of the context, or of its window, counted from [CLS].
+    /// The tokens of the context, or of its window, counted from `[CLS]`.
     pub context: Range<usize>,
     /// For each of them, its byte range in the context.
     pub offsets: Vec<(usize, usize)>,
 }
 
 impl EncodedQuestion {
-    /// The tokens that cover these bytes of the context; [CLS] if a part is outside the window.
+    /// The tokens that cover these bytes of the context; `[CLS]` if a part is outside the window.
     pub fn span_of(&self, bytes: Range<usize>) -> Span {
         let begins_before = self.offsets.first().is_some_and(|&(first, _)| first <= bytes.start);
         let start = self.offsets.iter().position(|&(_, end)| end > bytes.start);

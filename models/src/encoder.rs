@@ -79,7 +79,7 @@ struct Scratch {
 pub struct Work {
     embedding_norm: Norm,
     layers: Vec<LayerActivations>,
-    /// What goes from layer to layer; after [`Encoder::forward`] the last hidden states of the queries: those of [CLS], (rows, hidden),
+    /// What goes from layer to layer; after [`Encoder::forward`] the last hidden states of the queries: those of `[CLS]`, (rows, hidden),
     /// for a classifier, of all tokens for a span.
     pub hidden_states: Vec<f32>,
     /// (tokens, hidden): the gradient of the embedding sums, the output of [`Encoder::backward`].

@@ -7,8 +7,8 @@ use crate::network::Network;
 use crate::spread::spread;
 
 impl Network {
-    /// The mean of the last hidden states of each row's tokens, [CLS] and [SEP] among them: (rows, hidden). The head is not used. Computed
-    /// on the CPU, wherever the model is; the rows go in `threads` jobs to the caller's rayon pool.
+    /// The mean of the last hidden states of each row's tokens, `[CLS]` and `[SEP]` included: (rows, hidden). The head is not used.
+    /// Computed on the CPU, wherever the model is; the rows go in `threads` jobs to the caller's rayon pool.
     ///
     /// # Errors
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.

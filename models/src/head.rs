@@ -1,4 +1,4 @@
-//! The heads. Classification: a dense layer and its activation on [CLS], dropout, and the classifier. Span: a linear layer on every token.
+//! The heads. Classification: a dense layer and its activation on `[CLS]`, dropout, the classifier. Span: a linear layer on each token.
 
 use crate::config::Architecture;
 use crate::encoder::Encoder;

@@ -61,7 +61,7 @@ pub enum Head {
 /// The parameters of a head.
 #[derive(Clone, Debug)]
 pub enum HeadLayout {
-    /// A dense layer on [CLS], its activation, and a classifier.
+    /// A dense layer on `[CLS]`, its activation, and a classifier.
     Labels { dense: Affine, classifier: Affine },
     /// Two logits for every token: start and end of the answer.
     Span { outputs: Affine },
@@ -182,7 +182,7 @@ impl Layout {
         }
     }
 
-    /// Which tokens are queries in a layer: [CLS] alone in a classifier's last layer, unless the shard wants every token.
+    /// Which tokens are queries in a layer: `[CLS]` alone in a classifier's last layer, unless the shard wants every token.
     pub fn queries(&self, layer: usize, shard: &Shard) -> Queries {
         let last = layer + 1 == self.layers.len();
         let first_tokens = self.head() != Head::Span && !shard.every_token;

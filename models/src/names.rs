@@ -14,6 +14,6 @@ pub struct Names {
     pub intermediate: &'static str,
     pub output: &'static str,
     pub output_norm: &'static str,
-    /// The dense layer between [CLS] and the classifier, with its prefix.
+    /// The dense layer between `[CLS]` and the classifier, with its prefix.
     pub head: &'static str,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// The tokens of an answer, counted from the first of its row; both ends belong to it. (0, 0), [CLS], says that there is none.
+/// The tokens of an answer, counted from the first of its row; both ends belong to it. (0, 0), `[CLS]`, says that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub start: usize,

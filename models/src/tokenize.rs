@@ -46,7 +46,7 @@ impl TextEncoder {
     /// Loads `folder`/tokenizer.json; its padding and truncation are not used.
     ///
     /// # Errors
-    /// A missing or damaged tokenizer.json, or one without [CLS] and [SEP].
+    /// A missing or damaged tokenizer.json, or one without `[CLS]` and `[SEP]`.
     pub fn load(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
@@ -66,7 +66,7 @@ impl TextEncoder {
     /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is truncated first.
     ///
     /// # Errors
-    /// `max_tokens` leaves no room for a token of each text beside [CLS] and [SEP].
+    /// `max_tokens` leaves no room for a token of each text beside `[CLS]` and `[SEP]`.
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_tokens: usize) -> Result<Encoded, ModelError> {
         let (special, texts) = if text_pair.is_some() { (3, 2) } else { (2, 1) };
         if max_tokens < special + texts {
@@ -125,7 +125,7 @@ impl TextEncoder {
         self.reading = Some(reading);
     }
 
-    /// The id of [SEP], which ends each text.
+    /// The id of `[SEP]`, which ends each text.
     pub fn sep(&self) -> u32 {
         self.sep
     }

@@ -149,7 +149,7 @@ impl Trainer {
         Ok([Cow::from(&self.optimizer.m), Cow::from(&self.optimizer.v)])
     }
 
-    /// The loss and the gradients of all parameters, in the order of [`Classifier::parameters`], without an update.
+    /// The loss and the gradients of all parameters, in the order of [`Network::parameters`], without an update.
     pub fn gradients(
         &mut self,
         model: &Classifier,

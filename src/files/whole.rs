@@ -60,14 +60,14 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     put(path, content).map_err(Error::io("write", path))
 }
 
-/// As [`write`], pretty JSON.
+/// As [`write()`], pretty JSON.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
     text.push('\n');
     write(path, text.as_bytes())
 }
 
-/// As [`write`], one JSON object a line.
+/// As [`write()`], one JSON object a line.
 pub fn write_json_lines(path: &Path, rows: impl IntoIterator<Item = impl Serialize>) -> Result<()> {
     let mut content = Vec::new();
     for row in rows {

@@ -52,7 +52,7 @@ pub fn softmax<T: Copy + Into<f64>>(logits: &[T]) -> Vec<f64> {
     values
 }
 
-/// The cross-entropy −ln softmax(logits)[label], in nats. Leaves its gradient in `logits`: the probabilities, less 1 at the label.
+/// The cross-entropy `−ln softmax(logits)[label]`, in nats. Leaves its gradient in `logits`: the probabilities, less 1 at the label.
 pub fn cross_entropy(logits: &mut [f64], label: usize) -> f64 {
     let own = logits[label];
     let total = normalise(logits);

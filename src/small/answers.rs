@@ -21,7 +21,7 @@ const LONGEST_ANSWER: usize = 30;
 /// Windows per thread in one forward pass.
 const WINDOWS: usize = 16;
 
-/// A training window, and the answer's tokens in it; [CLS] if the answer is not in the window.
+/// A training window, and the answer's tokens in it; `[CLS]` if the answer is not in the window.
 pub struct Lesson {
     encoded: Encoded,
     span: Span,

@@ -1,7 +1,7 @@
 //! Encoded, labelled texts in one safetensors file that is mapped, never read whole.
 //!
 //! Tensors: `input_ids` (tokens) u32, `cu_seqlens` (rows + 1) u64, `labels` (rows, labels) f32, each row summing to 1. Token types follow
-//! from the first [SEP], whose id is in the metadata. Opening reads the header alone; a row is checked when it is looked at. The file is
+//! from the first `[SEP]`, whose id is in the metadata. Opening reads the header alone; a row is checked when it is looked at. The file is
 //! written in one pass with memory for some thousand texts: the header, whose room is reserved, comes last.
 
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins a cache of so many rows, with targets of `labels` probabilities; `sep` is the id of [SEP].
+    /// Begins a cache of so many rows, with targets of `labels` probabilities; `sep` is the id of `[SEP]`.
     ///
     /// # Errors
     /// The file cannot be made.
@@ -247,7 +247,7 @@ impl TokenCache {
         Ok(LabelledBatch { batch, targets })
     }
 
-    /// How many of a row's tokens belong to its first text: up to the first [SEP], which most rows have at their end alone.
+    /// How many of a row's tokens belong to its first text: up to the first `[SEP]`, which most rows have at their end alone.
     fn first_text(&self, ids: &[u32]) -> usize {
         match ids {
             [before @ .., last] if *last == self.sep && !before.contains(last) => ids.len(),

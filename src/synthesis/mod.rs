@@ -1,6 +1,6 @@
 //! The S3 loop (arXiv 2310.13671): rationales, seed, training, extrapolation of errors, until *select* stops improving.
 //!
-//! [`next`] decides which stage comes next, [`walk`] runs it; each stage has its own file.
+//! [`next`] decides which stage comes next, `walk.rs` runs it; each stage has its own file.
 
 mod answers;
 mod deliver;

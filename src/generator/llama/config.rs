@@ -30,7 +30,7 @@ pub struct LlamaConfig {
     pub threads: usize,
     /// Layers to put on a GPU; if above 0, there is a single worker. Needs a build with `cuda`, `metal` or `vulkan`.
     pub gpu_layers: u32,
-    /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`] measures the best.
+    /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`](super::Llama::tune) measures the best.
     pub settings: Settings,
     /// Most tokens of one request, prompt and new tokens together; 0 for the model's training context.
     pub n_ctx: usize,
