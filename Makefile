@@ -38,6 +38,7 @@ test:
 
 # One room after an edit: compiles lacuna's library alone, runs that room's tests.
 room:
+	@test -d "src/$(ROOM)" && test -n "$(ROOM)" || { echo "make room ROOM=NAME; the rooms are: $(notdir $(patsubst %/,%,$(wildcard src/*/)))"; exit 2; }
 	@scripts/bootstrap.sh --test
 	$(ENV) cargo nextest run --release --locked -p lacuna --lib -E 'test(/^$(ROOM)::/)'
 

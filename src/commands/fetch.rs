@@ -1,4 +1,4 @@
-//! `lacuna fetch`: models and gold data by name. FetchEvent goes to standard error: a bar on a terminal, plain lines elsewhere.
+//! `lacuna fetch`: models and gold data by name. Progress goes to standard error: a bar on a terminal, plain lines elsewhere.
 
 use std::time::Duration;
 

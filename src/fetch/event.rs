@@ -1,4 +1,4 @@
-//! FetchEvent of a fetch.
+//! What is reported while something is fetched.
 
 use super::convert::Converted;
 use super::error::SourceError;

@@ -29,7 +29,12 @@ pub fn unfinished(folder: &Path) -> io::Result<NamedTempFile> {
 
 /// A new folder in the folder, which goes away when it is dropped.
 pub fn unfinished_folder(folder: &Path) -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(folder)
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(UNFINISHED);
+    // As for any other folder: the umask decides.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(folder)
 }
 
 /// Gives a finished file its name, in one step, after its bytes are on the disk.
@@ -83,9 +88,6 @@ pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
     fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
     let new = unfinished_folder(parent).map_err(Error::io("write in", parent))?;
     fill(new.path())?;
-    let mut permissions = fs::metadata(new.path()).map_err(Error::io("read", new.path()))?.permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    fs::set_permissions(new.path(), permissions).map_err(Error::io("change", new.path()))?;
     sync_folder(new.path()).map_err(Error::io("sync", new.path()))?;
     if path.exists() {
         fs::remove_dir_all(path).map_err(Error::io("replace", path))?;

@@ -28,6 +28,7 @@ impl RunDir {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io("open", &lock_path))?;
         match lock.try_lock() {
             Ok(()) => {
+                std::fs::write(&lock_path, LOCK).map_err(Error::io("write", &lock_path))?;
                 remove_leftovers(path)?;
                 Ok(RunDir { path: path.to_path_buf(), _lock: lock })
             }
@@ -53,14 +54,14 @@ impl RunDir {
     }
 }
 
-/// Files that a folder may have before a run is begun in it: journals lent by another run.
-const BEFORE_BEGUN: [&str; 2] = ["journal", "seconds.jsonl"];
+/// What a lock file says, so that a run's folder is known before it has a manifest.
+const LOCK: &str = "This folder belongs to a run of lacuna.\n";
 
-/// Refuses a folder that is neither empty nor a run's: its files belong to somebody else.
+/// Refuses a folder that is neither empty nor a run's: what is in it is somebody else's.
 fn refuse_foreign(path: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        // The path is a file: creating the folder will report that.
+        // That there is a file in its place is said where the folder is made.
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(()),
         other => other.map_err(Error::io("read", path))?,
     };
@@ -68,21 +69,31 @@ fn refuse_foreign(path: &Path) -> Result<()> {
         return Ok(());
     }
     for entry in entries {
-        let name = entry.map_err(Error::io("read", path))?.file_name().to_string_lossy().into_owned();
-        if !BEFORE_BEGUN.contains(&name.as_str()) && !is_unfinished(&name) {
-            let place = path.display();
+        let found = entry.map_err(Error::io("read", path))?.path();
+        if !is_lent(&found)? {
+            let (place, name) = (path.display(), name_of(&found));
             return Err(Error::Run(format!("{place}: not a run folder, and not empty (it has {name}); choose another folder with --run")));
         }
     }
     Ok(())
 }
 
-/// Whether a run was begun in a folder: its lock and its journals are there, or a manifest.
+/// Whether a run was begun in a folder: its lock or its manifest says so.
 fn is_begun(path: &Path) -> bool {
     let manifest = std::fs::read(path.join("manifest.json")).ok();
     let manifest = manifest.and_then(|content| serde_json::from_slice::<serde_json::Value>(&content).ok());
     let is_ours = manifest.is_some_and(|manifest| manifest.get("lacuna").is_some() && manifest.get("inputs").is_some());
-    is_ours || (path.join("lock").is_file() && is_folder(&path.join("journal")))
+    is_ours || std::fs::read(path.join("lock")).is_ok_and(|content| content == LOCK.as_bytes())
+}
+
+/// Whether it is what another run lends before a run is begun: journals, and how long they took.
+fn is_lent(path: &Path) -> Result<bool> {
+    let journals = || Ok(entries(path)?.iter().all(|journal| name_of(journal).ends_with(".jsonl") || is_unfinished(&name_of(journal))));
+    match name_of(path).as_str() {
+        "seconds.jsonl" => Ok(true),
+        "journal" => journals(),
+        name => Ok(is_unfinished(name)),
+    }
 }
 
 /// Removes unfinished files that a crash left in the folders a run writes to, not in their subfolders. Symbolic links are not followed.
@@ -184,5 +195,25 @@ mod tests {
         assert_eq!(error.exit_code(), 5);
         let names: std::collections::BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was created or removed");
+    }
+
+    /// Names that a run's folder has too, with contents that no run wrote.
+    #[test]
+    fn a_folder_that_only_looks_like_a_runs_is_refused() {
+        let looks: [&[(&str, &str)]; 3] = [
+            &[("lock", ""), ("journal/round-0.jsonl", ""), ("model/extra.bin", "theirs"), ("dataset.jsonl", "theirs")],
+            &[("journal/2024.txt", "dear diary")],
+            &[("manifest.json", r#"{"name": "an app"}"#)],
+        ];
+        for files in looks {
+            let folder = tempfile::tempdir().unwrap();
+            for (name, content) in files {
+                let path = folder.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            assert_eq!(RunDir::open(folder.path()).err().map(|error| error.exit_code()), Some(5), "{files:?}");
+            assert!(files.iter().all(|(name, content)| std::fs::read_to_string(folder.path().join(name)).unwrap() == *content));
+        }
     }
 }

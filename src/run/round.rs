@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::errors::Changes;
+use super::misclassified::Changes;
 use crate::small::evaluation::Evaluation;
 
 /// Why a text was rejected.

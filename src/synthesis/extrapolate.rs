@@ -11,7 +11,7 @@ use super::write::Planned;
 use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::math::random;
-use crate::run::errors::Misclassified;
+use crate::run::misclassified::Misclassified;
 use crate::task::file::Parents;
 
 impl<H: LoopHead> Synthesis<'_, H> {

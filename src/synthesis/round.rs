@@ -8,7 +8,7 @@ use crate::data::example::GoldRow;
 use crate::error::Result;
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
 use crate::math::random;
-use crate::run::errors::{Changes, Misclassified};
+use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
 use crate::small::plan::{FitPlan, Select};

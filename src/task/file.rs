@@ -355,7 +355,7 @@ impl Task {
         require(
             is_file_name(&self.name),
             &["name"],
-            "is the name of a folder under runs/: use a plain file name, without / or \\ and not starting with a dot",
+            "is the name of a folder under runs/: use a plain file name of at most 200 bytes, without / or \\ and not starting with a dot",
         )?;
         let questions = self.kind == TaskKind::ExtractiveQa;
         if questions {
