@@ -19,7 +19,7 @@ use crate::fetch::registry::Registry;
 use crate::files::sha256::sha256_of;
 use crate::generator::Generate;
 use crate::generator::llama::{Choice, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
-use crate::run::folder::RunDir;
+use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
 use crate::run::stage::Stage;
@@ -28,7 +28,7 @@ use crate::small::checkpoint::clear_all;
 use crate::small::model::SmallModel;
 use crate::synthesis::next::LoopRules;
 use crate::synthesis::stages::Stages;
-use crate::synthesis::state::{Inputs, Synthesis, TRAINING};
+use crate::synthesis::state::{Inputs, Synthesis};
 use crate::task::file::Task;
 use crate::task::prompts::{self, Prompts};
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::files::sha256::{hex, sha256_of};
-use crate::files::whole::{is_unfinished, put};
+use crate::files::whole::{is_unfinished, put, remove_entries};
 
 use super::registry::{Convert, Entry, EntryKind, File, GOLD, Registry, RegistryError, TEST};
 
@@ -142,12 +142,7 @@ impl Cache {
         fs::create_dir_all(&folder)?;
         let lock = fs::File::create(folder.with_file_name(format!(".{}.lock", entry.name)))?;
         lock.lock()?;
-        for found in fs::read_dir(&folder)? {
-            let found = found?;
-            if is_unfinished(&found.file_name().to_string_lossy()) {
-                if found.file_type()?.is_dir() { fs::remove_dir_all(found.path())? } else { fs::remove_file(found.path())? }
-            }
-        }
+        remove_entries(&folder, is_unfinished)?;
         Ok(lock)
     }
 

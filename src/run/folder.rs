@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::journal::Journal;
 use crate::error::{Error, Result};
-use crate::files::whole::is_unfinished;
+use crate::files::whole::{is_unfinished, remove_entries};
 
 /// A run's folder, locked by this process until it is dropped.
 pub struct RunDir {
@@ -54,6 +54,9 @@ impl RunDir {
     }
 }
 
+/// The folder with the checkpoints of a run's fits.
+pub const TRAINING: &str = "training";
+
 /// What a lock file says, so that a run's folder is known before it has a manifest.
 const LOCK: &str = "This folder belongs to a run of lacuna.\n";
 
@@ -86,12 +89,14 @@ fn is_begun(path: &Path) -> bool {
     is_ours || std::fs::read(path.join("lock")).is_ok_and(|content| content == LOCK.as_bytes())
 }
 
-/// Whether it is what another run lends before a run is begun: journals, and how long they took.
+/// Whether it may lie in a folder before a run is begun in it: journals that another run lends, and how long they took; an empty lock.
 fn is_lent(path: &Path) -> Result<bool> {
     let journals = || Ok(entries(path)?.iter().all(|journal| name_of(journal).ends_with(".jsonl") || is_unfinished(&name_of(journal))));
     match name_of(path).as_str() {
         "seconds.jsonl" => Ok(true),
         "journal" => journals(),
+        // Made just before a crash or on a full disk: it says nothing yet.
+        "lock" => Ok(path.metadata().is_ok_and(|lock| lock.len() == 0) && is_folder(&path.with_file_name("journal"))),
         name => Ok(is_unfinished(name)),
     }
 }
@@ -101,14 +106,9 @@ fn remove_leftovers(run: &Path) -> Result<()> {
     let rounds = run.join("rounds");
     let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
     folders.extend(folders_in(&rounds)?.into_iter().filter(|round| is_number(round)));
-    folders.extend(folders_in(&run.join("training"))?);
-    for folder in folders {
-        for path in entries(&folder)?.into_iter().filter(|path| is_unfinished(&name_of(path))) {
-            let removed = if is_folder(&path) { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            removed.map_err(Error::io("remove", &path))?;
-        }
-    }
-    Ok(())
+    folders.extend(folders_in(&run.join(TRAINING))?);
+    let plain = folders.iter().filter(|folder| is_folder(folder));
+    plain.into_iter().try_for_each(|folder| remove_entries(folder, is_unfinished).map_err(Error::io("remove unfinished files in", folder)))
 }
 
 /// The entries of a folder; empty if it does not exist or is a symbolic link.
@@ -195,6 +195,15 @@ mod tests {
         assert_eq!(error.exit_code(), 5);
         let names: std::collections::BTreeSet<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), [".tmp", "thesis.tex"], "nothing was created or removed");
+    }
+
+    /// Its first process may end between making the lock and writing into it.
+    #[test]
+    fn a_run_whose_lock_is_still_empty_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("journal")).unwrap();
+        std::fs::write(folder.path().join("lock"), "").unwrap();
+        RunDir::open(folder.path()).unwrap();
     }
 
     /// Names that a run's folder has too, with contents that no run wrote.

@@ -21,7 +21,7 @@ use super::model::SmallModel;
 use super::plan::FitPlan;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
-use crate::files::whole::{is_unfinished, replace_folder, write, write_json};
+use crate::files::whole::{is_unfinished, remove_entries, replace_folder, write, write_json};
 
 /// Where a fit's checkpoints go, and how often.
 pub struct Checkpoints<'s> {
@@ -165,7 +165,7 @@ fn write_to<H: SmallHead>(
     let SoFar { epochs, history, .. } = so_far;
     write_json(&folder.join("fit.json"), &Fit { of: identity(plan), step, epochs: *epochs, history: history.clone(), best })?;
     let current = [Some(trainer_file(folder, step)), best.map(|epoch| best_folder(folder, epoch)), Some(folder.join("fit.json"))];
-    remove(folder, |path| !current.iter().flatten().any(|current| current == path))
+    remove(folder, |name| !current.contains(&Some(folder.join(name))))
 }
 
 fn trainer_file(folder: &Path, step: usize) -> PathBuf {
@@ -184,22 +184,9 @@ fn load_best<H: SmallHead>(small: &SmallModel<H>, plan: &FitPlan<H>, folder: &Pa
     Ok(model)
 }
 
-/// Removes those of a fit's own files that `outdated` says, and the folders that are empty then. Nobody else's, and no links are
-/// followed.
-fn remove(folder: &Path, outdated: impl Fn(&Path) -> bool) -> Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(Error::io("read", folder))?,
-    };
-    for entry in entries {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        if !is_own(&path) || !outdated(&path) {
-            continue;
-        }
-        let is_folder = path.is_dir() && !path.is_symlink();
-        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(Error::io("remove", &path))?;
-    }
+/// Removes those of a fit's own files that are `outdated`, by name, and the folders that are empty then.
+fn remove(folder: &Path, outdated: impl Fn(&str) -> bool) -> Result<()> {
+    remove_entries(folder, |name| is_own(name) && outdated(name)).map_err(Error::io("remove checkpoints in", folder))?;
     // Those that hold something else stay.
     let _ = fs::remove_dir(folder);
     let _ = folder.parent().map(fs::remove_dir);
@@ -207,11 +194,10 @@ fn remove(folder: &Path, outdated: impl Fn(&Path) -> bool) -> Result<()> {
 }
 
 /// Whether a fit gives a file or folder this name.
-fn is_own(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn is_own(name: &str) -> bool {
     let number = |text: &str| text.parse::<usize>().is_ok();
     name == "fit.json"
-        || is_unfinished(&name)
+        || is_unfinished(name)
         || name.strip_prefix("trainer-").and_then(|rest| rest.strip_suffix(".safetensors")).is_some_and(number)
         || name.strip_prefix("best-").is_some_and(number)
 }

@@ -1,7 +1,6 @@
 //! The pretrained small model with its tokenizer: the starting point of every fit.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use lacuna_models::{ModelError, Reading, TextEncoder};
 
@@ -31,7 +30,7 @@ impl<H: SmallHead> SmallModel<H> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Failed(format!("{threads} threads cannot be started: {e}")))?;
         let max_position_embeddings = base.config().max_position_embeddings;
-        Ok(SmallModel { head, base, reader: Reader { encoder, max_position_embeddings, pool: Arc::new(pool) } })
+        Ok(SmallModel { head, base, reader: Reader { encoder, max_position_embeddings, pool } })
     }
 
     /// How texts are cut or split into windows, in training and in prediction: as the task or the saved model states, else by default.

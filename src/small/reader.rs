@@ -1,7 +1,5 @@
 //! How the small model reads texts: its tokenizer, its maximum length, and its thread pool.
 
-use std::sync::Arc;
-
 use lacuna_models::{Encoded, Reading, TextEncoder};
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -18,7 +16,7 @@ pub struct Reader {
     /// Number of position embeddings, the model's maximum length.
     pub max_position_embeddings: usize,
     /// The only threads that parallel work runs on.
-    pub pool: Arc<ThreadPool>,
+    pub pool: ThreadPool,
 }
 
 impl Reader {

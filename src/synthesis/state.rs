@@ -8,7 +8,7 @@ use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
 use crate::error::{Error, Result};
 use crate::generator::Generate;
-use crate::run::folder::RunDir;
+use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::Manifest;
 use crate::run::progress::{Bar, Progress};
 use crate::run::summary::Method;
@@ -38,9 +38,6 @@ pub struct Inputs<'a, H: LoopHead> {
     /// Between two checkpoints of a fit.
     pub checkpoint_every: Duration,
 }
-
-/// The folder of a run with the checkpoints of its fits.
-pub const TRAINING: &str = "training";
 
 /// A run in progress.
 pub struct Synthesis<'a, H: LoopHead> {
