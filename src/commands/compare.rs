@@ -11,7 +11,7 @@ use crate::data::example::TaskKind;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json, write_json_lines};
 use crate::generator::Generate;
-use crate::measure::metrics::{Interval, bootstrap};
+use crate::measure::interval::{self, Interval};
 use crate::run::cost::{Cost, SECONDS, Spent, Work};
 use crate::run::summary::{Method, MethodResult};
 use crate::task::file::{ExtrapolateKeys, Parents, TargetKind, Task};
@@ -281,12 +281,12 @@ fn summarise(gold: usize, rows: &[(&'static str, RowSource)], by_row: Vec<Vec<Ou
     rows.iter().zip(by_row).map(line).collect()
 }
 
-/// The bootstrap interval of a measure over seeds and test rows, and that of its difference to S3.
+/// The interval of a measure over seeds and test rows, and that of its difference to S3.
 fn against(own: &[&MethodResult], s3: &[MethodResult], measure: impl Fn(&MethodResult) -> Vec<f64>) -> [Interval; 2] {
     let own: Vec<Vec<f64>> = own.iter().map(|result| measure(result)).collect();
     let less = |(own, s3): (&Vec<f64>, &MethodResult)| own.iter().zip(measure(s3)).map(|(x, y)| x - y).collect();
     let difference: Vec<Vec<f64>> = own.iter().zip(s3).map(less).collect();
-    [bootstrap(&own), bootstrap(&difference)]
+    [interval::share(&own), interval::mean(&difference)]
 }
 
 fn render(lines: &[Line]) -> String {

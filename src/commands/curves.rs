@@ -97,7 +97,7 @@ pub fn draw(lines: &[SweepLine]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::metrics::Interval;
+    use crate::measure::interval::Interval;
     use crate::run::cost::Cost;
 
     #[test]

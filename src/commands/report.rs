@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::measure::metrics::{Interval, bootstrap};
+use crate::measure::interval::{self, Interval};
 use crate::run::summary::{Delivery, Method};
 
 /// The results of a finished run as a table, and the paths of its files.
@@ -19,7 +19,7 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
                 result.steps.to_string(),
             ];
             row.extend(result.macro_f1().filter(|_| result.many_labels()).map(|f1| format!("{f1:.3}")));
-            row.extend(result.answer_f1().map(|f1| percent(&bootstrap(&[f1.to_vec()]))));
+            row.extend(result.answer_f1().map(|f1| percent(&interval::share(&[f1.to_vec()]))));
             row.push(format!("{}{delivered}", percent(&result.accuracy())));
             row
         })

@@ -11,7 +11,7 @@ use super::sweep_line::SweepLine;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
-use crate::measure::metrics::bootstrap;
+use crate::measure::interval;
 use crate::run::cost::Cost;
 use crate::run::summary::{Method, MethodResult};
 
@@ -115,10 +115,11 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
     let tokens = own.iter().map(|(_, cost)| cost.tokens as f64).sum::<f64>() / n;
     let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(_, cost)| cost.seconds).sum::<f64>() / n };
     let synthetic_rows = own.iter().map(|(result, _)| result.synthetic_rows as f64).sum::<f64>() / n;
-    let over_seeds = |measure: &dyn Fn(&MethodResult) -> Vec<f64>| bootstrap(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
+    let over_seeds =
+        |measure: &dyn Fn(&MethodResult) -> Vec<f64>| interval::share(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
     let accuracy = over_seeds(&MethodResult::right);
     let f1: Option<Vec<Vec<f64>>> = own.iter().map(|(result, _)| result.answer_f1().map(<[f64]>::to_vec)).collect();
-    let f1 = f1.map(|of_seeds| bootstrap(&of_seeds));
+    let f1 = f1.map(|of_seeds| interval::share(&of_seeds));
     SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::metrics::Interval;
+use crate::measure::interval::Interval;
 use crate::run::cost::Cost;
 use crate::run::summary::Method;
 

@@ -2,5 +2,6 @@
 
 pub mod distance;
 pub mod diversity;
+pub mod interval;
 pub mod logistic;
 pub mod metrics;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::RunDir;
 use crate::error::{Error, Result};
-use crate::measure::metrics::{Counts, Interval, bootstrap};
+use crate::measure::interval::{self, Interval};
+use crate::measure::metrics::Counts;
 
 /// The methods that a run can compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,9 +102,9 @@ impl MethodResult {
         self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
     }
 
-    /// Accuracy (for questions, exact match) on the test rows, with a 95 % bootstrap interval over them.
+    /// Accuracy (for questions, exact match) on the test rows, with its 95 % interval over them.
     pub fn accuracy(&self) -> Interval {
-        bootstrap(&[self.right()])
+        interval::share(&[self.right()])
     }
 }
 
