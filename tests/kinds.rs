@@ -183,7 +183,7 @@ fn runs_with(labels: usize) {
     let (manifest, rationales) = (json(&run.join("manifest.json")), json(&run.join("rationales.json")));
     assert_eq!(manifest["rounds"][0]["labels"], Value::from(vec![3; labels]), "as many rows of each label");
     assert_eq!(rationales.as_object().unwrap().values().map(|r| r.as_array().unwrap().len()).collect::<Vec<_>>(), vec![3; labels]);
-    assert!(manifest["calibration"]["accuracy"].as_f64().unwrap() > 0.95, "labels of several words are judged as a whole");
+    assert!(manifest["judge"]["accuracy"].as_f64().unwrap() > 0.95, "labels of several words are judged as a whole");
     let summary = json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
         let Measures::Labels { macro_f1, labels: counted } = &result.measures else { panic!("{:?}", result.measures) };

@@ -154,7 +154,7 @@ impl Setup {
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
             Some(manifest) => manifest,
-            None => self.begin(&run, inputs, loaded, &split)?,
+            None => self.begin(&run, methods, inputs, loaded, &split)?,
         };
         if manifest.stage == Stage::Done {
             // A crash may have come between the last line of the manifest and this.
@@ -184,15 +184,23 @@ impl Setup {
         Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
     }
 
-    fn begin<H: Stages>(&self, run: &RunDir, inputs: BTreeMap<String, Value>, loaded: &Loaded<H>, split: &Split<H>) -> Result<Manifest> {
+    fn begin<H: Stages>(
+        &self,
+        run: &RunDir,
+        methods: &[Method],
+        inputs: BTreeMap<String, Value>,
+        loaded: &Loaded<H>,
+        split: &Split<H>,
+    ) -> Result<Manifest> {
         let test = loaded.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
-            stage: LoopRules::of(&self.task).first(),
+            stage: LoopRules::of(&self.task, methods).first(),
             inputs,
             splits: Splits::new(split, &loaded.data.gold_path, test),
             generator: None,
             calibration: None,
+            judge: None,
             rounds: Vec::new(),
             best_round: None,
         };

@@ -4,8 +4,7 @@
 //! offset per label, fitted on gold rows (Platt scaling; for more than two labels, vector scaling with a single scale), correct that.
 
 use crate::math::convex::{Stopping, minimise};
-use crate::math::vectors::{argmax, centre, cross_entropy, dot, softmax};
-use crate::measure::metrics::log_loss;
+use crate::math::vectors::{centre, cross_entropy, dot, softmax};
 
 /// A scale and an offset for each label: `logits[j] = scale * centred[j] + offsets[j]`, where `centred` are the
 /// log-probabilities of the label words less their mean.
@@ -13,19 +12,7 @@ use crate::measure::metrics::log_loss;
 pub struct Calibration {
     pub scale: f64,
     pub offsets: Vec<f64>,
-    /// Accuracy of the calibrated judge on the gold rows.
-    pub accuracy: f64,
-    /// The share of the most frequent label: the accuracy of always predicting it.
-    pub chance: f64,
-    /// McFadden's R², `1 - log loss / entropy of the gold labels`: 0 for a judge that knows nothing, 1 for one that is always right and
-    /// certain. Unlike accuracy, it is comparable between tasks with balanced and with imbalanced labels.
-    pub r_squared: f64,
 }
-
-/// The threshold of R² below which a judge is taken to know nothing about the task. Where synthetic rows harmed (results/qnli.md) or
-/// did not help (results/rte.md), R² was at most 0.012; where they helped, it was above 0.4. By chance alone, R² exceeds the threshold
-/// once in sixteen times with 50 gold rows of two labels, and almost never with 300.
-const LEAST_R_SQUARED: f64 = 0.05;
 
 /// For a mean loss: the offset of a label with one row in a thousand is then within 1e-5 nats of the optimum.
 const LIMITS: Stopping = Stopping { tolerance: 1e-8, steps: 2000 };
@@ -44,28 +31,7 @@ impl Calibration {
         let found = minimise(start, LIMITS, |at, gradient| objective(&rows, gold, at, gradient));
         let mut found = found.or_warn("the judge's calibration");
         let (scale, offsets) = (found[0], found.split_off(1));
-        let mut fitted = Calibration { scale: scale / spread, offsets, accuracy: 0.0, chance: 0.0, r_squared: 0.0 };
-        fitted.measure(log_probs, gold);
-        fitted
-    }
-
-    /// Measures the calibrated judge on the rows that it was fitted to.
-    fn measure(&mut self, log_probs: &[Vec<f32>], gold: &[usize]) {
-        let n = gold.len().max(1) as f64;
-        let logits: Vec<Vec<f64>> = log_probs.iter().map(|row| self.logits(row)).collect();
-        let right = logits.iter().zip(gold).filter(|(row, label)| argmax(row) == **label).count();
-        let shares = (0..self.offsets.len()).map(|label| gold.iter().filter(|&&l| l == label).count() as f64 / n);
-        let shares: Vec<f64> = shares.filter(|&share| share > 0.0).collect();
-        let entropy: f64 = shares.iter().map(|share| -share * share.ln()).sum();
-        let posteriors: Vec<Vec<f64>> = logits.iter().map(|row| softmax(row)).collect();
-        self.accuracy = right as f64 / n;
-        self.chance = shares.iter().copied().fold(0.0, f64::max);
-        self.r_squared = if entropy > 0.0 { 1.0 - log_loss(&posteriors, gold) / entropy } else { 0.0 };
-    }
-
-    /// Whether the judge knows anything about the task.
-    pub fn better_than_chance(&self) -> bool {
-        self.r_squared >= LEAST_R_SQUARED
+        Calibration { scale: scale / spread, offsets }
     }
 
     /// Calibrated logits for a row of log-probabilities.
@@ -103,7 +69,7 @@ fn objective(rows: &[Vec<f64>], gold: &[usize], at: &[f64], gradient: &mut [f64]
 mod tests {
     use super::*;
     use crate::math::convex::check_gradient;
-    use crate::math::vectors::log_sum_exp;
+    use crate::math::vectors::{argmax, log_sum_exp};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use rand::RngExt;
@@ -131,18 +97,6 @@ mod tests {
         let fitted = Calibration::fit(&vec![vec![-1.0, -1.0]; 400], &[vec![0; 100], vec![1; 300]].concat());
         let posterior = softmax(&fitted.logits(&[-1.0, -1.0]));
         assert!((posterior[1] - 0.75).abs() < 0.01, "{posterior:?}");
-        assert_eq!((fitted.accuracy, fitted.chance), (0.75, 0.75));
-        assert!(fitted.r_squared.abs() < 1e-3 && !fitted.better_than_chance(), "{fitted:?}");
-    }
-
-    /// With a rare label, accuracy is no better than chance although the judge is informative.
-    #[test]
-    fn r_squared_shows_that_the_judge_of_a_rare_label_is_informative() {
-        let row = |i: usize| vec![0.0, if i % 10 < 2 { 2.0 } else { -2.0 }];
-        let gold: Vec<usize> = (0..500usize).map(|i| usize::from(i.is_multiple_of(20))).collect();
-        let fitted = Calibration::fit(&(0..500).map(row).collect::<Vec<_>>(), &gold);
-        assert_eq!((fitted.accuracy, fitted.chance), (0.95, 0.95));
-        assert!(fitted.better_than_chance(), "{fitted:?}");
     }
 
     /// A simulated judge with biased words: log-probabilities with a bias of N(0, 1.5²) nats per label, N(0, 1) of noise, and 3 nats
@@ -249,8 +203,10 @@ mod tests {
             let (log_probs, gold) = biased_judge(labels, rows);
             let fitted = Calibration::fit(&log_probs, &gold);
             let [above, off, gradient] = from_the_best(&fitted, &log_probs, &gold);
-            let found = format!("{labels} labels: {above:.1e} above, {off:.1e} off, gradient {gradient:.1e}, right {:.3}", fitted.accuracy);
-            assert!(above < 1e-9 && off < 1e-5 && gradient < 1.01 * LIMITS.tolerance && fitted.accuracy > right, "{found}");
+            let correct = log_probs.iter().zip(&gold).filter(|(row, label)| argmax(&fitted.logits(row)) == **label).count();
+            let accuracy = correct as f64 / rows as f64;
+            let found = format!("{labels} labels: {above:.1e} above, {off:.1e} off, gradient {gradient:.1e}, right {accuracy:.3}");
+            assert!(above < 1e-9 && off < 1e-5 && gradient < 1.01 * LIMITS.tolerance && accuracy > right, "{found}");
         }
     }
 
@@ -266,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_target_sums_to_one_and_leans_to_the_intended_label(a in -30f32..0.0, b in -30f32..0.0, c in -30f32..0.0, label in 0usize..3) {
-            let calibration = Calibration { scale: 0.5, offsets: vec![0.1, -0.2, 0.1], accuracy: 0.0, chance: 0.5, r_squared: 0.0 };
+            let calibration = Calibration { scale: 0.5, offsets: vec![0.1, -0.2, 0.1] };
             let without = calibration.target(&[a, b, c], label, 0.0);
             let with = calibration.target(&[a, b, c], label, 1.0);
             prop_assert!((with.iter().sum::<f32>() - 1.0).abs() < 1e-5);

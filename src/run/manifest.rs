@@ -15,6 +15,7 @@ use crate::data::split::Split;
 use crate::error::{Error, Result};
 use crate::files::whole::write_json;
 use crate::judge::calibration::Calibration;
+use crate::judge::knowledge::Knowledge;
 
 /// `manifest.json`: written atomically, after everything that it refers to is on disk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Manifest {
     #[serde(default)]
     pub generator: Option<Value>,
     pub calibration: Option<Calibration>,
+    /// How well the generator judges the gold rows, out of fold.
+    #[serde(default)]
+    pub judge: Option<Knowledge>,
     pub rounds: Vec<RoundRecord>,
     /// The round that is delivered; set at the end of the run.
     pub best_round: Option<usize>,
@@ -131,6 +135,7 @@ mod tests {
             splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },
             generator: None,
             calibration: None,
+            judge: None,
             rounds: vec![],
             best_round: None,
         };

@@ -43,7 +43,6 @@ pub struct RoundRecord {
     pub tokens: u64,
     /// Rows of the union that the model was trained on.
     pub rows: usize,
-    pub epoch: usize,
     pub steps: usize,
     /// Misclassified *mine* rows that this round extrapolated; none for the seed.
     pub errors_before: Option<usize>,
@@ -51,6 +50,7 @@ pub struct RoundRecord {
     pub errors_after: usize,
     /// How the misclassified rows changed since the previous round; none for the seed.
     pub changes: Option<Changes>,
+    /// On *select*, with thresholds cross-fitted within it.
     pub select: Evaluation,
     /// Offsets added to the labels' logits, fitted on *select*; see [`crate::small::threshold`].
     pub offsets: Vec<f64>,

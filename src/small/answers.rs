@@ -148,9 +148,13 @@ impl SmallHead for Answers {
     }
 
     /// Spans have no thresholds.
-    fn move_thresholds(&self, _: &Reader, _: &mut SpanExtractor, _: &[GoldRow<Answers>]) -> Result<Vec<f64>> {
-        Ok(Vec::new())
+    fn offsets(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> Vec<f64> {
+        Vec::new()
     }
+
+    fn shift(_: &mut Self::Output, _: &[f64]) {}
+
+    fn add_offsets(_: &mut SpanExtractor, _: &[f64]) {}
 }
 
 impl Lessons<SpanExtractor> for Vec<Lesson> {

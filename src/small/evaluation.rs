@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Metrics on gold rows. Epochs and rounds are chosen by log loss: on 50 rows accuracy moves in steps of two points and is too noisy.
+/// Metrics on gold rows. Rounds are chosen by log loss: on 50 rows accuracy moves in steps of two points and is too noisy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     #[serde(flatten)]

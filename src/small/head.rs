@@ -60,12 +60,14 @@ pub trait SmallHead: Head {
     /// A text that cannot be encoded; a temporary file that cannot be written.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Self::Target>]) -> Result<Self::Lessons>;
 
-    /// Fits the labels' thresholds on *select* and adds them to the head's bias; returns the offsets. A head without thresholds does
-    /// nothing.
-    ///
-    /// # Errors
-    /// As [`SmallHead::outputs`].
-    fn move_thresholds(&self, reader: &Reader, model: &mut Self::Model, select: &[GoldRow<Self>]) -> Result<Vec<f64>>;
+    /// The labels' thresholds for outputs on gold rows, as offsets of the logits; empty for a head without labels.
+    fn offsets(gold: &[&GoldRow<Self>], outputs: &[&Self::Output]) -> Vec<f64>;
+
+    /// Adds the offsets to an output.
+    fn shift(output: &mut Self::Output, offsets: &[f64]);
+
+    /// Adds the offsets to the bias of the model's head, so that its outputs are shifted.
+    fn add_offsets(model: &mut Self::Model, offsets: &[f64]);
 }
 
 /// An encoded training set; a lesson is one sequence.

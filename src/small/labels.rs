@@ -87,12 +87,16 @@ impl SmallHead for Labels {
         TokenCache::open(file.path())
     }
 
-    fn move_thresholds(&self, reader: &Reader, model: &mut Classifier, select: &[GoldRow<Labels>]) -> Result<Vec<f64>> {
-        let inputs: Vec<Input> = select.iter().map(GoldRow::input).collect();
-        let labels: Vec<usize> = select.iter().map(|row| row.gold.label).collect();
-        let offsets = threshold::offsets(&self.outputs(reader, model, &inputs)?, &labels);
+    fn offsets(gold: &[&GoldRow<Labels>], logits: &[&Vec<f32>]) -> Vec<f64> {
+        threshold::offsets(logits, &gold.iter().map(|row| row.gold.label).collect::<Vec<_>>())
+    }
+
+    fn shift(logits: &mut Vec<f32>, offsets: &[f64]) {
+        logits.iter_mut().zip(offsets).for_each(|(x, b)| *x += *b as f32);
+    }
+
+    fn add_offsets(model: &mut Classifier, offsets: &[f64]) {
         model.add_offsets(&offsets.iter().map(|&b| b as f32).collect::<Vec<_>>());
-        Ok(offsets)
     }
 }
 

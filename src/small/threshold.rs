@@ -1,6 +1,11 @@
 //! Decision thresholds: an offset for each label's logit, fitted on held-out gold rows.
 
+use rand::seq::SliceRandom;
+
+use super::head::SmallHead;
+use crate::data::example::GoldRow;
 use crate::math::convex::{Stopping, minimise};
+use crate::math::random;
 use crate::math::vectors::{cross_entropy, dot};
 
 /// Standard deviation of an offset's prior: a few dozen rows move an offset by tenths, a few hundred determine it.
@@ -11,13 +16,36 @@ const LIMITS: Stopping = Stopping { tolerance: 1e-7, steps: 2000 };
 
 /// MAP offsets for `logits` (rows, labels) and their gold labels: multinomial logistic regression with the slope fixed at 1 and a
 /// normal prior. They sum to 0.
-pub fn offsets(logits: &[Vec<f32>], gold: &[usize]) -> Vec<f64> {
-    let labels = logits.first().map_or(0, Vec::len);
+pub fn offsets(logits: &[&Vec<f32>], gold: &[usize]) -> Vec<f64> {
+    let labels = logits.first().map_or(0, |row| row.len());
     minimise(vec![0.0; labels], LIMITS, |at, gradient| objective(logits, gold, at, gradient)).or_warn("the labels' thresholds")
 }
 
+/// Folds of *select*, over which thresholds are cross-fitted.
+const FOLDS: usize = 5;
+
+/// Shifts each output by the thresholds of the other folds, so that what is measured on the shifted outputs is out of fold: the same
+/// rows can move the thresholds and choose the round.
+pub fn cross_fit<H: SmallHead>(gold: &[GoldRow<H>], outputs: &mut [H::Output]) {
+    let fold = folds(gold.len());
+    let raw = outputs.to_vec();
+    for own in 0..FOLDS {
+        let others = (0..gold.len()).filter(|&i| fold[i] != own);
+        let (rows, of_rows): (Vec<_>, Vec<_>) = others.map(|i| (&gold[i], &raw[i])).unzip();
+        let offsets = H::offsets(&rows, &of_rows);
+        outputs.iter_mut().zip(&fold).filter(|(_, fold)| **fold == own).for_each(|(output, _)| H::shift(output, &offsets));
+    }
+}
+
+/// The fold of each of `rows` rows, whatever their labels: they are dealt in a shuffled order.
+fn folds(rows: usize) -> Vec<usize> {
+    let mut fold: Vec<usize> = (0..rows).map(|i| i % FOLDS).collect();
+    fold.shuffle(&mut random::rng(rows as u64, "folds of select", 0));
+    fold
+}
+
 /// The summed cross-entropy plus the prior at `offsets`; writes the gradient to `gradient`.
-fn objective(logits: &[Vec<f32>], gold: &[usize], offsets: &[f64], gradient: &mut [f64]) -> f64 {
+fn objective(logits: &[&Vec<f32>], gold: &[usize], offsets: &[f64], gradient: &mut [f64]) -> f64 {
     let weight = 1.0 / (PRIOR * PRIOR);
     let mut loss = 0.5 * weight * dot(offsets, offsets);
     gradient.iter_mut().zip(offsets).for_each(|(g, b)| *g = weight * b);
@@ -32,7 +60,30 @@ fn objective(logits: &[Vec<f32>], gold: &[usize], offsets: &[f64], gradient: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::labels::{Label, Labels};
     use crate::math::convex::check_gradient;
+
+    fn refs(logits: &[Vec<f32>]) -> Vec<&Vec<f32>> {
+        logits.iter().collect()
+    }
+
+    /// A row's thresholds do not know the labels of its own fold, and do know the others.
+    #[test]
+    fn cross_fitted_outputs_do_not_depend_on_the_own_fold() {
+        let row = |(i, &label): (usize, &usize)| GoldRow { line: i, text: String::new(), text_pair: None, gold: Label { label } };
+        let (logits, labels) = leaning(1.5, 40);
+        let shifted = |labels: &[usize]| {
+            let gold: Vec<GoldRow<Labels>> = labels.iter().enumerate().map(row).collect();
+            let mut outputs = logits.clone();
+            cross_fit(&gold, &mut outputs);
+            outputs
+        };
+        let fold = folds(40);
+        let changed: Vec<usize> = labels.iter().zip(&fold).map(|(&label, &fold)| if fold == 0 { 1 } else { label }).collect();
+        for (i, (before, after)) in shifted(&labels).iter().zip(shifted(&changed)).enumerate() {
+            assert_eq!(*before == after, fold[i] == 0, "{i}");
+        }
+    }
 
     /// Logits biased towards label 1 by `lean` nats, for balanced gold labels.
     fn leaning(lean: f32, rows: usize) -> (Vec<Vec<f32>>, Vec<usize>) {
@@ -45,7 +96,7 @@ mod tests {
     #[test]
     fn many_rows_remove_the_bias() {
         let (logits, gold) = leaning(1.5, 4000);
-        let found = offsets(&logits, &gold);
+        let found = offsets(&refs(&logits), &gold);
         assert!((found[0] - found[1] - 1.5).abs() < 0.05, "{found:?}");
         assert!((found[0] + found[1]).abs() < 1e-9);
     }
@@ -53,7 +104,7 @@ mod tests {
     #[test]
     fn few_rows_remove_part_of_the_bias() {
         let (logits, gold) = leaning(1.5, 16);
-        let found = offsets(&logits, &gold);
+        let found = offsets(&refs(&logits), &gold);
         assert!((0.2..1.2).contains(&(found[0] - found[1])), "{found:?}");
     }
 
@@ -61,7 +112,7 @@ mod tests {
     fn without_rows_or_bias_the_offsets_are_zero() {
         assert!(offsets(&[], &[]).is_empty());
         let (logits, gold) = leaning(0.0, 400);
-        assert!(offsets(&logits, &gold).iter().all(|b| b.abs() < 1e-6));
+        assert!(offsets(&refs(&logits), &gold).iter().all(|b| b.abs() < 1e-6));
     }
 
     /// Many labels, each with its own bias: at the optimum the gradient is 0, and the biases are removed.
@@ -72,9 +123,9 @@ mod tests {
         let gold: Vec<usize> = (0..labels * 200).map(|i| i % labels).collect();
         let row = |&label: &usize| (0..labels).map(|j| lean(j) + if j == label { 4.0 } else { 0.0 }).collect();
         let logits: Vec<Vec<f32>> = gold.iter().map(row).collect();
-        let found = offsets(&logits, &gold);
+        let found = offsets(&refs(&logits), &gold);
         let mut gradient = vec![0.0; labels];
-        objective(&logits, &gold, &found, &mut gradient);
+        objective(&refs(&logits), &gold, &found, &mut gradient);
         assert!(gradient.iter().all(|g| g.abs() < LIMITS.tolerance), "{gradient:?}");
         let (least, most) =
             (0..labels).map(|j| found[j] + f64::from(lean(j))).fold((9.0, -9.0), |(a, b): (f64, f64), x| (a.min(x), b.max(x)));
@@ -84,6 +135,6 @@ mod tests {
     #[test]
     fn the_gradient_matches_the_loss() {
         let (logits, gold) = leaning(0.7, 40);
-        check_gradient(&[0.4, -0.9], |at, gradient| objective(&logits, &gold, at, gradient));
+        check_gradient(&[0.4, -0.9], |at, gradient| objective(&refs(&logits), &gold, at, gradient));
     }
 }

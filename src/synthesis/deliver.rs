@@ -48,11 +48,11 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// The method whose model is delivered: S3 + gold, or S3 if that is not compared. Where the generator judges hardly better than
+    /// The method whose model is delivered: S3 + gold, or S3 if that is not compared. Where the generator's judgement is not told from
     /// chance, its rows harm, and the model trained on the gold rows alone is delivered.
     fn delivered(&self) -> Method {
         let compared = |method: &Method| self.inputs.methods.contains(method);
-        let knows_nothing = self.manifest.calibration.as_ref().is_some_and(|calibration| !calibration.better_than_chance());
+        let knows_nothing = self.manifest.judge.as_ref().is_some_and(|judge| !judge.better_than_chance());
         let choice = if knows_nothing { [Method::GoldOnly, Method::S3Gold] } else { [Method::S3Gold, Method::S3] };
         choice.into_iter().find(compared).unwrap_or(Method::S3)
     }
@@ -118,7 +118,7 @@ impl<H: Stages> Synthesis<'_, H> {
         }
         // This purpose never changes, so that earlier versions' runs have the same seed.
         let seed = random::derive(self.inputs.seed, &format!("{name} · training"), 0);
-        let fitted = self.fit(name, &FitPlan { rows: &rows, select: None, keys: &self.inputs.task.train, seed })?;
+        let fitted = self.fit(name, &FitPlan { rows: &rows, keys: &self.inputs.task.train, seed })?;
         Ok(Trained { model: fitted.model, synthetic_rows, gold_rows: gold.len(), steps: fitted.steps })
     }
 

@@ -6,13 +6,14 @@ use rand::seq::SliceRandom;
 
 use super::head::LoopHead;
 use super::seed::draw_rationales;
-use super::state::{Synthesis, prompt_error};
+use super::state::Synthesis;
 use super::write::Planned;
 use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::math::random;
 use crate::run::misclassified::Misclassified;
 use crate::task::file::Parents;
+use crate::task::prompts::prompt_error;
 
 impl<H: LoopHead> Synthesis<'_, H> {
     /// Algorithm 2: texts like those that the previous round's model got wrong, with their gold labels or answers.

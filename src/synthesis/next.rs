@@ -2,6 +2,7 @@
 
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
+use crate::run::summary::Method;
 use crate::task::file::{Parents, TargetKind, Task};
 
 /// The rules that decide which stages are run.
@@ -9,6 +10,8 @@ use crate::task::file::{Parents, TargetKind, Task};
 pub struct LoopRules {
     pub rationales: bool,
     pub soft_targets: bool,
+    /// The generator judges the gold rows: for soft targets, or to choose between the model of the gold rows alone and others.
+    pub judged: bool,
     /// A round extrapolates all *mine* rows, so it does not need errors.
     pub all_of_mine: bool,
     pub max_rounds: usize,
@@ -16,10 +19,12 @@ pub struct LoopRules {
 }
 
 impl LoopRules {
-    pub fn of(task: &Task) -> Self {
+    pub fn of(task: &Task, methods: &[Method]) -> Self {
+        let soft_targets = task.targets.kind == TargetKind::Soft;
         LoopRules {
             rationales: task.seed.rationales > 0,
-            soft_targets: task.targets.kind == TargetKind::Soft,
+            soft_targets,
+            judged: soft_targets || (methods.contains(&Method::GoldOnly) && !task.prompts.judge.is_empty()),
             all_of_mine: task.extrapolate.from == Parents::Mine,
             max_rounds: task.extrapolate.max_rounds,
             patience: task.extrapolate.patience,
@@ -31,7 +36,7 @@ impl LoopRules {
     }
 
     fn after_rationales(&self) -> Stage {
-        if self.soft_targets { Stage::Calibrate } else { Stage::Write { round: 0 } }
+        if self.judged { Stage::Calibrate } else { Stage::Write { round: 0 } }
     }
 }
 
@@ -66,7 +71,7 @@ mod tests {
     use crate::small::evaluation::{Evaluation, Right};
 
     fn rules(max_rounds: usize, patience: usize) -> LoopRules {
-        LoopRules { rationales: true, soft_targets: true, all_of_mine: false, max_rounds, patience }
+        LoopRules { rationales: true, soft_targets: true, judged: true, all_of_mine: false, max_rounds, patience }
     }
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
@@ -77,7 +82,6 @@ mod tests {
             rejected: BTreeMap::new(),
             tokens: 0,
             rows: 0,
-            epoch: 1,
             steps: 1,
             labels: vec![],
             errors_before: None,
@@ -103,7 +107,7 @@ mod tests {
         let round = |round| [Write { round }, Judge { round }, Train { round }];
         let expected = [&[Rationales, Calibrate][..], &round(0), &round(1), &[Deliver, Done]].concat();
         assert_eq!(walk(&rules(1, 1), &[0.6, 0.5]), expected);
-        let hard = LoopRules { rationales: false, soft_targets: false, all_of_mine: false, max_rounds: 0, patience: 1 };
+        let hard = LoopRules { rationales: false, soft_targets: false, judged: false, all_of_mine: false, max_rounds: 0, patience: 1 };
         assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::rows::Written;
-use super::state::{Synthesis, prompt_error};
+use super::state::Synthesis;
 use super::write::{Planned, Writing};
 use crate::data::example::{Input, fingerprint};
 use crate::data::labels::{Label, Labels};
@@ -12,7 +12,7 @@ use crate::files::whole::write_json;
 use crate::generator::Finish;
 use crate::judge::posterior::mean_log_probs;
 use crate::math::vectors::centre;
-use crate::task::prompts::clean;
+use crate::task::prompts::{clean, prompt_error};
 
 impl Synthesis<'_, Labels> {
     /// Algorithm 1, first part: `seed.rationales` distinct rationales per label, chosen by the judge if more are written.

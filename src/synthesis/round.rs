@@ -11,15 +11,16 @@ use crate::math::random;
 use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
-use crate::small::plan::{FitPlan, Select};
-
-/// Early stopping: epochs without a lower log loss on *select* before a fit stops.
-const EPOCH_PATIENCE: usize = 2;
+use crate::small::plan::FitPlan;
+use crate::small::threshold::cross_fit;
 
 /// A round model's outputs on the gold rows.
 struct OnGold<H: LoopHead> {
     mine: Vec<H::Output>,
+    /// With thresholds of the other folds of *select*.
     select: Vec<H::Output>,
+    /// The model's thresholds, from all of *select*.
+    offsets: Vec<f64>,
 }
 
 impl<H: LoopHead> Synthesis<'_, H> {
@@ -28,13 +29,12 @@ impl<H: LoopHead> Synthesis<'_, H> {
         if self.manifest.rounds.len() > round {
             return Ok(());
         }
-        let (small, split, keys) = (self.inputs.small, self.inputs.split, &self.inputs.task.train);
+        let keys = &self.inputs.task.train;
         let union = self.union(round);
-        let select = keys.use_select.then_some(Select { rows: &split.select, patience: EPOCH_PATIENCE });
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
         let name = format!("round {round}");
-        let fitted = self.fit(&name, &FitPlan { rows: &union, select, keys, seed })?;
-        let on_gold = OnGold { mine: small.outputs(&fitted.model, &split.mine)?, select: small.outputs(&fitted.model, &split.select)? };
+        let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;
+        let on_gold = self.move_thresholds(&mut fitted.model)?;
         let record = self.record(round, union.len(), &fitted, &on_gold)?;
         self.save_round(&record, &fitted, &on_gold)?;
         self.inputs.progress.say(line_of(&record));
@@ -44,7 +44,20 @@ impl<H: LoopHead> Synthesis<'_, H> {
         Ok(())
     }
 
-    fn record(&self, round: usize, rows: usize, fitted: &Fitted<H>, on_gold: &OnGold<H>) -> Result<RoundRecord> {
+    /// Moves the labels' thresholds to what *select* says, unless the task does without; runs the model on the gold rows.
+    fn move_thresholds(&self, model: &mut H::Model) -> Result<OnGold<H>> {
+        let (small, split) = (self.inputs.small, self.inputs.split);
+        let mut select = small.outputs(model, &split.select)?;
+        let mut offsets = Vec::new();
+        if self.inputs.task.train.use_select {
+            offsets = H::offsets(&split.select.iter().collect::<Vec<_>>(), &select.iter().collect::<Vec<_>>());
+            cross_fit(&split.select, &mut select);
+            H::add_offsets(model, &offsets);
+        }
+        Ok(OnGold { mine: small.outputs(model, &split.mine)?, select, offsets })
+    }
+
+    fn record(&self, round: usize, rows: usize, fitted: &Fitted<H::Model>, on_gold: &OnGold<H>) -> Result<RoundRecord> {
         let tally = &self.tallies[round];
         let split = self.inputs.split;
         let wrong = errors(&split.mine, &on_gold.mine);
@@ -58,17 +71,16 @@ impl<H: LoopHead> Synthesis<'_, H> {
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,
             rows,
-            epoch: fitted.epoch,
             steps: fitted.steps,
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
             errors_after: wrong.len(),
             changes: before.map(|before| Changes::between(&before, &wrong, self.strata())),
             select: H::evaluate(&split.select, &on_gold.select),
-            offsets: fitted.offsets.clone(),
+            offsets: on_gold.offsets.clone(),
         })
     }
 
-    fn save_round(&self, record: &RoundRecord, fitted: &Fitted<H>, on_gold: &OnGold<H>) -> Result<()> {
+    fn save_round(&self, record: &RoundRecord, fitted: &Fitted<H::Model>, on_gold: &OnGold<H>) -> Result<()> {
         let folder = self.run.join(format!("rounds/{}", record.round));
         let split = self.inputs.split;
         write_json_lines(&folder.join("misclassified.jsonl"), errors(&split.mine, &on_gold.mine))?;
@@ -76,7 +88,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
         let rows = rows.chain(self.prediction_rows("select", &split.select, &on_gold.select));
         write_json_lines(&folder.join("predictions.jsonl"), rows)?;
         let synthetic = self.likeness(record.round)?;
-        write_json(&folder.join("metrics.json"), &json!({"round": record, "select_by_epoch": fitted.history, "synthetic": synthetic}))?;
+        write_json(&folder.join("metrics.json"), &json!({"round": record, "synthetic": synthetic}))?;
         replace_folder(&folder.join("model"), |new| self.inputs.small.save(&fitted.model, new))
     }
 

@@ -3,11 +3,12 @@
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::head::LoopHead;
-use super::state::{Synthesis, prompt_error};
+use super::state::Synthesis;
 use super::write::Planned;
 use crate::data::example::Context;
 use crate::error::Result;
 use crate::math::random;
+use crate::task::prompts::prompt_error;
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// Algorithm 1, second part: `seed.rows` examples, each for a label with a few of its rationales drawn at random, or for an answer in

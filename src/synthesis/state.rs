@@ -6,7 +6,7 @@ use super::head::LoopHead;
 use super::rows::{SyntheticRow, Tally};
 use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generator::Generate;
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::Manifest;
@@ -70,7 +70,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
 
     /// Runs a fit with a progress bar. Its checkpoints are in `training/` of the run's folder until its model is saved and
     /// [`Synthesis::clear_checkpoints`] is called.
-    pub(super) fn fit(&self, name: &str, plan: &FitPlan<H>) -> Result<Fitted<H>> {
+    pub(super) fn fit(&self, name: &str, plan: &FitPlan<H>) -> Result<Fitted<H::Model>> {
         let Inputs { progress, small, checkpoint_every, .. } = self.inputs;
         let say = |what: String| progress.say(what);
         let folder = self.run.join(TRAINING).join(name.replace(' ', "-"));
@@ -81,7 +81,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             bar.get_or_insert_with(|| start(done - 1, all)).step(1);
             Ok(())
         })?;
-        bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish(&fitted.in_words());
+        bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
         Ok(fitted)
     }
 
@@ -93,9 +93,4 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     pub(super) fn rows_of(&self, round: usize) -> impl Iterator<Item = &SyntheticRow<H>> {
         self.rows.iter().filter(move |row| row.round == round)
     }
-}
-
-/// The error of a prompt that cannot be rendered, although it could be when the task was checked.
-pub(super) fn prompt_error(message: String) -> Error {
-    Error::Failed(format!("a prompt cannot be rendered: {message}"))
 }

@@ -17,7 +17,7 @@ impl<H: Stages> Synthesis<'_, H> {
     /// # Errors
     /// The error of a stage. The folder is then as after a crash: the same call resumes the run.
     pub fn run(mut self) -> Result<Delivery> {
-        let rules = LoopRules::of(self.inputs.task);
+        let rules = LoopRules::of(self.inputs.task, self.inputs.methods);
         let mut stage = rules.first();
         let mut resuming = true;
         if self.manifest.rounds.is_empty() {

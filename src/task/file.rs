@@ -71,7 +71,7 @@ pub struct DataKeys {
     pub answers: Option<AnswersFrom>,
     /// Number of gold rows to use, a stratified sample; all if absent.
     pub gold_rows: Option<usize>,
-    /// The held-out share of the gold rows, in (0, 1), that chooses epoch and round.
+    /// The held-out share of the gold rows, in (0, 1), that moves the labels' thresholds and chooses the round.
     #[serde(default = "half")]
     pub select_share: f64,
 }
@@ -204,6 +204,9 @@ pub struct TrainKeys {
     pub epochs: usize,
     /// The least number of steps: a small training set is trained for more than `epochs` epochs to reach it.
     pub min_steps: usize,
+    /// The number of steps, whatever the training set; overrides `epochs` and `min_steps`. In a comparison all methods have the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     pub batch: usize,
     /// The peak learning rate, reached after the warm-up, then decaying linearly to 0.
     pub learning_rate: f64,
@@ -213,7 +216,7 @@ pub struct TrainKeys {
     pub max_tokens: usize,
     /// Overlap of two neighbouring windows of a context, in tokens.
     pub doc_stride: usize,
-    /// Whether *select* chooses the epoch and the labels' thresholds; if not, the last epoch is kept, without thresholds.
+    /// Whether *select* moves the labels' thresholds.
     pub use_select: bool,
     /// How often each gold row is repeated in the training set of the delivered model.
     pub gold_repeat: usize,
@@ -225,7 +228,8 @@ impl Default for TrainKeys {
     fn default() -> Self {
         TrainKeys {
             epochs: 3,
-            min_steps: 0,
+            min_steps: 300,
+            steps: None,
             batch: 16,
             learning_rate: 5e-5,
             warmup_share: 0.1,
@@ -236,6 +240,13 @@ impl Default for TrainKeys {
             gold_repeat: 2,
             precision: Precision::Auto,
         }
+    }
+}
+
+impl TrainKeys {
+    /// The number of optimiser steps for a training set of `rows` rows.
+    pub fn steps_for(&self, rows: usize) -> usize {
+        self.steps.unwrap_or_else(|| self.min_steps.max(self.epochs * rows.div_ceil(self.batch)))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::data::answers::{AnswerGoal, Answers};
 use crate::data::example::{Answer, Input, TaskKind};
 use crate::data::head::Head;
 use crate::data::labels::{Label, Labels};
+use crate::error::Error;
 use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::file::{JudgePrompt, Task, WritingPrompt};
 
@@ -175,6 +176,11 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
             form: None,
         }
     }
+}
+
+/// The error of a prompt that cannot be rendered, although it could be when the task was checked.
+pub fn prompt_error(message: String) -> Error {
+    Error::Failed(format!("a prompt cannot be rendered: {message}"))
 }
 
 /// Texts as a template value.

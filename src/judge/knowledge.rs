@@ -1,0 +1,117 @@
+//! How much a calibrated judge knows about the task, measured out of fold on gold rows.
+
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use super::calibration::Calibration;
+use crate::math::random;
+use crate::math::vectors::{argmax, softmax};
+
+/// What is known of a judge; each row is judged with the calibration of the other folds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Knowledge {
+    /// Accuracy of the calibrated judge.
+    pub accuracy: f64,
+    /// The share of the most frequent label: the accuracy of always predicting it.
+    pub chance: f64,
+    /// McFadden's R², `1 - log loss / log loss of the labels' frequencies`: 0 for a judge that knows nothing (out of fold it may be
+    /// less), 1 for one that is always right and certain. Unlike accuracy, it is comparable between balanced and imbalanced labels.
+    pub r_squared: f64,
+    /// The mean gain in log loss over the labels' frequencies, in its standard errors over the gold rows.
+    pub gain: f64,
+}
+
+/// Folds of the gold rows.
+const FOLDS: usize = 5;
+
+/// Gains below this many standard errors are not told from nothing: the usual two-sided level of 5 %. It is not tuned on any data.
+const LEAST_GAIN: f64 = 2.0;
+
+impl Knowledge {
+    /// Measures the judge on log-probabilities `(rows, labels)` and gold labels, by cross-fitting over five folds.
+    pub fn of(log_probs: &[Vec<f32>], gold: &[usize]) -> Knowledge {
+        let labels = log_probs.first().map_or(0, Vec::len);
+        let fold = folds(gold.len());
+        let (mut gains, mut without, mut right) = (Vec::new(), 0.0, 0);
+        for own in 0..FOLDS {
+            let (rows, of_rows): (Vec<_>, Vec<_>) =
+                (0..gold.len()).filter(|&i| fold[i] != own).map(|i| (log_probs[i].clone(), gold[i])).unzip();
+            let calibration = Calibration::fit(&rows, &of_rows);
+            let shares: Vec<f64> = frequencies(&of_rows, labels);
+            for i in (0..gold.len()).filter(|&i| fold[i] == own) {
+                let logits = calibration.logits(&log_probs[i]);
+                let (judged, frequent) = (softmax(&logits)[gold[i]].max(1e-12).ln(), shares[gold[i]].ln());
+                gains.push(judged - frequent);
+                without -= frequent;
+                right += usize::from(argmax(&logits) == gold[i]);
+            }
+        }
+        let n = gold.len().max(1) as f64;
+        let total: f64 = gains.iter().sum();
+        let variance = gains.iter().map(|gain| (gain - total / n).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let most = (0..labels).map(|label| gold.iter().filter(|&&l| l == label).count()).max().unwrap_or(0);
+        Knowledge {
+            accuracy: right as f64 / n,
+            chance: most as f64 / n,
+            r_squared: if without > 0.0 { total / without } else { 0.0 },
+            gain: if variance > 0.0 { total / n / (variance / n).sqrt() } else { 0.0 },
+        }
+    }
+
+    /// Whether the judge knows anything about the task, as far as the gold rows can tell.
+    pub fn better_than_chance(&self) -> bool {
+        self.gain >= LEAST_GAIN
+    }
+}
+
+/// The fold of each row, whatever its label: rows are dealt in a shuffled order.
+fn folds(rows: usize) -> Vec<usize> {
+    let mut fold: Vec<usize> = (0..rows).map(|i| i % FOLDS).collect();
+    fold.shuffle(&mut random::rng(rows as u64, "folds of the gold rows", 0));
+    fold
+}
+
+/// The share of each label, each counted once more.
+fn frequencies(gold: &[usize], labels: usize) -> Vec<f64> {
+    let count = |label| gold.iter().filter(|&&l| l == label).count() + 1;
+    (0..labels).map(|label| count(label) as f64 / (gold.len() + labels) as f64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngExt;
+
+    #[test]
+    fn a_constant_judge_knows_nothing() {
+        let gold = [vec![0; 100], vec![1; 300]].concat();
+        let found = Knowledge::of(&vec![vec![-1.0, -1.0]; 400], &gold);
+        assert_eq!((found.accuracy, found.chance), (0.75, 0.75));
+        assert!(found.r_squared.abs() < 5e-3 && !found.better_than_chance(), "{found:?}");
+    }
+
+    /// With a rare label, accuracy is no better than chance although the judge is informative.
+    #[test]
+    fn the_judge_of_a_rare_label_is_informative() {
+        let row = |i: usize| vec![0.0, if i % 10 < 2 { 2.0 } else { -2.0 }];
+        let gold: Vec<usize> = (0..500usize).map(|i| usize::from(i.is_multiple_of(20))).collect();
+        let found = Knowledge::of(&(0..500).map(row).collect::<Vec<_>>(), &gold);
+        assert_eq!((found.accuracy, found.chance), (0.95, 0.95));
+        assert!(found.better_than_chance(), "{found:?}");
+    }
+
+    /// Log-probabilities that say nothing of the labels pass for knowledge in few of a hundred tasks.
+    #[test]
+    fn noise_is_seldom_taken_for_knowledge() {
+        for rows in [20, 100] {
+            let passes = |id: &u64| {
+                let mut rng = random::rng(*id, "noise", rows);
+                let gold: Vec<usize> = (0..rows as usize).map(|i| i % 2).collect();
+                let log_probs: Vec<Vec<f32>> = gold.iter().map(|_| vec![rng.random::<f32>() * -3.0, rng.random::<f32>() * -3.0]).collect();
+                Knowledge::of(&log_probs, &gold).better_than_chance()
+            };
+            let passed = (0..200).filter(passes).count();
+            assert!(passed <= 10, "{rows} rows: {passed} of 200");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The judge's questions: which label does a text have? Each judge prompt of the task is asked about each text, and once more at every
+//! fork of its label words.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::example::Input;
+use crate::data::labels::Labels;
+use crate::error::{Error, Result};
+use crate::generator::{Generate, GenerateError, PosteriorRequest};
+use crate::task::file::{JudgePrompt, Task};
+use crate::task::prompts::{Prompts, prompt_error};
+use crate::task::words::{self, Fork, forks};
+
+/// One fork of a judge prompt; each text needs a request for every fork.
+struct ForkPrompt<'t> {
+    judge: &'t JudgePrompt,
+    /// Index of the judge prompt.
+    prompt: usize,
+    fork: Fork,
+}
+
+/// The answer to one request, as in a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// `key * forks + fork`; the key is that of the text.
+    id: u64,
+    /// ln p of each candidate word.
+    log_probs: Vec<f32>,
+}
+
+/// The questions of a task.
+pub struct Questions<'t> {
+    task: &'t Task,
+    prompts: &'t Prompts<'t, Labels>,
+    forks: Vec<ForkPrompt<'t>>,
+    /// For each judge prompt, what comes before the question in the user's turn.
+    before: Vec<String>,
+}
+
+impl<'t> Questions<'t> {
+    /// # Errors
+    /// Label words that no further word tells apart.
+    pub fn of(task: &'t Task, prompts: &'t Prompts<'t, Labels>) -> Result<Self> {
+        let mut found = Vec::new();
+        for (prompt, judge) in task.prompts.judge.iter().enumerate() {
+            let words: Vec<&str> = task.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            let forks = forks(&words).map_err(|message| Error::Failed(format!("prompts.judge: {message}")))?;
+            found.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
+        }
+        Ok(Questions { task, prompts, forks: found, before: vec![String::new(); task.prompts.judge.len()] })
+    }
+
+    /// The same questions after `shown`, texts with their labels: each as the question would be asked about it, with the right answer.
+    ///
+    /// # Errors
+    /// A prompt that cannot be rendered.
+    pub fn after_demonstrations(mut self, shown: &[(Input, usize)]) -> Result<Self> {
+        for (before, judge) in self.before.iter_mut().zip(&self.task.prompts.judge) {
+            for (input, label) in shown {
+                let prompt = self.prompts.judge(judge, *input).map_err(prompt_error)?;
+                let word = &judge.words[&self.task.labels[*label].name];
+                *before += &format!("{}\n{}{word}\n\n", prompt.user, prompt.answer_start);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Requests for each text.
+    pub fn for_each_text(&self) -> usize {
+        self.forks.len()
+    }
+
+    fn ask(&self, id: u64, question: &ForkPrompt, input: Input) -> Result<PosteriorRequest> {
+        let mut prompt = self.prompts.judge(question.judge, input).map_err(prompt_error)?;
+        prompt.user = self.before[question.prompt].clone() + &prompt.user;
+        prompt.answer_start += &question.fork.said;
+        Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
+    }
+
+    /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels). What is `answered` is not
+    /// asked again; each new answer goes to `sink` as it comes.
+    ///
+    /// # Errors
+    /// Those of the generator and of the sink; a prompt that cannot be rendered.
+    pub fn posteriors(
+        &self,
+        generator: &mut dyn Generate,
+        texts: &[(u64, Input)],
+        answered: Vec<Judged>,
+        sink: &mut dyn FnMut(&Judged) -> Result<()>,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let forks = self.forks.len() as u64;
+        let mut known: HashMap<u64, Vec<f32>> = answered.into_iter().map(|row| (row.id, row.log_probs)).collect();
+        let mut requests = Vec::new();
+        for (key, text) in texts {
+            for (fork, question) in self.forks.iter().enumerate() {
+                let id = key * forks + fork as u64;
+                if !known.contains_key(&id) {
+                    requests.push(self.ask(id, question, *text)?);
+                }
+            }
+        }
+        generator.posteriors(&requests, &mut |posterior| {
+            let judged = Judged { id: posterior.id, log_probs: posterior.log_probs };
+            sink(&judged)?;
+            known.insert(judged.id, judged.log_probs);
+            Ok(())
+        })?;
+        let of = |(key, _): &(u64, Input)| {
+            let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].clone()).collect();
+            (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect()
+        };
+        Ok(texts.iter().map(of).collect())
+    }
+
+    /// ln p of each label's word from one judge prompt, given the answers to all requests about a text.
+    fn by_label(&self, prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
+        let own = self.forks.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
+        let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();
+        words::log_probs(&forks, &answers)
+    }
+
+    /// Asks every question once, about one text: label words that the generator cannot tell apart are refused before hours of writing.
+    ///
+    /// # Errors
+    /// Such words, with the labels' names; those of the generator.
+    pub fn try_on(&self, generator: &mut dyn Generate, input: Input) -> Result<()> {
+        for question in &self.forks {
+            let request = self.ask(0, question, input)?;
+            let refused = match generator.posteriors(&[request], &mut |_| Ok(())) {
+                Err(GenerateError::Request { reason, .. }) => reason,
+                other => {
+                    other?;
+                    continue;
+                }
+            };
+            let Fork { next, branch, .. } = &question.fork;
+            let named = |label: &usize| branch[*label].is_some_and(|word| refused.contains(&format!("{:?}", next[word])));
+            let labels = &self.task.labels;
+            let names: Vec<String> = (0..labels.len()).filter(named).map(|label| format!("{:?}", labels[label].name)).collect();
+            let message = format!("prompts.judge {}, labels {}: {refused}", question.prompt + 1, names.join(", "));
+            return Err(Error::Failed(message));
+        }
+        Ok(())
+    }
+}
