@@ -195,6 +195,11 @@ impl Layout {
         self.tensors.split_at(self.tensors.len() - head)
     }
 
+    /// Length of the encoder's part of the flat buffer; the head's lies behind it.
+    pub fn encoder_len(&self) -> usize {
+        self.parts().1[0].range.start
+    }
+
     /// The linear layers whose weights are rounded, in the order of their numbers.
     pub fn rounded(&self) -> Vec<&Affine> {
         let all = self.layers.iter().flat_map(|l| [&l.qkv, &l.query, &l.key_value, &l.attention_output, &l.intermediate, &l.output]);

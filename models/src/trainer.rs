@@ -25,11 +25,12 @@ use std::borrow::Cow;
 
 #[cfg(feature = "candle")]
 mod on_device;
+mod pairs;
 
 /// The result of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
-    /// Mean over the rows of weight times cross-entropy, before the update.
+    /// Mean over the rows of weight times cross-entropy, or over the pairs of the squared error of their cosine, before the update.
     pub loss: f32,
     /// L2 norm of all gradients, before clipping.
     pub grad_norm: f32,
@@ -63,6 +64,8 @@ struct ShardWork {
     head: head::Work,
     /// Gradients of the dense part; the first shard writes into the trainer's.
     dense: Vec<f32>,
+    /// (tokens, hidden): the gradient of the last hidden states, where it comes from their means.
+    dlast: Vec<f32>,
 }
 
 impl Trainer {
@@ -114,11 +117,18 @@ impl Trainer {
             return self.step_on_device(model, placed, parts);
         }
         let loss = self.accumulate(model, parts)?;
+        let rows = parts.iter().map(|part| part.batch.rows()).max().unwrap_or(1);
+        self.update(model, loss, model.params.layout.len(), rows)
+    }
+
+    /// Updates the first `trained` parameters of the flat buffer from their gradients. `rows` is the most that a part had.
+    fn update(&mut self, model: &mut Network, loss: f32, trained: usize, rows: usize) -> Result<StepOutcome, ModelError> {
         let (adamw, outcome) = self.next_update(loss, self.grad_norm(model))?;
         // As many jobs as the gradients had: no more than rows.
-        let threads = parts.iter().map(|part| part.batch.rows()).max().map_or(1, |rows| self.config.threads.min(rows));
+        let threads = self.config.threads.min(rows);
         model.params_changed();
-        self.optimizer.update(&mut model.params, &adamw, self.config.weight_decay, &self.gradients, &self.touched, threads);
+        let gradients = &self.gradients[..trained];
+        self.optimizer.update(&mut model.params, &adamw, self.config.weight_decay, gradients, &self.touched, threads);
         Ok(outcome)
     }
 
@@ -175,35 +185,71 @@ impl Trainer {
             return self.accumulate_on_device(model, placed, parts);
         }
         self.check(model, parts)?;
+        self.begin(model);
+        let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
+        let (mut loss, mut first_row, scale) = (0.0, 0, 1.0 / rows as f32);
+        for part in parts {
+            let shards = part.batch.shards(self.config.threads);
+            let losses = self.each_shard(model, &shards, first_row, |encoder, work, first| {
+                let loss = |logits: &[f32], dlogits: &mut [f32]| part.targets.loss(encoder.shard, logits, scale, dlogits);
+                work.forward_backward(encoder, first, loss)
+            });
+            loss += losses.iter().sum::<f64>();
+            self.collect(model, part.batch, &shards);
+            first_row += part.batch.rows();
+        }
+        Ok(loss as f32)
+    }
+
+    /// Zero gradients, and the weights as they are now for fast products.
+    fn begin(&mut self, model: &Network) {
         let (words, hidden) = (model.params.layout.words, model.params.config.hidden_size);
         self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
         self.gradients[words..].fill(0.0);
         self.rounded.pack(&model.params.layout, model.params.dense(), self.config.precision.format(), true, self.config.threads);
-
-        let rows: usize = parts.iter().map(|part| part.batch.rows()).sum();
-        let (mut loss, mut first_row) = (0.0, 0);
-        for part in parts {
-            let shards = part.batch.shards(self.config.threads);
-            self.work.resize_with(shards.len().max(self.work.len()), Default::default);
-            loss += self.shard_gradients(model, part, &shards, first_row, 1.0 / rows as f32);
-            let (word_gradients, dense) = self.gradients.split_at_mut(words);
-            for (shard, work) in shards.iter().zip(&self.work) {
-                embedding::backward(shard.input_ids, &work.encoder.dembeddings, hidden, word_gradients);
-            }
-            add_shards(dense, &self.work[1..shards.len()]);
-            self.touched.extend_from_slice(&part.batch.input_ids);
-            first_row += part.batch.rows();
-        }
-        self.touched.sort_unstable();
-        self.touched.dedup();
-        Ok(loss as f32)
     }
 
-    fn check(&self, model: &Network, parts: &[MicroBatch]) -> Result<(), ModelError> {
+    /// Runs `job` on every shard of a part, each in its own work space; the results in the order of the shards. The first one is lent the
+    /// trainer's gradients of the dense part. `first_row` is the number of rows in the parts before: a row's masks depend on its place
+    /// among all.
+    fn each_shard<R: Send>(
+        &mut self,
+        model: &Network,
+        shards: &[Shard],
+        first_row: usize,
+        job: impl Fn(&Encoder, &mut ShardWork, Option<&mut [f32]>) -> R + Sync + Send,
+    ) -> Vec<R> {
+        self.work.resize_with(shards.len().max(self.work.len()), Default::default);
+        let masks = self.masks(model, first_row);
+        let (params, rounded) = (&model.params, &self.rounded);
+        let mut first = Some(&mut self.gradients[params.layout.words..]);
+        let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
+        spread(jobs, |(shard, work, first)| job(&Encoder { params, rounded, shard, masks: Some(masks) }, work, first))
+    }
+
+    /// Adds what the shards of a part have left in their work spaces to the gradients.
+    fn collect(&mut self, model: &Network, batch: &PackedBatch, shards: &[Shard]) {
+        let (word_gradients, dense) = self.gradients.split_at_mut(model.params.layout.words);
+        for (shard, work) in shards.iter().zip(&self.work) {
+            embedding::backward(shard.input_ids, &work.encoder.dembeddings, model.params.config.hidden_size, word_gradients);
+        }
+        add_shards(dense, &self.work[1..shards.len()]);
+        self.touched.extend_from_slice(&batch.input_ids);
+        self.touched.sort_unstable();
+        self.touched.dedup();
+    }
+
+    /// Whether the configuration can be used, and the model is one that the trainer was made for.
+    fn check_model(&self, model: &Network) -> Result<(), ModelError> {
         self.config.check()?;
         if (&model.params.config, model.params.layout.head(), model.device) != (&self.shape.0, self.shape.1, self.shape.2) {
             return Err(ModelError::Train("the trainer was made for a model of another shape, or on another device".into()));
         }
+        Ok(())
+    }
+
+    fn check(&self, model: &Network, parts: &[MicroBatch]) -> Result<(), ModelError> {
+        self.check_model(model)?;
         if parts.is_empty() {
             return Err(ModelError::Batch("it has no parts".into()));
         }
@@ -211,22 +257,6 @@ impl Trainer {
             part.batch.check(&model.params.config)?;
             part.targets.check(part.batch, model.params.layout.head())
         })
-    }
-
-    /// Forward and backward of every shard of a part, each a job; the sum of their losses. `first_row` is the number of rows in
-    /// the parts before: a row's masks depend on its place among all.
-    fn shard_gradients(&mut self, model: &Network, part: &MicroBatch, shards: &[Shard], first_row: usize, scale: f32) -> f64 {
-        let masks = self.masks(model, first_row);
-        let rounded = &self.rounded;
-        let params = &model.params;
-        let mut first = Some(&mut self.gradients[params.layout.words..]);
-        let jobs: Vec<_> = shards.iter().zip(&mut self.work).map(|(shard, work)| (shard, work, first.take())).collect();
-        let losses = spread(jobs, |(shard, work, first)| {
-            let encoder = Encoder { params, rounded, shard, masks: Some(masks) };
-            let loss = |logits: &[f32], dlogits: &mut [f32]| part.targets.loss(shard, logits, scale, dlogits);
-            work.forward_backward(&encoder, first, loss)
-        });
-        losses.iter().sum()
     }
 
     /// The dropout of this step for a part with `first_row` rows before it.
@@ -275,12 +305,8 @@ impl ShardWork {
     /// Adds the gradients of one shard to `first`, or leaves them in its own buffer; returns its part of the loss. `loss` takes the logits
     /// and leaves their gradient.
     fn forward_backward(&mut self, encoder: &Encoder, first: Option<&mut [f32]>, loss: impl FnOnce(&[f32], &mut [f32]) -> f64) -> f64 {
-        let ShardWork { encoder: work, head, dense } = self;
-        let grads = first.unwrap_or_else(|| {
-            dense.clear();
-            dense.resize(encoder.params.layout.len() - encoder.params.layout.words, 0.0);
-            dense
-        });
+        let ShardWork { encoder: work, head, dense, .. } = self;
+        let grads = own_or_first(dense, first, encoder);
         encoder.forward(work);
         head::forward(encoder, &work.hidden_states, head);
         head.dlogits.resize(head.logits.len(), 0.0);
@@ -289,6 +315,15 @@ impl ShardWork {
         encoder.backward(&head.dlast, work, grads);
         loss
     }
+}
+
+/// Where a shard adds its gradients of the dense part: to `first` if it is the first one, else to its `own` buffer, which begins at zero.
+fn own_or_first<'a>(own: &'a mut Vec<f32>, first: Option<&'a mut [f32]>, encoder: &Encoder) -> &'a mut [f32] {
+    first.unwrap_or_else(|| {
+        own.clear();
+        own.resize(encoder.params.layout.len() - encoder.params.layout.words, 0.0);
+        own
+    })
 }
 
 /// `dense` += the gradients of the other shards.

@@ -5,7 +5,7 @@ mod common;
 
 use common::{batch, golden, load};
 use lacuna_models::{
-    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Precision, Span, SpanExtractor, Targets, TrainConfig, Trainer,
+    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Pair, Precision, Span, SpanExtractor, Targets, TrainConfig, Trainer,
 };
 
 /// Rows of one token and of the most the model takes among others; and rows of one length.
@@ -284,6 +284,10 @@ fn what_is_refused() {
     let mut trainer = Trainer::new(&model, rates(0.0));
     let error = trainer.step(&mut model, &batch, &targets[1..], &weights).unwrap_err();
     assert!(matches!(error, ModelError::Batch(_)), "{error}");
+
+    let pair = Pair { first: 0, second: 1, similarity: 1.0 };
+    let error = trainer.step_pairs(&mut model, &batch, &[pair]).unwrap_err();
+    assert!(matches!(error, ModelError::Device(_)) && error.to_string().contains("on the CPU only"), "{error}");
 
     let far = Device::Cuda(97);
     let error = model.set_device(far).unwrap_err();

@@ -1,47 +1,9 @@
 //! Logits, loss, every gradient and three training steps against PyTorch and transformers (see golden/make_golden.py).
 
-use lacuna_models::{Classifier, PackedBatch, Precision, Span, SpanExtractor, TrainConfig, Trainer};
-use safetensors::SafeTensors;
-use std::path::PathBuf;
+mod common;
 
-struct Golden {
-    folder: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Golden {
-    fn open(architecture: &str) -> Self {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(architecture);
-        let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
-        Golden { folder, bytes }
-    }
-
-    fn floats(&self, name: &str) -> Vec<f32> {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        file.tensor(name).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
-    }
-
-    fn integers(&self, name: &str) -> Vec<u32> {
-        let file = SafeTensors::deserialize(&self.bytes).unwrap();
-        file.tensor(name).unwrap().data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
-    }
-
-    fn model(&self) -> Classifier {
-        let labels: Vec<String> = (0..3).map(|i| format!("LABEL_{i}")).collect();
-        let mut model = Classifier::load(&self.folder, &labels, 1).unwrap();
-        model.set_precision(Precision::F32);
-        model
-    }
-
-    fn batch(&self) -> PackedBatch {
-        let [input_ids, token_type_ids, cu_seqlens] = ["input_ids", "token_type_ids", "cu_seqlens"].map(|name| self.integers(name));
-        PackedBatch { input_ids, token_type_ids, cu_seqlens }
-    }
-}
+use common::{Golden, distance};
+use lacuna_models::{Precision, Span, SpanExtractor, TrainConfig, Trainer};
 
 fn config(threads: usize) -> TrainConfig {
     TrainConfig {
@@ -57,13 +19,6 @@ fn config(threads: usize) -> TrainConfig {
         precision: Precision::F32,
         ..TrainConfig::default()
     }
-}
-
-/// The largest difference, relative to the largest expected number.
-fn distance(actual: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(actual.len(), expected.len());
-    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    actual.iter().zip(expected).fold(0.0, |m: f32, (a, e)| if (a - e).abs() > m || a.is_nan() { (a - e).abs() } else { m }) / largest
 }
 
 /// Adding a constant to all keys changes all scores of a query by the same amount: the true gradient of a key bias is 0, and the computed

@@ -192,27 +192,13 @@ fn gradients_through_dropout() {
             let step = 2e-3 / squared.sqrt();
             let loss = |sign: f32| {
                 let moved = tempfile::tempdir().unwrap();
-                copy_moved(folder.path(), moved.path(), &wanted, &exact, sign * step);
+                common::copy_moved(folder.path(), moved.path(), &wanted, &exact, sign * step);
                 gradients(&load(moved.path()), config.clone()).0
             };
             let measured = (loss(1.0) - loss(-1.0)) / (2.0 * step);
             assert!((measured - squared).abs() < 0.03 * squared, "{wanted}: {measured}, expected {squared}");
         }
     }
-}
-
-/// A copy of a model with one tensor moved along `direction` (the flat gradients).
-fn copy_moved(from: &std::path::Path, to: &std::path::Path, wanted: &str, direction: &[f32], step: f32) {
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::copy(from.join(name), to.join(name)).unwrap();
-    }
-    let places: std::collections::HashMap<_, _> = load(from).parameters().map(|(name, range, _)| (name, range)).collect();
-    common::rewrite(to, |name, shape, mut data| {
-        if name == wanted {
-            data.iter_mut().zip(&direction[places[name].clone()]).for_each(|(x, d)| *x += step * d);
-        }
-        Some((name.into(), shape.to_vec(), data))
-    });
 }
 
 #[test]

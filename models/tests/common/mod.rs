@@ -1,7 +1,7 @@
 //! Tiny models in temporary folders, for the tests.
 #![allow(dead_code)] // each test file uses its part
 
-use lacuna_models::{Classifier, PackedBatch};
+use lacuna_models::{Classifier, PackedBatch, Precision};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -29,6 +29,57 @@ pub fn load_error(folder: &Path) -> String {
         Ok(_) => panic!("{} loaded", folder.display()),
         Err(e) => e.to_string(),
     }
+}
+
+/// Values that transformers gave for a committed checkpoint.
+pub struct Golden {
+    pub folder: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    pub fn open(architecture: &str) -> Self {
+        Self::file(architecture, "golden.safetensors")
+    }
+
+    /// Those of another file in its folder.
+    pub fn file(architecture: &str, name: &str) -> Self {
+        let folder = golden(architecture);
+        let bytes = fs::read(folder.join(name)).unwrap();
+        Golden { folder, bytes }
+    }
+
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.tensor(name).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    pub fn integers(&self, name: &str) -> Vec<u32> {
+        let file = SafeTensors::deserialize(&self.bytes).unwrap();
+        file.tensor(name).unwrap().data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
+    }
+
+    pub fn model(&self) -> Classifier {
+        let mut model = Classifier::load(&self.folder, &labels(&["LABEL_0", "LABEL_1", "LABEL_2"]), 1).unwrap();
+        model.set_precision(Precision::F32);
+        model
+    }
+
+    pub fn batch(&self) -> PackedBatch {
+        let [input_ids, token_type_ids, cu_seqlens] = ["input_ids", "token_type_ids", "cu_seqlens"].map(|name| self.integers(name));
+        PackedBatch { input_ids, token_type_ids, cu_seqlens }
+    }
+}
+
+/// The largest difference, relative to the largest expected number.
+pub fn distance(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    actual.iter().zip(expected).fold(0.0, |m: f32, (a, e)| if (a - e).abs() > m || a.is_nan() { (a - e).abs() } else { m }) / largest
 }
 
 /// A copy of a committed checkpoint, with a tokenizer, in a folder of its own.
@@ -110,4 +161,18 @@ pub fn configure(folder: &Path, changes: serde_json::Value) {
         }
     }
     fs::write(path, serde_json::to_string(&config).unwrap()).unwrap();
+}
+
+/// A copy of a model with one tensor moved along `direction` (the flat gradients).
+pub fn copy_moved(from: &Path, to: &Path, wanted: &str, direction: &[f32], step: f32) {
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+    let places: HashMap<_, _> = load(from).parameters().map(|(name, range, _)| (name, range)).collect();
+    rewrite(to, |name, shape, mut data| {
+        if name == wanted {
+            data.iter_mut().zip(&direction[places[name].clone()]).for_each(|(x, d)| *x += step * d);
+        }
+        Some((name.into(), shape.to_vec(), data))
+    });
 }
