@@ -2,5 +2,9 @@
 
 pub mod distance;
 pub mod diversity;
+pub mod folds;
+#[cfg(test)]
+mod golden;
 pub mod logistic;
 pub mod metrics;
+pub mod rows;

@@ -1,0 +1,60 @@
+"""Makes scikit.json: what scikit-learn says of fixed inputs. The measures of `src/measure` are tested against it.
+
+    pip install scikit-learn && python scikit.py
+
+The inputs are written into the file beside the values, so that the tests need no generator of random numbers. Each case has a
+generator of its own, so that a new case changes no other.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+
+def rounded(x):
+    return np.round(np.asarray(x, dtype=float), 6)
+
+
+def sparse_rows(matrix):
+    matrix = csr_matrix(matrix)
+    matrix.sort_indices()
+    return [dict(index=row.indices.tolist(), value=row.data.tolist()) for row in matrix]
+
+
+def regression(c):
+    return LogisticRegression(C=c, tol=1e-12, max_iter=100000)
+
+
+def logistic():
+    """Three labels, dense and sparse. Two labels: scikit-learn has one weight a feature then, lacuna two, so that its C is half."""
+    rng = np.random.default_rng(11)
+    y = np.repeat([0, 1, 2], [14, 13, 13])
+    dense = rounded(rng.normal(size=(40, 5)) + 0.8 * np.repeat(np.eye(3, 5), [14, 13, 13], axis=0))
+    sparse = np.where(rng.random((40, 30)) < 0.15, rounded(rng.random((40, 30))), 0.0) + 0.7 * np.eye(3, 30)[y] * (rng.random((40, 1)) < 0.5)
+    probabilities = lambda x: [dict(c=c, value=regression(c).fit(x, y).predict_proba(x).tolist()) for c in (0.1, 10.0)]
+    two = (y > 0).astype(int)
+    return dict(
+        gold=y.tolist(),
+        dense=dict(rows=dense.tolist(), fits=probabilities(dense)),
+        sparse=dict(width=30, rows=sparse_rows(sparse), fits=probabilities(csr_matrix(sparse))),
+        two=dict(gold=two.tolist(), c=0.5, value=regression(1.0).fit(dense, two).predict_proba(dense).tolist()),
+        folds=cross_validation(dense, y, rng),
+    )
+
+
+def cross_validation(x, y, rng):
+    """The mean log loss of held-out rows. Fold 3 is in training whatever the fold."""
+    fold, grid, losses = rng.permutation(np.arange(40) % 4), [0.01, 0.1, 1.0, 10.0], []
+    for c in grid:
+        out = [(regression(c).fit(x[fold != k], y[fold != k]).predict_proba(x[fold == k]), y[fold == k]) for k in range(3)]
+        losses.append(log_loss(np.concatenate([g for _, g in out]), np.concatenate([p for p, _ in out])))
+    return dict(fold=fold.tolist(), grid=grid, losses=losses)
+
+
+if __name__ == "__main__":
+    found = dict(logistic=logistic())
+    (Path(__file__).parent / "scikit.json").write_text(json.dumps(found) + "\n")
