@@ -8,3 +8,4 @@ mod golden;
 pub mod logistic;
 pub mod metrics;
 pub mod rows;
+pub mod scale;
