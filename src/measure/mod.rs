@@ -9,3 +9,4 @@ pub mod logistic;
 pub mod metrics;
 pub mod rows;
 pub mod scale;
+pub mod tfidf;

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -55,6 +56,33 @@ def cross_validation(x, y, rng):
     return dict(fold=fold.tolist(), grid=grid, losses=losses)
 
 
+TEXTS = [
+    "The plot wanders for two hours and never arrives; the plot, the plot!",
+    "A warm and funny film: a 5-star café, snake_case and don't.",
+    "naïve café — CAFE\u0301 Straße ΣΊΣΥΦΟΣ İstanbul",
+    "Ich möchte 2 Karten für Köln, x² und ½ Stunde",
+    "Мне нужен новый пин-код, пожалуйста. Новый!",
+    "मुझे नया कार्ड चाहिए",
+    "我想更改我的密码,谢谢。",
+    "カードをなくしました。 新しいカード",
+    "ฉันต้องการเปลี่ยนรหัสผ่าน ครับ",
+    "  white\t\tspace\u00a0 and\nlines  ",
+    "a b c",
+    "",
+]
+UNSEEN = ["The CAFÉ wanders; nobody arrives, arrives, arrives", "我的新密码 пин", "zzz qqq", ""]
+
+
+def tfidf():
+    """The vocabulary and the rows of texts that it was made from and others."""
+    cases = []
+    for unit, analyzer, ngrams in [("words", "word", 1), ("words", "word", 2), ("characters", "char_wb", 1), ("characters", "char_wb", 4)]:
+        vectorizer = TfidfVectorizer(analyzer=analyzer, ngram_range=(1, ngrams), sublinear_tf=True).fit(TEXTS)
+        rows = sparse_rows(vectorizer.transform(TEXTS + UNSEEN))
+        cases.append(dict(unit=unit, ngrams=ngrams, terms=vectorizer.get_feature_names_out().tolist(), rows=rows))
+    return dict(texts=TEXTS, unseen=UNSEEN, cases=cases)
+
+
 if __name__ == "__main__":
-    found = dict(logistic=logistic())
+    found = dict(logistic=logistic(), tfidf=tfidf())
     (Path(__file__).parent / "scikit.json").write_text(json.dumps(found) + "\n")
