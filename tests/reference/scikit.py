@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 
 def rounded(x):
@@ -83,6 +83,37 @@ def tfidf():
     return dict(texts=TEXTS, unseen=UNSEEN, cases=cases)
 
 
+def expected_calibration_error(p, gold, bins):
+    confidence, right = p.max(1), p.argmax(1) == gold
+    edges = np.linspace(0, 1, bins + 1)
+    inside = [(confidence > low) & (confidence <= high) for low, high in zip(edges, edges[1:])]
+    return float(sum(abs(right[i].mean() - confidence[i].mean()) * i.mean() for i in inside if i.any()))
+
+
+def classification():
+    """Probabilities in 64ths: there are ties, and none is an edge of a bin. With two labels, scikit-learn's Brier score is of one."""
+    rng = np.random.default_rng(12)
+    cases = []
+    for labels, present, rows in [(2, 2, 60), (4, 4, 80), (5, 4, 80)]:
+        gold = rng.integers(0, present, rows)
+        logits = rng.normal(size=(rows, labels)) + 1.5 * np.eye(labels)[gold]
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        p[:, 1:] = np.round(p[:, 1:] * 64) / 64
+        p[:, 0] = 1 - p[:, 1:].sum(1)
+        assert p.min() >= 0
+        one_against_rest = [roc_auc_score(gold == k, p[:, k]) for k in range(present)]
+        auroc = roc_auc_score(gold, p[:, 1]) if labels == 2 else float(np.mean(one_against_rest))
+        if labels == present > 2:
+            assert auroc == roc_auc_score(gold, p, multi_class="ovr")
+        brier = 2 * brier_score_loss(gold, p[:, 1]) if labels == 2 else brier_score_loss(gold, p, labels=range(labels), scale_by_half=False)
+        cases.append(dict(
+            probabilities=p.tolist(), gold=gold.tolist(), auroc=auroc, brier=brier,
+            balanced_accuracy=balanced_accuracy_score(gold, p.argmax(1)),
+            calibration=[dict(bins=bins, value=expected_calibration_error(p, gold, bins)) for bins in (7, 15)],
+        ))
+    return cases
+
+
 if __name__ == "__main__":
-    found = dict(logistic=logistic(), tfidf=tfidf())
+    found = dict(logistic=logistic(), tfidf=tfidf(), classification=classification())
     (Path(__file__).parent / "scikit.json").write_text(json.dumps(found) + "\n")
