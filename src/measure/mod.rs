@@ -5,6 +5,7 @@ pub mod diversity;
 pub mod folds;
 #[cfg(test)]
 mod golden;
+pub mod isotonic;
 pub mod logistic;
 pub mod metrics;
 pub mod rows;

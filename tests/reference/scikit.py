@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
@@ -35,7 +36,8 @@ def logistic():
     rng = np.random.default_rng(11)
     y = np.repeat([0, 1, 2], [14, 13, 13])
     dense = rounded(rng.normal(size=(40, 5)) + 0.8 * np.repeat(np.eye(3, 5), [14, 13, 13], axis=0))
-    sparse = np.where(rng.random((40, 30)) < 0.15, rounded(rng.random((40, 30))), 0.0) + 0.7 * np.eye(3, 30)[y] * (rng.random((40, 1)) < 0.5)
+    sparse = np.where(rng.random((40, 30)) < 0.15, rounded(rng.random((40, 30))), 0.0)
+    sparse += 0.7 * np.eye(3, 30)[y] * (rng.random((40, 1)) < 0.5)
     probabilities = lambda x: [dict(c=c, value=regression(c).fit(x, y).predict_proba(x).tolist()) for c in (0.1, 10.0)]
     two = (y > 0).astype(int)
     return dict(
@@ -114,6 +116,18 @@ def classification():
     return cases
 
 
+def isotonic():
+    """Unsorted, with equal x and with weights."""
+    rng = np.random.default_rng(13)
+    cases = []
+    for n, values in [(30, 1000), (40, 12), (1, 5)]:
+        x, weights = rng.integers(0, values, n) / 8, rounded(rng.uniform(0.2, 3.0, n))
+        y = rounded(np.log1p(x) + rng.normal(size=n))
+        fitted = IsotonicRegression().fit(x, y, sample_weight=weights).predict(x)
+        cases.append(dict(x=x.tolist(), y=y.tolist(), weights=weights.tolist(), fitted=fitted.tolist()))
+    return cases
+
+
 if __name__ == "__main__":
-    found = dict(logistic=logistic(), tfidf=tfidf(), classification=classification())
+    found = dict(logistic=logistic(), tfidf=tfidf(), classification=classification(), isotonic=isotonic())
     (Path(__file__).parent / "scikit.json").write_text(json.dumps(found) + "\n")
