@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::math::random;
 use crate::math::vectors::dot;
-use crate::measure::logistic::Logistic;
+use crate::measure::logistic::{Logistic, Shape};
 
 /// Distances between two sets of features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,8 +110,8 @@ pub fn two_sample(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
         ([part(&a), part(&b)].concat(), labels)
     };
     let right = |(train, labels): &(Vec<Vec<f64>>, Vec<usize>), (test, truth): &(Vec<Vec<f64>>, Vec<usize>)| {
-        let fitted = Logistic::fit(train, labels, 2);
-        test.iter().zip(truth).filter(|(row, label)| fitted.predict(row) == **label).count() as f64 / test.len() as f64
+        let fitted = Logistic::fit(train, labels, Shape { labels: 2, width: a[0].len() }, 1.0);
+        test.iter().zip(truth).filter(|(row, label)| fitted.predict(*row) == **label).count() as f64 / test.len() as f64
     };
     let (one, two) = (half(true), half(false));
     0.5 * (right(&one, &two) + right(&two, &one))
@@ -193,19 +193,12 @@ fn area(mut curve: Vec<(f64, f64)>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::{numbers, rows};
     use super::*;
     use serde_json::Value;
 
     fn golden() -> Value {
         serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap()
-    }
-
-    fn numbers(value: &Value) -> Vec<f64> {
-        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
-    }
-
-    fn rows(value: &Value) -> Vec<Vec<f64>> {
-        value.as_array().unwrap().iter().map(numbers).collect()
     }
 
     /// Values of `tests/reference/metrics.py`: scipy's `sqrtm`.

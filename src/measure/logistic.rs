@@ -1,9 +1,15 @@
 //! Multinomial logistic regression on fixed features: the usual baseline for a few hundred labels.
 
+use super::folds::stratified;
+use super::metrics::log_loss;
+use super::rows::Row;
 use crate::math::convex::{Stopping, minimise};
 use crate::math::vectors::{argmax, cross_entropy, dot, softmax};
 
-/// A linear classifier. Weights are penalised by |w|² / 2 against the summed loss (scikit-learn's C = 1), intercepts are not.
+/// A linear classifier. Weights are penalised by ‖w‖² / (2 C) against the summed loss, intercepts are not.
+///
+/// That is scikit-learn's `LogisticRegression` for three labels and more. For two, scikit-learn has one weight a feature where this has
+/// two, of opposite sign: its C is twice the one here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logistic {
     /// (labels, features)
@@ -12,73 +18,218 @@ pub struct Logistic {
     intercepts: Vec<f64>,
 }
 
+/// How many labels and features a classifier has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub labels: usize,
+    /// Features of a row.
+    pub width: usize,
+}
+
 /// For a summed loss; far more steps than a few thousand rows of unit length need.
 const LIMITS: Stopping = Stopping { tolerance: 1e-6, steps: 2000 };
 
 impl Logistic {
-    /// Fits rows of features (rows, features) and their labels, each below `labels`.
-    pub fn fit(rows: &[Vec<f64>], gold: &[usize], labels: usize) -> Logistic {
-        let width = rows.first().map_or(0, Vec::len) + 1;
-        let found = minimise(vec![0.0; labels * width], LIMITS, |at, gradient| objective(rows, gold, at, gradient, width));
-        let mut weights: Vec<Vec<f64>> = found.or_warn("the logistic regression").chunks_exact(width).map(<[f64]>::to_vec).collect();
-        let intercepts = weights.iter_mut().map(|row| row.pop().unwrap_or(0.0)).collect();
+    /// Fits rows and their labels, each below `shape.labels`. `c` > 0: the larger, the weaker the penalty.
+    pub fn fit<R: Row>(rows: &[R], gold: &[usize], shape: Shape, c: f64) -> Logistic {
+        let learnt = Learnt { rows: rows.iter().zip(gold.iter().copied()).collect(), shape };
+        Logistic::of(&learnt.solve(learnt.zeros(), c), shape)
+    }
+
+    /// From weights (labels, features + 1) whose last column is the intercept.
+    fn of(weights: &[f64], shape: Shape) -> Logistic {
+        let (weights, intercepts) = weights.chunks_exact(shape.width + 1).map(|w| (w[..shape.width].to_vec(), w[shape.width])).unzip();
         Logistic { weights, intercepts }
     }
 
     /// Probabilities of the labels.
-    pub fn probabilities(&self, row: &[f64]) -> Vec<f64> {
-        softmax(&self.weights.iter().zip(&self.intercepts).map(|(w, b)| b + dot(w, row)).collect::<Vec<_>>())
+    pub fn probabilities<R: Row>(&self, row: &R) -> Vec<f64> {
+        softmax(&self.weights.iter().zip(&self.intercepts).map(|(w, b)| b + row.dot(w)).collect::<Vec<_>>())
     }
 
     /// The most probable label.
-    pub fn predict(&self, row: &[f64]) -> usize {
+    pub fn predict<R: Row>(&self, row: &R) -> usize {
         argmax(&self.probabilities(row))
     }
 }
 
-/// The summed cross-entropy plus the penalty, at weights (labels, width) whose last column is the intercept; writes the gradient to
-/// `gradient`.
-fn objective(rows: &[Vec<f64>], gold: &[usize], weights: &[f64], gradient: &mut [f64], width: usize) -> f64 {
-    let features = width - 1;
-    gradient.copy_from_slice(weights);
-    gradient.chunks_exact_mut(width).for_each(|row| row[features] = 0.0);
-    let mut loss = 0.5 * dot(gradient, weights);
-    for (row, &label) in rows.iter().zip(gold) {
-        let mut errors: Vec<f64> = weights.chunks_exact(width).map(|w| w[features] + dot(&w[..features], row)).collect();
-        loss += cross_entropy(&mut errors, label);
-        for (gradient, error) in gradient.chunks_exact_mut(width).zip(errors) {
-            gradient.iter_mut().zip(row).for_each(|(g, x)| *g += error * x);
-            gradient[features] += error;
+/// The C of `grid` with the smallest mean log loss in stratified cross-validation; of equals the smallest.
+///
+/// There are `folds` folds, or as many as the rarest label has rows if those are fewer, but at least two. The only row of a label is in
+/// training whatever the fold.
+///
+/// # Panics
+/// If `grid` is empty.
+pub fn choose_c<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], folds: usize, seed: u64) -> f64 {
+    let mut grid = grid.to_vec();
+    grid.sort_by(f64::total_cmp);
+    let losses = held_out_losses(rows, gold, shape, &grid, &held_out_in(gold, shape.labels, folds, seed));
+    let best = losses.into_iter().zip(grid).min_by(|a, b| a.0.total_cmp(&b.0));
+    best.expect("there is a C to choose").1
+}
+
+/// The fold that each row is held out in; none for the only row of its label.
+fn held_out_in(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
+    let mut counts = vec![0; labels];
+    gold.iter().for_each(|&label| counts[label] += 1);
+    let rarest = counts.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
+    let folds = stratified(gold, labels, folds.min(rarest).max(2), seed);
+    folds.into_iter().zip(gold).map(|(fold, &label)| (counts[label] > 1).then_some(fold)).collect()
+}
+
+/// For each C of `grid`, the mean log loss over all rows that are held out in a fold, each predicted from the rows outside of it.
+fn held_out_losses<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], fold: &[Option<usize>]) -> Vec<f64> {
+    let mut probabilities = vec![Vec::new(); grid.len()];
+    let mut truth = Vec::new();
+    for k in 0..fold.iter().flatten().max().map_or(0, |last| last + 1) {
+        let (tested, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&i| fold[i] == Some(k));
+        let learnt = Learnt { rows: others.iter().map(|&i| (&rows[i], gold[i])).collect(), shape };
+        let mut weights = learnt.zeros();
+        for (&c, probabilities) in grid.iter().zip(&mut probabilities) {
+            // The minimum for one C is near that for the next.
+            weights = learnt.solve(weights, c);
+            let fitted = Logistic::of(&weights, shape);
+            probabilities.extend(tested.iter().map(|&i| fitted.probabilities(&rows[i])));
         }
+        truth.extend(tested.iter().map(|&i| gold[i]));
     }
-    loss
+    probabilities.iter().map(|p| log_loss(p, &truth)).collect()
+}
+
+/// Rows with their labels, to be learnt from.
+struct Learnt<'r, R> {
+    rows: Vec<(&'r R, usize)>,
+    shape: Shape,
+}
+
+impl<R: Row> Learnt<'_, R> {
+    fn zeros(&self) -> Vec<f64> {
+        vec![0.0; self.shape.labels * (self.shape.width + 1)]
+    }
+
+    /// The weights (labels, features + 1) of the least loss, sought from `start`.
+    fn solve(&self, start: Vec<f64>, c: f64) -> Vec<f64> {
+        minimise(start, LIMITS, |at, gradient| self.objective(c, at, gradient)).or_warn("the logistic regression")
+    }
+
+    /// The summed cross-entropy plus the penalty, at weights (labels, features + 1) whose last column is the intercept; writes the
+    /// gradient to `gradient`.
+    fn objective(&self, c: f64, weights: &[f64], gradient: &mut [f64]) -> f64 {
+        let width = self.shape.width;
+        gradient.iter_mut().zip(weights).for_each(|(g, w)| *g = w / c);
+        gradient.chunks_exact_mut(width + 1).for_each(|of_label| of_label[width] = 0.0);
+        let mut loss = 0.5 * dot(gradient, weights);
+        for &(row, label) in &self.rows {
+            let mut errors: Vec<f64> = weights.chunks_exact(width + 1).map(|w| w[width] + row.dot(&w[..width])).collect();
+            loss += cross_entropy(&mut errors, label);
+            for (gradient, error) in gradient.chunks_exact_mut(width + 1).zip(errors) {
+                row.add_to(error, &mut gradient[..width]);
+                gradient[width] += error;
+            }
+        }
+        loss
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::golden::{assert_near, indices, numbers, rows, scikit};
+    use super::super::rows::Sparse;
     use super::*;
     use crate::math::convex::check_gradient;
+    use crate::math::random;
+    use rand::RngExt;
+    use serde_json::Value;
+
+    fn assert_fits<R: Row>(inputs: &[R], width: usize, gold: &[usize], fits: &Value) {
+        for case in fits.as_array().unwrap() {
+            let fitted = Logistic::fit(inputs, gold, Shape { labels: 3, width }, case["c"].as_f64().unwrap());
+            let found: Vec<Vec<f64>> = inputs.iter().map(|row| fitted.probabilities(row)).collect();
+            assert_near(&found, &rows(&case["value"]), 1e-5);
+        }
+    }
+
+    /// Values of `tests/reference/scikit.py`, scikit-learn's `LogisticRegression(C, tol=1e-12)`.
+    #[test]
+    fn fits_match_scikit_learn() {
+        let golden = &scikit()["logistic"];
+        let gold = indices(&golden["gold"]);
+        let dense = rows(&golden["dense"]["rows"]);
+        assert_fits(&dense, 5, &gold, &golden["dense"]["fits"]);
+        let sparse_row =
+            |row: &Value| Sparse { index: indices(&row["index"]).into_iter().map(|i| i as u32).collect(), value: numbers(&row["value"]) };
+        let sparse: Vec<Sparse> = golden["sparse"]["rows"].as_array().unwrap().iter().map(sparse_row).collect();
+        assert_fits(&sparse, 30, &gold, &golden["sparse"]["fits"]);
+        let two = &golden["two"];
+        let fitted = Logistic::fit(&dense, &indices(&two["gold"]), Shape { labels: 2, width: 5 }, two["c"].as_f64().unwrap());
+        let found: Vec<Vec<f64>> = dense.iter().map(|row| fitted.probabilities(row)).collect();
+        assert_near(&found, &rows(&two["value"]), 1e-5);
+    }
 
     /// Values of `tests/reference/metrics.py`, scikit-learn's `LogisticRegression(C=1, tol=1e-10)`.
     #[test]
-    fn the_fit_matches_scikit_learn() {
-        let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
+    fn the_fit_of_c_1_matches_scikit_learn() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/reference/metrics.json")).unwrap();
         let case = &golden["logistic"];
-        let numbers = |v: &serde_json::Value| -> Vec<f64> { v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect() };
-        let rows: Vec<Vec<f64>> = case["x"].as_array().unwrap().iter().map(numbers).collect();
-        let gold: Vec<usize> = numbers(&case["y"]).into_iter().map(|y| y as usize).collect();
-        let fitted = Logistic::fit(&rows, &gold, 3);
-        for (row, expected) in rows.iter().zip(case["probabilities"].as_array().unwrap()) {
-            for (p, q) in fitted.probabilities(row).iter().zip(numbers(expected)) {
-                assert!((p - q).abs() < 1e-5, "{p} {q}");
-            }
-        }
+        let inputs = rows(&case["x"]);
+        let fitted = Logistic::fit(&inputs, &indices(&case["y"]), Shape { labels: 3, width: 5 }, 1.0);
+        let found: Vec<Vec<f64>> = inputs.iter().map(|row| fitted.probabilities(row)).collect();
+        assert_near(&found, &rows(&case["probabilities"]), 1e-5);
+    }
+
+    /// Values of `tests/reference/scikit.py`. Rows of fold 3 are never held out there.
+    #[test]
+    fn held_out_losses_match_scikit_learn() {
+        let golden = &scikit()["logistic"];
+        let case = &golden["folds"];
+        let fold: Vec<Option<usize>> = indices(&case["fold"]).into_iter().map(|k| (k < 3).then_some(k)).collect();
+        let (inputs, gold) = (rows(&golden["dense"]["rows"]), indices(&golden["gold"]));
+        let found = held_out_losses(&inputs, &gold, Shape { labels: 3, width: 5 }, &numbers(&case["grid"]), &fold);
+        assert_near(&[found], &[numbers(&case["losses"])], 1e-6);
     }
 
     #[test]
     fn the_gradient_matches_the_loss() {
         let rows = [vec![0.3, -1.2], vec![0.9, 0.4], vec![-0.5, 0.8], vec![0.1, 0.2]];
         let at = [0.2, -0.4, 0.7, -0.3, 0.5, 0.1, 0.9, -0.8, -0.6];
-        check_gradient(&at, |at, gradient| objective(&rows, &[0, 1, 2, 1], at, gradient, 3));
+        let learnt = Learnt { rows: rows.iter().zip([0, 1, 2, 1]).collect(), shape: Shape { labels: 3, width: 2 } };
+        check_gradient(&at, |at, gradient| learnt.objective(0.3, at, gradient));
+    }
+
+    /// Rows of ten features, the first of which says the label, `clear` times as loud as the noise.
+    fn noisy(clear: f64) -> (Vec<Vec<f64>>, Vec<usize>) {
+        let mut rng = random::rng(3, "test", 0);
+        let gold: Vec<usize> = (0..60).map(|i| i % 2).collect();
+        let mut row = |&label: &usize| -> Vec<f64> {
+            (0..10).map(|j| rng.random_range(-1.0..1.0) + if j == 0 { clear * (2.0 * label as f64 - 1.0) } else { 0.0 }).collect()
+        };
+        (gold.iter().map(&mut row).collect(), gold)
+    }
+
+    #[test]
+    fn noise_asks_for_a_small_c_and_a_clear_feature_for_a_large_one() {
+        let choose = |clear: f64| {
+            let (rows, gold) = noisy(clear);
+            choose_c(&rows, &gold, Shape { labels: 2, width: 10 }, &[1.0, 100.0, 0.001], 5, 0)
+        };
+        assert_eq!([choose(0.0), choose(2.0)], [0.001, 100.0]);
+    }
+
+    #[test]
+    fn of_equals_the_smallest_is_chosen() {
+        let rows = vec![vec![0.0]; 12];
+        let gold: Vec<usize> = (0..12).map(|i| i % 3).collect();
+        assert_eq!(choose_c(&rows, &gold, Shape { labels: 3, width: 1 }, &[10.0, 0.1, 1.0], 5, 0), 0.1);
+    }
+
+    #[test]
+    fn there_are_no_more_folds_than_rows_of_a_label_and_only_rows_stay_in_training() {
+        let folds = |gold: &[usize]| held_out_in(gold, 4, 5, 0).into_iter().flatten().collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(folds(&[[0; 9], [1; 9]].concat()), 5);
+        assert_eq!(folds(&[0, 0, 0, 0, 0, 0, 2, 2, 2]), 3);
+        let gold = [0, 0, 0, 0, 0, 3];
+        assert_eq!(folds(&gold), 2);
+        assert_eq!(held_out_in(&gold, 4, 5, 0).iter().filter(|fold| fold.is_none()).count(), 1);
+        assert_eq!(held_out_in(&gold, 4, 5, 0)[5], None);
     }
 }

@@ -2,10 +2,63 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::math::vectors::argmax;
+
 /// The mean negative log-likelihood of the gold labels, in nats, from probabilities `(rows, labels)`.
 pub fn log_loss(probabilities: &[Vec<f64>], gold: &[usize]) -> f64 {
     let sum: f64 = probabilities.iter().zip(gold).map(|(p, &g)| -p[g].max(1e-12).ln()).sum();
     sum / gold.len().max(1) as f64
+}
+
+/// The Brier score, in [0, 2]: the squared error of the probabilities `(rows, labels)`, summed over the labels, the mean over rows
+/// (Brier, 1950). Of two labels, twice the score of scikit-learn, which sums over one.
+pub fn brier(probabilities: &[Vec<f64>], gold: &[usize]) -> f64 {
+    let error =
+        |(p, &g): (&Vec<f64>, &usize)| p.iter().enumerate().map(|(label, p)| (p - f64::from(u8::from(label == g))).powi(2)).sum::<f64>();
+    probabilities.iter().zip(gold).map(error).sum::<f64>() / gold.len().max(1) as f64
+}
+
+/// The expected calibration error, in [0, 1]: how far the share of right predictions is from their mean probability, the mean over
+/// `bins` bins of that probability, (0, 1/bins], (1/bins, 2/bins] and so on, weighted by their rows (Guo et al., arXiv 1706.04599, with
+/// 15 bins).
+pub fn expected_calibration_error(probabilities: &[Vec<f64>], gold: &[usize], bins: usize) -> f64 {
+    // The rows that are right, less the sum of their probabilities.
+    let mut surplus = vec![0.0; bins];
+    for (p, &g) in probabilities.iter().zip(gold) {
+        let label = argmax(p);
+        let bin = (p[label] * bins as f64).ceil() as usize;
+        surplus[bin.clamp(1, bins) - 1] += f64::from(u8::from(label == g)) - p[label];
+    }
+    surplus.iter().map(|x| x.abs()).sum::<f64>() / gold.len().max(1) as f64
+}
+
+/// The area under the ROC curve, in [0, 1], 0.5 by chance: the share of pairs, a row of a label and one of another, in which the former
+/// has the larger probability of it; equal ones count half.
+///
+/// Of two labels that of label 1; of more, the unweighted mean over labels. A label that no row has, or all have, is left out; `None` if
+/// no label is left.
+pub fn auroc(probabilities: &[Vec<f64>], gold: &[usize]) -> Option<f64> {
+    let labels = probabilities.first().map_or(0, Vec::len);
+    let of_label = |label: usize| {
+        let scores: Vec<(f64, bool)> = probabilities.iter().zip(gold).map(|(p, &g)| (p[label], g == label)).collect();
+        area_under_roc(scores)
+    };
+    let areas: Vec<f64> = (usize::from(labels == 2)..labels).filter_map(of_label).collect();
+    (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
+}
+
+/// From each row's score and whether it is positive; `None` if no row is, or all are.
+fn area_under_roc(mut scores: Vec<(f64, bool)>) -> Option<f64> {
+    scores.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut won, mut negatives) = (0.0, 0);
+    for equal in scores.chunk_by(|a, b| a.0 == b.0) {
+        let positive = equal.iter().filter(|(_, positive)| *positive).count();
+        let negative = equal.len() - positive;
+        won += positive as f64 * (negatives as f64 + 0.5 * negative as f64);
+        negatives += negative;
+    }
+    let pairs = negatives * (scores.len() - negatives);
+    (pairs > 0).then(|| won / pairs as f64)
 }
 
 /// A classifier's counts for one label.
@@ -42,9 +95,71 @@ pub fn macro_f1(counts: &[Counts]) -> f64 {
     counts.iter().map(Counts::f1).sum::<f64>() / counts.len().max(1) as f64
 }
 
+/// Balanced accuracy, in [0, 1]: the unweighted mean of the labels' recall. A label without gold rows is left out, as in scikit-learn;
+/// 0 if there are no others.
+pub fn balanced_accuracy(counts: &[Counts]) -> f64 {
+    let recalls: Vec<f64> = counts.iter().filter(|of| of.gold > 0).map(|of| of.right as f64 / of.gold as f64).collect();
+    recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::golden::{indices, rows, scikit};
     use super::*;
+    use proptest::prelude::*;
+
+    /// Values of `tests/reference/scikit.py`: scikit-learn's, and numpy's for the calibration.
+    #[test]
+    fn metrics_match_scikit_learn() {
+        for case in scikit()["classification"].as_array().unwrap() {
+            let (probabilities, gold) = (rows(&case["probabilities"]), indices(&case["gold"]));
+            let predicted: Vec<usize> = probabilities.iter().map(|p| argmax(p)).collect();
+            let assert_is = |name: &str, found: f64, expected: &serde_json::Value| {
+                assert!((found - expected.as_f64().unwrap()).abs() < 1e-12, "{name}: {found} is not {expected}");
+            };
+            let counts = counts(&predicted, &gold, probabilities[0].len());
+            assert_is("balanced accuracy", balanced_accuracy(&counts), &case["balanced_accuracy"]);
+            assert_is("AUROC", auroc(&probabilities, &gold).unwrap(), &case["auroc"]);
+            assert_is("Brier", brier(&probabilities, &gold), &case["brier"]);
+            for of_bins in case["calibration"].as_array().unwrap() {
+                let bins = of_bins["bins"].as_u64().unwrap() as usize;
+                assert_is("calibration", expected_calibration_error(&probabilities, &gold, bins), &of_bins["value"]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_calibration_error_of_a_case_by_hand() {
+        // 0.5 is in the lower of two bins: (wrong, 0.5), and (right, 0.75), (wrong, 0.75).
+        let probabilities = [vec![0.5, 0.5], vec![0.75, 0.25], vec![0.25, 0.75]];
+        assert_eq!(expected_calibration_error(&probabilities, &[1, 0, 0], 2), (0.5 + 0.5) / 3.0);
+        assert_eq!(expected_calibration_error(&probabilities, &[1, 0, 0], 1), 1.0 / 3.0);
+        assert_eq!(expected_calibration_error(&[vec![0.0, 1.0]], &[1], 15), 0.0);
+    }
+
+    #[test]
+    fn labels_that_no_row_or_every_row_has_have_no_area() {
+        let probabilities = vec![vec![0.2, 0.5, 0.3], vec![0.6, 0.3, 0.1], vec![0.3, 0.3, 0.4]];
+        assert_eq!(auroc(&probabilities, &[1, 1, 1]), None);
+        assert_eq!(auroc(&[], &[]), None);
+        // Label 0: 0.6 before 0.2 and 0.3. Label 1: 0.5 before 0.6's 0.3, and 0.3 as much. Label 2 has no rows.
+        assert_eq!(auroc(&probabilities, &[1, 0, 1]), Some((1.0 + 0.75) / 2.0));
+        assert_eq!(auroc(&[vec![0.1, 0.9], vec![0.8, 0.2]], &[0, 1]), Some(0.0));
+        assert_eq!(balanced_accuracy(&[]), 0.0);
+    }
+
+    proptest! {
+        /// Over all pairs of a row of the label and one of the other.
+        #[test]
+        fn the_area_is_the_share_of_pairs(rows in proptest::collection::vec((0u8..6, any::<bool>()), 1..40)) {
+            let rows: Vec<(f64, bool)> = rows.into_iter().map(|(score, positive)| (f64::from(score) / 6.0, positive)).collect();
+            let part = |positive: bool| rows.iter().filter(move |row| row.1 == positive).map(|row| row.0);
+            let pairs: Vec<f64> =
+                part(true).flat_map(|a| part(false).map(move |b| if a == b { 0.5 } else { f64::from(u8::from(a > b)) })).collect();
+            let expected = (!pairs.is_empty()).then(|| pairs.iter().sum::<f64>() / pairs.len() as f64);
+            prop_assert_eq!(area_under_roc(rows.clone()), expected);
+        }
+    }
 
     #[test]
     fn log_loss_of_a_known_case() {

@@ -2,6 +2,13 @@
 
 pub mod distance;
 pub mod diversity;
+pub mod folds;
+#[cfg(test)]
+mod golden;
 pub mod interval;
+pub mod isotonic;
 pub mod logistic;
 pub mod metrics;
+pub mod rows;
+pub mod scale;
+pub mod tfidf;

@@ -12,5 +12,6 @@ pub mod model;
 pub mod plan;
 pub mod reader;
 pub mod row;
+pub mod temperature;
 pub mod threshold;
 pub mod token_cache;

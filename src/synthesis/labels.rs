@@ -10,7 +10,7 @@ use crate::data::example::{Context, GoldRow, Input};
 use crate::data::labels::{Label, Labels};
 use crate::error::Result;
 use crate::math::vectors::argmax;
-use crate::measure::logistic::Logistic;
+use crate::measure::logistic::{Logistic, Shape};
 use crate::measure::metrics;
 use crate::run::summary::Measures;
 
@@ -90,7 +90,9 @@ impl Stages for Labels {
         let max_tokens = run.inputs.task.train.max_tokens;
         let features = |inputs: &[Input]| run.inputs.small.input_features(inputs, max_tokens);
         let (gold, labels): (Vec<Input>, Vec<usize>) = run.inputs.split.gold().map(|row| (row.input(), row.gold.label)).unzip();
-        let fitted = Logistic::fit(&features(&gold)?, &labels, run.inputs.small.head.names.len());
+        let rows = features(&gold)?;
+        let shape = Shape { labels: run.inputs.small.head.names.len(), width: rows.first().map_or(0, Vec::len) };
+        let fitted = Logistic::fit(&rows, &labels, shape, 1.0);
         let inputs: Vec<Input> = test.iter().map(GoldRow::input).collect();
         Ok(features(&inputs)?.iter().map(|row| fitted.predict(row)).collect())
     }

@@ -1,0 +1,65 @@
+//! Folds for cross-validation.
+
+use rand::seq::SliceRandom;
+
+use crate::math::random;
+
+/// The fold, below `folds`, of each row, from the rows' labels, each below `labels`.
+///
+/// Each label's rows are shuffled and dealt to the folds in turn, from the fold at which the label before it ended: no two folds differ
+/// by more than one row, neither of one label nor in all.
+pub fn stratified(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<usize> {
+    let mut fold = vec![0; gold.len()];
+    let mut dealt = 0;
+    for label in 0..labels {
+        let mut own: Vec<usize> = (0..gold.len()).filter(|&row| gold[row] == label).collect();
+        own.shuffle(&mut random::rng(seed, "folds", label as u64));
+        for row in own {
+            fold[row] = dealt % folds;
+            dealt += 1;
+        }
+    }
+    fold
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn even(sizes: impl Iterator<Item = usize> + Clone) -> bool {
+        sizes.clone().max().unwrap_or(0) - sizes.min().unwrap_or(0) <= 1
+    }
+
+    proptest! {
+        #[test]
+        fn folds_are_even_in_each_label_and_in_all(
+            gold in proptest::collection::vec(0usize..4, 0..80), folds in 1usize..7, seed in 0u64..1000
+        ) {
+            let found = stratified(&gold, 5, folds, seed);
+            prop_assert!(found.len() == gold.len() && found.iter().all(|&fold| fold < folds));
+            prop_assert_eq!(&found, &stratified(&gold, 5, folds, seed));
+            let size = |fold: usize, of: &dyn Fn(usize) -> bool| (0..gold.len()).filter(|&i| found[i] == fold && of(gold[i])).count();
+            prop_assert!(even((0..folds).map(|fold| size(fold, &|_| true))));
+            for label in 0..5 {
+                prop_assert!(even((0..folds).map(|fold| size(fold, &|own| own == label))));
+            }
+        }
+
+        #[test]
+        fn a_label_of_as_many_rows_as_folds_is_in_all_of_them(folds in 1usize..7, before in 0usize..9, seed in 0u64..1000) {
+            let gold = [vec![0; before], vec![1; folds]].concat();
+            let mut own = stratified(&gold, 2, folds, seed)[before..].to_vec();
+            own.sort_unstable();
+            prop_assert_eq!(own, (0..folds).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_seed_and_not_the_order_of_rows_makes_the_folds() {
+        let gold = vec![0; 60];
+        let (one, two) = (stratified(&gold, 1, 5, 1), stratified(&gold, 1, 5, 2));
+        assert_ne!(one, two);
+        assert!(one.windows(5).any(|five| (0..5).any(|fold| !five.contains(&fold))), "dealt in the order of the rows: {one:?}");
+    }
+}
