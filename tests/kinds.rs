@@ -9,17 +9,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
-use lacuna::commands::compare::{Comparison, compare, method_names};
+use lacuna::commands::compare::{Comparison, compare};
+use lacuna::commands::methods::{self, Budget};
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{
     Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
 };
-use lacuna::run::summary::{Measures, Method};
+use lacuna::run::summary::{Method, OfLabels};
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
-const METHODS: [Method; 6] = [Method::GoldOnly, Method::Embeddings, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
+const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 
 /// A task of pairs: whether the second text fits the first.
 fn pairs() -> Fixture {
@@ -96,7 +97,7 @@ fn pairs_keep_their_first_text_and_write_the_second() {
     let fixture = pairs();
     let run = fixture.path("run");
     let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_two())).unwrap();
-    assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 6]);
+    assert_eq!(delivery.results.iter().map(|r| r.measured.correct.len()).collect::<Vec<_>>(), [30; 4]);
     let gold = json_lines(&fixture.path("gold.jsonl"));
     let manifest = json(&run.join("manifest.json"));
     let mine: Vec<u64> = manifest["splits"]["mine"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
@@ -139,7 +140,7 @@ fn a_pair_model_predicts_json_lines_as_in_its_evaluation() {
         assert!(["negative", "positive"].contains(&row["label"].as_str().unwrap()));
     }
     let right = rows.iter().zip(json_lines(&fixture.path("test.jsonl"))).map(|(row, given)| row["label"] == given["label"]);
-    assert_eq!(right.collect::<Vec<_>>(), delivery.results[0].correct, "predictions are those of the evaluation");
+    assert_eq!(right.collect::<Vec<_>>(), delivery.results[0].measured.correct, "predictions are those of the evaluation");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn runs_with(labels: usize) {
     assert!(manifest["judge"]["accuracy"].as_f64().unwrap() > 0.95, "labels of several words are judged as a whole");
     let summary = json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
-        let Measures::Labels { macro_f1, labels: counted } = &result.measures else { panic!("{:?}", result.measures) };
+        let OfLabels { macro_f1, labels: counted, .. } = result.measured.of_labels().unwrap();
         assert_eq!((counted.len(), stored["labels"].as_object().unwrap().len()), (labels, labels));
         assert!(counted.values().all(|counts| counts.gold == 2));
         assert!((0.0..=1.0).contains(macro_f1));
@@ -223,6 +224,14 @@ impl Generate for Refusing {
     fn record(&self) -> Value {
         Value::Null
     }
+
+    fn computed(&self) -> u64 {
+        0
+    }
+
+    fn parameters(&self) -> u64 {
+        0
+    }
 }
 
 #[test]
@@ -236,26 +245,55 @@ fn colliding_label_words_are_refused_before_anything_is_written() {
 fn methods_side_by_side() {
     let fixture = Fixture::new();
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
-    let comparison = Comparison { task: &task, options: &options, seeds: 2, gold: &[40], methods: &[], folder: &folder };
+    let (draws, gold, methods, budget, curve) = (2, &[40][..], &[][..], Budget::Rows, None);
+    let comparison = Comparison { task: &task, options: &options, draws, gold, methods, budget, curve, folder: &folder };
     let table = compare(&comparison, &mut boxed(of_two())).unwrap();
     let lines = json(&folder.join("compare.json"));
     let lines = lines.as_array().unwrap();
-    assert_eq!(lines.iter().map(|line| line["method"].as_str().unwrap()).collect::<Vec<_>>(), method_names());
+    let names: Vec<&str> = lines.iter().map(|line| line["method"].as_str().unwrap()).collect();
+    let all: Vec<&str> = methods::names().into_iter().filter(|name| *name != "self-training").collect();
+    assert_eq!(names, all);
     let of = |name: &str| lines.iter().find(|line| line["method"] == name).unwrap();
-    for seed in 0..2 {
-        let rows = |name: &str| of(name)["results"][seed]["synthetic_rows"].as_u64().unwrap();
-        for name in ["ZeroGen", "ZeroGen, select", "ZeroGen, select, soft targets", "seed with rationales", "GoldGen"] {
-            assert_eq!(rows(name), rows("S3"), "{name}");
+    for draw in 0..2 {
+        let count = |name: &str, what: &str| of(name)["results"][draw][what].as_u64().unwrap();
+        // As many rows as S3 wrote, whichever of its rounds was best.
+        let rounds = |run: &str| json(&folder.join(format!("gold-40/draw-{draw}/{run}/summary.json")))["rounds"].clone();
+        let wrote: u64 = rounds("s3").as_array().unwrap().iter().map(|rows| rows.as_u64().unwrap()).sum();
+        for name in ["ZeroGen", "ZeroGen, select + gold", "ZeroGen, select, soft targets", "seed with rationales"] {
+            assert_eq!(count(name, "synthetic_rows"), wrote, "{name}");
         }
-        assert_eq!(rows("embeddings + logistic regression"), 0);
+        assert_eq!(rounds("goldgen"), rounds("s3"));
+        // All that are trained have the same steps.
+        for name in ["gold only", "ZeroGen", "GoldGen + gold", "S3 + gold"] {
+            assert_eq!(count(name, "steps"), count("S3", "steps"), "{name}");
+        }
     }
-    let tokens = |name: &str| of(name)["cost"]["tokens"].as_u64().unwrap();
-    assert_eq!((tokens("gold only"), tokens("embeddings + logistic regression")), (0, 0));
-    assert!(tokens("S3") >= tokens("GoldGen") && tokens("GoldGen") > tokens("ZeroGen"), "{table}");
-    assert!(of("S3")["cost"]["seconds"].as_f64().unwrap() > 0.0);
+    let computed = |name: &str| of(name)["cost"]["computed"].as_u64().unwrap();
+    assert_eq!((computed("gold only"), computed("embeddings + logistic regression")), (0, 0));
+    assert!(computed("S3") > computed("seed with rationales") && computed("S3") > computed("ZeroGen"), "{table}");
+    assert!(computed("generator, calibrated") > 0 && of("S3")["cost"]["seconds"].as_f64() > Some(0.0), "{table}");
     let chosen = ["S3".to_string(), "gold only".to_string()];
     let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
     assert_eq!(again.lines().count(), 4, "{again}");
+}
+
+/// At equal tokens computed, what writes no rounds has as many more rows as the rounds cost.
+#[test]
+fn budgets_are_equal_in_tokens_computed() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
+    let methods = ["ZeroGen", "seed with rationales", "GoldGen", "S3"].map(String::from);
+    let (draws, gold, budget, curve) = (1, &[40][..], Budget::Tokens, None);
+    let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &methods, budget, curve, folder: &folder };
+    let table = compare(&comparison, &mut boxed(of_two())).unwrap();
+    let lines = json(&folder.join("compare.json"));
+    let of = |name: &str| lines.as_array().unwrap().iter().find(|line| line["method"] == name).unwrap();
+    let computed = |name: &str| of(name)["cost"]["computed"].as_f64().unwrap();
+    for name in ["ZeroGen", "seed with rationales", "GoldGen"] {
+        let ratio = computed(name) / computed("S3");
+        assert!((0.8..1.2).contains(&ratio), "{name}: {ratio}\n{table}");
+    }
+    assert!(of("ZeroGen")["results"][0]["synthetic_rows"].as_u64() > of("S3")["results"][0]["synthetic_rows"].as_u64(), "{table}");
 }
 
 #[test]

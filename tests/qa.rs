@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::{BAD, Fixture, GOOD};
 use lacuna::commands::compare::{Comparison, compare};
+use lacuna::commands::methods::Budget;
 use lacuna::commands::setup::Setup;
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::data::squad;
@@ -19,7 +20,7 @@ use lacuna::run::summary::Method;
 use scripted::{boxed, json_lines, options, setup};
 use serde_json::{Value, json};
 
-const METHODS: [Method; 5] = [Method::GoldOnly, Method::Seed, Method::S3, Method::LastRound, Method::S3Gold];
+const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 const THINGS: [&str; 5] = ["film", "plot", "cast", "scene", "story"];
 
 const TASK: &str = r#"
@@ -48,6 +49,7 @@ kind = "hard"
 
 [train]
 epochs = 2
+min_steps = 10
 batch = 8
 learning_rate = 1e-3
 max_tokens = 12
@@ -136,9 +138,17 @@ fn a_run_writes_questions_for_given_answers() {
 
     let summary = scripted::json(&run.join("summary.json"));
     for (result, stored) in delivery.results.iter().zip(summary["results"].as_array().unwrap()) {
-        assert_eq!((result.correct.len(), result.answer_f1().unwrap().len(), stored["f1"].as_array().unwrap().len()), (30, 30, 30));
+        assert_eq!(
+            (result.measured.correct.len(), result.measured.answer_f1().unwrap().len(), stored["f1"].as_array().unwrap().len()),
+            (30, 30, 30)
+        );
         assert!(
-            result.correct.iter().zip(result.answer_f1().unwrap()).all(|(&right, &f1)| (0.0..=1.0).contains(&f1) && (!right || f1 == 1.0))
+            result
+                .measured
+                .correct
+                .iter()
+                .zip(result.measured.answer_f1().unwrap())
+                .all(|(&right, &f1)| (0.0..=1.0).contains(&f1) && (!right || f1 == 1.0))
         );
     }
     assert!(!run.join("rationales.json").exists());
@@ -217,18 +227,35 @@ fn a_crash_changes_no_question() {
 fn methods_side_by_side_by_exact_match_and_f1() {
     let fixture = questions();
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
-    let comparison = Comparison { task: &task, options: &options, seeds: 1, gold: &[30, 40], methods: &[], folder: &folder };
+    let (draws, gold, methods, budget, curve) = (1, &[30, 40][..], &[][..], Budget::Rows, None);
+    let comparison = Comparison { task: &task, options: &options, draws, gold, methods, budget, curve, folder: &folder };
     let table = compare(&comparison, &mut boxed(asking())).unwrap();
     let lines = scripted::json(&folder.join("compare.json"));
     let names: Vec<&str> = lines.as_array().unwrap().iter().map(|line| line["method"].as_str().unwrap()).collect();
-    assert_eq!(names, ["gold only", "ZeroGen", "ZeroGen, select", "GoldGen", "S3", "S3 + gold"].repeat(2));
+    assert_eq!(
+        names,
+        [
+            &["gold only"][..],
+            &["ZeroGen", "ZeroGen + gold", "ZeroGen, select", "ZeroGen, select + gold"],
+            &["GoldGen", "GoldGen + gold", "S3", "S3 + gold"],
+        ]
+        .concat()
+        .repeat(2)
+    );
     let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
-    assert_eq!(header[header.len() - 4..], ["EM [95 %]", "EM less S3 [95 %]", "F1 [95 %]", "F1 less S3 [95 %]"]);
+    let over = "95 %, over test rows only";
+    let expected = [format!("F1 [{over}]"), format!("EM [{over}]"), "each draw".to_string(), format!("less S3, or S3 + gold [{over}]")];
+    assert_eq!(header[header.len() - 4..], expected);
     let rows = |name: usize| lines[name]["results"][0]["synthetic_rows"].as_u64();
-    assert!([1, 2, 3].into_iter().all(|method| rows(method) == rows(4)), "{table}");
+    assert!([1, 3].into_iter().all(|method| rows(method) == Some(40)) && rows(5) <= rows(1), "{table}");
+    // A context or answer of the gold rows is in the prompts of every method that writes.
+    assert_eq!((lines[0]["reads"].as_str(), lines[1]["reads"].as_str()), (Some("training"), Some("contexts")));
     let chosen = ["embeddings + logistic regression".to_string()];
     let error = compare(&Comparison { methods: &chosen, ..comparison }, &mut None).unwrap_err().to_string();
-    assert!(error.contains("\"embeddings + logistic regression\" needs labels; this task has questions"), "{error}");
+    assert!(
+        error.contains("[\"embeddings + logistic regression\"] are not among the methods of this task: gold only | ZeroGen | "),
+        "{error}"
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
         let sum = |of: &str| changes[of].as_array().map_or(0, |counts| counts.iter().map(|n| n.as_u64().unwrap()).sum::<u64>());
         assert!(round == 0 || sum("stayed") + sum("appeared") == wrong.len() as u64);
     }
-    assert_eq!(delivery.results.iter().map(|r| r.correct.len()).collect::<Vec<_>>(), [30; 4]);
+    assert_eq!(delivery.results.iter().map(|r| r.measured.correct.len()).collect::<Vec<_>>(), [30; 4]);
     let saved = lacuna_models::saved_head(&run.join("model")).unwrap();
     assert_eq!(saved, lacuna_models::SavedHead::Labels(vec!["negative".to_string(), "positive".to_string()]));
 }

@@ -73,6 +73,15 @@ impl Classifier {
         self.network.params_changed();
     }
 
+    /// Multiplies the classifier's weights and biases, and so all logits, by `factor`.
+    pub fn scale_logits(&mut self, factor: f32) {
+        let Parameters { layout, flat, .. } = &mut self.network.params;
+        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
+        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
+        weight.iter_mut().chain(bias).for_each(|x| *x *= factor);
+        self.network.params_changed();
+    }
+
     /// [`Classifier::logits`] on this thread, in work space that is kept between calls.
     pub fn logits_with<'a>(&self, forward: &'a mut Forward, batch: &PackedBatch) -> Result<&'a [f32], ModelError> {
         self.network.logits_with(forward, batch)

@@ -169,6 +169,11 @@ impl Network {
         self.params.layout.tensors.iter().map(|t| (t.name.clone(), t.range.clone(), t.shape.clone()))
     }
 
+    /// Number of parameters without the word embeddings: those that every token is multiplied with.
+    pub fn dense_parameters(&self) -> usize {
+        self.params.layout.len() - self.params.layout.words
+    }
+
     /// The flat buffer that [`Network::parameters`] describes.
     pub fn flat(&self) -> &[f32] {
         &self.params.flat

@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand};
 
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
+use super::learning_curve::{LearningCurve, learning_curve};
+use super::methods::{self, Budget};
 use super::options::{Machine, Options};
 use super::predict::Wanted;
 use super::report;
 use super::setup::Setup;
 use super::sweep::{self, Axis, Sweep};
+use super::worth::Curve;
 use crate::error::{Error, Result};
 use crate::run::summary::Method;
 
@@ -45,20 +48,42 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Compare S3 with gold only, logistic regression, ZeroGen, seed only and GoldGen, at equal synthetic rows, over several seeds; resumes
+    /// Compare S3 with strong baselines on equal terms: the same steps, tokens computed and gold rows, over several draws; resumes
     Compare {
         /// The task file
         task: PathBuf,
-        /// Number of random seeds, counted from --seed
-        #[arg(long, default_value_t = 3)]
-        seeds: u64,
+        /// Number of draws, counted from --seed: each has its own gold rows and random seed
+        #[arg(long, alias = "seeds", default_value_t = 5)]
+        draws: u64,
         /// Number of gold rows; for several, separated by commas, there is a table each
         #[arg(long = "gold", value_delimiter = ',', default_values_t = [100])]
         gold: Vec<usize>,
         /// Method to include, by its name in the table; repeat --methods for several; all if absent
-        #[arg(long, value_name = "METHOD", value_parser = clap::builder::PossibleValuesParser::new(compare::method_names()))]
+        #[arg(long, value_name = "METHOD", value_parser = clap::builder::PossibleValuesParser::new(methods::names()))]
         methods: Vec<String>,
+        /// What methods that write are made equal in: tokens that the generator computes, or accepted rows
+        #[arg(long, value_enum, default_value_t)]
+        budget: Budget,
+        /// Learning curve that says what accuracies are worth [default: runs/learning-curve-<task file's name>/curve.json, if it is there]
+        #[arg(long, value_name = "FILE")]
+        curve: Option<PathBuf>,
         /// Folder for the runs and tables [default: runs/compare-<task file's name>]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Train the small model on more and more human labels, without a generator: what one label is worth; resumes
+    LearningCurve {
+        /// The task file
+        task: PathBuf,
+        /// Numbers of human labels; those that the gold file does not have are left out
+        #[arg(long, value_delimiter = ',', default_values_t = [50, 100, 200, 300, 500, 1000, 2000, 3000, 5000, 10_000])]
+        rows: Vec<usize>,
+        /// Number of draws, counted from --seed: each has its own rows and random seed
+        #[arg(long, alias = "seeds", default_value_t = 5)]
+        draws: u64,
+        /// Folder for results, table and curve [default: runs/learning-curve-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         #[command(flatten)]
@@ -124,10 +149,14 @@ pub fn run(cli: Cli) -> Result<()> {
             run_task(&setup, &folder)
         }
         Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
-        Command::Compare { task, seeds, gold, methods, out, options } => {
+        Command::Compare { task, draws, gold, methods, budget, curve, out, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
-            let (task, options, gold, methods, folder) = (&task, &options, &gold, &methods, &folder);
-            print(&compare::compare(&Comparison { task, options, seeds, gold, methods, folder }, &mut None)?)
+            let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);
+            print(&compare::compare(&Comparison { task, options, draws, gold, methods, budget, curve, folder }, &mut None)?)
+        }
+        Command::LearningCurve { task, rows, draws, out, options } => {
+            let folder = out.unwrap_or_else(|| Curve::place(&task));
+            print(&learning_curve(&LearningCurve { task: &task, options: &options, rows: &rows, draws, folder: &folder })?)
         }
         Command::Sweep { task, vary, seeds, out, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("sweep", &task));

@@ -1,145 +1,63 @@
-//! Compares methods at equal numbers of synthetic and gold rows over several random seeds: one table with confidence intervals.
+//! Compares methods on equal terms over several draws of the gold rows: each method's runs, and what they found.
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::compare_table::{Line, Row, render, summarise};
+use super::methods::{self, Budget, Extent, Method, Writer, Writing};
 use super::options::Options;
-use super::report::{percent, table};
 use super::setup::Setup;
-use crate::data::example::TaskKind;
+use super::worth::{Curve, add_worth};
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json, write_json_lines};
 use crate::generator::Generate;
-use crate::measure::interval::{self, Interval};
 use crate::run::cost::{Cost, SECONDS, Spent, Work};
-use crate::run::summary::{Method, MethodResult};
-use crate::task::file::{ExtrapolateKeys, Parents, TargetKind, Task};
+use crate::run::outcome::Outcome;
+use crate::run::summary::{Delivery, Method as Trained};
+use crate::task::file::{SeedBudget, Task};
 
-/// The rows of the comparison, in the order of the table.
-///
-/// ZeroGen, as published, prompts with the bare label, without rationales or rounds, trains on hard labels and sees no gold row. Its
-/// variants get what S3 also has: *select* rows that choose epoch and thresholds, then soft targets too, so that their effect is not
-/// mistaken for that of rationales and errors. "Seed" is Algorithm 1 alone.
-///
-/// GoldGen extrapolates all *mine* rows, correct or not, in one round as large as all S3 rounds together.
-const ROWS: [(&str, RowSource); 9] = [
-    ("gold only", RowSource::OfS3Run(Method::GoldOnly)),
-    ("embeddings + logistic regression", RowSource::OfS3Run(Method::Embeddings)),
-    ("ZeroGen", RowSource::ZeroGen { name: ZEROGEN, targets: TargetKind::Hard, use_select: false }),
-    ("ZeroGen, select", RowSource::ZeroGen { name: "zerogen-select", targets: TargetKind::Hard, use_select: true }),
-    ("ZeroGen, select, soft targets", RowSource::ZeroGen { name: "zerogen-soft", targets: TargetKind::Soft, use_select: true }),
-    ("seed with rationales", RowSource::SeedOnly),
-    ("GoldGen", RowSource::GoldGen),
-    ("S3", RowSource::OfS3Run(Method::S3)),
-    ("S3 + gold", RowSource::OfS3Run(Method::S3Gold)),
-];
-
-/// The run whose synthetic rows all ZeroGen variants train on.
-const ZEROGEN: &str = "zerogen";
-
-/// The run that a row of the table comes from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum RowSource {
-    OfS3Run(Method),
-    ZeroGen { name: &'static str, targets: TargetKind, use_select: bool },
-    SeedOnly,
-    GoldGen,
-}
-
-/// The names of the rows, as `--methods` takes them.
-pub fn method_names() -> Vec<&'static str> {
-    ROWS.iter().map(|(name, _)| *name).collect()
-}
-
-impl RowSource {
-    /// Whether the method exists for tasks of this kind. Question answering has no rationales, no soft targets and no classes for a
-    /// logistic regression; without rationales, `SeedOnly` would repeat ZeroGen with *select*.
-    fn fits(self, kind: TaskKind) -> bool {
-        let of_labels = match self {
-            RowSource::OfS3Run(method) => method == Method::Embeddings,
-            RowSource::ZeroGen { targets, .. } => targets == TargetKind::Soft,
-            RowSource::SeedOnly => true,
-            RowSource::GoldGen => false,
-        };
-        kind != TaskKind::ExtractiveQa || !of_labels
-    }
-}
-
-/// The methods named by `--methods`, in the order of the table; all that fit the kind of task if none is named.
-fn chosen(names: &[String], kind: TaskKind) -> Result<Vec<(&'static str, RowSource)>> {
-    if let Some(unknown) = names.iter().find(|name| !method_names().contains(&name.as_str())) {
-        return Err(Error::Failed(format!("--methods: unknown method {unknown:?}; methods are {}", method_names().join(" | "))));
-    }
-    let rows: Vec<_> = ROWS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)).collect();
-    match rows.iter().find(|(_, source)| !source.fits(kind)) {
-        Some((name, _)) if !names.is_empty() => Err(Error::Failed(format!("--methods: {name:?} needs labels; this task has questions"))),
-        _ => Ok(rows.into_iter().filter(|(_, source)| source.fits(kind)).collect()),
-    }
-}
-
-/// Result and cost of one method with one random seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    #[serde(flatten)]
-    pub result: MethodResult,
-    pub cost: Cost,
-}
-
-/// A comparison: the task and its options, random seeds, gold rows and methods.
+/// A comparison: the task and its options, draws, gold rows and methods.
 pub struct Comparison<'a> {
     pub task: &'a Path,
     pub options: &'a Options,
-    /// Number of random seeds, counted from the options' seed.
-    pub seeds: u64,
+    /// Number of draws, counted from the options' seed: each has its own gold rows and random seed.
+    pub draws: u64,
     /// Numbers of gold rows; one table each.
     pub gold: &'a [usize],
-    /// Methods to include, by name; all if empty.
+    /// Methods to include, by name; all that fit the task if empty.
     pub methods: &'a [String],
+    /// What the methods that write are made equal in.
+    pub budget: Budget,
+    /// The learning curve that says what accuracies are worth; the default place is used if it has one.
+    pub curve: Option<&'a Path>,
     /// Folder for runs and tables.
     pub folder: &'a Path,
 }
 
-/// One row of the table, for one number of gold rows.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Line {
-    pub method: String,
-    /// Gold rows that the method may use for anything.
-    pub given_gold_rows: usize,
-    /// One for each random seed.
-    pub results: Vec<Outcome>,
-    /// Mean over random seeds of sampled tokens and seconds of work, as if the method had been run alone.
-    pub cost: Cost,
-    /// Macro-F1, mean over random seeds; none for question answering.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub macro_f1: Option<f64>,
-    /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
-    pub accuracy: Interval,
-    /// Difference to S3 (this method − S3), paired by random seed and test row.
-    pub less_s3: Interval,
-    /// For questions: SQuAD F1, and its difference to S3, as above.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub f1: Option<[Interval; 2]>,
-}
-
-/// Runs every method for each number of gold rows and each random seed, each in its own folder, so that a comparison resumes; writes
+/// Runs every method for each number of gold rows and each draw, each in its own folder, so that a comparison resumes; writes
 /// `compare.json` and `compare.md` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
-/// Those of a run; an unknown method; a task without test rows.
+/// Those of a run; an unknown method, or one that does not fit the task; a task without test rows.
 pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
-    let Comparison { options, folder, .. } = *comparison;
-    let rows = chosen(comparison.methods, Task::read(comparison.task)?.kind)?;
-    let mut lines = Vec::new();
-    for &gold in comparison.gold {
-        let (mut by_row, mut s3) = (vec![Vec::new(); rows.len()], Vec::new());
-        for seed in options.seed..options.seed + comparison.seeds {
-            let place = Place { folder: folder.to_path_buf(), gold, seed };
-            let (of_s3, results) = one_seed(comparison, &rows, &place, generator)?;
-            by_row.iter_mut().zip(results).for_each(|(row, result)| row.push(result));
-            s3.push(of_s3);
+    let Comparison { options, folder, gold, .. } = *comparison;
+    let task = Task::read(comparison.task)?;
+    let rows = chosen(comparison.methods, &task)?;
+    let curve = Curve::find(comparison.curve, comparison.task)?;
+    let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);
+    let last = last.ok_or_else(|| Error::Failed("--draws must be at least 1, and --seed plus draws a number of 64 bits".into()))?;
+    let mut lines: Vec<Line> = Vec::new();
+    for &gold in gold {
+        let mut by_row = vec![Vec::new(); rows.len()];
+        for seed in options.seed..last {
+            let draw = Draw::new(comparison, gold, seed)?;
+            let outcomes = draw.outcomes(&rows, generator)?;
+            by_row.iter_mut().zip(outcomes).for_each(|(row, outcome)| row.push(outcome));
         }
-        lines.extend(summarise(gold, &rows, by_row, &s3));
+        let of_table = |(method, outcomes)| Row { method, outcomes };
+        lines.extend(summarise(&task, gold, rows.iter().copied().zip(by_row).map(of_table).collect()));
+        if let Some(curve) = &curve {
+            add_worth(&mut lines, curve);
+        }
         write_json(&folder.join("compare.json"), &lines)?;
     }
     let text = render(&lines);
@@ -147,179 +65,182 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     Ok(text)
 }
 
-/// The place of the runs for one random seed and one number of gold rows.
-struct Place {
-    folder: PathBuf,
+/// The methods named by `--methods`, in the order of the table; all that fit the task if none is named.
+fn chosen(names: &[String], task: &Task) -> Result<Vec<Method>> {
+    let all = methods::of_task(task);
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let fitting: Vec<String> = all.iter().map(|method| method.name(task)).collect();
+    let missing: Vec<&String> = names.iter().filter(|name| !fitting.contains(name)).collect();
+    if !missing.is_empty() {
+        let message = format!("--methods: {missing:?} are not among the methods of this task: {}", fitting.join(" | "));
+        return Err(Error::Failed(message));
+    }
+    Ok(all.into_iter().zip(fitting).filter(|(_, name)| names.contains(name)).map(|(method, _)| method).collect())
+}
+
+/// What each run trains: the best round's rows alone, and with the gold rows.
+const TRAINED: [Trained; 2] = [Trained::S3, Trained::S3Gold];
+
+/// One draw: its gold rows, its random seed, and the place of its runs.
+struct Draw<'c> {
+    comparison: &'c Comparison<'c>,
+    setup: Setup,
+    /// The task with the options applied and the steps that all methods have.
+    task: Task,
     gold: usize,
     seed: u64,
 }
 
-impl Place {
-    fn of(&self, run: &str) -> PathBuf {
-        self.folder.join(format!("gold-{}", self.gold)).join(format!("seed-{}", self.seed)).join(run)
-    }
-}
-
-/// The results of S3 and of the chosen methods for one random seed. S3 runs first: it sets the number of rows for all methods.
-fn one_seed(
-    comparison: &Comparison,
-    rows: &[(&'static str, RowSource)],
-    place: &Place,
-    generator: &mut Option<Box<dyn Generate>>,
-) -> Result<(MethodResult, Vec<Outcome>)> {
-    let options = Options { seed: place.seed, gold_rows: Some(place.gold), ..comparison.options.clone() };
-    let mut setup = Setup::new(comparison.task, &options)?;
-    let progress = options.machine.progress();
-    let task = setup.task.clone();
-    // The seed can be borrowed from the runs with another number of gold rows, unless its prompts depend on the gold rows.
-    let gold = if task.seed_sees_gold() { place.gold } else { comparison.gold[0] };
-    let first = Place { folder: place.folder.clone(), gold, seed: place.seed };
-    let mut run = |name: &str, lender: Option<PathBuf>, task: Task, methods: &[Method]| {
-        progress.say(format!("— {name}, {} gold rows, seed {}", place.gold, place.seed));
-        setup.task = task;
-        let folder = place.of(name);
-        if let Some(lender) = lender {
-            borrow_journals(&lender, &folder)?;
+impl<'c> Draw<'c> {
+    fn new(comparison: &'c Comparison, gold: usize, seed: u64) -> Result<Self> {
+        let options = Options { seed, gold_rows: Some(gold), ..comparison.options.clone() };
+        let mut setup = Setup::new(comparison.task, &options)?;
+        if setup.test_sum().is_none() {
+            let message = "a comparison needs test rows: add data.test".to_string();
+            return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
         }
-        setup.run(&folder, methods, generator)
-    };
-    let wanted: Vec<Method> = [Method::GoldOnly, Method::Embeddings, Method::S3, Method::S3Gold]
-        .into_iter()
-        .filter(|&method| RowSource::OfS3Run(method).fits(task.kind))
-        .collect();
-    let s3 = run("s3", Some(first.of("s3")), task.clone(), &wanted)?;
-    if s3.results.is_empty() {
-        let message = "a comparison needs test rows: add data.test".to_string();
-        return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
+        setup.temperature = false;
+        let mut task = setup.task.clone();
+        task.train.steps = Some(equal_steps(&task, gold));
+        setup.task = task.clone();
+        Ok(Draw { comparison, setup, task, gold, seed })
     }
-    let of_s3 = |method| s3.results.iter().find(|r| r.method == method).expect("asked for above").clone();
-    let mut outcomes = Vec::new();
-    for &(_, source) in rows {
-        let (name, lender, task, method) = match source {
-            RowSource::OfS3Run(method) => {
-                outcomes.push(Outcome { result: of_s3(method), cost: Cost::read(&place.of("s3"), method) });
-                continue;
-            }
-            RowSource::ZeroGen { name, targets, use_select } => {
-                let lender = if name == ZEROGEN { first.of(name) } else { place.of(ZEROGEN) };
-                let mut task = without_rounds(&task, s3.dataset_rows);
-                task.seed.rationales = 0;
-                task.seed.rationale_candidates = None;
-                task.targets.kind = targets;
-                task.train.use_select = use_select;
-                (name, lender, task, Method::S3)
-            }
-            RowSource::SeedOnly => ("seed", place.of("s3"), without_rounds(&task, s3.dataset_rows), Method::S3),
-            RowSource::GoldGen => ("goldgen", place.of("s3"), goldgen(&task, s3.dataset_rows), Method::LastRound),
-        };
-        let methods: &[Method] = if method == Method::LastRound { &[Method::S3, Method::LastRound] } else { &[Method::S3] };
-        let results = run(name, Some(lender), task, methods)?.results;
-        let result = results.into_iter().find(|result| result.method == method).expect("asked for above");
-        outcomes.push(Outcome { result, cost: Cost::read(&place.of(name), method) });
+
+    fn folder(&self, gold: usize) -> PathBuf {
+        self.comparison.folder.join(format!("gold-{gold}")).join(format!("draw-{}", self.seed))
     }
-    Ok((of_s3(Method::S3), outcomes))
+
+    /// The outcome of each method. S3 comes first if any method writes: it sets the budget of the others.
+    fn outcomes(mut self, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Outcome>> {
+        let s3 = methods.iter().any(|method| matches!(method, Method::Writing(_)));
+        let s3 = if s3 { Some(self.run(Writer::S3, &self.task.clone(), generator)?) } else { None };
+        let mut runs: Vec<(Writer, Delivery)> = s3.map(|delivery| (Writer::S3, delivery)).into_iter().collect();
+        let mut outcomes = Vec::new();
+        for &method in methods {
+            outcomes.push(match method {
+                Method::Baseline(baseline) => {
+                    self.setup.task = self.task.clone();
+                    self.say(baseline.name());
+                    self.setup.baseline(baseline, &self.folder(self.gold), &self.comparison.folder.join("judged"), generator)?
+                }
+                Method::Writing(writing) => {
+                    if !runs.iter().any(|(writer, _)| *writer == writing.writer) {
+                        let task = writing.writer.task(&self.task, &self.extent(writing.writer, &runs[0].1.rounds));
+                        runs.push((writing.writer, self.run(writing.writer, &task, generator)?));
+                    }
+                    let (_, delivery) = runs.iter().find(|(writer, _)| *writer == writing.writer).expect("it was run above");
+                    self.outcome(writing, delivery)
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    fn say(&self, what: &str) {
+        self.comparison.options.machine.progress().say(format!("— {what}, {} gold rows, draw {}", self.gold, self.seed));
+    }
+
+    fn run(&mut self, writer: Writer, task: &Task, generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
+        self.say(writer.folder());
+        let folder = self.folder(self.gold).join(writer.folder());
+        if let Some(lender) = self.lender(writer) {
+            borrow_journals(&lender, &folder, task.seed.budget)?;
+        }
+        self.setup.task = task.clone();
+        self.setup.run(&folder, &TRAINED, generator)
+    }
+
+    /// A run that has sent the same requests for its seed: the first ZeroGen for the others, S3 for the seed and GoldGen; for those
+    /// two themselves the same run with the first number of gold rows, unless the prompts depend on the gold rows.
+    fn lender(&self, writer: Writer) -> Option<PathBuf> {
+        let own = self.folder(self.gold);
+        match writer {
+            Writer::ZeroGenSelect | Writer::ZeroGenTargets => Some(own.join(Writer::ZeroGen.folder())),
+            Writer::Seed | Writer::GoldGen => Some(own.join(Writer::S3.folder())),
+            Writer::ZeroGen | Writer::S3 => {
+                let first = *self.comparison.gold.first()?;
+                (first != self.gold && !self.task.seed_sees_gold()).then(|| self.folder(first).join(writer.folder()))
+            }
+        }
+    }
+
+    fn outcome(&self, writing: Writing, delivery: &Delivery) -> Outcome {
+        let trained = writing.trained();
+        let result = delivery.results.iter().find(|result| result.method == trained).expect("it was among the run's methods");
+        let cost = Cost::read(&self.folder(self.gold).join(writing.writer.folder()), trained);
+        Outcome { measured: result.measured.clone(), cost }
+    }
+
+    /// How much a method may write, so that its generator computes as many tokens as S3's did, or it has as many rows.
+    fn extent(&self, writer: Writer, rounds: &[usize]) -> Extent {
+        let (all, later): (usize, usize) = (rounds.iter().sum(), rounds.iter().skip(1).sum());
+        let after_seed = rounds.len().saturating_sub(1);
+        let mut extent = Extent { seed_rows: all, budget: None, rounds: after_seed, rows_of_round: later.div_ceil(after_seed.max(1)) };
+        if self.comparison.budget == Budget::Tokens {
+            let of = |chosen: &dyn Fn(Work) -> bool| Spent::sum(&self.folder(self.gold).join(Writer::S3.folder()), chosen).computed;
+            let (judges, reasons) = writer.needs(&self.task);
+            let fixed = of(&|part| (part == Work::Rationales && reasons) || (part == Work::Calibration && judges));
+            let tokens = of(&|part| !matches!(part, Work::Model(_) | Work::Trained(_))).saturating_sub(fixed);
+            let judging = if judges { of(&|part| part == Work::Judged(0)) as f64 / rounds[0].max(1) as f64 } else { 0.0 };
+            (extent.seed_rows, extent.budget) = (MOST_ROWS * all, Some(SeedBudget { tokens, judging }));
+        }
+        extent
+    }
 }
 
-fn without_rounds(task: &Task, rows: usize) -> Task {
-    let mut task = task.clone();
-    task.seed.rows = rows;
-    task.extrapolate.max_rounds = 0;
-    task
+/// A seed within a budget has at most so many times the rows of S3.
+const MOST_ROWS: usize = 20;
+
+/// The steps that every method has: those for the largest training set that S3 can have, its gold rows repeated.
+fn equal_steps(task: &Task, gold: usize) -> usize {
+    let mine = gold - (gold as f64 * task.data.select_share) as usize;
+    let of_round = task.extrapolate.rows.unwrap_or(mine * task.extrapolate.rows_per_error);
+    let written = task.seed.rows + task.extrapolate.max_rounds * of_round;
+    task.train.steps_for(written + task.train.gold_repeat * gold)
 }
 
-/// The same seed, then one round from all *mine* rows, as large as all S3 rounds together.
-fn goldgen(task: &Task, rows: usize) -> Task {
-    let mut task = task.clone();
-    let extrapolated = rows.saturating_sub(task.seed.rows);
-    task.extrapolate = ExtrapolateKeys {
-        from: Parents::Mine,
-        rows: (extrapolated > 0).then_some(extrapolated),
-        rows_per_error: 1,
-        max_rounds: usize::from(extrapolated > 0),
-        ..task.extrapolate
-    };
-    task
-}
-
-/// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests.
+/// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests, and counts their cost.
+/// Within a budget, only as much of the seed is lent as that pays for.
 ///
-/// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts), so the
-/// same texts would be written again. A run that has started keeps its own journals.
-fn borrow_journals(lender: &Path, borrower: &Path) -> Result<()> {
-    if borrower.join("manifest.json").exists() || lender == borrower {
+/// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts). A run that
+/// has started keeps its own journals.
+fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>) -> Result<()> {
+    if borrower.join("manifest.json").exists() || !lender.join("manifest.json").exists() {
         return Ok(());
     }
+    let share = budget.map_or(1.0, |budget| affordable_share(lender, budget));
+    let journal = |folder: &Path, name: &str| folder.join("journal").join(name);
     for name in ["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
-        let from = lender.join("journal").join(name);
+        let from = journal(lender, name);
         if from.exists() {
-            let content = std::fs::read(&from).map_err(Error::io("read", &from))?;
-            write(&borrower.join("journal").join(name), &content)?;
+            let content = std::fs::read_to_string(&from).map_err(Error::io("read", &from))?;
+            let content = if name == "round-0.jsonl" { first_rows(&content, share) } else { content };
+            write(&journal(borrower, name), content.as_bytes())?;
         }
     }
-    borrow_seconds(lender, borrower)
-}
-
-/// Counts the lender's time for the borrowed rows as the borrower's.
-fn borrow_seconds(lender: &Path, borrower: &Path) -> Result<()> {
-    let borrowed = Spent::read(lender).into_iter().filter(|spent| matches!(spent.part, Work::Written(0)));
-    write_json_lines(&borrower.join(SECONDS), borrowed)
-}
-
-fn summarise(gold: usize, rows: &[(&'static str, RowSource)], by_row: Vec<Vec<Outcome>>, s3: &[MethodResult]) -> Vec<Line> {
-    let line = |((name, source), results): (&(&str, RowSource), Vec<Outcome>)| {
-        let given_gold_rows = if matches!(source, RowSource::ZeroGen { use_select: false, .. }) { 0 } else { gold };
-        let own: Vec<&MethodResult> = results.iter().map(|outcome| &outcome.result).collect();
-        let [accuracy, less_s3] = against(&own, s3, MethodResult::right);
-        let f1_of = |result: &MethodResult| result.answer_f1().map(<[f64]>::to_vec);
-        let f1 = own.iter().all(|result| f1_of(result).is_some()).then(|| against(&own, s3, |result| f1_of(result).unwrap_or_default()));
-        let mean = |of: &dyn Fn(&Outcome) -> f64| results.iter().map(of).sum::<f64>() / results.len() as f64;
-        let cost = Cost { tokens: mean(&|o| o.cost.tokens as f64).round() as u64, seconds: mean(&|o| o.cost.seconds) };
-        let macro_f1: Option<Vec<f64>> = own.iter().map(|result| result.macro_f1()).collect();
-        let macro_f1 = macro_f1.map(|of_seeds| of_seeds.iter().sum::<f64>() / of_seeds.len() as f64);
-        Line { method: name.to_string(), given_gold_rows, results, cost, macro_f1, accuracy, less_s3, f1 }
+    let lent = |mut spent: Spent| {
+        match spent.part {
+            Work::Rationales | Work::Judged(0) => {}
+            Work::Written(0) => spent.effort = spent.effort.times(share),
+            _ => return None,
+        }
+        Some(spent)
     };
-    rows.iter().zip(by_row).map(line).collect()
+    write_json_lines(&borrower.join(SECONDS), Spent::read(lender).into_iter().filter_map(lent))
 }
 
-/// The interval of a measure over seeds and test rows, and that of its difference to S3.
-fn against(own: &[&MethodResult], s3: &[MethodResult], measure: impl Fn(&MethodResult) -> Vec<f64>) -> [Interval; 2] {
-    let own: Vec<Vec<f64>> = own.iter().map(|result| measure(result)).collect();
-    let less = |(own, s3): (&Vec<f64>, &MethodResult)| own.iter().zip(measure(s3)).map(|(x, y)| x - y).collect();
-    let difference: Vec<Vec<f64>> = own.iter().zip(s3).map(less).collect();
-    [interval::share(&own), interval::mean(&difference)]
+/// The share of the lender's seed that a budget pays for, at the lender's prices.
+fn affordable_share(lender: &Path, budget: SeedBudget) -> f64 {
+    let accepted = Delivery::read_in(lender).map_or(0, |delivery| delivery.rounds.first().copied().unwrap_or(0));
+    let price = Spent::sum(lender, |part| part == Work::Written(0)).computed as f64 + budget.judging * accepted as f64;
+    (budget.tokens as f64 / price.max(1.0)).min(1.0)
 }
 
-fn render(lines: &[Line]) -> String {
-    let many_labels = lines.iter().any(|line| line.results.iter().any(|outcome| outcome.result.many_labels()));
-    let row = |line: &Line| {
-        let mean = |of: fn(&MethodResult) -> usize| {
-            (line.results.iter().map(|outcome| of(&outcome.result)).sum::<usize>() as f64 / line.results.len() as f64).round().to_string()
-        };
-        let mut row = vec![
-            line.method.clone(),
-            line.given_gold_rows.to_string(),
-            mean(|r| r.synthetic_rows),
-            mean(|r| r.gold_rows),
-            mean(|r| r.steps),
-            line.cost.tokens.to_string(),
-            format!("{:.0}", line.cost.seconds),
-        ];
-        row.extend(line.macro_f1.filter(|_| many_labels).map(|f1| format!("{f1:.3}")));
-        let less_s3 = |less: &Interval| if line.method == "S3" { "–".to_string() } else { points(less) };
-        row.extend([percent(&line.accuracy), less_s3(&line.less_s3)]);
-        row.extend(line.f1.iter().flat_map(|[f1, less]| [percent(f1), less_s3(less)]));
-        row
-    };
-    let mut header = vec!["method", "gold given", "synthetic", "gold trained on", "steps", "tokens", "seconds"];
-    header.extend(many_labels.then_some("macro-F1"));
-    match lines.iter().any(|line| line.f1.is_some()) {
-        true => header.extend(["EM [95 %]", "EM less S3 [95 %]", "F1 [95 %]", "F1 less S3 [95 %]"]),
-        false => header.extend(["accuracy [95 %]", "less S3 [95 %]"]),
-    }
-    table(&header, &lines.iter().map(row).collect::<Vec<_>>())
-}
-
-/// `-3.1 [-4.0, -2.2]`, in percentage points.
-fn points(interval: &Interval) -> String {
-    format!("{:+.1} [{:+.1}, {:+.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
+/// The lines of a journal whose ids are in the first `share` of all ids.
+fn first_rows(journal: &str, share: f64) -> String {
+    let last = (journal.lines().count() as f64 * share).round() as u64;
+    let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok().and_then(|row| row["id"].as_u64());
+    journal.lines().filter(|line| id(line).is_some_and(|id| id < last)).map(|line| format!("{line}\n")).collect()
 }

@@ -1,14 +1,19 @@
 //! The command line: one file per command, the shared options, and the printed tables.
 
+pub mod baseline;
 pub mod cli;
 pub mod compare;
+pub mod compare_table;
 mod contexts;
 pub mod curves;
 pub mod doctor;
 pub mod fetch;
+pub mod learning_curve;
+pub mod methods;
 pub mod options;
 pub mod predict;
 pub mod report;
 pub mod setup;
 pub mod sweep;
 pub mod sweep_line;
+pub mod worth;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
-use crate::run::summary::{Delivery, Method};
+use crate::run::summary::{Delivery, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
 pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
@@ -11,25 +11,31 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         .results
         .iter()
         .map(|result| {
+            let measured = &result.measured;
             let delivered = if result.method == delivery.delivered { "  ← model/" } else { "" };
             let mut row = vec![
                 result.method.name().to_string(),
-                result.synthetic_rows.to_string(),
-                result.gold_rows.to_string(),
-                result.steps.to_string(),
+                measured.synthetic_rows.to_string(),
+                measured.gold_rows.to_string(),
+                measured.steps.to_string(),
             ];
-            row.extend(result.macro_f1().filter(|_| result.many_labels()).map(|f1| format!("{f1:.3}")));
-            row.extend(result.answer_f1().map(|f1| percent(&interval::share(&[f1.to_vec()]))));
-            row.push(format!("{}{delivered}", percent(&result.accuracy())));
+            if let Some(of) = measured.of_labels().filter(|_| measured.needs_more_than_accuracy()) {
+                row.extend([of.macro_f1, of.balanced_accuracy, of.auroc].map(|x| format!("{x:.3}")));
+            }
+            row.extend(measured.answer_f1().map(|f1| percent(&interval::share(&[f1.to_vec()]))));
+            row.push(format!("{}{delivered}", percent(&measured.accuracy())));
             row
         })
         .collect();
     let mut text = String::new();
-    if let Some(first) = delivery.results.first() {
-        let accuracy =
-            format!("{} on {} test rows [95 %]", if first.answer_f1().is_some() { "EM" } else { "accuracy" }, first.correct.len());
+    if let Some(first) = delivery.results.first().map(|result| &result.measured) {
+        let accuracy = format!(
+            "{} on {} test rows [95 %, over these rows]",
+            if first.answer_f1().is_some() { "EM" } else { "accuracy" },
+            first.correct.len()
+        );
         let mut header = vec!["trained on", "synthetic", "gold", "steps"];
-        header.extend(first.many_labels().then_some("macro-F1"));
+        header.extend(first.needs_more_than_accuracy().then_some(["macro-F1", "balanced accuracy", "AUROC"]).into_iter().flatten());
         header.extend(first.answer_f1().map(|_| "F1 [95 %]"));
         header.push(&accuracy);
         text += &table(&header, &rows);
@@ -38,13 +44,27 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     let folder = folder.display();
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
-    let why = if delivery.delivered == Method::GoldOnly { ": the generator judges hardly better than chance" } else { "" };
+    let why = if delivery.delivered == Method::GoldOnly { ": the generator's judgement is not told from chance" } else { "" };
     text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
-    if delivery.results.first().is_none_or(|first| first.answer_f1().is_none()) {
+    text += &delivery.scaled.as_ref().map(in_words).unwrap_or_default();
+    if delivery.results.first().is_none_or(|first| first.measured.answer_f1().is_none()) {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
     text += &format!("manifest     {folder}/manifest.json\n");
     text
+}
+
+/// The temperature of the delivered model and what it changed.
+fn in_words(scaled: &Scaled) -> String {
+    let change = |name: &str, [before, after]: [f64; 2]| format!(", {name} {before:.3} → {after:.3}");
+    let test = scaled.calibration_error.map(|both| change("on the test rows calibration error", both)).unwrap_or_default();
+    let brier = scaled.brier.map(|both| change("Brier score", both)).unwrap_or_default();
+    let loss = change("log loss on gold rows out of fold", scaled.log_loss);
+    format!(
+        "temperature  {:.2}{loss}{test}{brier}
+",
+        scaled.temperature
+    )
 }
 
 /// `74.1 % [72.5, 75.6]`
@@ -77,22 +97,21 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::summary::{Measures, MethodResult};
+    use crate::run::summary::{Measured, Measures, MethodResult, OfLabels, Scaled};
 
     #[test]
     fn a_run_in_a_table() {
-        let result = |method, synthetic_rows, gold_rows, right: usize| MethodResult {
-            method,
-            synthetic_rows,
-            gold_rows,
-            steps: 150,
-            correct: (0..1000).map(|i| i < right).collect(),
-            measures: Measures::Labels { macro_f1: 0.0, labels: Default::default() },
+        let result = |method, synthetic_rows, gold_rows, right: usize| {
+            let (correct, measures) = ((0..1000).map(|i| i < right).collect(), Measures::Labels(OfLabels::default()));
+            MethodResult { method, measured: Measured { synthetic_rows, gold_rows, steps: 150, correct, measures } }
         };
+        let both = Some([0.061, 0.024]);
         let delivery = Delivery {
             best_round: 1,
             dataset_rows: 900,
+            rounds: vec![600, 300],
             delivered: Method::S3Gold,
+            scaled: Some(Scaled { temperature: 1.31, log_loss: [0.52, 0.49], calibration_error: both, brier: Some([0.35, 0.34]) }),
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
         insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
@@ -100,17 +119,12 @@ mod tests {
 
     #[test]
     fn questions_have_exact_match_and_f1() {
-        let result = MethodResult {
-            method: Method::S3,
-            synthetic_rows: 40,
-            gold_rows: 0,
-            steps: 9,
-            correct: vec![true, false, false, false],
-            measures: Measures::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] },
-        };
-        let delivery = Delivery { best_round: 0, dataset_rows: 40, delivered: Method::S3, results: vec![result] };
+        let measures = Measures::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] };
+        let measured = Measured { synthetic_rows: 40, gold_rows: 0, steps: 9, correct: vec![true, false, false, false], measures };
+        let results = vec![MethodResult { method: Method::S3, measured }];
+        let delivery = Delivery { best_round: 0, dataset_rows: 40, rounds: vec![40], delivered: Method::S3, scaled: None, results };
         let table = of_run(&delivery, Path::new("runs/questions"));
-        assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %]"), "{table}");
+        assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %, over these rows]"), "{table}");
         assert!(table.contains("50.0 % [") && table.contains("25.0 % [") && !table.contains("rationales"), "{table}");
     }
 }

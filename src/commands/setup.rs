@@ -37,34 +37,35 @@ pub struct Setup {
     pub task: Task,
     pub seed: u64,
     pub machine: Machine,
+    /// Whether the delivered model gets a temperature; a run that only compares does without.
+    pub temperature: bool,
     /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Vec<Context>>,
-    generator_path: PathBuf,
-    /// The measurements that chose the generator's weights.
-    weights: Option<Choice>,
+    /// The generator's file, and the measurements that chose its weights; none for a setup of the student alone.
+    generator: Option<(PathBuf, Option<Choice>)>,
     /// SHA-256 of data and models, by role.
     sums: BTreeMap<String, Value>,
-    loaded: ByHead,
+    pub(super) loaded: ByHead,
 }
 
 /// What depends on the head of the task. Everything that [`Setup::run`] calls is generic over the head.
-enum ByHead {
+pub(super) enum ByHead {
     Labels(Loaded<Labels>),
     Answers(Loaded<Answers>),
 }
 
 /// Gold rows, test rows and the small model.
-struct Loaded<H: Stages> {
-    data: Data<H>,
-    small: SmallModel<H>,
+pub(super) struct Loaded<H: Stages> {
+    pub(super) data: Data<H>,
+    pub(super) small: SmallModel<H>,
 }
 
 /// Gold rows and test rows, none of them in both.
-struct Data<H: Stages> {
+pub(super) struct Data<H: Stages> {
     gold_path: PathBuf,
     gold: Vec<GoldRow<H>>,
     /// The test rows and their file.
-    test: Option<(PathBuf, Vec<GoldRow<H>>)>,
+    pub(super) test: Option<(PathBuf, Vec<GoldRow<H>>)>,
 }
 
 impl Setup {
@@ -74,8 +75,21 @@ impl Setup {
         Setup::of_text(&text, task_path, options)
     }
 
+    /// Like [`Setup::new`], without a generator.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn of_student(task_path: &Path, options: &Options) -> Result<Setup> {
+        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        Setup::of_parts(&text, task_path, options, false)
+    }
+
     /// Like [`Setup::new`], for the text of a task file; relative paths are resolved as if it were at `task_path`.
     pub fn of_text(text: &str, task_path: &Path, options: &Options) -> Result<Setup> {
+        Setup::of_parts(text, task_path, options, true)
+    }
+
+    fn of_parts(text: &str, task_path: &Path, options: &Options, with_generator: bool) -> Result<Setup> {
         let mut task = Task::parse(text, task_path)?;
         apply(options, &mut task);
         task.check_values(task_path)?;
@@ -85,11 +99,11 @@ impl Setup {
         match task.kind {
             TaskKind::Text | TaskKind::Pair => {
                 let data = Data::read(&task.labels_head(), gold, test, options)?;
-                Setup::with(task.labels_head(), data, task, task_path, options, ByHead::Labels)
+                Setup::with(task.labels_head(), data, task, task_path, options, with_generator, ByHead::Labels)
             }
             TaskKind::ExtractiveQa => {
                 let data = Data::read(&Answers, gold, test, options)?;
-                Setup::with(Answers, data, task, task_path, options, ByHead::Answers)
+                Setup::with(Answers, data, task, task_path, options, with_generator, ByHead::Answers)
             }
         }
     }
@@ -101,32 +115,47 @@ impl Setup {
         task: Task,
         task_path: &Path,
         options: &Options,
+        with_generator: bool,
         wrap: fn(Loaded<H>) -> ByHead,
     ) -> Result<Setup> {
         let contexts_path = task.data.contexts.as_ref().filter(|named| *named != "gold").map(|named| Task::beside(task_path, named));
         let contexts = contexts_path.as_deref().map(read_contexts).transpose()?;
-        let generator_path = find_model(&task.models.generator, task_path)?;
-        if !generator_path.is_file() {
-            return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", generator_path.display())));
-        }
-        let (generator_path, weights) = choose_weights(generator_path, options, options.machine.progress())?;
+        let generator = with_generator.then(|| find_generator(&task, task_path, options)).transpose()?;
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
         small.reader.encoder.set_reading(task.reading());
         options.machine.small_device.place(&mut small)?;
-        let mut files = vec![("gold", data.gold_path.clone()), ("generator", generator_path.clone())];
+        let mut files = vec![("gold", data.gold_path.clone())];
+        files.extend(generator.iter().map(|(path, _)| ("generator", path.clone())));
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
         files.extend(contexts_path.map(|path| ("contexts", path)));
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
-        Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), contexts, generator_path, weights, sums, loaded })
+        let (seed, machine) = (options.seed, options.machine.clone());
+        Ok(Setup { task, seed, machine, temperature: true, contexts, generator, sums, loaded })
     }
 
-    fn load_generator(&self) -> Result<Box<dyn Generate>> {
+    /// SHA-256 of the test file; `None` without test rows.
+    pub fn test_sum(&self) -> Option<String> {
+        self.sums.get("sha256.test").and_then(Value::as_str).map(str::to_string)
+    }
+
+    /// Number of rows in the gold file.
+    pub fn gold_pool(&self) -> usize {
+        match &self.loaded {
+            ByHead::Labels(loaded) => loaded.data.gold.len(),
+            ByHead::Answers(loaded) => loaded.data.gold.len(),
+        }
+    }
+
+    /// # Errors
+    /// A model that cannot be loaded; a setup without a generator.
+    pub(super) fn load_generator(&self) -> Result<Box<dyn Generate>> {
         let (threads, gpu_layers, kernels) = (self.machine.threads(), self.machine.gpu_layers, self.machine.kernels);
-        let mut llama = Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(&self.generator_path) })?;
+        let (path, _) = self.generator.as_ref().ok_or_else(|| Error::Failed("this was set up without a generator".into()))?;
+        let mut llama = Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(path) })?;
         let Machine { slots, kv, kv_unified: unified, n_batch, .. } = self.machine;
         let progress = self.machine.progress();
         llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
@@ -172,6 +201,7 @@ impl Setup {
             test: loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice()),
             small: &loaded.small,
             methods,
+            temperature: self.temperature,
             seed: self.seed,
             progress: self.machine.progress(),
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
@@ -180,7 +210,7 @@ impl Setup {
             *generator = Some(self.load_generator()?);
         }
         let generator = generator.as_mut().expect("loaded above");
-        manifest.generator = Some(json!({"run": generator.record(), "weights": self.weights}));
+        manifest.generator = Some(json!({"run": generator.record(), "weights": self.generator.as_ref().map(|(_, weights)| weights)}));
         Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
     }
 
@@ -209,7 +239,7 @@ impl Setup {
     }
 
     /// Everything that determines a run's output: the content of files, not their paths.
-    fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
+    pub(super) fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
         let mut inputs = self.sums.clone();
         flatten("task", &json!(self.task), &mut inputs);
         for place in ["task.data.gold", "task.data.test", "task.data.contexts", "task.models.generator", "task.models.small"] {
@@ -234,11 +264,18 @@ impl<H: Stages + ReadGold> Data<H> {
 }
 
 impl<H: Stages + Divide> Loaded<H> {
+    /// The gold rows of this task and random seed.
+    pub(super) fn drawn(&self, task: &Task, seed: u64) -> Result<Vec<GoldRow<H>>> {
+        let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
+        let rows = task.data.gold_rows.unwrap_or(self.data.gold.len());
+        sample(&self.small.head, &self.data.gold, rows, seed).map_err(data_error)
+    }
+
     /// The splits for this task and random seed.
     fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
         let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
-        let (head, rows) = (&self.small.head, task.data.gold_rows.unwrap_or(self.data.gold.len()));
-        let drawn = sample(head, &self.data.gold, rows, seed).map_err(data_error)?;
+        let head = &self.small.head;
+        let drawn = self.drawn(task, seed)?;
         head.divide(&drawn, task.data.select_share, seed).map_err(data_error)
     }
 }
@@ -288,6 +325,15 @@ fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Resul
 
 fn cache() -> Result<Cache> {
     Cache::from_env().map_err(|e| Error::Model(e.to_string()))
+}
+
+/// The generator's file, checked, and the measurements that chose its weights.
+fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<(PathBuf, Option<Choice>)> {
+    let path = find_model(&task.models.generator, task_path)?;
+    if !path.is_file() {
+        return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", path.display())));
+    }
+    choose_weights(path, options, options.machine.progress())
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

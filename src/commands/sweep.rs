@@ -13,7 +13,7 @@ use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
 use crate::measure::interval;
 use crate::run::cost::Cost;
-use crate::run::summary::{Method, MethodResult};
+use crate::run::summary::{Measured, Method};
 
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
@@ -89,7 +89,7 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
 }
 
 /// A method's result and cost with one random seed.
-type OfSeed = (MethodResult, Cost);
+type OfSeed = (Measured, Cost);
 
 fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
     let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
@@ -97,14 +97,16 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
         let options = Options { seed, ..axis.at(value, sweep.options) };
         options.machine.progress().say(format!("— {} {value}, seed {seed}", axis.name));
         let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
-        let delivery = Setup::new(sweep.task, &options)?.run(&run, &METHODS, generator)?;
+        let mut setup = Setup::new(sweep.task, &options)?;
+        setup.temperature = false;
+        let delivery = setup.run(&run, &METHODS, generator)?;
         if delivery.results.is_empty() {
             let message = "a sweep needs test rows: add data.test".to_string();
             return Err(Error::Task { path: sweep.task.to_path_buf(), line: None, message });
         }
         for (own, result) in by_method.iter_mut().zip(delivery.results) {
             let cost = Cost::read(&run, result.method);
-            own.push((result, cost));
+            own.push((result.measured, cost));
         }
     }
     Ok(METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect())
@@ -112,12 +114,10 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
 
 fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepLine {
     let n = own.len() as f64;
-    let tokens = own.iter().map(|(_, cost)| cost.tokens as f64).sum::<f64>() / n;
-    let cost = Cost { tokens: tokens.round() as u64, seconds: own.iter().map(|(_, cost)| cost.seconds).sum::<f64>() / n };
+    let cost = Cost::mean(&own.iter().map(|(_, cost)| *cost).collect::<Vec<_>>());
     let synthetic_rows = own.iter().map(|(result, _)| result.synthetic_rows as f64).sum::<f64>() / n;
-    let over_seeds =
-        |measure: &dyn Fn(&MethodResult) -> Vec<f64>| interval::share(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
-    let accuracy = over_seeds(&MethodResult::right);
+    let over_seeds = |measure: &dyn Fn(&Measured) -> Vec<f64>| interval::share(&own.iter().map(|(r, _)| measure(r)).collect::<Vec<_>>());
+    let accuracy = over_seeds(&Measured::right);
     let f1: Option<Vec<Vec<f64>>> = own.iter().map(|(result, _)| result.answer_f1().map(<[f64]>::to_vec)).collect();
     let f1 = f1.map(|of_seeds| interval::share(&of_seeds));
     SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
@@ -126,13 +126,14 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
 fn render(lines: &[SweepLine]) -> String {
     let row = |line: &SweepLine| {
         let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, f1 } = line;
-        let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.tokens.to_string(), format!("{:.0}", cost.seconds)];
+        let numbers =
+            [value.to_string(), format!("{synthetic_rows:.0}"), cost.effort.computed.to_string(), format!("{:.0}", cost.effort.seconds)];
         let [value, rows, tokens, seconds] = numbers;
         let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)];
         row.extend(f1.iter().map(percent));
         row
     };
-    let mut header = vec!["method", "varied", "value", "synthetic", "tokens", "seconds"];
+    let mut header = vec!["method", "varied", "value", "synthetic", "tokens computed", "seconds"];
     let questions = lines.iter().any(|line| line.f1.is_some());
     header.extend(if questions { &["EM [95 %]", "F1 [95 %]"][..] } else { &["accuracy [95 %]"] });
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())

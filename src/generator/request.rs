@@ -170,6 +170,12 @@ pub trait Generate {
     /// The model and its settings, for the run's manifest: with quantised weights the texts depend slightly on them.
     fn record(&self) -> serde_json::Value;
 
+    /// Tokens computed so far: those of prompts that no shared prefix served, and new ones.
+    fn computed(&self) -> u64;
+
+    /// Number of parameters.
+    fn parameters(&self) -> u64;
+
     /// Computes the likelihood of every given text after its prompt.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError>;
 }

@@ -1,7 +1,8 @@
 //! A scripted generator, to test the loop without a model.
 
 use super::request::{
-    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
+    Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Prompt,
+    Sink,
 };
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -14,12 +15,14 @@ pub struct Scripted<C, S> {
     shuffle: Option<u64>,
     fail_after: Option<usize>,
     answered: usize,
+    /// Words of prompts and texts.
+    computed: u64,
 }
 
 impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> Scripted<C, S> {
     /// `complete` writes a text, `judge` gives a log-probability for each word.
     pub fn new(complete: C, judge: S) -> Self {
-        Scripted { complete, judge, shuffle: None, fail_after: None, answered: 0 }
+        Scripted { complete, judge, shuffle: None, fail_after: None, answered: 0, computed: 0 }
     }
 
     /// Delivers answers in a random order, as from workers that finish at different times.
@@ -63,11 +66,27 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
             let tokens = text.split_whitespace().count() as u32;
             Completion { id: request.id, text, tokens, finish: Finish::Stop }
         };
-        self.answer(requests, reply, sink)
+        self.computed += words(requests.iter().map(|request| &request.prompt));
+        let mut written = 0;
+        let outcome = self.answer(requests, reply, &mut |completion| {
+            written += u64::from(completion.tokens);
+            sink(completion)
+        });
+        self.computed += written;
+        outcome
     }
 
     fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
+        self.computed += words(requests.iter().map(|request| &request.prompt));
         self.answer(requests, |script, request| Posterior { id: request.id, log_probs: (script.judge)(request) }, sink)
+    }
+
+    fn computed(&self) -> u64 {
+        self.computed
+    }
+
+    fn parameters(&self) -> u64 {
+        1
     }
 
     fn record(&self) -> serde_json::Value {
@@ -85,10 +104,15 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
     }
 }
 
+/// Number of words in the prompts.
+fn words<'p>(prompts: impl Iterator<Item = &'p Prompt>) -> u64 {
+    prompts.map(|prompt| prompt.user.split_whitespace().count() as u64).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::request::{Prompt, Sampling};
+    use crate::generator::request::Sampling;
 
     fn requests(n: u64) -> Vec<CompletionRequest> {
         let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };

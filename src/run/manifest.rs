@@ -89,7 +89,8 @@ impl Manifest {
     }
 }
 
-fn changes(before: &BTreeMap<String, Value>, now: &BTreeMap<String, Value>) -> Vec<String> {
+/// Which inputs differ, in words.
+pub fn changes(before: &BTreeMap<String, Value>, now: &BTreeMap<String, Value>) -> Vec<String> {
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let show = |value: Option<&Value>| value.map_or("absent".to_string(), shortened);
     keys.into_iter()

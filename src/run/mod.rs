@@ -5,6 +5,7 @@ pub mod folder;
 pub mod journal;
 pub mod manifest;
 pub mod misclassified;
+pub mod outcome;
 pub mod progress;
 pub mod round;
 pub mod stage;

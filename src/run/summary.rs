@@ -1,32 +1,28 @@
 //! The results of a finished run: `summary.json`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::folder::RunDir;
 use crate::error::{Error, Result};
+use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval::{self, Interval};
-use crate::measure::metrics::Counts;
+use crate::measure::metrics::{self, Counts};
 
-/// The methods that a run can compare.
+/// The models that a run can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
     /// The gold rows alone.
     #[serde(rename = "gold only")]
     GoldOnly,
-    /// Logistic regression on the gold rows, on features of the pretrained small model.
-    #[serde(rename = "embeddings + logistic regression")]
-    Embeddings,
     /// Round 0.
     #[serde(rename = "seed")]
     Seed,
     /// The best round.
     #[serde(rename = "S3")]
     S3,
-    /// The last round, even if it is not the best.
-    #[serde(rename = "last round")]
-    LastRound,
     /// The best round's union and the gold rows.
     #[serde(rename = "S3 + gold")]
     S3Gold,
@@ -36,10 +32,8 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Method::GoldOnly => "gold only",
-            Method::Embeddings => "embeddings + logistic regression",
             Method::Seed => "seed",
             Method::S3 => "S3",
-            Method::LastRound => "last round",
             Method::S3Gold => "S3 + gold",
         }
     }
@@ -49,6 +43,13 @@ impl Method {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodResult {
     pub method: Method,
+    #[serde(flatten)]
+    pub measured: Measured,
+}
+
+/// What a model was trained on, and its measures on the test rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
     pub synthetic_rows: usize,
     pub gold_rows: usize,
     /// Optimiser steps of the training.
@@ -67,32 +68,74 @@ pub enum Measures {
         /// SQuAD F1 of each test row.
         f1: Vec<f64>,
     },
-    Labels {
-        /// Macro-F1, the unweighted mean of the labels' F1.
-        macro_f1: f64,
-        /// Counts on the test rows, per label.
-        labels: BTreeMap<String, Counts>,
-    },
+    Labels(OfLabels),
 }
 
-impl MethodResult {
-    /// Whether there are more than two labels, so that macro-F1 is reported too.
-    pub fn many_labels(&self) -> bool {
-        matches!(&self.measures, Measures::Labels { labels, .. } if labels.len() > 2)
+/// Measures of a classifier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OfLabels {
+    /// Macro-F1, the unweighted mean of the labels' F1.
+    pub macro_f1: f64,
+    /// The mean of the labels' recalls.
+    #[serde(default)]
+    pub balanced_accuracy: f64,
+    /// Area under the ROC curve; with more than two labels, the mean of each label against the others.
+    #[serde(default)]
+    pub auroc: f64,
+    /// Brier score: the squared error of the probabilities, summed over labels, in [0, 2].
+    #[serde(default)]
+    pub brier: f64,
+    /// Expected calibration error, in [0, 1], over 15 bins of the most probable label's probability.
+    #[serde(default)]
+    pub calibration_error: f64,
+    /// Counts on the test rows, per label.
+    pub labels: BTreeMap<String, Counts>,
+}
+
+impl OfLabels {
+    /// Measures predictions from their logits (rows, labels).
+    pub fn new(names: &[String], gold: &[usize], logits: &[Vec<f32>]) -> OfLabels {
+        let predicted: Vec<usize> = logits.iter().map(|row| argmax(row)).collect();
+        let probabilities: Vec<Vec<f64>> = logits.iter().map(|row| softmax(row)).collect();
+        let counts = metrics::counts(&predicted, gold, names.len());
+        OfLabels {
+            macro_f1: metrics::macro_f1(&counts),
+            balanced_accuracy: metrics::balanced_accuracy(&counts),
+            auroc: metrics::auroc(&probabilities, gold).unwrap_or(0.5),
+            brier: metrics::brier(&probabilities, gold),
+            calibration_error: metrics::expected_calibration_error(&probabilities, gold, BINS),
+            labels: names.iter().cloned().zip(counts).collect(),
+        }
     }
 
-    /// Macro-F1; `None` for question answering.
-    pub fn macro_f1(&self) -> Option<f64> {
+    /// Whether the labels are so unequal that accuracy says little: the most frequent has twice as many rows as the rarest, or more.
+    pub fn unequal(&self) -> bool {
+        let rows = || self.labels.values().map(|counts| counts.gold);
+        rows().max().unwrap_or(0) >= 2 * rows().min().unwrap_or(0).max(1)
+    }
+}
+
+/// Bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599).
+const BINS: usize = 15;
+
+impl Measured {
+    /// Measures of a classifier; `None` for question answering.
+    pub fn of_labels(&self) -> Option<&OfLabels> {
         match &self.measures {
-            Measures::Labels { macro_f1, .. } => Some(*macro_f1),
+            Measures::Labels(measures) => Some(measures),
             Measures::Answers { .. } => None,
         }
+    }
+
+    /// Whether accuracy says too little, so that macro-F1 and others are shown too: more than two labels, or unequal ones.
+    pub fn needs_more_than_accuracy(&self) -> bool {
+        self.of_labels().is_some_and(|measures| measures.labels.len() > 2 || measures.unequal())
     }
 
     /// SQuAD F1 of each test row; `None` for classification.
     pub fn answer_f1(&self) -> Option<&[f64]> {
         match &self.measures {
-            Measures::Labels { .. } => None,
+            Measures::Labels(_) => None,
             Measures::Answers { f1 } => Some(f1),
         }
     }
@@ -108,13 +151,32 @@ impl MethodResult {
     }
 }
 
+/// How the probabilities of the delivered model were made to say how often it is right.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// Its logits are divided by this; found on gold rows that the models of other folds had not learnt.
+    pub temperature: f64,
+    /// Log loss, in nats, on those rows before, and with temperatures of the other folds.
+    pub log_loss: [f64; 2],
+    /// Expected calibration error on the test rows before and after.
+    pub calibration_error: Option<[f64; 2]>,
+    /// Brier score on the test rows before and after.
+    pub brier: Option<[f64; 2]>,
+}
+
 /// The results of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     pub best_round: usize,
     pub dataset_rows: usize,
+    /// Accepted rows of each round.
+    #[serde(default)]
+    pub rounds: Vec<usize>,
     /// The method whose model is in `model/`.
     pub delivered: Method,
+    /// None for question answering.
+    #[serde(default)]
+    pub scaled: Option<Scaled>,
     /// Empty when the task has no test rows.
     pub results: Vec<MethodResult>,
 }
@@ -124,7 +186,12 @@ pub const SUMMARY: &str = "summary.json";
 impl Delivery {
     /// Reads the results of a finished run.
     pub fn read(run: &RunDir) -> Result<Delivery> {
-        let path = run.join(SUMMARY);
+        Delivery::read_in(run.path())
+    }
+
+    /// Reads the results of the finished run in a folder, without locking it.
+    pub fn read_in(folder: &Path) -> Result<Delivery> {
+        let path = folder.join(SUMMARY);
         let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
         serde_json::from_slice(&content).map_err(|e| Error::Run(format!("{}: damaged ({e})", path.display())))
     }

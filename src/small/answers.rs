@@ -155,11 +155,25 @@ impl SmallHead for Answers {
     fn shift(_: &mut Self::Output, _: &[f64]) {}
 
     fn add_offsets(_: &mut SpanExtractor, _: &[f64]) {}
+
+    const HAS_TEMPERATURE: bool = false;
+
+    fn temperature(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> f64 {
+        1.0
+    }
+
+    fn cool(_: &mut Self::Output, _: f64) {}
+
+    fn cool_model(_: &mut SpanExtractor, _: f64) {}
 }
 
 impl Lessons<SpanExtractor> for Vec<Lesson> {
     fn count(&self) -> usize {
         self.len()
+    }
+
+    fn tokens(&self) -> usize {
+        self.iter().map(|lesson| lesson.encoded.input_ids.len()).sum()
     }
 
     fn step(&self, trainer: &mut Trainer, model: &mut SpanExtractor, chosen: &[usize]) -> Result<()> {

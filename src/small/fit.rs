@@ -19,6 +19,8 @@ pub struct Fitted<M> {
     pub model: M,
     /// Optimiser steps.
     pub steps: usize,
+    /// Floating-point operations: 6 for each parameter, without word embeddings, and token.
+    pub flops: f64,
 }
 
 impl<H: SmallHead> SmallModel<H> {
@@ -54,7 +56,9 @@ impl<H: SmallHead> SmallModel<H> {
                 shown(trainer.steps(), steps)?;
             }
         }
-        Ok(Fitted { model, steps: trainer.steps() })
+        let epochs = steps as f64 / steps_per_epoch.max(1) as f64;
+        let flops = 6.0 * model.dense_parameters() as f64 * lessons.tokens() as f64 * epochs;
+        Ok(Fitted { model, steps, flops })
     }
 
     fn train_config(&self, keys: &TrainKeys, total_steps: usize, seed: u64) -> TrainConfig {

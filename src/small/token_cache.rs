@@ -214,6 +214,11 @@ impl TokenCache {
         self.rows
     }
 
+    /// Number of tokens of all rows.
+    pub fn tokens(&self) -> usize {
+        self.input_ids.len() / 4
+    }
+
     /// Packs some rows.
     ///
     /// # Errors

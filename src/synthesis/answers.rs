@@ -50,8 +50,8 @@ impl LoopHead for Answers {
         json!({"answer": gold.answer, "predicted": found.answer, "score": found.probability})
     }
 
-    fn measures(&self, test: &[GoldRow<Answers>], predicted: &[String]) -> Measures {
-        Measures::Answers { f1: test.iter().zip(predicted).map(|(row, predicted)| row.gold.f1(predicted)).collect() }
+    fn measures(&self, test: &[GoldRow<Answers>], found: &[Found]) -> Measures {
+        Measures::Answers { f1: test.iter().zip(found).map(|(row, found)| row.gold.f1(&found.answer.text)).collect() }
     }
 }
 
@@ -70,10 +70,6 @@ impl Stages for Answers {
 
     fn judge(_: &mut Synthesis<Answers>, _: usize) -> Result<()> {
         Ok(())
-    }
-
-    fn predict_by_embeddings(_: &Synthesis<Answers>, _: &[GoldRow<Answers>]) -> Result<Vec<String>> {
-        Err(Error::Failed("logistic regression on embeddings needs labels; it cannot answer questions".into()))
     }
 }
 

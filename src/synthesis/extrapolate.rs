@@ -23,7 +23,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
         let mut errors = self.parents(round - 1)?;
         errors.shuffle(&mut random::rng(root, "order of errors", round as u64));
         let wanted = task.extrapolate.rows.unwrap_or(errors.len() * task.extrapolate.rows_per_error);
-        let errors = if task.extrapolate.rows.is_some() { in_turns(errors) } else { errors };
+        let errors = if task.extrapolate.takes_turns() { in_turns(errors) } else { errors };
         let journal_root = random::derive(root, "extrapolation", round as u64);
         let plan = |id: u64| {
             let error = &errors[id as usize % errors.len()];

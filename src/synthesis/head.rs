@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::rows::SyntheticRow;
 use crate::data::example::{Context, GoldRow};
 use crate::error::Result;
-use crate::run::summary::Measures;
+use crate::run::summary::{Measured, Measures};
 use crate::small::head::SmallHead;
 use crate::task::prompts::PromptHead;
 
@@ -39,5 +39,11 @@ pub trait LoopHead: SmallHead + PromptHead {
     fn prediction_row(&self, gold: &Self::Gold, output: &Self::Output) -> Value;
 
     /// Measures on the test rows besides which predictions are correct.
-    fn measures(&self, test: &[GoldRow<Self>], predicted: &[Self::Prediction]) -> Measures;
+    fn measures(&self, test: &[GoldRow<Self>], outputs: &[Self::Output]) -> Measures;
+
+    /// All measures on the test rows of a model that was trained on so many synthetic rows, gold rows and steps.
+    fn measured(&self, test: &[GoldRow<Self>], outputs: &[Self::Output], [synthetic_rows, gold_rows, steps]: [usize; 3]) -> Measured {
+        let correct = test.iter().zip(outputs).map(|(row, output)| row.accepts(&Self::prediction(output))).collect();
+        Measured { synthetic_rows, gold_rows, steps, correct, measures: self.measures(test, outputs) }
+    }
 }

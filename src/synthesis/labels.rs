@@ -6,13 +6,11 @@ use super::head::{LoopHead, Turns};
 use super::rows::SyntheticRow;
 use super::stages::Stages;
 use super::state::Synthesis;
-use crate::data::example::{Context, GoldRow, Input};
+use crate::data::example::{Context, GoldRow};
 use crate::data::labels::{Label, Labels};
 use crate::error::Result;
 use crate::math::vectors::argmax;
-use crate::measure::logistic::{Logistic, Shape};
-use crate::measure::metrics;
-use crate::run::summary::Measures;
+use crate::run::summary::{Measures, OfLabels};
 
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
@@ -57,10 +55,9 @@ impl LoopHead for Labels {
         json!({"label": self.names[gold.label], "predicted": self.names[argmax(logits)], "logits": logits})
     }
 
-    fn measures(&self, test: &[GoldRow<Labels>], predicted: &[usize]) -> Measures {
+    fn measures(&self, test: &[GoldRow<Labels>], logits: &[Vec<f32>]) -> Measures {
         let gold: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
-        let counts = metrics::counts(predicted, &gold, self.names.len());
-        Measures::Labels { macro_f1: metrics::macro_f1(&counts), labels: self.names.iter().cloned().zip(counts).collect() }
+        Measures::Labels(OfLabels::new(&self.names, &gold, logits))
     }
 }
 
@@ -84,16 +81,5 @@ impl Stages for Labels {
 
     fn judge(run: &mut Synthesis<Labels>, round: usize) -> Result<()> {
         run.judge(round)
-    }
-
-    fn predict_by_embeddings(run: &Synthesis<Labels>, test: &[GoldRow<Labels>]) -> Result<Vec<usize>> {
-        let max_tokens = run.inputs.task.train.max_tokens;
-        let features = |inputs: &[Input]| run.inputs.small.input_features(inputs, max_tokens);
-        let (gold, labels): (Vec<Input>, Vec<usize>) = run.inputs.split.gold().map(|row| (row.input(), row.gold.label)).unzip();
-        let rows = features(&gold)?;
-        let shape = Shape { labels: run.inputs.small.head.names.len(), width: rows.first().map_or(0, Vec::len) };
-        let fitted = Logistic::fit(&rows, &labels, shape, 1.0);
-        let inputs: Vec<Input> = test.iter().map(GoldRow::input).collect();
-        Ok(features(&inputs)?.iter().map(|row| fitted.predict(row)).collect())
     }
 }

@@ -16,6 +16,7 @@ pub mod rows;
 mod seed;
 pub mod stages;
 pub mod state;
-pub mod verify;
+pub mod temperature;
+mod verify;
 mod walk;
 mod write;

@@ -30,7 +30,7 @@ impl Synthesis<'_, Labels> {
             .collect::<Result<Vec<_>>>()?;
         let accept = |written: &[Written<Labels>]| accept_rationales(written, &starts, wanted);
         let count = |written: &[Written<Labels>]| accept(written).iter().map(Vec::len).sum();
-        let writing = Writing { journal: "rationales", title: "rationales", unit: "rationales" };
+        let writing = Writing { journal: "rationales", title: "rationales", unit: "rationales", budget: None };
         let written = self.write(writing, wanted * labels, &plan, &count)?;
         self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
         if let Some(label) = self.rationales.iter().position(Vec::is_empty) {

@@ -2,7 +2,6 @@
 
 use super::head::LoopHead;
 use super::state::Synthesis;
-use crate::data::example::GoldRow;
 use crate::error::Result;
 
 /// The stages that depend on the head. A head without such a stage does nothing in it.
@@ -30,10 +29,4 @@ pub trait Stages: LoopHead {
     /// # Errors
     /// The generator's errors.
     fn judge(run: &mut Synthesis<Self>, round: usize) -> Result<()>;
-
-    /// Predicts the test rows with a logistic regression on features of all gold rows.
-    ///
-    /// # Errors
-    /// A head without labels.
-    fn predict_by_embeddings(run: &Synthesis<Self>, test: &[GoldRow<Self>]) -> Result<Vec<Self::Prediction>>;
 }

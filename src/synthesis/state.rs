@@ -1,5 +1,6 @@
 //! A run in progress: its inputs and its state.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::head::LoopHead;
@@ -33,6 +34,8 @@ pub struct Inputs<'a, H: LoopHead> {
     /// The methods to compare on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] if that is not
     /// compared; [`Method::GoldOnly`] if the generator judges hardly better than chance.
     pub methods: &'a [Method],
+    /// Whether the delivered model gets a temperature, which takes two more fits.
+    pub temperature: bool,
     pub seed: u64,
     pub progress: Progress,
     /// Between two checkpoints of a fit.
@@ -51,11 +54,22 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) rows: Vec<SyntheticRow<H>>,
     /// The counts of each round so far.
     pub(super) tallies: Vec<Tally>,
+    /// Floating-point operations of training that no part of the work has been charged with yet.
+    pub(super) learnt: Cell<f64>,
 }
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
     pub fn new(inputs: Inputs<'a, H>, generator: &'a mut dyn Generate, run: &'a RunDir, manifest: Manifest) -> Self {
-        Synthesis { inputs, generator, run, manifest, rationales: Vec::new(), rows: Vec::new(), tallies: Vec::new() }
+        Synthesis {
+            inputs,
+            generator,
+            run,
+            manifest,
+            rationales: Vec::new(),
+            rows: Vec::new(),
+            tallies: Vec::new(),
+            learnt: Cell::new(0.0),
+        }
     }
 
     /// See [`Head::strata`](crate::data::head::Head::strata).
@@ -81,6 +95,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             bar.get_or_insert_with(|| start(done - 1, all)).step(1);
             Ok(())
         })?;
+        self.learnt.set(self.learnt.get() + fitted.flops);
         bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
         Ok(fitted)
     }

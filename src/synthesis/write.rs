@@ -9,8 +9,9 @@ use super::verify::{Prompted, Verifier};
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::math::random;
+use crate::run::cost::{Spent, Work};
 use crate::run::round::Rejection;
-use crate::task::file::WritingPrompt;
+use crate::task::file::{SeedBudget, WritingPrompt};
 use crate::task::prompts::{clean, whole_sentences};
 
 /// A planned request and its provenance.
@@ -32,7 +33,14 @@ pub(super) struct Writing<'s> {
     pub(super) journal: &'s str,
     pub(super) title: &'s str,
     pub(super) unit: &'static str,
+    pub(super) budget: Option<SeedBudget>,
 }
+
+/// The first texts of a budget, which tell what one costs; each wave may then triple what is written.
+const FIRST_OF_BUDGET: usize = 32;
+
+/// Fewer texts are not worth another wave of a budget.
+const LEAST_OF_BUDGET: usize = 8;
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// Writes until `wanted` rows of `round` are accepted, and keeps them.
@@ -48,7 +56,8 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let count = |written: &[Written<H>]| verify(written).iter().filter(|row| row.is_ok()).count();
         let journal = format!("round-{round}");
         let title = if round == 0 { "seed · writing".to_string() } else { format!("round {round} · extrapolating errors") };
-        let written = self.write(Writing { journal: &journal, title: &title, unit: "texts" }, wanted, plan, &count)?;
+        let budget = self.inputs.task.seed.budget.filter(|_| round == 0);
+        let written = self.write(Writing { journal: &journal, title: &title, unit: "texts", budget }, wanted, plan, &count)?;
 
         let mut tally =
             Tally { written: written.len(), rejected: BTreeMap::new(), tokens: written.iter().map(|row| u64::from(row.tokens)).sum() };
@@ -72,6 +81,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// Sends requests `0, 1, 2 …` of a stage until `count` of the results reaches `wanted`; returns all results, in order of id.
     ///
     /// Each request is a pure function of its id and the earlier stages, so requests that the journal has answers to are not sent again.
+    /// With a budget, it ends when that is spent.
     pub(super) fn write(
         &mut self,
         stage: Writing,
@@ -82,7 +92,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let (mut journal, mut written) = self.run.journal::<Written<H>>(stage.journal)?;
         written.sort_by_key(|row| row.id);
         let mut bar = self.inputs.progress.bar(stage.title, stage.unit, wanted, written.len());
-        let mut planned = wanted;
+        let (computed_before, spent) = (self.generator.computed(), Spent::sum(self.run.path(), |part| part == Work::Written(0)).computed);
+        let known = written.last().map_or(0, |row| row.id as usize + 1);
+        let mut planned = if stage.budget.is_some() { wanted.min(FIRST_OF_BUDGET).max(known) } else { wanted };
         loop {
             bar.extend_to(planned);
             let done: HashSet<u64> = written.iter().map(|row| row.id).collect();
@@ -102,12 +114,16 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             // A crash may have left answers of the next wave. They count only in their own wave, so that a resumed stage ends the same.
             let of_this_wave = written.partition_point(|row| row.id < planned as u64);
             let accepted = count(&written[..of_this_wave]).min(wanted);
-            if accepted == wanted || planned > wanted * ATTEMPTS {
+            let affordable = stage.budget.map(|budget| {
+                let more = budget.more(planned, accepted, spent + self.generator.computed() - computed_before);
+                if more < LEAST_OF_BUDGET { 0 } else { more.min(2 * planned) }
+            });
+            if accepted == wanted || planned > wanted * ATTEMPTS || affordable == Some(0) {
                 bar.finish(&format!("{accepted} accepted"));
                 written.truncate(of_this_wave);
                 return Ok(written);
             }
-            planned += (wanted - accepted).max(8);
+            planned += affordable.unwrap_or((wanted - accepted).max(8));
         }
     }
 

@@ -130,11 +130,32 @@ pub struct SeedKeys {
     pub rationales_per_example: usize,
     /// Number of accepted rows to write.
     pub rows: usize,
+    /// What may be spent on them: `rows` is then the most. `compare` sets it, so that methods cost the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<SeedBudget>,
+}
+
+/// What the generator may compute for the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedBudget {
+    /// Tokens for writing and judging.
+    pub tokens: u64,
+    /// Tokens that judging an accepted row takes.
+    pub judging: f64,
+}
+
+impl SeedBudget {
+    /// How many more texts can be paid for, after so many texts of which so many were accepted, for so many tokens.
+    pub fn more(&self, texts: usize, accepted: usize, tokens: u64) -> usize {
+        let (texts, spent) = (texts.max(1) as f64, tokens as f64 + self.judging * accepted as f64);
+        ((self.tokens as f64 - spent).max(0.0) / (spent / texts).max(1.0)).floor() as usize
+    }
 }
 
 impl Default for SeedKeys {
     fn default() -> Self {
-        SeedKeys { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000 }
+        SeedKeys { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000, budget: None }
     }
 }
 
@@ -145,6 +166,9 @@ pub struct ExtrapolateKeys {
     /// Number of accepted rows to write in a round, divided evenly among the labels with errors, then among a label's errors; if absent,
     /// `rows_per_error` for each error.
     pub rows: Option<usize>,
+    /// Whether the labels with errors take turns; if absent, they do where `rows` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub take_turns: Option<bool>,
     /// Rows to write for each error; 1 in the paper.
     pub rows_per_error: usize,
     /// Which *mine* rows are extrapolated.
@@ -159,7 +183,22 @@ pub struct ExtrapolateKeys {
 
 impl Default for ExtrapolateKeys {
     fn default() -> Self {
-        ExtrapolateKeys { rows: None, rows_per_error: 1, from: Parents::Errors, rationales_per_example: 0, max_rounds: 2, patience: 1 }
+        ExtrapolateKeys {
+            rows: None,
+            take_turns: None,
+            rows_per_error: 1,
+            from: Parents::Errors,
+            rationales_per_example: 0,
+            max_rounds: 2,
+            patience: 1,
+        }
+    }
+}
+
+impl ExtrapolateKeys {
+    /// Whether the labels with errors take turns.
+    pub fn takes_turns(&self) -> bool {
+        self.take_turns.unwrap_or(self.rows.is_some())
     }
 }
 
@@ -447,7 +486,8 @@ impl Task {
     }
 
     /// Whether first texts and contexts come from the gold rows.
-    fn gold_contexts(&self) -> bool {
+    /// Whether contexts, or first texts, are those of the gold rows.
+    pub fn gold_contexts(&self) -> bool {
         self.data.contexts.as_ref().is_none_or(|named| named == "gold")
     }
 

@@ -90,6 +90,7 @@ patience = 2
 
 [train]
 epochs = 2
+min_steps = 10
 batch = 8
 learning_rate = 1e-3
 max_tokens = 12

@@ -138,6 +138,15 @@ impl Llama {
 }
 
 impl Generate for Llama {
+    fn computed(&self) -> u64 {
+        let super::Stats { prefilled_tokens, decoded_tokens, .. } = self.stats();
+        prefilled_tokens + decoded_tokens
+    }
+
+    fn parameters(&self) -> u64 {
+        self.description.n_params
+    }
+
     fn record(&self) -> serde_json::Value {
         let LlamaConfig { threads, gpu_layers, settings, n_ctx, kernels, .. } = &self.config;
         let Description { path, quantisation, .. } = &self.description;

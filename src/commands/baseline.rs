@@ -1,0 +1,161 @@
+//! Measures what needs no run of the loop, on one draw: the baselines, and the student on the gold rows alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::setup::{ByHead, Loaded, Setup};
+use crate::baselines::{Baseline, Bench, Predicted, predict};
+use crate::data::example::{GoldRow, Input};
+use crate::data::labels::Labels;
+use crate::data::split::Divide;
+use crate::error::{Error, Result};
+use crate::files::sha256::hex;
+use crate::generator::Generate;
+use crate::judge::questions::{Judged, Questions};
+use crate::run::cost::{Effort, Meter};
+use crate::run::folder::RunDir;
+use crate::run::outcome::{Outcome, once};
+use crate::run::progress::Bar;
+use crate::run::summary::Measured;
+use crate::small::checkpoint::Checkpoints;
+use crate::small::plan::FitPlan;
+use crate::small::row::TrainRow;
+use crate::synthesis::head::LoopHead;
+use crate::synthesis::stages::Stages;
+use crate::task::prompts::Prompts;
+
+type Generator = Option<Box<dyn Generate>>;
+
+impl Setup {
+    /// The outcome of the student trained on all gold rows of the task, with its settings as they are; kept in `path`.
+    ///
+    /// # Errors
+    /// Those of a fit, and of [`once`]; a task without test rows.
+    pub fn gold_only(&self, path: &Path) -> Result<Outcome> {
+        match &self.loaded {
+            ByHead::Labels(loaded) => self.gold_only_with(loaded, path),
+            ByHead::Answers(loaded) => self.gold_only_with(loaded, path),
+        }
+    }
+
+    fn gold_only_with<H: Stages + Divide>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
+        let (small, test) = (&loaded.small, self.test_rows(loaded)?);
+        once(path, self.inputs_of("gold only"), || {
+            let meter = Meter::start(0);
+            let gold = loaded.drawn(&self.task, self.seed)?;
+            let rows: Vec<TrainRow<H::Target>> = gold.iter().map(|row| small.gold_row(row)).collect();
+            let plan = FitPlan { rows: &rows, keys: &self.task.train, seed: self.seed };
+            let start = |done, all| self.machine.progress().bar("gold only · training", "steps", all, done);
+            let mut bar: Option<Bar> = None;
+            let say = |what: String| self.machine.progress().say(what);
+            let folder = path.with_extension("training");
+            let checkpoints = Checkpoints::in_folder(folder, Duration::from_secs(self.machine.checkpoint_every), &say);
+            let fitted = small.fit(&plan, &checkpoints, &mut |done, all| {
+                bar.get_or_insert_with(|| start(done - 1, all)).step(1);
+                Ok(())
+            })?;
+            bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
+            checkpoints.clear();
+            let effort = meter.read(0, 0, fitted.flops);
+            let outputs = small.outputs(&fitted.model, test)?;
+            Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), effort))
+        })
+    }
+
+    /// The outcome of a baseline on this draw, kept below `folder`. What the generator says of the test rows without demonstrations is the
+    /// same for every draw, and kept below `judged`. The cost is that of making the classifier, without judging the test rows.
+    ///
+    /// # Errors
+    /// Those of the baseline, and of [`once`]; a task without test rows.
+    pub fn baseline(&self, baseline: Baseline, folder: &Path, judged: &Path, generator: &mut Generator) -> Result<Outcome> {
+        let file: String = baseline.name().chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+        let path = folder.join("baselines").join(file + ".json");
+        match &self.loaded {
+            ByHead::Answers(loaded) => self.gold_only_with(loaded, &path),
+            ByHead::Labels(loaded) => {
+                once(&path, self.inputs_of(baseline.name()), || self.baseline_with(loaded, baseline, judged, generator))
+            }
+        }
+    }
+
+    fn baseline_with(
+        &self,
+        loaded: &Loaded<Labels>,
+        baseline: Baseline,
+        judged: &Path,
+        generator: &mut Generator,
+    ) -> Result<(Measured, Effort)> {
+        let (small, test) = (&loaded.small, self.test_rows(loaded)?);
+        let gold = loaded.drawn(&self.task, self.seed)?;
+        let unlabelled: Vec<Input> = Vec::new();
+        let prompts = Prompts::compile(&self.task, &small.head).map_err(Error::Failed)?;
+        if baseline.asks_generator() && generator.is_none() {
+            *generator = Some(self.load_generator()?);
+        }
+        let judged_test = match generator.as_deref_mut().filter(|_| baseline.asks_test()) {
+            Some(generator) => Some(self.judge_test(&prompts, test, judged, generator)?),
+            None => None,
+        };
+        let before = generator.as_ref().map_or(0, |generator| generator.computed());
+        let meter = Meter::start(before);
+        let bench = Bench {
+            task: &self.task,
+            prompts: &prompts,
+            gold: &gold,
+            unlabelled: &unlabelled,
+            test,
+            small,
+            judged_test: judged_test.as_deref(),
+            seed: self.seed,
+            progress: self.machine.progress(),
+        };
+        let Predicted { logits, synthetic_rows, gold_rows, steps, flops } = predict(baseline, &bench, generator.as_deref_mut())?;
+        let (computed, parameters) = generator.as_ref().map_or((before, 0), |generator| (generator.computed(), generator.parameters()));
+        let effort = meter.read(computed, parameters, flops);
+        Ok((small.head.measured(test, &logits, [synthetic_rows, gold_rows, steps]), effort))
+    }
+
+    /// The posteriors of the test rows, kept in a folder of their own.
+    fn judge_test(
+        &self,
+        prompts: &Prompts<Labels>,
+        test: &[GoldRow<Labels>],
+        judged: &Path,
+        generator: &mut dyn Generate,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let inputs = self.inputs_of("judge");
+        let of_judge = |name: &str| {
+            ["sha256.generator", "sha256.test"].contains(&name) || name.starts_with("task.prompts.judge") || name.starts_with("task.labels")
+        };
+        let decides: Vec<String> =
+            inputs.iter().filter(|(name, _)| of_judge(name)).map(|(name, value)| format!("{name}={value}")).collect();
+        let run = RunDir::open(&judged.join(&hex(Sha256::digest(decides.join("\n")))[..16]))?;
+        let (mut journal, known) = run.journal::<Judged>("judge-test")?;
+        let texts: Vec<(u64, Input)> = test.iter().enumerate().map(|(i, row)| (i as u64, row.input())).collect();
+        let questions = Questions::of(&self.task, prompts)?;
+        let all = texts.len() * questions.for_each_text();
+        let mut bar = self.machine.progress().bar("judging the test rows", "questions", all, known.len());
+        let posteriors = questions.posteriors(generator, &texts, known, &mut |judged| {
+            journal.append(judged)?;
+            bar.step(1);
+            Ok(())
+        })?;
+        journal.sync()?;
+        bar.finish("");
+        Ok(posteriors)
+    }
+
+    fn test_rows<'l, H: Stages>(&self, loaded: &'l Loaded<H>) -> Result<&'l [GoldRow<H>]> {
+        let test = loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice());
+        test.ok_or_else(|| Error::Failed("there are no test rows: add data.test to the task".into()))
+    }
+
+    /// What determines an outcome.
+    fn inputs_of(&self, what: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
+        let mut inputs = self.fingerprint(&[]);
+        inputs.insert("measured".to_string(), what.into());
+        inputs
+    }
+}

@@ -1,0 +1,143 @@
+//! The table of a comparison: means over draws, intervals, differences, costs.
+
+use serde::{Deserialize, Serialize};
+
+use super::methods::{Method, Writer, Writing};
+use super::report::{percent, table};
+use crate::measure::interval::{self, Interval};
+use crate::run::cost::Cost;
+use crate::run::outcome::Outcome;
+use crate::run::summary::{Measured, OfLabels};
+use crate::task::file::Task;
+
+/// A method and its outcome on each draw.
+pub struct Row {
+    pub method: Method,
+    pub outcomes: Vec<Outcome>,
+}
+
+/// One row of the table, for one number of gold rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    pub method: String,
+    /// Gold rows of a draw.
+    pub gold_rows: usize,
+    /// What the method reads of them.
+    pub reads: String,
+    /// One for each draw.
+    pub results: Vec<Outcome>,
+    /// Mean over draws, as if the method had been run alone.
+    pub cost: Cost,
+    /// Accuracy (for questions, exact match): mean over draws, interval over draws and test rows; with one draw over test rows only.
+    pub accuracy: Interval,
+    /// Which method `less` is the difference to.
+    pub reference: Option<String>,
+    /// This method less the reference, paired by draw and test row.
+    pub less: Option<Interval>,
+    /// For questions: SQuAD F1, and its difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1: Option<(Interval, Option<Interval>)>,
+    /// How many human labels the accuracy is worth: the estimate and its interval, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth: Option<String>,
+}
+
+/// The rows of the table for one number of gold rows. Methods that train on the gold rows, or are no small model, are compared with
+/// S3 + gold, the others with S3.
+pub fn summarise(task: &Task, gold_rows: usize, rows: Vec<Row>) -> Vec<Line> {
+    let line = |row: &Row| {
+        let reference = rows.iter().find(|other| other.method == reference_of(row.method));
+        let of = |row: &Row, measure: &dyn Fn(&Measured) -> Vec<f64>| -> Vec<Vec<f64>> {
+            row.outcomes.iter().map(|outcome| measure(&outcome.measured)).collect()
+        };
+        let less = |measure: &dyn Fn(&Measured) -> Vec<f64>| {
+            let reference = reference.filter(|reference| reference.method != row.method)?;
+            Some(interval::mean(&differences(&of(row, measure), &of(reference, measure))))
+        };
+        let f1 = |measured: &Measured| measured.answer_f1().map(<[f64]>::to_vec).unwrap_or_default();
+        let questions = row.outcomes.iter().all(|outcome| outcome.measured.answer_f1().is_some());
+        Line {
+            method: row.method.name(task),
+            gold_rows,
+            reads: row.method.gold_use(task).in_words(),
+            cost: Cost::mean(&row.outcomes.iter().map(|outcome| outcome.cost).collect::<Vec<_>>()),
+            accuracy: interval::share(&of(row, &Measured::right)),
+            reference: reference.map(|reference| reference.method.name(task)),
+            less: less(&Measured::right),
+            f1: questions.then(|| (interval::share(&of(row, &f1)), less(&f1))),
+            worth: None,
+            results: row.outcomes.clone(),
+        }
+    };
+    rows.iter().map(line).collect()
+}
+
+fn reference_of(method: Method) -> Method {
+    let gold = match method {
+        Method::Baseline(baseline) => baseline.reads_gold(),
+        Method::Writing(writing) => writing.gold,
+    };
+    Method::Writing(Writing { writer: Writer::S3, gold })
+}
+
+fn differences(own: &[Vec<f64>], reference: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    own.iter().zip(reference).map(|(own, reference)| own.iter().zip(reference).map(|(x, y)| x - y).collect()).collect()
+}
+
+/// The table in Markdown.
+pub fn render(lines: &[Line]) -> String {
+    let any = |has: fn(&Measured) -> bool| lines.iter().any(|line| line.results.iter().any(|outcome| has(&outcome.measured)));
+    let (more, questions) = (any(Measured::needs_more_than_accuracy), any(|measured| measured.answer_f1().is_some()));
+    let labels = any(|measured| measured.of_labels().is_some());
+    let worth = lines.iter().any(|line| line.worth.is_some());
+    let mut header = vec!["method", "gold rows", "read for", "synthetic", "steps", "tokens computed", "sampled", "seconds", "TFLOP"];
+    header.extend(more.then_some(["macro-F1", "balanced accuracy", "AUROC"]).into_iter().flatten());
+    header.extend(labels.then_some(["Brier", "ECE"]).into_iter().flatten());
+    let one = lines.iter().all(|line| line.results.len() == 1);
+    let over = if one { "95 %, over test rows only" } else { "95 %" };
+    let measure = if questions { "EM" } else { "accuracy" };
+    let titles =
+        [format!("{measure} [{over}]"), "each draw".to_string(), format!("less S3, or S3 + gold [{over}]"), format!("F1 [{over}]")];
+    header.extend(worth.then_some("worth human labels [95 %]"));
+    header.extend(questions.then_some(titles[3].as_str()));
+    header.extend([titles[0].as_str(), titles[1].as_str(), titles[2].as_str()]);
+    let row = |line: &Line| {
+        let mean = |of: &dyn Fn(&Measured) -> f64| {
+            line.results.iter().map(|outcome| of(&outcome.measured)).sum::<f64>() / line.results.len().max(1) as f64
+        };
+        let of_labels = |of: fn(&OfLabels) -> f64| format!("{:.3}", mean(&|measured| measured.of_labels().map_or(f64::NAN, of)));
+        let Cost { sampled, effort } = line.cost;
+        let mut row = vec![line.method.clone(), line.gold_rows.to_string(), line.reads.clone()];
+        row.extend([format!("{:.0}", mean(&|m| m.synthetic_rows as f64)), format!("{:.0}", mean(&|m| m.steps as f64))]);
+        row.extend([
+            effort.computed.to_string(),
+            sampled.to_string(),
+            format!("{:.0}", effort.seconds),
+            format!("{:.3}", effort.flops / 1e12),
+        ]);
+        if more {
+            row.extend([of_labels(|of| of.macro_f1), of_labels(|of| of.balanced_accuracy), of_labels(|of| of.auroc)]);
+        }
+        if labels {
+            row.extend([of_labels(|of| of.brier), of_labels(|of| of.calibration_error)]);
+        }
+        row.extend(worth.then(|| line.worth.clone().unwrap_or_default()));
+        row.extend(questions.then(|| line.f1.map(|(f1, _)| percent(&f1)).unwrap_or_default()));
+        row.push(percent(&line.accuracy));
+        row.push(
+            line.results.iter().map(|outcome| format!("{:.1}", 100.0 * share(&outcome.measured.correct))).collect::<Vec<_>>().join(" "),
+        );
+        row.push(line.less.as_ref().map_or("–".to_string(), points));
+        row
+    };
+    table(&header, &lines.iter().map(row).collect::<Vec<_>>())
+}
+
+fn share(correct: &[bool]) -> f64 {
+    correct.iter().filter(|&&right| right).count() as f64 / correct.len().max(1) as f64
+}
+
+/// `-3.1 [-4.0, -2.2]`, in percentage points.
+fn points(interval: &Interval) -> String {
+    format!("{:+.1} [{:+.1}, {:+.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
+}

@@ -1,0 +1,95 @@
+//! `lacuna learning-curve`: the student's accuracy on more and more human labels, the currency that methods are counted in.
+
+use std::path::Path;
+
+use super::curves;
+use super::options::Options;
+use super::report::{percent, table};
+use super::setup::Setup;
+use super::sweep_line::SweepLine;
+use super::worth::{CURVE, Curve, Point};
+use crate::error::{Error, Result};
+use crate::files::whole::{write, write_json};
+use crate::measure::interval;
+use crate::run::cost::Cost;
+use crate::run::outcome::Outcome;
+use crate::run::summary::{Measured, Method};
+
+/// A learning curve: the task and its options, numbers of rows and draws.
+pub struct LearningCurve<'a> {
+    pub task: &'a Path,
+    pub options: &'a Options,
+    /// Numbers of human labels; those that the gold file does not have are left out.
+    pub rows: &'a [usize],
+    /// Number of draws, counted from the options' seed.
+    pub draws: u64,
+    /// Folder for results, table and curve.
+    pub folder: &'a Path,
+}
+
+/// Trains the student on each number of gold rows and each draw, each kept in a file, so that a curve resumes; writes `curve.json`,
+/// `curve.md` and `curve.svg` and returns the table. No generator is needed.
+///
+/// # Errors
+/// Those of a fit; a task without test rows; no number of rows that the gold file has.
+pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
+    let mut points: Vec<(usize, Vec<Outcome>)> = Vec::new();
+    let mut test = String::new();
+    let progress = curve.options.machine.progress();
+    for &rows in curve.rows {
+        let mut outcomes = Vec::new();
+        for seed in curve.options.seed..curve.options.seed.saturating_add(curve.draws) {
+            let options = Options { seed, gold_rows: Some(rows), ..curve.options.clone() };
+            let setup = Setup::of_student(curve.task, &options)?;
+            if rows > setup.gold_pool() {
+                progress.say(format!("the gold file has {} rows: {rows} are left out", setup.gold_pool()));
+                break;
+            }
+            test = setup.test_sum().ok_or_else(|| needs_test(curve.task))?;
+            progress.say(format!("— {rows} human labels, draw {seed}"));
+            outcomes.push(setup.gold_only(&curve.folder.join(format!("rows-{rows}/draw-{seed}.json")))?);
+        }
+        if !outcomes.is_empty() {
+            points.push((rows, outcomes));
+        }
+    }
+    if points.is_empty() {
+        return Err(Error::Failed("--rows: none of these numbers of rows is there, or --draws is 0".into()));
+    }
+    let correct = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.measured.correct.clone()).collect();
+    let kept = points.iter().map(|(rows, outcomes)| Point { rows: *rows, correct: correct(outcomes) }).collect();
+    write_json(&curve.folder.join(CURVE), &Curve { test, points: kept })?;
+    let lines: Vec<SweepLine> = points.iter().map(|(rows, outcomes)| line(*rows, outcomes)).collect();
+    write(&curve.folder.join("curve.svg"), curves::draw(&lines).as_bytes())?;
+    let text = render(&points);
+    write(&curve.folder.join("curve.md"), text.as_bytes())?;
+    Ok(text)
+}
+
+fn needs_test(task: &Path) -> Error {
+    Error::Task { path: task.to_path_buf(), line: None, message: "a learning curve needs test rows: add data.test".to_string() }
+}
+
+fn line(rows: usize, outcomes: &[Outcome]) -> SweepLine {
+    let right: Vec<Vec<f64>> = outcomes.iter().map(|outcome| outcome.measured.right()).collect();
+    SweepLine {
+        axis: "human labels".to_string(),
+        value: rows,
+        method: Method::GoldOnly,
+        synthetic_rows: 0.0,
+        cost: Cost::mean(&outcomes.iter().map(|outcome| outcome.cost).collect::<Vec<_>>()),
+        accuracy: interval::share(&right),
+        f1: None,
+    }
+}
+
+fn render(points: &[(usize, Vec<Outcome>)]) -> String {
+    let row = |(rows, outcomes): &(usize, Vec<Outcome>)| {
+        let right: Vec<Vec<f64>> = outcomes.iter().map(|outcome| outcome.measured.right()).collect();
+        let of_draw = |measured: &Measured| format!("{:.1}", 100.0 * measured.accuracy().mean);
+        let draws: Vec<String> = outcomes.iter().map(|outcome| of_draw(&outcome.measured)).collect();
+        let steps = outcomes.first().map_or(0, |outcome| outcome.measured.steps);
+        vec![rows.to_string(), steps.to_string(), percent(&interval::share(&right)), draws.join(" ")]
+    };
+    table(&["human labels", "steps", "accuracy [95 %]", "each draw"], &points.iter().map(row).collect::<Vec<_>>())
+}
