@@ -1,6 +1,7 @@
 //! lacuna writes training data for small classifiers: a language model writes examples, a small model is trained on them and makes
 //! errors, and the language model writes more examples like those errors.
 
+pub mod baselines;
 pub mod commands;
 pub mod data;
 pub mod error;
