@@ -22,6 +22,17 @@ pub fn stratified(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec
     fold
 }
 
+/// The fold of [`stratified`] that each row is held out in, none for the only row of its label: it is in training whatever the fold.
+///
+/// There are `folds` folds, or as many as the rarest label has rows if those are fewer, but at least two.
+pub fn held_out(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
+    let mut counts = vec![0; labels];
+    gold.iter().for_each(|&label| counts[label] += 1);
+    let rarest = counts.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
+    let folds = stratified(gold, labels, folds.min(rarest).max(2), seed);
+    folds.into_iter().zip(gold).map(|(fold, &label)| (counts[label] > 1).then_some(fold)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +72,16 @@ mod tests {
         let (one, two) = (stratified(&gold, 1, 5, 1), stratified(&gold, 1, 5, 2));
         assert_ne!(one, two);
         assert!(one.windows(5).any(|five| (0..5).any(|fold| !five.contains(&fold))), "dealt in the order of the rows: {one:?}");
+    }
+
+    #[test]
+    fn there_are_no_more_folds_than_rows_of_a_label_and_only_rows_stay_in_training() {
+        let folds = |gold: &[usize]| held_out(gold, 4, 5, 0).into_iter().flatten().collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(folds(&[[0; 9], [1; 9]].concat()), 5);
+        assert_eq!(folds(&[0, 0, 0, 0, 0, 0, 2, 2, 2]), 3);
+        let gold = [0, 0, 0, 0, 0, 3];
+        assert_eq!(folds(&gold), 2);
+        assert_eq!(held_out(&gold, 4, 5, 0).iter().filter(|fold| fold.is_none()).count(), 1);
+        assert_eq!(held_out(&gold, 4, 5, 0)[5], None);
     }
 }

@@ -1,6 +1,6 @@
-//! Features from the pretrained small model, for the baselines and the distances between sets of texts.
+//! Features of texts, from the pretrained small model or one that has learnt: for the baselines and the distances between sets of texts.
 
-use lacuna_models::PackedBatch;
+use lacuna_models::{Network, PackedBatch};
 
 use super::head::SmallHead;
 use super::model::SmallModel;
@@ -11,17 +11,28 @@ use crate::error::{Error, Result};
 const BATCH: usize = 32;
 
 impl<H: SmallHead> SmallModel<H> {
-    /// The mean of the last hidden states of each text, scaled to length 1: (texts, hidden).
+    /// The mean of the pretrained model's last hidden states of each text, scaled to length 1: (texts, hidden).
+    ///
+    /// # Errors
+    /// A text that cannot be encoded.
     pub fn features(&self, texts: &[&str], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
-        let inputs: Vec<Input> = texts.iter().map(|&text| text.into()).collect();
-        let encoded = self.reader.encode_all(&inputs, max_tokens)?;
-        let mut order: Vec<usize> = (0..texts.len()).collect();
+        self.features_of(&self.base, &texts.iter().map(|&text| text.into()).collect::<Vec<_>>(), max_tokens)
+    }
+
+    /// The mean of the last hidden states that `network` has of each input, scaled to length 1: (inputs, hidden). A pair is read as one
+    /// sequence. The network may be any of this model's architecture and tokenizer.
+    ///
+    /// # Errors
+    /// A text that cannot be encoded.
+    pub fn features_of(&self, network: &Network, inputs: &[Input], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
+        let encoded = self.reader.encode_all(inputs, max_tokens)?;
+        let mut order: Vec<usize> = (0..inputs.len()).collect();
         order.sort_by_key(|&i| encoded[i].input_ids.len());
-        let mut features = vec![Vec::new(); texts.len()];
+        let mut features = vec![Vec::new(); inputs.len()];
         for chunk in order.chunks(BATCH) {
             let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-            let out =
-                self.reader.pool.install(|| self.base.features(&batch, self.reader.threads())).map_err(|e| Error::Failed(e.to_string()))?;
+            let out = self.reader.pool.install(|| network.features(&batch, self.reader.threads()));
+            let out = out.map_err(|e| Error::Failed(e.to_string()))?;
             for (&i, row) in chunk.iter().zip(out.chunks_exact(out.len() / chunk.len())) {
                 features[i] = unit(row);
             }

@@ -61,7 +61,8 @@ impl<H: SmallHead> SmallModel<H> {
         Ok(Fitted { model, steps, flops })
     }
 
-    fn train_config(&self, keys: &TrainKeys, total_steps: usize, seed: u64) -> TrainConfig {
+    /// The trainer's configuration, from the task's keys and the model's own dropout.
+    pub(super) fn train_config(&self, keys: &TrainKeys, total_steps: usize, seed: u64) -> TrainConfig {
         let config = self.base.config();
         TrainConfig {
             lr: keys.learning_rate as f32,

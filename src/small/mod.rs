@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod checkpoint;
+pub mod contrastive;
 pub mod device;
 pub mod evaluation;
 pub mod features;

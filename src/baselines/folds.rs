@@ -1,0 +1,85 @@
+//! Folds of gold rows for cross-validation, by the kind of head.
+
+use std::collections::BTreeSet;
+
+use rand::seq::SliceRandom;
+
+use crate::data::answers::Answers;
+use crate::data::example::GoldRow;
+use crate::data::labels::Labels;
+use crate::math::random;
+use crate::measure::folds;
+use crate::small::head::SmallHead;
+
+/// A head whose gold rows can be cross-validated.
+pub trait Folds: SmallHead {
+    /// The fold, below `folds`, that each row is held out in; none for a row that is in training whatever the fold.
+    fn held_out(&self, gold: &[GoldRow<Self>], folds: usize, seed: u64) -> Vec<Option<usize>>;
+}
+
+impl Folds for Labels {
+    /// Stratified, see [`folds::held_out`].
+    fn held_out(&self, gold: &[GoldRow<Labels>], folds: usize, seed: u64) -> Vec<Option<usize>> {
+        folds::held_out(&gold.iter().map(|row| row.gold.label).collect::<Vec<_>>(), self.names.len(), folds, seed)
+    }
+}
+
+impl Folds for Answers {
+    /// All questions of a context are in one fold. If there is one context, none is held out.
+    fn held_out(&self, gold: &[GoldRow<Answers>], folds: usize, seed: u64) -> Vec<Option<usize>> {
+        let contexts: BTreeSet<&str> = gold.iter().map(|row| row.text.as_str()).collect();
+        let mut contexts: Vec<&str> = contexts.into_iter().collect();
+        contexts.shuffle(&mut random::rng(seed, "folds of contexts", 0));
+        let place = |row: &GoldRow<Answers>| contexts.iter().position(|&context| context == row.text).map(|place| place % folds);
+        gold.iter().map(|row| place(row).filter(|_| contexts.len() > 1)).collect()
+    }
+}
+
+/// A fold's rows: those to learn from, and those held out.
+pub type Sides = (Vec<usize>, Vec<usize>);
+
+/// For each fold that rows are held out in, the places of the rows to learn from, and of those held out.
+pub fn sides(fold: &[Option<usize>]) -> Vec<Sides> {
+    let folds = fold.iter().flatten().max().map_or(0, |last| last + 1);
+    (0..folds).map(|k| (0..fold.len()).partition(|&i| fold[i] != Some(k))).collect()
+}
+
+/// The rows at these places.
+pub fn at<T: Clone>(rows: &[T], places: &[usize]) -> Vec<T> {
+    places.iter().map(|&i| rows[i].clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::answers::GoldAnswers;
+    use crate::data::example::Answer;
+
+    fn questions(contexts: &[usize]) -> Vec<GoldRow<Answers>> {
+        let row = |(i, context): (usize, &usize)| GoldRow {
+            line: i + 1,
+            text: format!("context {context}"),
+            text_pair: Some(format!("question {i}")),
+            gold: GoldAnswers { answer: Answer { text: "context".into(), start: 0 }, others: vec![] },
+        };
+        contexts.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn questions_about_a_context_are_held_out_together() {
+        let contexts = [0, 1, 0, 2, 3, 1, 4, 0];
+        let found = Answers.held_out(&questions(&contexts), 3, 1);
+        assert_eq!(found.iter().flatten().collect::<BTreeSet<_>>().len(), 3);
+        for i in 0..8 {
+            assert!((0..8).all(|j| contexts[i] != contexts[j] || found[i] == found[j]), "{found:?}");
+        }
+        assert_eq!(Answers.held_out(&questions(&[0, 0]), 3, 1), [None, None]);
+    }
+
+    #[test]
+    fn a_row_is_held_out_once_and_learnt_from_in_all_other_folds() {
+        let sides = sides(&[Some(1), None, Some(0), Some(1)]);
+        assert_eq!(sides, [(vec![0, 1, 3], vec![2]), (vec![1, 2], vec![0, 3])]);
+        assert!(super::sides(&[None, None]).is_empty());
+    }
+}

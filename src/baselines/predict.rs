@@ -1,0 +1,50 @@
+//! Runs a baseline by name.
+
+use super::baseline::Baseline;
+use super::bench::{Bench, Predicted};
+use super::student::Students;
+use super::{linear, prompted, setfit};
+use crate::error::{Error, Result};
+use crate::generator::Generate;
+
+/// The baselines of one draw. What several of them need is computed once.
+pub struct Baselines<'a> {
+    bench: Bench<'a>,
+    students: Students<'a>,
+}
+
+impl<'a> Baselines<'a> {
+    pub fn new(bench: Bench<'a>) -> Self {
+        Baselines { bench, students: Students::new(bench) }
+    }
+
+    /// What a baseline says of the test rows. Steps and operations are counted as if it had been run alone.
+    ///
+    /// # Errors
+    /// No gold rows; a baseline that [does not fit](Baseline::fits) the task, or [asks the generator](Baseline::asks_generator) where none
+    /// is given; what fits and generators fail with.
+    pub fn predict(&mut self, baseline: Baseline, generator: Option<&mut dyn Generate>) -> Result<Predicted> {
+        let refuse = |why: &str| Err(Error::Failed(format!("the baseline {:?} {why}", baseline.name())));
+        if baseline.reads_gold() && self.bench.gold.is_empty() {
+            return refuse("needs gold rows, and there are none");
+        }
+        if !baseline.fits(self.bench.task, !self.bench.unlabelled.is_empty()) {
+            return refuse("does not fit the task: those of the generator need prompts.judge, self-training needs unlabelled texts");
+        }
+        match (baseline, generator) {
+            (Baseline::GoldOnly, _) => self.students.gold_only(),
+            (Baseline::Ensemble, _) => self.students.ensemble(),
+            (Baseline::Distilled, _) => self.students.distilled(),
+            (Baseline::SelfTraining, _) => self.students.self_training(),
+            (Baseline::SetFit, _) => setfit::setfit(&self.bench),
+            (Baseline::Embeddings, _) => linear::embeddings(&self.bench),
+            (Baseline::Tfidf, _) => Ok(linear::tfidf(&self.bench)),
+            (Baseline::ZeroShot, Some(generator)) => prompted::zero_shot(&self.bench, generator),
+            (Baseline::Calibrated, Some(generator)) => prompted::calibrated(&self.bench, generator),
+            (Baseline::Demonstrations, Some(generator)) => prompted::demonstrations(&self.bench, generator),
+            (Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations, None) => {
+                refuse("asks the generator, and none was given")
+            }
+        }
+    }
+}
