@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod example;
 mod fields;
+mod groups;
 pub mod head;
 pub mod labels;
 pub mod read;

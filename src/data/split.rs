@@ -83,9 +83,10 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::data::answers::{Answers, GoldAnswers};
-    use crate::data::example::Answer;
+    use crate::data::example::{Answer, fingerprint};
     use crate::data::labels::{Label, Labels};
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     fn rows(labels: &[usize]) -> Vec<GoldRow<Labels>> {
         labels
@@ -127,7 +128,73 @@ mod tests {
         contexts.iter().enumerate().map(row).collect()
     }
 
+    /// Pairs with these first texts and labels.
+    fn pairs(of: &[(usize, usize)]) -> Vec<GoldRow<Labels>> {
+        let row = |(i, &(first, label)): (usize, &(usize, usize))| {
+            let text = if i % 2 == 0 { format!("First text {first}") } else { format!("first  TEXT {first}") };
+            GoldRow { line: i + 1, text, text_pair: Some(format!("second {i}")), gold: Label { label } }
+        };
+        of.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn pairs_that_cannot_be_divided_by_their_first_texts_are_refused() {
+        let head = Labels { pairs: true, ..head(2) };
+        let error = head.divide(&pairs(&[(1, 0), (2, 0), (3, 1), (3, 1), (3, 1)]), 0.5, 1).unwrap_err();
+        let expected = "so that both have label \"label 1\", whose gold rows have 1 different first texts; pairs with the same first text \
+                        stay together: raise gold_rows, or add rows with other first texts";
+        assert!(error.ends_with(expected), "{error}");
+        let error = head.divide(&pairs(&[(1, 0), (2, 0), (3, 1)]), 0.5, 1).unwrap_err();
+        assert!(error.starts_with("label \"label 1\" has 1 gold rows"), "{error}");
+    }
+
+    #[test]
+    fn another_seed_divides_pairs_otherwise() {
+        let (head, gold) = (Labels { pairs: true, ..head(2) }, pairs(&(0..60).map(|i| (i / 3, i % 2)).collect::<Vec<_>>()));
+        assert_eq!(head.divide(&gold, 0.5, 1).unwrap(), head.divide(&gold, 0.5, 1).unwrap());
+        assert_ne!(head.divide(&gold, 0.5, 1).unwrap(), head.divide(&gold, 0.5, 2).unwrap());
+    }
+
+    /// The split of single texts is what it was before pairs were divided by their first texts: earlier runs can go on.
+    #[test]
+    fn single_texts_are_divided_as_ever() {
+        let lines = |rows: &[GoldRow<Labels>]| rows.iter().map(|row| row.line).collect::<Vec<_>>();
+        let split = head(2).divide(&rows(&[0, 1].repeat(5)), 0.4, 7).unwrap();
+        assert_eq!((lines(&split.mine), lines(&split.select)), (vec![1, 4, 5, 6, 8, 9], vec![2, 3, 7, 10]));
+    }
+
     proptest! {
+        #[test]
+        fn no_first_text_is_on_both_sides(
+            mut of in proptest::collection::vec((0usize..25, 0usize..3), 0..90), share in 0.05f64..0.95, seed: u64,
+        ) {
+            // Of each label two first texts that no other label has, so that there is a split.
+            of.extend([(100, 0), (101, 0), (102, 1), (103, 1), (104, 2), (105, 2)]);
+            let gold = pairs(&of);
+            let split = Labels { pairs: true, ..head(3) }.divide(&gold, share, seed).unwrap();
+            let texts = |side: &[GoldRow<Labels>]| side.iter().map(|row| fingerprint(&row.text)).collect::<HashSet<_>>();
+            prop_assert!(texts(&split.mine).is_disjoint(&texts(&split.select)));
+            let mut lines: Vec<usize> = split.gold().map(|row| row.line).collect();
+            lines.sort();
+            prop_assert_eq!(lines, (1..=gold.len()).collect::<Vec<_>>());
+            for label in 0..3 {
+                let count = |side: &[GoldRow<Labels>]| side.iter().filter(|row| row.gold.label == label).count();
+                prop_assert!(count(&split.mine) >= 1 && count(&split.select) >= 1);
+            }
+        }
+
+        /// Groups of at most three rows.
+        #[test]
+        fn small_groups_of_pairs_keep_the_shares(labels in proptest::collection::vec(0usize..3, 60..120), share in 0.1f64..0.9, seed: u64) {
+            let of: Vec<(usize, usize)> = labels.iter().enumerate().map(|(i, &label)| (i * 2 / 5, label)).collect();
+            let split = Labels { pairs: true, ..head(3) }.divide(&pairs(&of), share, seed).unwrap();
+            for label in 0..3 {
+                let wanted = share * labels.iter().filter(|&&l| l == label).count() as f64;
+                let selected = split.select.iter().filter(|row| row.gold.label == label).count() as f64;
+                prop_assert!((selected - wanted).abs() <= 2.0, "label {}: {} of {}", label, selected, wanted);
+            }
+        }
+
         #[test]
         fn no_context_is_on_both_sides(mut contexts in proptest::collection::vec(0usize..9, 0..60), share in 0.05f64..0.95, seed: u64) {
             contexts.extend([1, 2]);
