@@ -36,16 +36,26 @@ pub trait Divide: Head {
     fn divide(&self, gold: &[GoldRow<Self>], select_share: f64, seed: u64) -> Result<Split<Self>, String>;
 }
 
-/// A stratified sample of `rows` gold rows, drawn with `seed`: each label keeps its share (largest remainders).
+/// A stratified sample of `rows` gold rows, drawn with `seed`: each label keeps its share (largest remainders), but at least the two rows
+/// that it needs to be in both splits, where `gold` has them; the labels with the most rows make room.
 ///
 /// # Errors
-/// `gold` has fewer rows; the message says how many.
+/// `gold` has fewer rows, or two rows of every label are more than `rows`; the message says how many.
 pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) -> Result<Vec<GoldRow<H>>, String> {
     if rows > gold.len() {
         return Err(format!("gold_rows is {rows}, but there are {} gold rows", gold.len()));
     }
     let by_label = shuffled_by_stratum(head, gold, seed, "gold sample");
-    let counts = shares(&by_label.iter().map(Vec::len).collect::<Vec<_>>(), rows);
+    let sizes: Vec<usize> = by_label.iter().map(Vec::len).collect();
+    let least = |size: &usize| if head.strata() > 1 { 2.min(*size) } else { 0 };
+    let least: Vec<usize> = sizes.iter().map(least).collect();
+    let needed = least.iter().sum();
+    if rows < needed {
+        return Err(format!(
+            "gold_rows is {rows}; raise it to at least {needed}, because each label needs one row in mine and one in select"
+        ));
+    }
+    let counts = raised(shares(&sizes, rows), &least);
     let mut taken: Vec<GoldRow<H>> = by_label.into_iter().zip(counts).flat_map(|(rows, n)| rows.into_iter().take(n)).collect();
     taken.sort_by_key(|row| row.line);
     Ok(taken)
@@ -75,6 +85,16 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
     let missing = total - counts.iter().sum::<usize>();
     for &i in order.iter().take(missing) {
         counts[i] += 1;
+    }
+    counts
+}
+
+/// `counts`, of which none is below its `least`: what is missing is taken from the largest ones. `least` must not sum to more.
+fn raised(mut counts: Vec<usize>, least: &[usize]) -> Vec<usize> {
+    while let Some(low) = (0..counts.len()).find(|&i| counts[i] < least[i]) {
+        let largest = (0..counts.len()).max_by_key(|&i| counts[i]).expect("there is a low one");
+        counts[largest] -= 1;
+        counts[low] += 1;
     }
     counts
 }
@@ -222,16 +242,47 @@ mod tests {
             }
         }
 
+        /// Each label has less than one row more or less than its share, unless it was raised to two rows or is one of the largest,
+        /// which made room.
         #[test]
         fn a_sample_keeps_the_shares(labels in proptest::collection::vec(0usize..3, 1..80), fraction in 0.0f64..=1.0, seed: u64) {
             let gold = rows(&labels);
+            let size = |label: usize| labels.iter().filter(|&&l| l == label).count();
+            let needed: usize = (0..3).map(|label| size(label).min(2)).sum();
             let wanted = (fraction * gold.len() as f64) as usize;
+            if wanted < needed {
+                let error = sample(&head(3), &gold, wanted, seed).unwrap_err();
+                prop_assert!(error.contains(&format!("raise it to at least {needed}, ")), "{}", error);
+                return Ok(());
+            }
             let taken = sample(&head(3), &gold, wanted, seed).unwrap();
             prop_assert_eq!(taken.len(), wanted);
+            let counts = [0, 1, 2].map(|label| taken.iter().filter(|row| row.gold.label == label).count());
+            let shares = [0, 1, 2].map(|label| size(label) as f64 * wanted as f64 / gold.len() as f64);
+            let raised = (0..3).any(|label| shares[label] < 2.0);
             for label in 0..3 {
-                let share = labels.iter().filter(|&&l| l == label).count() as f64 * wanted as f64 / gold.len() as f64;
-                prop_assert!((taken.iter().filter(|row| row.gold.label == label).count() as f64 - share).abs() < 1.0);
+                let (count, share) = (counts[label], shares[label]);
+                prop_assert!(count >= size(label).min(2));
+                let gave = raised && (count as f64) < share && count + 1 >= *counts.iter().max().unwrap();
+                prop_assert!((count as f64 - share).abs() < 1.0 || count == 2 && share < 2.0 || gave, "{:?} of {:?}", counts, shares);
             }
         }
+    }
+
+    #[test]
+    fn a_rare_label_is_in_every_sample_twice() {
+        let gold = rows(&[vec![0; 90], vec![1; 60], vec![2; 2]].concat());
+        for seed in 0..20 {
+            let taken = sample(&head(3), &gold, 8, seed).unwrap();
+            assert_eq!([0, 1, 2].map(|label| taken.iter().filter(|row| row.gold.label == label).count()), [3, 3, 2]);
+            head(3).divide(&taken, 0.5, seed).unwrap();
+        }
+        let expected = "gold_rows is 5; raise it to at least 6, because each label needs one row in mine and one in select";
+        assert_eq!(sample(&head(3), &gold, 5, 1).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn questions_are_a_single_stratum_and_need_no_two_rows() {
+        assert_eq!(sample(&Answers, &questions(&[1, 2, 3]), 1, 1).unwrap().len(), 1);
     }
 }
