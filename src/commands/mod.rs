@@ -4,6 +4,7 @@ pub mod cli;
 pub mod compare;
 mod contexts;
 pub mod curves;
+mod data;
 pub mod doctor;
 pub mod fetch;
 pub mod options;
