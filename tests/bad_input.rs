@@ -85,13 +85,45 @@ fn invalid_gold_rows_are_refused() {
 }
 
 #[test]
-fn a_row_in_two_splits_is_refused() {
+fn test_rows_in_other_files_are_refused_in_one_message() {
     let fixture = Fixture::new();
-    let first = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap().lines().next().unwrap().to_string();
+    let gold = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap();
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
-    std::fs::write(fixture.path("test.jsonl"), format!("{test}{first}\n")).unwrap();
-    refused(&fixture, 3, &["test.jsonl:31: this test row is also in gold.jsonl, line 1"]);
+    let first = |rows: usize| gold.split_inclusive('\n').take(rows).collect::<String>();
+    std::fs::write(fixture.path("test.jsonl"), test.clone() + &first(1)).unwrap();
+    refused(&fixture, 3, &["test.jsonl: ", "\n  1 test row in gold.jsonl (line 31 is line 1 there)\n", "Remove those lines from"]);
+    std::fs::write(fixture.path("test.jsonl"), test + &first(5) + &first(1)).unwrap();
+    let named = "\n  6 test rows in gold.jsonl (line 31 is line 1 there, line 32 is line 2 there, line 33 is line 3 there, …)\n";
+    refused(&fixture, 3, &["test.jsonl: ", named]);
     assert!(!fixture.path("runs").exists());
+}
+
+#[test]
+fn contexts_with_the_first_text_of_a_test_pair_are_refused() {
+    let fixture = task("kind = \"text\"", "kind = \"pair\"");
+    for (from, to) in [
+        ("rationales = 3\nrationale_candidates = 5", "rationales = 0"),
+        ("test = \"test.jsonl\"", "test = \"test.jsonl\"\ncontexts = \"contexts.jsonl\""),
+    ] {
+        replace(&fixture.path("task.toml"), from, to);
+    }
+    let pair = |first: usize, second: usize| {
+        let label = if second.is_multiple_of(2) { "positive" } else { "negative" };
+        serde_json::json!({"text": format!("premise {first}"), "text_pair": format!("second {second}"), "label": label}).to_string() + "\n"
+    };
+    std::fs::write(fixture.path("gold.jsonl"), (0..8).map(|i| pair(i, i)).collect::<String>()).unwrap();
+    std::fs::write(fixture.path("test.jsonl"), pair(7, 8) + &pair(8, 9) + &pair(8, 10)).unwrap();
+    std::fs::write(fixture.path("contexts.jsonl"), "{\"text\": \"other\"}\n{\"text\": \"Premise  8\"}\n").unwrap();
+    let named = "the first texts of 2 test rows in contexts.jsonl (line 2 is line 2 there, line 3 is line 2 there)";
+    refused(&fixture, 3, &["test.jsonl: ", named]);
+    std::fs::write(fixture.path("test.jsonl"), pair(7, 7) + &pair(8, 9)).unwrap();
+    refused(&fixture, 3, &["1 test row in gold.jsonl (line 1 is line 8 there)", "the first texts of 1 test row in contexts.jsonl"]);
+    std::fs::write(fixture.path("test.jsonl"), pair(7, 8)).unwrap();
+    refused(
+        &fixture,
+        4,
+        &["gold.jsonl: 1 of 8 rows have a first text that is also in test.jsonl, with other second texts; they stay", "GGUF"],
+    );
 }
 
 #[test]

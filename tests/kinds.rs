@@ -177,6 +177,18 @@ fn a_crash_changes_no_pair() {
     }
 }
 
+#[test]
+fn every_line_of_the_test_file_counts() {
+    let fixture = Fixture::new();
+    let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
+    let row = |label: &str| serde_json::json!({"text": "warm film", "label": label}).to_string() + "\n";
+    std::fs::write(fixture.path("test.jsonl"), test + &row("positive") + &row("positive") + &row("negative")).unwrap();
+    let delivery = setup(&fixture).run(&fixture.path("run"), &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    let correct = &delivery.results[0].measured.correct;
+    assert_eq!((correct.len(), correct[30], correct[31]), (33, correct[31], !correct[32]));
+    assert_eq!(json(&fixture.path("run/manifest.json"))["splits"]["test"][32], 33);
+}
+
 fn runs_with(labels: usize) {
     let fixture = many(labels);
     let run = fixture.path("run");

@@ -1,12 +1,12 @@
 //! Measures what needs no run of the loop, on one draw: the baselines, and the student on the gold rows alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::setup::{ByHead, Loaded, Setup};
-use crate::baselines::{Baseline, Bench, Predicted, predict};
+use crate::baselines::{Baseline, Baselines, Bench, Predicted};
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
 use crate::data::split::Divide;
@@ -14,11 +14,10 @@ use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
 use crate::judge::questions::{Judged, Questions};
-use crate::run::cost::{Effort, Meter};
+use crate::run::cost::Meter;
 use crate::run::folder::RunDir;
 use crate::run::outcome::{Outcome, once};
 use crate::run::progress::Bar;
-use crate::run::summary::Measured;
 use crate::small::checkpoint::Checkpoints;
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
@@ -64,57 +63,59 @@ impl Setup {
         })
     }
 
-    /// The outcome of a baseline on this draw, kept below `folder`. What the generator says of the test rows without demonstrations is the
-    /// same for every draw, and kept below `judged`. The cost is that of making the classifier, without judging the test rows.
+    /// The outcomes of baselines on this draw, kept below `folder`; fits that several need are made once. What the generator says of the
+    /// test rows without demonstrations is the same for every draw, and kept below `judged`. The cost is that of making a classifier,
+    /// without the generator's judging the test rows.
     ///
     /// # Errors
-    /// Those of the baseline, and of [`once`]; a task without test rows.
-    pub fn baseline(&self, baseline: Baseline, folder: &Path, judged: &Path, generator: &mut Generator) -> Result<Outcome> {
-        let file: String = baseline.name().chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-        let path = folder.join("baselines").join(file + ".json");
+    /// Those of the baselines, and of [`once`]; a task without test rows.
+    pub fn baselines(&self, chosen: &[Baseline], folder: &Path, judged: &Path, generator: &mut Generator) -> Result<Vec<Outcome>> {
+        let path = |baseline: &Baseline| {
+            let plain = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+            folder.join("baselines").join(baseline.name().chars().map(plain).collect::<String>() + ".json")
+        };
         match &self.loaded {
-            ByHead::Answers(loaded) => self.gold_only_with(loaded, &path),
-            ByHead::Labels(loaded) => {
-                once(&path, self.inputs_of(baseline.name()), || self.baseline_with(loaded, baseline, judged, generator))
-            }
+            ByHead::Answers(loaded) => chosen.iter().map(|baseline| self.gold_only_with(loaded, &path(baseline))).collect(),
+            ByHead::Labels(loaded) => self.baselines_with(loaded, chosen, &path, judged, generator),
         }
     }
 
-    fn baseline_with(
+    fn baselines_with(
         &self,
         loaded: &Loaded<Labels>,
-        baseline: Baseline,
+        chosen: &[Baseline],
+        path: &dyn Fn(&Baseline) -> PathBuf,
         judged: &Path,
         generator: &mut Generator,
-    ) -> Result<(Measured, Effort)> {
+    ) -> Result<Vec<Outcome>> {
         let (small, test) = (&loaded.small, self.test_rows(loaded)?);
         let gold = loaded.drawn(&self.task, self.seed)?;
         let unlabelled: Vec<Input> = Vec::new();
         let prompts = Prompts::compile(&self.task, &small.head).map_err(Error::Failed)?;
-        if baseline.asks_generator() && generator.is_none() {
+        let asks = |baseline: &&Baseline| baseline.asks_generator() && !path(baseline).exists();
+        if chosen.iter().any(|baseline| asks(&baseline)) && generator.is_none() {
             *generator = Some(self.load_generator()?);
         }
-        let judged_test = match generator.as_deref_mut().filter(|_| baseline.asks_test()) {
+        let judged_test = match generator.as_deref_mut().filter(|_| chosen.iter().any(|baseline| asks(&baseline))) {
             Some(generator) => Some(self.judge_test(&prompts, test, judged, generator)?),
             None => None,
         };
-        let before = generator.as_ref().map_or(0, |generator| generator.computed());
-        let meter = Meter::start(before);
-        let bench = Bench {
-            task: &self.task,
-            prompts: &prompts,
-            gold: &gold,
-            unlabelled: &unlabelled,
-            test,
-            small,
-            judged_test: judged_test.as_deref(),
-            seed: self.seed,
-            progress: self.machine.progress(),
+        let (task, seed, progress) = (&self.task, self.seed, self.machine.progress());
+        let (prompts, gold, unlabelled, judged_test) = (&prompts, &gold[..], &unlabelled[..], judged_test.as_deref());
+        let mut baselines = Baselines::new(Bench { task, prompts, gold, unlabelled, test, judged_test, small, seed, progress });
+        let mut outcome = |baseline: &Baseline| {
+            once(&path(baseline), self.inputs_of(baseline.name()), || {
+                progress.say(format!("— {}", baseline.name()));
+                let computed = |generator: &Generator| generator.as_ref().map_or(0, |generator| generator.computed());
+                let meter = Meter::start(computed(generator));
+                let predicted = baselines.predict(*baseline, generator.as_deref_mut().map(|generator| generator as &mut dyn Generate))?;
+                let parameters = generator.as_ref().map_or(0, |generator| generator.parameters());
+                let Predicted { logits, synthetic_rows, gold_rows, steps, flops } = predicted;
+                let effort = meter.read(computed(generator), parameters, flops);
+                Ok((small.head.measured(test, &logits, [synthetic_rows, gold_rows, steps]), effort))
+            })
         };
-        let Predicted { logits, synthetic_rows, gold_rows, steps, flops } = predict(baseline, &bench, generator.as_deref_mut())?;
-        let (computed, parameters) = generator.as_ref().map_or((before, 0), |generator| (generator.computed(), generator.parameters()));
-        let effort = meter.read(computed, parameters, flops);
-        Ok((small.head.measured(test, &logits, [synthetic_rows, gold_rows, steps]), effort))
+        chosen.iter().map(&mut outcome).collect()
     }
 
     /// The posteriors of the test rows, kept in a folder of their own.

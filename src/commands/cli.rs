@@ -10,7 +10,9 @@ use super::doctor::{self, Diagnosis};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
 use super::options::{Machine, Options};
+use super::pool::pool;
 use super::predict::Wanted;
+use super::provenance::put_into;
 use super::report;
 use super::setup::Setup;
 use super::sweep::{self, Axis, Sweep};
@@ -70,8 +72,17 @@ enum Command {
         /// Folder for the runs and tables [default: runs/compare-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Also put the table into this Markdown file, between the lines <!-- begin compare --> and <!-- end compare -->
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
+    },
+    /// Pool comparisons of several data sets: means with intervals over data sets, and the number of sets won
+    Pool {
+        /// Folders of finished comparisons, one a data set
+        #[arg(required = true, num_args = 2..)]
+        folders: Vec<PathBuf>,
     },
     /// Train the small model on more and more human labels, without a generator: what one label is worth; resumes
     LearningCurve {
@@ -86,6 +97,9 @@ enum Command {
         /// Folder for results, table and curve [default: runs/learning-curve-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Also put the table into this Markdown file, between the lines <!-- begin learning-curve --> and <!-- end learning-curve -->
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
         #[command(flatten)]
         options: Options,
     },
@@ -149,14 +163,19 @@ pub fn run(cli: Cli) -> Result<()> {
             run_task(&setup, &folder)
         }
         Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
-        Command::Compare { task, draws, gold, methods, budget, curve, out, options } => {
+        Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
             let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);
-            print(&compare::compare(&Comparison { task, options, draws, gold, methods, budget, curve, folder }, &mut None)?)
+            let text = compare::compare(&Comparison { task, options, draws, gold, methods, budget, curve, folder }, &mut None)?;
+            into.map_or(Ok(()), |file| put_into(&file, "compare", &text))?;
+            print(&text)
         }
-        Command::LearningCurve { task, rows, draws, out, options } => {
+        Command::Pool { folders } => print(&pool(&folders)?),
+        Command::LearningCurve { task, rows, draws, out, into, options } => {
             let folder = out.unwrap_or_else(|| Curve::place(&task));
-            print(&learning_curve(&LearningCurve { task: &task, options: &options, rows: &rows, draws, folder: &folder })?)
+            let text = learning_curve(&LearningCurve { task: &task, options: &options, rows: &rows, draws, folder: &folder })?;
+            into.map_or(Ok(()), |file| put_into(&file, "learning-curve", &text))?;
+            print(&text)
         }
         Command::Sweep { task, vary, seeds, out, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("sweep", &task));

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use super::compare_table::{Line, Row, render, summarise};
 use super::methods::{self, Budget, Extent, Method, Writer, Writing};
 use super::options::Options;
+use super::provenance::provenance;
 use super::setup::Setup;
 use super::worth::{Curve, add_worth};
+use crate::baselines::Baseline;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json, write_json_lines};
 use crate::generator::Generate;
@@ -33,6 +35,22 @@ pub struct Comparison<'a> {
     pub folder: &'a Path,
 }
 
+impl Comparison<'_> {
+    /// The command line that makes it.
+    fn command(&self) -> String {
+        let gold: Vec<String> = self.gold.iter().map(usize::to_string).collect();
+        let mut command = format!("lacuna compare {} --draws {} --gold {}", self.task.display(), self.draws, gold.join(","));
+        if self.options.seed > 0 {
+            command += &format!(" --seed {}", self.options.seed);
+        }
+        if self.budget == Budget::Rows {
+            command += " --budget rows";
+        }
+        self.methods.iter().for_each(|method| command += &format!(" --methods {method:?}"));
+        command
+    }
+}
+
 /// Runs every method for each number of gold rows and each draw, each in its own folder, so that a comparison resumes; writes
 /// `compare.json` and `compare.md` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
@@ -46,10 +64,15 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);
     let last = last.ok_or_else(|| Error::Failed("--draws must be at least 1, and --seed plus draws a number of 64 bits".into()))?;
     let mut lines: Vec<Line> = Vec::new();
+    let mut made = String::new();
     for &gold in gold {
         let mut by_row = vec![Vec::new(); rows.len()];
         for seed in options.seed..last {
             let draw = Draw::new(comparison, gold, seed)?;
+            if let Some(curve) = &curve {
+                curve.check(draw.setup.sum("test"))?;
+            }
+            made = provenance(&comparison.command(), &draw.setup, options.seed..last);
             let outcomes = draw.outcomes(&rows, generator)?;
             by_row.iter_mut().zip(outcomes).for_each(|(row, outcome)| row.push(outcome));
         }
@@ -60,7 +83,7 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
         }
         write_json(&folder.join("compare.json"), &lines)?;
     }
-    let text = render(&lines);
+    let text = made + &render(&lines);
     write(&folder.join("compare.md"), text.as_bytes())?;
     Ok(text)
 }
@@ -97,7 +120,8 @@ impl<'c> Draw<'c> {
     fn new(comparison: &'c Comparison, gold: usize, seed: u64) -> Result<Self> {
         let options = Options { seed, gold_rows: Some(gold), ..comparison.options.clone() };
         let mut setup = Setup::new(comparison.task, &options)?;
-        if setup.test_sum().is_none() {
+        let test = setup.sum("test");
+        if test.is_none() {
             let message = "a comparison needs test rows: add data.test".to_string();
             return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
         }
@@ -117,25 +141,22 @@ impl<'c> Draw<'c> {
         let s3 = methods.iter().any(|method| matches!(method, Method::Writing(_)));
         let s3 = if s3 { Some(self.run(Writer::S3, &self.task.clone(), generator)?) } else { None };
         let mut runs: Vec<(Writer, Delivery)> = s3.map(|delivery| (Writer::S3, delivery)).into_iter().collect();
-        let mut outcomes = Vec::new();
-        for &method in methods {
-            outcomes.push(match method {
-                Method::Baseline(baseline) => {
-                    self.setup.task = self.task.clone();
-                    self.say(baseline.name());
-                    self.setup.baseline(baseline, &self.folder(self.gold), &self.comparison.folder.join("judged"), generator)?
-                }
-                Method::Writing(writing) => {
-                    if !runs.iter().any(|(writer, _)| *writer == writing.writer) {
-                        let task = writing.writer.task(&self.task, &self.extent(writing.writer, &runs[0].1.rounds));
-                        runs.push((writing.writer, self.run(writing.writer, &task, generator)?));
-                    }
-                    let (_, delivery) = runs.iter().find(|(writer, _)| *writer == writing.writer).expect("it was run above");
-                    self.outcome(writing, delivery)
-                }
-            });
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; methods.len()];
+        for (&method, outcome) in methods.iter().zip(&mut outcomes) {
+            let Method::Writing(writing) = method else { continue };
+            if !runs.iter().any(|(writer, _)| *writer == writing.writer) {
+                let task = writing.writer.task(&self.task, &self.extent(writing.writer, &runs[0].1.rounds));
+                runs.push((writing.writer, self.run(writing.writer, &task, generator)?));
+            }
+            let (_, delivery) = runs.iter().find(|(writer, _)| *writer == writing.writer).expect("it was run above");
+            *outcome = Some(self.outcome(writing, delivery));
         }
-        Ok(outcomes)
+        self.setup.task = self.task.clone();
+        let baselines: Vec<Baseline> = methods.iter().filter_map(|method| method.baseline()).collect();
+        self.say("baselines");
+        let judged = self.comparison.folder.join("judged");
+        let mut found = self.setup.baselines(&baselines, &self.folder(self.gold), &judged, generator)?.into_iter();
+        Ok(outcomes.into_iter().map(|outcome| outcome.or_else(|| found.next()).expect("a method writes or is a baseline")).collect())
     }
 
     fn say(&self, what: &str) {

@@ -138,6 +138,6 @@ fn share(correct: &[bool]) -> f64 {
 }
 
 /// `-3.1 [-4.0, -2.2]`, in percentage points.
-fn points(interval: &Interval) -> String {
+pub fn points(interval: &Interval) -> String {
     format!("{:+.1} [{:+.1}, {:+.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)
 }

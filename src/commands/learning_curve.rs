@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::curves;
 use super::options::Options;
+use super::provenance::provenance;
 use super::report::{percent, table};
 use super::setup::Setup;
 use super::sweep_line::SweepLine;
@@ -34,7 +35,7 @@ pub struct LearningCurve<'a> {
 /// Those of a fit; a task without test rows; no number of rows that the gold file has.
 pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let mut points: Vec<(usize, Vec<Outcome>)> = Vec::new();
-    let mut test = String::new();
+    let (mut test, mut made) = (String::new(), String::new());
     let progress = curve.options.machine.progress();
     for &rows in curve.rows {
         let mut outcomes = Vec::new();
@@ -45,7 +46,8 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
                 progress.say(format!("the gold file has {} rows: {rows} are left out", setup.gold_pool()));
                 break;
             }
-            test = setup.test_sum().ok_or_else(|| needs_test(curve.task))?;
+            test = setup.sum("test").ok_or_else(|| needs_test(curve.task))?.to_string();
+            made = provenance(&curve.command(), &setup, curve.options.seed..curve.options.seed.saturating_add(curve.draws));
             progress.say(format!("— {rows} human labels, draw {seed}"));
             outcomes.push(setup.gold_only(&curve.folder.join(format!("rows-{rows}/draw-{seed}.json")))?);
         }
@@ -61,9 +63,18 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     write_json(&curve.folder.join(CURVE), &Curve { test, points: kept })?;
     let lines: Vec<SweepLine> = points.iter().map(|(rows, outcomes)| line(*rows, outcomes)).collect();
     write(&curve.folder.join("curve.svg"), curves::draw(&lines).as_bytes())?;
-    let text = render(&points);
+    let text = made + &render(&points);
     write(&curve.folder.join("curve.md"), text.as_bytes())?;
     Ok(text)
+}
+
+impl LearningCurve<'_> {
+    /// The command line that makes it.
+    fn command(&self) -> String {
+        let rows: Vec<String> = self.rows.iter().map(usize::to_string).collect();
+        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        format!("lacuna learning-curve {} --draws {} --rows {}{seed}", self.task.display(), self.draws, rows.join(","))
+    }
 }
 
 fn needs_test(task: &Path) -> Error {

@@ -151,6 +151,14 @@ impl Writer {
 }
 
 impl Method {
+    /// The baseline, if it is one.
+    pub fn baseline(self) -> Option<Baseline> {
+        match self {
+            Method::Baseline(baseline) => Some(baseline),
+            Method::Writing(_) => None,
+        }
+    }
+
     pub fn name(self, task: &Task) -> String {
         match self {
             Method::Baseline(baseline) => baseline.name().to_string(),

@@ -7,15 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::contexts::Contexts;
+use super::data::Data;
 use super::options::{Machine, Options, apply};
 use crate::data::answers::Answers;
 use crate::data::example::{Context, GoldRow, TaskKind};
 use crate::data::labels::Labels;
-use crate::data::read::{ReadGold, read_contexts, read_gold, refuse_overlap};
 use crate::data::split::{Divide, Split, sample};
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
-use crate::fetch::registry::Registry;
 use crate::files::sha256::sha256_of;
 use crate::generator::Generate;
 use crate::generator::llama::{Choice, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
@@ -60,14 +59,6 @@ pub(super) struct Loaded<H: Stages> {
     pub(super) small: SmallModel<H>,
 }
 
-/// Gold rows and test rows, none of them in both.
-pub(super) struct Data<H: Stages> {
-    gold_path: PathBuf,
-    gold: Vec<GoldRow<H>>,
-    /// The test rows and their file.
-    pub(super) test: Option<(PathBuf, Vec<GoldRow<H>>)>,
-}
-
 impl Setup {
     /// Reads the task file, applies the options, checks the data and loads the small model.
     pub fn new(task_path: &Path, options: &Options) -> Result<Setup> {
@@ -95,14 +86,14 @@ impl Setup {
         task.check_values(task_path)?;
         let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
         prompts::check(&task).map_err(task_error)?;
-        let (gold, test) = find_data(&task, task_path)?;
+        let progress = options.machine.progress();
         match task.kind {
             TaskKind::Text | TaskKind::Pair => {
-                let data = Data::read(&task.labels_head(), gold, test, options)?;
+                let data = Data::read(&task.labels_head(), &task, task_path, progress)?;
                 Setup::with(task.labels_head(), data, task, task_path, options, with_generator, ByHead::Labels)
             }
             TaskKind::ExtractiveQa => {
-                let data = Data::read(&Answers, gold, test, options)?;
+                let data = Data::read(&Answers, &task, task_path, progress)?;
                 Setup::with(Answers, data, task, task_path, options, with_generator, ByHead::Answers)
             }
         }
@@ -111,15 +102,14 @@ impl Setup {
     /// Finds, checks and loads the rest, once the data are read.
     fn with<H: Stages>(
         head: H,
-        data: Data<H>,
+        mut data: Data<H>,
         task: Task,
         task_path: &Path,
         options: &Options,
         with_generator: bool,
         wrap: fn(Loaded<H>) -> ByHead,
     ) -> Result<Setup> {
-        let contexts_path = task.data.contexts.as_ref().filter(|named| *named != "gold").map(|named| Task::beside(task_path, named));
-        let contexts = contexts_path.as_deref().map(read_contexts).transpose()?;
+        let (contexts_path, contexts) = data.contexts.take().unzip();
         let generator = with_generator.then(|| find_generator(&task, task_path, options)).transpose()?;
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
@@ -137,9 +127,9 @@ impl Setup {
         Ok(Setup { task, seed, machine, temperature: true, contexts, generator, sums, loaded })
     }
 
-    /// SHA-256 of the test file; `None` without test rows.
-    pub fn test_sum(&self) -> Option<String> {
-        self.sums.get("sha256.test").and_then(Value::as_str).map(str::to_string)
+    /// SHA-256 of the file with this role, such as `test`; `None` if there is none.
+    pub fn sum(&self, role: &str) -> Option<&str> {
+        self.sums.get(&format!("sha256.{role}")).and_then(Value::as_str)
     }
 
     /// Number of rows in the gold file.
@@ -251,18 +241,6 @@ impl Setup {
     }
 }
 
-impl<H: Stages + ReadGold> Data<H> {
-    fn read(head: &H, gold_path: PathBuf, test_path: Option<PathBuf>, options: &Options) -> Result<Self> {
-        let progress = options.machine.progress();
-        let gold = read(head, &gold_path, progress)?;
-        let test = test_path.map(|path| read(head, &path, progress).map(|rows| (path, rows))).transpose()?;
-        if let Some((path, rows)) = &test {
-            refuse_overlap(&gold, &gold_path, rows, path)?;
-        }
-        Ok(Data { gold_path, gold, test })
-    }
-}
-
 impl<H: Stages + Divide> Loaded<H> {
     /// The gold rows of this task and random seed.
     pub(super) fn drawn(&self, task: &Task, seed: u64) -> Result<Vec<GoldRow<H>>> {
@@ -287,25 +265,6 @@ fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
         Ok((format!("sha256.{name}"), json!(sum)))
     };
     files.into_iter().map(sum).collect()
-}
-
-fn read<H: ReadGold>(head: &H, path: &Path, progress: Progress) -> Result<Vec<GoldRow<H>>> {
-    let (rows, repeated) = read_gold(path, head)?;
-    if repeated > 0 {
-        progress.say(format!("{}: {repeated} duplicate rows left out", path.display()));
-    }
-    Ok(rows)
-}
-
-/// The gold file, and the test file if the task has one.
-fn find_data(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
-    let gold = Task::beside(task_path, &task.data.gold);
-    let test = task.data.test.as_ref().map(|named| Task::beside(task_path, named));
-    if gold.exists() || Registry::built_in().entry(&task.data.gold).is_err() {
-        return Ok((gold, test));
-    }
-    let folder = locate(&task.data.gold).map_err(|e| Error::Model(e.to_string()))?;
-    Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
 }
 
 /// The generator's file, or on a CPU a faster copy of the same quality, with the measurements that chose it.

@@ -43,6 +43,17 @@ impl Curve {
         serde_json::from_slice(&content).map(Some).map_err(damaged)
     }
 
+    /// # Errors
+    /// A curve that was measured on other test rows than those with this SHA-256.
+    pub fn check(&self, test: Option<&str>) -> Result<()> {
+        match test == Some(self.test.as_str()) {
+            true => Ok(()),
+            false => {
+                Err(Error::Run("the learning curve was measured on other test rows: write it again with lacuna learning-curve".into()))
+            }
+        }
+    }
+
     /// The default folder of a task's learning curve.
     pub fn place(task: &Path) -> PathBuf {
         let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();

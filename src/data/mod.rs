@@ -3,8 +3,10 @@
 pub mod answers;
 pub mod example;
 mod fields;
+mod groups;
 pub mod head;
 pub mod labels;
+pub mod overlap;
 pub mod read;
 pub mod spans;
 pub mod split;

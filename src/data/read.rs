@@ -1,6 +1,7 @@
-//! Gold rows and contexts from JSON lines, with messages that name the file, the line and the field.
+//! Gold rows, test rows and contexts from JSON lines, with messages that name the file, the line and the field.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -29,7 +30,7 @@ pub trait ReadGold: Head {
     fn merge(&self, row: &mut GoldRow<Self>, again: GoldRow<Self>) -> Result<(), String>;
 }
 
-/// Reads rows `{"text": …, "label": …}`, for pairs `{"text": …, "text_pair": …, "label": …}`, for questions in SQuAD's format
+/// Reads gold rows `{"text": …, "label": …}`, for pairs `{"text": …, "text_pair": …, "label": …}`, for questions in SQuAD's format
 /// `{"context": …, "question": …, "answers": {"text": […], "answer_start": […]}}`, one JSON object a line; other fields are ignored,
 /// blank lines skipped.
 ///
@@ -40,33 +41,32 @@ pub trait ReadGold: Head {
 /// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, an unknown label, a text with two
 /// different labels, an answer that is not where it is said to be, no rows at all.
 pub fn read_gold<H: ReadGold>(path: &Path, head: &H) -> Result<(Vec<GoldRow<H>>, usize)> {
-    let lines = Lines::open(path)?;
     let mut rows: Vec<GoldRow<H>> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut repeated = 0;
-    for (index, raw) in lines.iter().enumerate() {
-        let line = index + 1;
-        if raw.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let object = parse_object(path, line, raw, head.example())?;
-        let row = head.parse(&object, line).map_err(|message| Error::data(path, line, message))?;
-        match seen.get(&row.input().fingerprint()) {
-            Some(&first) => {
-                head.merge(&mut rows[first], row).map_err(|message| Error::data(path, line, message))?;
+    for row in read_test(path, head)? {
+        match seen.entry(row.input().fingerprint()) {
+            Entry::Occupied(first) => {
+                let line = row.line;
+                head.merge(&mut rows[*first.get()], row).map_err(|message| Error::data(path, line, message))?;
                 repeated += 1;
             }
-            None => {
-                seen.insert(row.input().fingerprint(), rows.len());
+            Entry::Vacant(place) => {
+                place.insert(rows.len());
                 rows.push(row);
             }
         }
     }
-    if rows.is_empty() {
-        let message = format!("no rows; lines must look like {}", head.example());
-        return Err(Error::Data { path: path.to_path_buf(), line: None, message });
-    }
     Ok((rows, repeated))
+}
+
+/// Reads test rows, which look like gold rows, and keeps every line: published accuracies count all rows of a test set, so a text that
+/// is in it twice counts twice, and one that has two labels is right once.
+///
+/// # Errors
+/// As [`read_gold`], but lines may contradict each other.
+pub fn read_test<H: ReadGold>(path: &Path, head: &H) -> Result<Vec<GoldRow<H>>> {
+    read_objects(path, head.example(), |object, line| head.parse(object, line))
 }
 
 /// Reads unlabelled texts `{"text": …}`, one JSON object a line; duplicates are dropped.
@@ -74,18 +74,32 @@ pub fn read_gold<H: ReadGold>(path: &Path, head: &H) -> Result<(Vec<GoldRow<H>>,
 /// # Errors
 /// As [`read_gold`].
 pub fn read_contexts(path: &Path) -> Result<Vec<Context>> {
+    let contexts = read_objects(path, r#"{"text": "…"}"#, |object, line| {
+        Ok(Context { line, text: text_field(object, "text")?, answers: Vec::new() })
+    })?;
+    Ok(distinct(contexts))
+}
+
+/// Parses each line that is not blank: a JSON object like `example`, and the number of its line.
+///
+/// # Errors
+/// Unreadable file, bad UTF-8, bad JSON, what `parse` refuses, no rows at all.
+pub(super) fn read_objects<T>(
+    path: &Path,
+    example: &str,
+    parse: impl Fn(&Map<String, Value>, usize) -> Result<T, String>,
+) -> Result<Vec<T>> {
     let lines = Lines::open(path)?;
-    let mut contexts = Vec::new();
+    let mut rows = Vec::new();
     for (index, raw) in lines.iter().enumerate().filter(|(_, raw)| !raw.iter().all(u8::is_ascii_whitespace)) {
-        let object = parse_object(path, index + 1, raw, r#"{"text": "…"}"#)?;
-        let text = text_field(&object, "text").map_err(|message| Error::data(path, index + 1, message))?;
-        contexts.push(Context { line: index + 1, text, answers: Vec::new() });
+        let object = parse_object(path, index + 1, raw, example)?;
+        rows.push(parse(&object, index + 1).map_err(|message| Error::data(path, index + 1, message))?);
     }
-    if contexts.is_empty() {
-        let message = r#"no rows; lines must look like {"text": "…"}"#.to_string();
+    if rows.is_empty() {
+        let message = format!("no rows; lines must look like {example}");
         return Err(Error::Data { path: path.to_path_buf(), line: None, message });
     }
-    Ok(distinct(contexts))
+    Ok(rows)
 }
 
 /// Drops later contexts with the same text.
@@ -103,21 +117,6 @@ fn parse_object(path: &Path, line: usize, raw: &[u8], example: &str) -> Result<M
         Value::Object(object) => Ok(object),
         _ => Err(fail(format!("not a JSON object like {example}"))),
     }
-}
-
-/// Refuses gold rows that are also in the test file: training must not see test rows.
-///
-/// # Errors
-/// Names the first pair of lines.
-pub fn refuse_overlap<H: Head>(gold: &[GoldRow<H>], gold_path: &Path, test: &[GoldRow<H>], test_path: &Path) -> Result<()> {
-    let lines: HashMap<String, usize> = gold.iter().map(|row| (row.input().fingerprint(), row.line)).collect();
-    for row in test {
-        if let Some(line) = lines.get(&row.input().fingerprint()) {
-            let message = format!("this test row is also in {}, line {line}; a row must be in one split only", gold_path.display());
-            return Err(Error::data(test_path, row.line, message));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -278,11 +277,27 @@ mod tests {
     }
 
     #[test]
-    fn a_row_in_gold_and_test_is_refused() {
-        let gold = [row(4, "Same text", 0)];
-        let test = [row(9, "same  text", 0)];
-        let error = refuse_overlap(&gold, Path::new("gold.jsonl"), &test, Path::new("test.jsonl")).unwrap_err();
-        assert_eq!(error.to_string(), "test.jsonl:9: this test row is also in gold.jsonl, line 4; a row must be in one split only");
+    fn every_line_of_a_test_file_is_a_row() {
+        let (_folder, path) = file(
+            b"{\"text\":\"a b\",\"label\":\"positive\"}\n\n{\"text\":\"A  b\",\"label\":\"positive\"}\n\
+              {\"text\":\"a b\",\"label\":\"negative\"}",
+        );
+        assert_eq!(read_test(&path, &labels(false)).unwrap(), [row(1, "a b", 0), row(3, "A  b", 0), row(4, "a b", 1)]);
+        let (_folder, path) = file(b"{\"text\":\"a\",\"label\":\"good\"}");
+        assert!(read_test(&path, &labels(false)).unwrap_err().to_string().contains(":1: field \"label\" is \"good\""));
+        let (_folder, path) = file(b"\n");
+        assert!(read_test(&path, &labels(false)).unwrap_err().to_string().contains("no rows"));
+    }
+
+    #[test]
+    fn a_question_twice_in_a_test_file_keeps_its_own_answers() {
+        let line = |answer: &str, start: usize| {
+            serde_json::json!({"context": "a b c", "question": "Which?", "answers": {"text": [answer], "answer_start": [start]}})
+                .to_string()
+        };
+        let (_folder, path) = file([line("a", 0), line("c", 4)].join("\n").as_bytes());
+        let rows = read_test(&path, &Answers).unwrap();
+        assert_eq!(rows.iter().map(|row| row.gold.references()).collect::<Vec<_>>(), [["a"], ["c"]]);
     }
 
     proptest! {

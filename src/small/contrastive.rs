@@ -58,7 +58,10 @@ impl<H: SmallHead> SmallModel<H> {
             self.reader.pool.install(|| trainer.step_pairs(&mut model, &batch, &pairs)).map_err(failed)?;
             shown(step + 1, steps)?;
         }
-        Ok(Fitted { model, steps: trainer.steps() })
+        let tokens: usize = encoded.iter().map(|row| row.input_ids.len()).sum();
+        let of_a_step = 2 * PAIRS * tokens / encoded.len().max(1);
+        let flops = 6.0 * model.dense_parameters() as f64 * (of_a_step * steps) as f64;
+        Ok(Fitted { model, steps, flops })
     }
 }
 

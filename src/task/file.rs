@@ -80,6 +80,13 @@ fn half() -> f64 {
     0.5
 }
 
+impl DataKeys {
+    /// The path of the contexts file; none if first texts and contexts come from the gold rows.
+    pub fn contexts_file(&self) -> Option<&str> {
+        self.contexts.as_deref().filter(|named| *named != "gold")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelKeys {
@@ -486,9 +493,8 @@ impl Task {
     }
 
     /// Whether first texts and contexts come from the gold rows.
-    /// Whether contexts, or first texts, are those of the gold rows.
     pub fn gold_contexts(&self) -> bool {
-        self.data.contexts.as_ref().is_none_or(|named| named == "gold")
+        self.data.contexts_file().is_none()
     }
 
     /// Whether the seed's prompts depend on the gold rows.

@@ -30,6 +30,11 @@ pub struct Device {
 }
 
 impl Host {
+    /// The processor's name, its cores and its architecture.
+    pub fn processor() -> String {
+        format!("{}, {} cores, {}", processor(), cores(), std::env::consts::ARCH)
+    }
+
     /// Examines the machine and runs the kernels' self-test.
     ///
     /// # Errors
@@ -38,7 +43,7 @@ impl Host {
         backend()?;
         let devices = llama_cpp_2::list_llama_ggml_backend_devices().into_iter();
         Ok(Host {
-            processor: format!("{}, {} cores, {}", processor(), cores(), std::env::consts::ARCH),
+            processor: Host::processor(),
             free: memory::available(),
             kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()),
             devices: devices

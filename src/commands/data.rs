@@ -1,0 +1,71 @@
+//! Finds, reads and checks the data files of a task.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::example::{Context, GoldRow};
+use crate::data::head::Head;
+use crate::data::overlap::{Overlap, refuse, shared_first_texts};
+use crate::data::read::{ReadGold, read_contexts, read_gold, read_test};
+use crate::error::{Error, Result};
+use crate::fetch::cache::locate;
+use crate::fetch::registry::Registry;
+use crate::run::progress::Progress;
+use crate::task::file::Task;
+
+/// The rows of a task's files, none of them also in the test file.
+pub struct Data<H: Head> {
+    pub gold_path: PathBuf,
+    pub gold: Vec<GoldRow<H>>,
+    /// The test rows and their file.
+    pub test: Option<(PathBuf, Vec<GoldRow<H>>)>,
+    /// The contexts and their file, if they have one; otherwise they come from the split's gold rows.
+    pub contexts: Option<(PathBuf, Vec<Context>)>,
+}
+
+impl<H: ReadGold> Data<H> {
+    /// Reads all data files of the task at `task_path`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a bad line, test rows that are also in another file.
+    pub fn read(head: &H, task: &Task, task_path: &Path, progress: Progress) -> Result<Self> {
+        let (gold_path, test_path) = find(task, task_path)?;
+        let (gold, repeated) = read_gold(&gold_path, head)?;
+        if repeated > 0 {
+            progress.say(format!("{}: {repeated} duplicate rows left out", gold_path.display()));
+        }
+        let test = test_path.map(|path| read_test(&path, head).map(|rows| (path, rows))).transpose()?;
+        let contexts_path = task.data.contexts_file().map(|named| Task::beside(task_path, named));
+        let contexts = contexts_path.map(|path| read_contexts(&path).map(|rows| (path, rows))).transpose()?;
+        let data = Data { gold_path, gold, test, contexts };
+        data.check(progress)?;
+        Ok(data)
+    }
+
+    /// Refuses test rows that are also in another file; says how many gold rows share only their first text with a test row.
+    fn check(&self, progress: Progress) -> Result<()> {
+        let Some((test_path, test)) = &self.test else { return Ok(()) };
+        let gold = self.gold.iter().map(|row| (row.input(), row.line));
+        let mut overlaps = vec![Overlap::of_rows(&self.gold_path, gold, test)];
+        overlaps.extend(self.contexts.iter().map(|(path, rows)| Overlap::of_contexts(path, rows, test)));
+        refuse(test_path, &overlaps)?;
+        let shared = shared_first_texts(&self.gold, test);
+        if shared > 0 {
+            let (path, test, all) = (self.gold_path.display(), test_path.display(), self.gold.len());
+            progress.say(format!(
+                "{path}: {shared} of {all} rows have a first text that is also in {test}, with other second texts; they stay"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The gold file, and the test file if the task has one.
+fn find(task: &Task, task_path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+    let gold = Task::beside(task_path, &task.data.gold);
+    let test = task.data.test.as_ref().map(|named| Task::beside(task_path, named));
+    if gold.exists() || Registry::built_in().entry(&task.data.gold).is_err() {
+        return Ok((gold, test));
+    }
+    let folder = locate(&task.data.gold).map_err(|e| Error::Model(e.to_string()))?;
+    Ok((folder.join("gold.jsonl"), test.or(Some(folder.join("test.jsonl")))))
+}
