@@ -13,6 +13,7 @@ use crate::data::answers::Answers;
 use crate::data::example::{Context, TaskKind};
 use crate::data::labels::Labels;
 use crate::data::split::{Divide, Split, sample};
+use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
 use crate::files::sha256::sha256_of;
@@ -109,9 +110,21 @@ impl Setup {
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
         files.extend(contexts_path.map(|path| ("contexts", path)));
+        files.extend(data.unlabelled.iter().map(|(path, _)| ("unlabelled", path.clone())));
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
         Ok(Setup { task, seed: options.seed, machine: options.machine.clone(), contexts, generator_path, weights, sums, loaded })
+    }
+
+    /// The task's unlabelled texts, none of which is among the gold rows that are drawn.
+    ///
+    /// # Errors
+    /// The gold rows cannot be drawn or split.
+    pub fn unlabelled(&self) -> Result<Vec<Unlabelled>> {
+        match &self.loaded {
+            ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&self.task, &loaded.split(&self.task, self.seed)?)),
+            ByHead::Answers(_) => Ok(Vec::new()),
+        }
     }
 
     fn load_generator(&self) -> Result<Box<dyn Generate>> {
@@ -204,6 +217,9 @@ impl Setup {
         flatten("task", &json!(self.task), &mut inputs);
         for place in ["task.data.gold", "task.data.test", "task.data.contexts", "task.models.generator", "task.models.small"] {
             inputs.remove(place);
+        }
+        if self.task.data.unlabelled_file().is_some() {
+            inputs.remove("task.data.unlabelled");
         }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
