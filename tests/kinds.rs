@@ -189,6 +189,19 @@ fn every_line_of_the_test_file_counts() {
     assert_eq!(json(&fixture.path("run/manifest.json"))["splits"]["test"][32], 33);
 }
 
+#[test]
+fn a_run_with_other_splits_does_not_go_on() {
+    let fixture = pairs();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two().failing_after(20))).unwrap_err();
+    let mut manifest = json(&run.join("manifest.json"));
+    let select = manifest["splits"]["select"].as_array_mut().unwrap();
+    select[0] = select[1].clone();
+    std::fs::write(run.join("manifest.json"), manifest.to_string()).unwrap();
+    let error = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap_err();
+    assert!(error.to_string().contains("was started with other rows in select"), "{error}");
+}
+
 /// The pairs of the fixture with this line in `[data]`.
 fn pairs_with(line: &str) -> Fixture {
     let fixture = pairs();

@@ -156,7 +156,7 @@ impl Setup {
         let split = loaded.split(&self.task, self.seed)?;
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
-            Some(manifest) => manifest,
+            Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
             None => self.begin(&run, methods, inputs, loaded, &split)?,
         };
         if manifest.stage == Stage::Done {
@@ -195,12 +195,11 @@ impl Setup {
         loaded: &Loaded<H>,
         split: &Split<H>,
     ) -> Result<Manifest> {
-        let test = loaded.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
             stage: LoopRules::of(&self.task, methods).first(),
             inputs,
-            splits: Splits::new(split, &loaded.data.gold_path, test),
+            splits: loaded.splits(split),
             generator: None,
             calibration: None,
             judge: None,
@@ -224,6 +223,14 @@ impl Setup {
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
         inputs
+    }
+}
+
+impl<H: Stages> Loaded<H> {
+    /// The lines of each split, for the manifest.
+    fn splits(&self, split: &Split<H>) -> Splits {
+        let test = self.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
+        Splits::new(split, &self.data.gold_path, test)
     }
 }
 
