@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::compare::{Comparison, compare};
 use lacuna::commands::methods::{self, Budget};
+use lacuna::commands::setup::Setup;
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{
@@ -187,6 +188,65 @@ fn every_line_of_the_test_file_counts() {
     let correct = &delivery.results[0].measured.correct;
     assert_eq!((correct.len(), correct[30], correct[31]), (33, correct[31], !correct[32]));
     assert_eq!(json(&fixture.path("run/manifest.json"))["splits"]["test"][32], 33);
+}
+
+#[test]
+fn a_run_with_other_splits_does_not_go_on() {
+    let fixture = pairs();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two().failing_after(20))).unwrap_err();
+    let mut manifest = json(&run.join("manifest.json"));
+    let select = manifest["splits"]["select"].as_array_mut().unwrap();
+    select[0] = select[1].clone();
+    std::fs::write(run.join("manifest.json"), manifest.to_string()).unwrap();
+    let error = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap_err();
+    assert!(error.to_string().contains("was started with other rows in select"), "{error}");
+}
+
+/// The pairs of the fixture with this line in `[data]`.
+fn pairs_with(line: &str) -> Fixture {
+    let fixture = pairs();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    std::fs::write(fixture.path("task.toml"), task.replace("[data]", &format!("[data]\n{line}"))).unwrap();
+    fixture
+}
+
+#[test]
+fn the_rest_of_the_gold_rows_is_unlabelled() {
+    let fixture = pairs_with("unlabelled = \"rest\"\ngold_rows = 16");
+    let rest = setup(&fixture).unlabelled().unwrap();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    let (manifest, gold) = (json(&run.join("manifest.json")), json_lines(&fixture.path("gold.jsonl")));
+    let drawn = ["mine", "select"].map(|side| manifest["splits"][side].as_array().unwrap().clone()).concat();
+    let lines: Vec<usize> = (1..=40).filter(|&line| !drawn.contains(&line.into())).collect();
+    assert_eq!((rest.iter().map(|row| row.line).collect::<Vec<_>>(), lines.len()), (lines, 24));
+    assert!(
+        rest.iter()
+            .all(|row| row.text == gold[row.line - 1]["text"] && row.text_pair.as_deref() == gold[row.line - 1]["text_pair"].as_str())
+    );
+    assert_eq!(manifest["inputs"]["task.data.unlabelled"], "rest", "another source is another run");
+    assert_eq!(setup(&pairs()).unlabelled().unwrap(), []);
+}
+
+#[test]
+fn unlabelled_texts_of_a_file_are_known_by_their_content() {
+    let fixture = pairs_with("unlabelled = \"more.jsonl\"");
+    let gold = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap();
+    let other = "{\"text\": \"premise\", \"text_pair\": \"other\"}\n".repeat(2);
+    std::fs::write(fixture.path("more.jsonl"), gold.clone() + &other).unwrap();
+    let rest = setup(&fixture).unlabelled().unwrap();
+    assert_eq!(rest.iter().map(|row| (row.line, row.text.as_str())).collect::<Vec<_>>(), [(41, "premise")]);
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    let inputs = json(&run.join("manifest.json"))["inputs"].clone();
+    assert!(inputs["sha256.unlabelled"].is_string() && inputs["task.data.unlabelled"].is_null());
+    std::fs::write(fixture.path("more.jsonl"), other).unwrap();
+    let error = setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap_err().to_string();
+    assert!(error.contains("sha256.unlabelled"), "{error}");
+    std::fs::write(fixture.path("more.jsonl"), std::fs::read(fixture.path("test.jsonl")).unwrap()).unwrap();
+    let error = Setup::new(&fixture.path("task.toml"), &options()).err().unwrap().to_string();
+    assert!(error.contains("30 test rows in ") && error.contains("more.jsonl (line 1 is line 1 there, "), "{error}");
 }
 
 fn runs_with(labels: usize) {

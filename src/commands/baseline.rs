@@ -10,6 +10,7 @@ use crate::baselines::{Baseline, Baselines, Bench, Predicted};
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
 use crate::data::split::Divide;
+use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
@@ -90,7 +91,8 @@ impl Setup {
     ) -> Result<Vec<Outcome>> {
         let (small, test) = (&loaded.small, self.test_rows(loaded)?);
         let gold = loaded.drawn(&self.task, self.seed)?;
-        let unlabelled: Vec<Input> = Vec::new();
+        let unlabelled = self.unlabelled()?;
+        let unlabelled: Vec<Input> = unlabelled.iter().map(Unlabelled::input).collect();
         let prompts = Prompts::compile(&self.task, &small.head).map_err(Error::Failed)?;
         let asks = |baseline: &&Baseline| baseline.asks_generator() && !path(baseline).exists();
         if chosen.iter().any(|baseline| asks(&baseline)) && generator.is_none() {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::example::{Context, GoldRow};
+use crate::data::example::{Context, GoldRow, TaskKind};
 use crate::data::head::Head;
 use crate::data::overlap::{Overlap, refuse, shared_first_texts};
 use crate::data::read::{ReadGold, read_contexts, read_gold, read_test};
+use crate::data::split::Split;
+use crate::data::unlabelled::{Unlabelled, beside, read_unlabelled, without_labels};
 use crate::error::{Error, Result};
 use crate::fetch::cache::locate;
 use crate::fetch::registry::Registry;
@@ -20,6 +22,8 @@ pub struct Data<H: Head> {
     pub test: Option<(PathBuf, Vec<GoldRow<H>>)>,
     /// The contexts and their file, if they have one; otherwise they come from the split's gold rows.
     pub contexts: Option<(PathBuf, Vec<Context>)>,
+    /// The unlabelled texts and their file, if they have one.
+    pub unlabelled: Option<(PathBuf, Vec<Unlabelled>)>,
 }
 
 impl<H: ReadGold> Data<H> {
@@ -36,7 +40,10 @@ impl<H: ReadGold> Data<H> {
         let test = test_path.map(|path| read_test(&path, head).map(|rows| (path, rows))).transpose()?;
         let contexts_path = task.data.contexts_file().map(|named| Task::beside(task_path, named));
         let contexts = contexts_path.map(|path| read_contexts(&path).map(|rows| (path, rows))).transpose()?;
-        let data = Data { gold_path, gold, test, contexts };
+        let (unlabelled_path, pairs) =
+            (task.data.unlabelled_file().map(|named| Task::beside(task_path, named)), task.kind == TaskKind::Pair);
+        let unlabelled = unlabelled_path.map(|path| read_unlabelled(&path, pairs).map(|rows| (path, rows))).transpose()?;
+        let data = Data { gold_path, gold, test, contexts, unlabelled };
         data.check(progress)?;
         Ok(data)
     }
@@ -47,6 +54,9 @@ impl<H: ReadGold> Data<H> {
         let gold = self.gold.iter().map(|row| (row.input(), row.line));
         let mut overlaps = vec![Overlap::of_rows(&self.gold_path, gold, test)];
         overlaps.extend(self.contexts.iter().map(|(path, rows)| Overlap::of_contexts(path, rows, test)));
+        if let Some((path, rows)) = &self.unlabelled {
+            overlaps.push(Overlap::of_rows(path, rows.iter().map(|row| (row.input(), row.line)), test));
+        }
         refuse(test_path, &overlaps)?;
         let shared = shared_first_texts(&self.gold, test);
         if shared > 0 {
@@ -56,6 +66,18 @@ impl<H: ReadGold> Data<H> {
             ));
         }
         Ok(())
+    }
+}
+
+impl<H: Head> Data<H> {
+    /// The task's unlabelled texts, none of which is among the gold rows of `split`; none if it has no such key, or if all were drawn.
+    pub fn unlabelled(&self, task: &Task, split: &Split<H>) -> Vec<Unlabelled> {
+        let rows = match &self.unlabelled {
+            Some((_, rows)) => rows.clone(),
+            None if task.data.unlabelled_rest() => without_labels(&self.gold),
+            None => Vec::new(),
+        };
+        beside(split, rows)
     }
 }
 

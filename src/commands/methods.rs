@@ -194,7 +194,7 @@ impl Writing {
 /// All methods of a task, in the order of the table. Two that are the same variant of this task are one row: without rationales the seed is
 /// ZeroGen with S3's targets, without rounds S3 is the seed.
 pub fn of_task(task: &Task) -> Vec<Method> {
-    let unlabelled = false;
+    let unlabelled = task.data.unlabelled.is_some();
     let baselines = Baseline::ALL.into_iter().filter(|baseline| baseline.fits(task, unlabelled)).map(Method::Baseline);
     let extent = Extent { seed_rows: task.seed.rows, budget: None, rounds: task.extrapolate.max_rounds, rows_of_round: 1 };
     let mut variants: Vec<Task> = Vec::new();

@@ -13,6 +13,7 @@ use crate::data::answers::Answers;
 use crate::data::example::{Context, GoldRow, TaskKind};
 use crate::data::labels::Labels;
 use crate::data::split::{Divide, Split, sample};
+use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
 use crate::files::sha256::sha256_of;
@@ -121,10 +122,22 @@ impl Setup {
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
         files.extend(contexts_path.map(|path| ("contexts", path)));
+        files.extend(data.unlabelled.iter().map(|(path, _)| ("unlabelled", path.clone())));
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
         Ok(Setup { task, seed, machine, temperature: true, contexts, generator, sums, loaded })
+    }
+
+    /// The task's unlabelled texts, none of which is among the gold rows that are drawn.
+    ///
+    /// # Errors
+    /// The gold rows cannot be drawn or split.
+    pub fn unlabelled(&self) -> Result<Vec<Unlabelled>> {
+        match &self.loaded {
+            ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&self.task, &loaded.split(&self.task, self.seed)?)),
+            ByHead::Answers(_) => Ok(Vec::new()),
+        }
     }
 
     /// SHA-256 of the file with this role, such as `test`; `None` if there is none.
@@ -172,7 +185,7 @@ impl Setup {
         let split = loaded.split(&self.task, self.seed)?;
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
-            Some(manifest) => manifest,
+            Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
             None => self.begin(&run, methods, inputs, loaded, &split)?,
         };
         if manifest.stage == Stage::Done {
@@ -212,12 +225,11 @@ impl Setup {
         loaded: &Loaded<H>,
         split: &Split<H>,
     ) -> Result<Manifest> {
-        let test = loaded.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
             stage: LoopRules::of(&self.task, methods).first(),
             inputs,
-            splits: Splits::new(split, &loaded.data.gold_path, test),
+            splits: loaded.splits(split),
             generator: None,
             calibration: None,
             judge: None,
@@ -235,9 +247,20 @@ impl Setup {
         for place in ["task.data.gold", "task.data.test", "task.data.contexts", "task.models.generator", "task.models.small"] {
             inputs.remove(place);
         }
+        if self.task.data.unlabelled_file().is_some() {
+            inputs.remove("task.data.unlabelled");
+        }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
         inputs
+    }
+}
+
+impl<H: Stages> Loaded<H> {
+    /// The lines of each split, for the manifest.
+    fn splits(&self, split: &Split<H>) -> Splits {
+        let test = self.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
+        Splits::new(split, &self.data.gold_path, test)
     }
 }
 

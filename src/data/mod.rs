@@ -11,5 +11,6 @@ pub mod read;
 pub mod spans;
 pub mod split;
 pub mod squad;
+pub mod unlabelled;
 
 pub use fields::string_field;

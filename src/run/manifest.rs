@@ -84,6 +84,21 @@ impl Manifest {
         )))
     }
 
+    /// Refuses to go on with other rows than the run was started with, as another version of lacuna may draw or read them.
+    ///
+    /// # Errors
+    /// Which split differs.
+    pub fn check_splits(&self, run: &RunDir, now: &Splits) -> Result<()> {
+        let before = &self.splits;
+        let pairs = [("mine", &before.mine, &now.mine), ("select", &before.select, &now.select), ("test", &before.test, &now.test)];
+        let Some((name, ..)) = pairs.into_iter().find(|(_, before, now)| before != now) else { return Ok(()) };
+        let folder = run.path().display();
+        Err(Error::Run(format!(
+            "{folder} was started with other rows in {name}, by a version of lacuna that divides them otherwise; start anew in another \
+             folder with --run, or go on with that version"
+        )))
+    }
+
     pub fn write(&self, run: &RunDir) -> Result<()> {
         write_json(&run.join("manifest.json"), self)
     }
@@ -144,6 +159,10 @@ mod tests {
         assert_eq!(Manifest::resume(&run, &inputs(5)).unwrap().as_ref(), Some(&manifest));
         let error = Manifest::resume(&run, &inputs(6)).unwrap_err();
         assert!(error.to_string().contains("task.seed.rows: was 5, now 6"), "{error}");
+        assert_eq!(error.exit_code(), 5);
+        manifest.check_splits(&run, &Splits { gold_file: "moved".into(), ..manifest.splits.clone() }).unwrap();
+        let error = manifest.check_splits(&run, &Splits { select: vec![3], ..manifest.splits.clone() }).unwrap_err();
+        assert!(error.to_string().contains("was started with other rows in select"), "{error}");
         assert_eq!(error.exit_code(), 5);
         std::fs::write(run.join("manifest.json"), "{").unwrap();
         assert!(Manifest::resume(&run, &inputs(5)).unwrap_err().to_string().contains("damaged"));

@@ -69,6 +69,10 @@ pub struct DataKeys {
     /// For questions, the source of the seed's answers; if absent, `gold`, or `found` if the contexts are from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswersFrom>,
+    /// Texts without labels, for pairs both texts: the path of a file of JSON lines with `text`, for pairs also `text_pair`; or `rest` for
+    /// the gold rows that `gold_rows` leaves out. Not for questions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<String>,
     /// Number of gold rows to use, a stratified sample; all if absent.
     pub gold_rows: Option<usize>,
     /// The held-out share of the gold rows, in (0, 1), that moves the labels' thresholds and chooses the round.
@@ -84,6 +88,16 @@ impl DataKeys {
     /// The path of the contexts file; none if first texts and contexts come from the gold rows.
     pub fn contexts_file(&self) -> Option<&str> {
         self.contexts.as_deref().filter(|named| *named != "gold")
+    }
+
+    /// The path of the file of unlabelled texts, if they are from a file.
+    pub fn unlabelled_file(&self) -> Option<&str> {
+        self.unlabelled.as_deref().filter(|named| *named != "rest")
+    }
+
+    /// Whether the unlabelled texts are the gold rows that `gold_rows` leaves out.
+    pub fn unlabelled_rest(&self) -> bool {
+        self.unlabelled.as_deref() == Some("rest")
     }
 }
 
@@ -478,7 +492,7 @@ impl Task {
 
     /// Checks the keys that a question answering task must not have.
     fn check_questions(&self) -> Result<(), (&'static [&'static str], String)> {
-        let rules: [(bool, &'static [&'static str], &str); 5] = [
+        let rules: [(bool, &'static [&'static str], &str); 6] = [
             (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
             (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
             (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
@@ -488,6 +502,7 @@ impl Task {
                 &["data", "answers"],
                 "contexts from a file have no gold answers; set it to \"found\"",
             ),
+            (self.data.unlabelled.is_none(), &["data", "unlabelled"], "only for texts and pairs; leave it out"),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
     }
@@ -602,6 +617,7 @@ mod tests {
             ("rationales = 0", "rationales = 3", "seed.rationales: questions are written without rationales"),
             ("kind = \"hard\"", "kind = \"soft\"", "targets: soft targets are for labels; set targets.kind = \"hard\""),
             ("doc_stride = 128", "doc_stride = 384", "train.doc_stride: must be below train.max_tokens"),
+            ("contexts = \"gold\"", "unlabelled = \"rest\"", "data.unlabelled: only for texts and pairs; leave it out"),
             (
                 "contexts = \"gold\"",
                 "contexts = \"texts.jsonl\"",
