@@ -120,8 +120,8 @@ fn apply(calibration: &Calibration, log_probs: &[Vec<f32>]) -> Vec<Vec<f32>> {
     log_probs.iter().map(|row| calibration.logits(row).into_iter().map(|x| x as f32).collect()).collect()
 }
 
-/// The numbers of demonstrations to try, at least one: with few labels at least one of each, and never more than half of the gold rows, which are
-/// then needed to calibrate. If that leaves none, one number: half of the rows, at most one a label.
+/// The numbers of demonstrations to try, at least one number. With few labels, each is shown; and never more than half of the gold rows
+/// are, since the others are needed to calibrate. If that leaves no number, it is half of the rows, at most one a label.
 fn candidates(gold: usize, labels: usize) -> Vec<usize> {
     let fits = |shown: &usize| *shown >= labels.min(MOST_LABELS) && *shown <= gold / 2;
     let found: Vec<usize> = SHOWN.into_iter().filter(fits).collect();
