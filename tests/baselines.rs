@@ -5,16 +5,21 @@ mod common;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, text};
+use lacuna::baselines::gold_only::gold_only;
 use lacuna::baselines::{Baseline, Baselines, Bench, Predicted};
-use lacuna::data::example::{GoldRow, Input};
+use lacuna::data::answers::{Answers, GoldAnswers};
+use lacuna::data::example::{Answer, GoldRow, Input};
 use lacuna::data::labels::{Label, Labels};
 use lacuna::data::read::read_gold;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, Generate, PosteriorRequest};
-use lacuna::math::vectors::argmax;
+use lacuna::math::vectors::{argmax, dot};
 use lacuna::run::progress::Progress;
+use lacuna::small::contrastive::PairPlan;
+use lacuna::small::evaluation::Right;
+use lacuna::small::head::SmallHead;
 use lacuna::small::model::SmallModel;
-use lacuna::task::file::Task;
+use lacuna::task::file::{Task, TrainKeys};
 use lacuna::task::prompts::Prompts;
 
 /// Judges by the words of the question, which comes last; more surely after demonstrations.
@@ -156,14 +161,62 @@ fn words_and_embeddings_tell_easy_texts_apart() {
     }
 }
 
-/// With labels of the tiny model's own texts, its embeddings after the first stage are further apart than before.
 #[test]
-fn setfit_learns_what_it_is_shown() {
+fn setfit_tells_easy_texts_apart() {
     let tried = Tried::new(|task| task.replace("min_steps = 24", "min_steps = 200"));
     let (gold, test) = (rows(0, 40), rows(10_000, 60));
     let predicted = tried.predict(Baseline::SetFit, &gold, &test);
     let found = accuracy(&predicted, &test);
     assert!(found > 0.8 && [25, 100].contains(&predicted.steps), "{found} after {} steps", predicted.steps);
+}
+
+/// Among other texts than it has learnt from.
+#[test]
+fn the_first_stage_of_setfit_moves_labels_apart() {
+    let tried = Tried::new(|task| task);
+    let (gold, test) = (rows(0, 40), rows(10_000, 40));
+    let inputs: Vec<Input> = gold.iter().map(GoldRow::input).collect();
+    let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
+    let plan = PairPlan { inputs: &inputs, labels: &labels, keys: &tried.task.train, steps: 300, seed: 1 };
+    let fitted = tried.small.fit_pairs(&plan, &mut |_, _| Ok(())).unwrap();
+    let again = tried.small.fit_pairs(&plan, &mut |_, _| Ok(())).unwrap();
+    assert!(fitted.model.flat() == again.model.flat());
+    let tested: Vec<Input> = test.iter().map(GoldRow::input).collect();
+    // The mean cosine of pairs of one label, less that of pairs of two.
+    let apart = |network: &lacuna_models::Network| {
+        let features = tried.small.features_of(network, &tested, 12).unwrap();
+        let mean = |alike: bool| {
+            let pairs = (0..40).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|&(i, j)| (test[i].gold == test[j].gold) == alike);
+            let cosines: Vec<f64> = pairs.map(|(i, j)| dot(&features[i], &features[j])).collect();
+            cosines.iter().sum::<f64>() / cosines.len() as f64
+        };
+        mean(true) - mean(false)
+    };
+    let (before, after) = (apart(&tried.small.base), apart(&fitted.model));
+    assert!(after > 2.0 * before && after > before + 0.05, "{before} before, {after} after");
+}
+
+/// Questions ask for the good word of their context.
+#[test]
+fn gold_only_answers_questions_too() {
+    let fixture = Fixture::new();
+    let mut small = SmallModel::load(&fixture.path("small"), Answers, 1, 1).unwrap();
+    small.reader.encoder.set_reading(lacuna_models::Reading { max_tokens: 16, stride: Some(4) });
+    let row = |i: usize| {
+        let (good, bad) = (GOOD[i % 6], BAD[i / 2 % 6]);
+        let answer = Answer { text: good.to_string(), start: bad.len() + 1 };
+        let gold = GoldAnswers { answer, others: vec![] };
+        GoldRow::<Answers> { line: i + 1, text: format!("{bad} {good} film"), text_pair: Some("story".into()), gold }
+    };
+    let gold: Vec<_> = (0..18).map(row).collect();
+    let keys = TrainKeys { min_steps: 60, learning_rate: 1e-3, ..TrainKeys::default() };
+    let fit = gold_only(&small, &gold, &keys, 1, Progress::Silent).unwrap();
+    let exact = |model| match Answers::evaluate(&gold, &small.outputs(model, &gold).unwrap()).right {
+        Right::Answers { exact_match, .. } => exact_match,
+        Right::Labels { .. } => unreachable!(),
+    };
+    let (before, after) = (exact(&small.base), exact(&fit.model));
+    assert!(fit.steps == 60 && after > 0.8 && before < 0.5, "{before} before, {after} after");
 }
 
 #[test]
