@@ -67,22 +67,21 @@ pub fn demonstrations(bench: &Bench, generator: &mut dyn Generate) -> Result<Pre
     let (inputs, labels) = (bench.gold_inputs(), bench.gold_labels());
     let order = balanced(&labels, bench.labels(), bench.seed);
     let counts = candidates(labels.len(), bench.labels());
-    let common = order.len() - counts.last().copied().unwrap_or(0);
+    let common = order.len() - counts[counts.len() - 1];
     let mut best: Option<(f64, usize, Calibration)> = None;
-    for shown in counts {
+    for &shown in &counts {
         let others = &order[shown..];
-        let questions = after(bench, &order[..shown])?;
-        let said = averaged(&ask(&questions, &at(&inputs, others), generator, ("generator · demonstrations", bench.progress))?);
+        let title = format!("generator · gold rows after {shown} others");
+        let said = averaged(&ask(&after(bench, &order[..shown])?, &at(&inputs, others), generator, (&title, bench.progress))?);
         let gold = at(&labels, others);
-        let loss = cross_fitted_loss(&said, &gold, common, bench);
+        let loss = if counts.len() > 1 { cross_fitted_loss(&said, &gold, common, bench) } else { 0.0 };
         if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
             best = Some((loss, shown, Calibration::fit(&said, &gold)));
         }
     }
     let (_, shown, calibration) = best.expect("there is a number of demonstrations");
-    let questions = after(bench, &order[..shown])?;
     let title = format!("generator · {shown} demonstrations");
-    let test = averaged(&ask(&questions, &bench.test_inputs(), generator, (&title, bench.progress))?);
+    let test = averaged(&ask(&after(bench, &order[..shown])?, &bench.test_inputs(), generator, (&title, bench.progress))?);
     Ok(bench.without_steps(apply(&calibration, &test)))
 }
 
@@ -121,8 +120,8 @@ fn apply(calibration: &Calibration, log_probs: &[Vec<f32>]) -> Vec<Vec<f32>> {
     log_probs.iter().map(|row| calibration.logits(row).into_iter().map(|x| x as f32).collect()).collect()
 }
 
-/// The numbers of demonstrations to try: with few labels at least one of each, and never more than half of the gold rows, which are
-/// then needed to calibrate. If that leaves none, one number: half of the rows, at most one a label.
+/// The numbers of demonstrations to try, at least one number. With few labels, each is shown; and never more than half of the gold rows
+/// are, since the others are needed to calibrate. If that leaves no number, it is half of the rows, at most one a label.
 fn candidates(gold: usize, labels: usize) -> Vec<usize> {
     let fits = |shown: &usize| *shown >= labels.min(MOST_LABELS) && *shown <= gold / 2;
     let found: Vec<usize> = SHOWN.into_iter().filter(fits).collect();
