@@ -9,34 +9,19 @@ use crate::small::model::SmallModel;
 use crate::small::plan::FitPlan;
 use crate::task::file::TrainKeys;
 
-/// A fine-tuned model, and what the fit took.
-pub struct Fit<M> {
-    pub model: M,
-    /// Optimiser steps.
-    pub steps: usize,
-    /// Floating-point operations.
-    pub flops: f64,
-}
-
-impl<M> From<Fitted<M>> for Fit<M> {
-    fn from(fitted: Fitted<M>) -> Self {
-        Fit { flops: 0.0, steps: fitted.steps, model: fitted.model }
-    }
-}
-
 /// Fine-tunes the pretrained model by a plan, without checkpoints.
 ///
 /// # Errors
 /// As [`SmallModel::fit`].
-pub fn fit<H: SmallHead>(small: &SmallModel<H>, plan: &FitPlan<H>) -> Result<Fit<H::Model>> {
-    small.fit(plan, &Checkpoints::off(), &mut |_, _| Ok(())).map(Fit::from)
+pub fn fit<H: SmallHead>(small: &SmallModel<H>, plan: &FitPlan<H>) -> Result<Fitted<H::Model>> {
+    small.fit(plan, &Checkpoints::off(), &mut |_, _| Ok(()))
 }
 
 /// Fine-tunes the pretrained model on gold rows with hard targets.
 ///
 /// # Errors
 /// As [`SmallModel::fit`].
-pub fn fit_gold<H: SmallHead>(small: &SmallModel<H>, gold: &[GoldRow<H>], keys: &TrainKeys, seed: u64) -> Result<Fit<H::Model>> {
+pub fn fit_gold<H: SmallHead>(small: &SmallModel<H>, gold: &[GoldRow<H>], keys: &TrainKeys, seed: u64) -> Result<Fitted<H::Model>> {
     let rows: Vec<_> = gold.iter().map(|row| small.gold_row(row)).collect();
     fit(small, &FitPlan { rows: &rows, keys, seed })
 }

@@ -1,12 +1,13 @@
 //! The baseline of every kind of task: the small model learns from the gold rows alone.
 
-use super::fitting::{Fit, fit_gold};
+use super::fitting::fit_gold;
 use super::folds::Folds;
 use super::tune::learning_rate;
 use crate::data::example::GoldRow;
 use crate::error::Result;
 use crate::math::random;
 use crate::run::progress::Progress;
+use crate::small::fit::Fitted;
 use crate::small::model::SmallModel;
 use crate::task::file::TrainKeys;
 
@@ -21,10 +22,10 @@ pub fn gold_only<H: Folds>(
     keys: &TrainKeys,
     seed: u64,
     progress: Progress,
-) -> Result<Fit<H::Model>> {
+) -> Result<Fitted<H::Model>> {
     let tuned = learning_rate(small, gold, keys, seed, progress)?;
     let fit = fit_gold(small, gold, &tuned.keys, member_seed(seed, 0))?;
-    Ok(Fit { flops: fit.flops + tuned.flops, ..fit })
+    Ok(Fitted { flops: fit.flops + tuned.flops, ..fit })
 }
 
 /// The seed of one of the models that learn from all gold rows; gold only is the first.

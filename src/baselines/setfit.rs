@@ -3,7 +3,6 @@
 use lacuna_models::Classifier;
 
 use super::bench::{Bench, Predicted};
-use super::fitting::Fit;
 use super::folds::{Folds, at, sides};
 use super::linear::{GRID, classify};
 use crate::data::example::Input;
@@ -12,6 +11,7 @@ use crate::math::random;
 use crate::measure::logistic::Logistic;
 use crate::measure::metrics::log_loss;
 use crate::small::contrastive::PairPlan;
+use crate::small::fit::Fitted;
 
 /// The steps to choose from, as divisors of those of a fit of the small model: the fewest first.
 const DIVISORS: [usize; 2] = [8, 2];
@@ -67,12 +67,12 @@ fn choose(bench: &Bench, gold: &[Input], labels: &[usize]) -> Result<(Settings, 
 }
 
 /// The encoder after its first stage.
-fn encoder(bench: &Bench, inputs: &[Input], labels: &[usize], steps: usize) -> Result<Fit<Classifier>> {
+fn encoder(bench: &Bench, inputs: &[Input], labels: &[usize], steps: usize) -> Result<Fitted<Classifier>> {
     let plan = PairPlan { inputs, labels, keys: &bench.task.train, steps, seed: random::derive(bench.seed, "SetFit", 0) };
-    bench.small.fit_pairs(&plan, &mut |_, _| Ok(())).map(Fit::from)
+    bench.small.fit_pairs(&plan, &mut |_, _| Ok(()))
 }
 
-fn features(bench: &Bench, fit: &Fit<Classifier>, inputs: &[Input]) -> Result<Vec<Vec<f64>>> {
+fn features(bench: &Bench, fit: &Fitted<Classifier>, inputs: &[Input]) -> Result<Vec<Vec<f64>>> {
     bench.small.features_of(&fit.model, inputs, bench.task.train.max_tokens)
 }
 

@@ -4,13 +4,14 @@ use lacuna_models::Classifier;
 use rand::seq::SliceRandom;
 
 use super::bench::{Bench, Predicted, log_probabilities, train_row};
-use super::fitting::{Fit, fit, fit_gold};
+use super::fitting::{fit, fit_gold};
 use super::folds::{Folds, at, sides};
 use super::gold_only::member_seed;
 use super::tune::{Tuned, learning_rate};
 use crate::data::example::{GoldRow, Input};
 use crate::error::Result;
 use crate::math::random;
+use crate::small::fit::Fitted;
 use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 use crate::small::plan::FitPlan;
@@ -127,7 +128,7 @@ impl<'a> Students<'a> {
         let keys = self.tuned()?.keys;
         let mut bar = progress.bar("gold only", "fits", count, self.members.len().min(count));
         for member in self.members.len()..count {
-            let Fit { model, steps, flops } = fit_gold(small, gold, &keys, member_seed(seed, member))?;
+            let Fitted { model, steps, flops } = fit_gold(small, gold, &keys, member_seed(seed, member))?;
             let inputs: Vec<Input> = test.iter().map(GoldRow::input).chain(self.unlabelled.iter().copied()).collect();
             let mut test_logits = self.outputs(&model, &inputs)?;
             let unlabelled = test_logits.split_off(test.len());
@@ -154,12 +155,12 @@ impl<'a> Students<'a> {
     }
 
     /// A model that learns from soft targets.
-    fn student(&self, rows: &[TrainRow<Vec<f32>>], tuned: &Tuned) -> Result<Fit<Classifier>> {
+    fn student(&self, rows: &[TrainRow<Vec<f32>>], tuned: &Tuned) -> Result<Fitted<Classifier>> {
         fit(self.bench.small, &FitPlan { rows, keys: &tuned.keys, seed: random::derive(self.bench.seed, "student", 0) })
     }
 
     /// What a student says of the test rows; `flops` are those of the models before it.
-    fn predicted(&self, student: Fit<Classifier>, flops: f64) -> Result<Predicted> {
+    fn predicted(&self, student: Fitted<Classifier>, flops: f64) -> Result<Predicted> {
         let logits = self.outputs(&student.model, &self.bench.test_inputs())?;
         let gold_rows = self.bench.gold.len();
         Ok(Predicted { logits, synthetic_rows: 0, gold_rows, steps: student.steps, flops: flops + student.flops })
