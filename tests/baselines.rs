@@ -162,6 +162,18 @@ fn words_and_embeddings_tell_easy_texts_apart() {
 }
 
 #[test]
+fn students_tell_easy_texts_apart() {
+    let tried = Tried::new(|task| task.replace("min_steps = 24", "min_steps = 100"));
+    let (gold, test) = (rows(0, 40), rows(10_000, 60));
+    let found = tried.all(&gold, &test);
+    let students = [Baseline::GoldOnly, Baseline::Ensemble, Baseline::Distilled, Baseline::SelfTraining];
+    for (baseline, predicted) in Baseline::ALL.into_iter().zip(&found).filter(|(baseline, _)| students.contains(baseline)) {
+        let found = accuracy(predicted, &test);
+        assert!(found > 0.8, "{baseline:?}: {found}");
+    }
+}
+
+#[test]
 fn setfit_tells_easy_texts_apart() {
     let tried = Tried::new(|task| task.replace("min_steps = 24", "min_steps = 200"));
     let (gold, test) = (rows(0, 40), rows(10_000, 60));
