@@ -69,7 +69,7 @@ impl Tried {
     fn new(task: impl Fn(String) -> String) -> Self {
         let fixture = Fixture::new();
         let task = Task::parse(
-            &task(common::TASK.replace("[train]\n", "[train]\nmin_steps = 24\n").replace("rationale_candidates = 5\n", "")),
+            &task(common::TASK.replace("min_steps = 10", "min_steps = 24").replace("rationale_candidates = 5\n", "")),
             Path::new("task.toml"),
         )
         .unwrap();
@@ -294,7 +294,7 @@ fn real_embeddings_of_a_hundred_snippets() {
         eprintln!("SKIPPED: LACUNA_TEST_ENCODER and LACUNA_TEST_GOLD are not both set");
         return;
     };
-    let text = common::TASK.replace("max_tokens = 12", "max_tokens = 64\nmin_steps = 40");
+    let text = common::TASK.replace("max_tokens = 12", "max_tokens = 64").replace("min_steps = 10", "min_steps = 40");
     let task = Task::parse(&text, Path::new("task.toml")).unwrap();
     let every = |nth: usize, count: usize, file: &str| -> Vec<GoldRow<Labels>> {
         read_gold(&data.join(file), &task.labels_head()).unwrap().0.into_iter().step_by(nth).take(count).collect()

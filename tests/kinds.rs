@@ -342,11 +342,11 @@ fn methods_side_by_side() {
     }
     let computed = |name: &str| of(name)["cost"]["computed"].as_u64().unwrap();
     assert_eq!((computed("gold only"), computed("embeddings + logistic regression")), (0, 0));
-    assert!(computed("S3") > computed("seed with rationales") && computed("S3") > computed("ZeroGen"), "{table}");
+    assert!(computed("S3") >= computed("seed with rationales") && computed("S3") > computed("ZeroGen"), "{table}");
     assert!(computed("generator, calibrated") > 0 && of("S3")["cost"]["seconds"].as_f64() > Some(0.0), "{table}");
     let chosen = ["S3".to_string(), "gold only".to_string()];
     let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
-    assert_eq!(again.lines().count(), 4, "{again}");
+    assert_eq!(again.lines().filter(|line| line.starts_with('|')).count(), 4, "{again}");
 }
 
 /// At equal tokens computed, what writes no rounds has as many more rows as the rounds cost.

@@ -242,7 +242,8 @@ fn methods_side_by_side_by_exact_match_and_f1() {
         .concat()
         .repeat(2)
     );
-    let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    let header: Vec<&str> =
+        table.lines().find(|line| line.starts_with('|')).unwrap().split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
     let over = "95 %, over test rows only";
     let expected = [format!("F1 [{over}]"), format!("EM [{over}]"), "each draw".to_string(), format!("less S3, or S3 + gold [{over}]")];
     assert_eq!(header[header.len() - 4..], expected);

@@ -39,10 +39,10 @@ struct Variance {
 pub fn mean(values: &[Vec<f64>]) -> Interval {
     let Some((mean, variance)) = analyse(values) else { return Interval { mean: f64::NAN, low: f64::NAN, high: f64::NAN } };
     let total = variance.draws + variance.rows;
+    let (of_draws, of_rows) = (critical(variance.draws_freedom), critical(variance.rows_freedom));
     if total <= 0.0 {
         return Interval::around(mean, 0.0);
     }
-    let (of_draws, of_rows) = (critical(variance.draws_freedom), critical(variance.rows_freedom));
     let squares = variance.draws.powi(2) / variance.draws_freedom.max(1.0) + variance.rows.powi(2) / variance.rows_freedom;
     let satterthwaite = critical(total * total / squares);
     let cochran = (variance.draws * of_draws + variance.rows * of_rows) / total;
@@ -91,6 +91,8 @@ fn analyse(values: &[Vec<f64>]) -> Option<(f64, Variance)> {
     let all: f64 = values.iter().flatten().map(|x| (x - mean).powi(2)).sum();
     let rest = (all - rows * squares(&of_draws) - draws * squares(&of_rows)).max(0.0) / (draws_freedom * rows_freedom);
     let from_draws = squares(&of_draws) / draws_freedom / draws;
+    // Draws that happen to have one and the same mean do not make it certain: then their rest says how far they differ.
+    let from_draws = if from_draws > 0.0 { from_draws } else { rest / (draws * rows) };
     let from_rows = (between_rows - rest).max(0.0) / (draws * rows);
     Some((mean, Variance { draws: from_draws, draws_freedom, rows: from_rows, rows_freedom }))
 }
@@ -235,6 +237,14 @@ mod tests {
             assert!(found.mean == 1.0 && (0.91..0.92).contains(&found.low) && found.high == 1.0, "{found:?}");
         }
         assert_eq!(mean(&[vec![0.0; 40], vec![0.0; 40]]), Interval { mean: 0.0, low: 0.0, high: 0.0 });
+    }
+
+    /// Two draws with one mean, right on other rows: that they agree is luck.
+    #[test]
+    fn draws_that_happen_to_agree_do_not_make_it_certain() {
+        let draw = |odd: usize| (0..30).map(|i| f64::from(u8::from(i % 2 == odd))).collect::<Vec<_>>();
+        let found = mean(&[draw(0), draw(1)]);
+        assert!(found.mean == 0.5 && found.high - found.low > 0.2, "{found:?}");
     }
 
     #[test]
