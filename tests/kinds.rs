@@ -349,6 +349,48 @@ fn methods_side_by_side() {
     assert_eq!(again.lines().filter(|line| line.starts_with('|')).count(), 4, "{again}");
 }
 
+/// A method that reads no gold label trains the same model, to the byte, whatever the labels are; one that does trains another.
+#[test]
+fn methods_read_of_the_gold_rows_what_the_table_says() {
+    let fixture = Fixture::new();
+    let options = options();
+    let flipped = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap().lines().map(flip).collect::<String>();
+    std::fs::write(fixture.path("flipped.jsonl"), flipped).unwrap();
+    std::fs::write(fixture.path("flipped.toml"), TASK.replace("gold.jsonl", "flipped.jsonl")).unwrap();
+    let names = ["ZeroGen", "ZeroGen, select", "ZeroGen, select, soft targets", "seed with rationales", "GoldGen", "S3"];
+    let names = names.iter().flat_map(|name| [name.to_string(), format!("{name} + gold")]).collect::<Vec<_>>();
+    let table = |task: &str| {
+        let (task, folder) = (fixture.path(task), fixture.path(&format!("compare-{task}")));
+        let (draws, gold, budget, curve) = (1, &[40][..], Budget::Rows, None);
+        let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &names, budget, curve, folder: &folder };
+        compare(&comparison, &mut boxed(of_two())).unwrap();
+        (json(&folder.join("compare.json")), folder.join("gold-40/draw-0"))
+    };
+    let ((lines, before), (_, after)) = (table("task.toml"), table("flipped.toml"));
+    for line in lines.as_array().unwrap() {
+        let (name, reads) = (line["method"].as_str().unwrap(), line["reads"].as_str().unwrap());
+        let run = match name.trim_end_matches(" + gold") {
+            "ZeroGen" => "zerogen",
+            "ZeroGen, select" => "zerogen-select",
+            "ZeroGen, select, soft targets" => "zerogen-targets",
+            "seed with rationales" => "seed",
+            "GoldGen" => "goldgen",
+            _ => "s3",
+        };
+        // model/ has learnt the gold rows too.
+        let model = if name.ends_with("+ gold") { "model" } else { "rounds/0/model" };
+        let read = |folder: &Path| std::fs::read(folder.join(run).join(model).join("model.safetensors")).unwrap();
+        assert_eq!(read(&before) == read(&after), reads == "nothing", "{name} reads {reads}");
+    }
+}
+
+/// A row with the other label.
+fn flip(line: &str) -> String {
+    let mut row: Value = serde_json::from_str(line).unwrap();
+    row["label"] = if row["label"] == "positive" { "negative" } else { "positive" }.into();
+    row.to_string() + "\n"
+}
+
 /// At equal tokens computed, what writes no rounds has as many more rows as the rounds cost.
 #[test]
 fn budgets_are_equal_in_tokens_computed() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::compare_table::{Line, Row, render, summarise};
 use super::methods::{self, Budget, Extent, Method, Writer, Writing};
-use super::options::Options;
+use super::options::{Options, apply};
 use super::provenance::provenance;
 use super::setup::Setup;
 use super::worth::{Curve, add_worth};
@@ -58,7 +58,8 @@ impl Comparison<'_> {
 /// Those of a run; an unknown method, or one that does not fit the task; a task without test rows.
 pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
     let Comparison { options, folder, gold, .. } = *comparison;
-    let task = Task::read(comparison.task)?;
+    let mut task = Task::read(comparison.task)?;
+    apply(options, &mut task);
     let rows = chosen(comparison.methods, &task)?;
     let curve = Curve::find(comparison.curve, comparison.task)?;
     let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);

@@ -16,6 +16,9 @@ pub struct Options {
     /// Number of gold rows to draw from the gold data
     #[arg(long, env = "LACUNA_GOLD_ROWS", value_name = "N")]
     pub gold_rows: Option<usize>,
+    /// Unlabelled texts, for self-training: a file, or "rest" for the texts that --gold-rows leaves out
+    #[arg(long, env = "LACUNA_UNLABELLED", value_name = "FILE")]
+    pub unlabelled: Option<String>,
     /// Number of accepted rows in the seed (round 0)
     #[arg(long, env = "LACUNA_SEED_ROWS", value_name = "N")]
     pub seed_rows: Option<usize>,
@@ -111,6 +114,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     }
     if let Some(kind) = options.targets {
         task.targets.kind = kind;
+    }
+    if let Some(unlabelled) = &options.unlabelled {
+        task.data.unlabelled = Some(absolute(unlabelled));
     }
     if let Some(generator) = &options.generator {
         task.models.generator = absolute(generator);

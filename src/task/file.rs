@@ -288,7 +288,7 @@ impl Default for TrainKeys {
     fn default() -> Self {
         TrainKeys {
             epochs: 3,
-            min_steps: 300,
+            min_steps: 150,
             steps: None,
             batch: 16,
             learning_rate: 5e-5,
