@@ -77,9 +77,9 @@ fn verdict(judge: &Knowledge) -> String {
         return right;
     }
     format!(
-        "{right} (always the most frequent label: {:.1} %), McFadden's R² {:.3}, {:.1} standard errors above nothing: it is not told from \
-         chance. Its synthetic rows are unlikely to help, so where gold only is among the methods, model/ will be trained on the gold rows \
-         alone. Try another generator, or other words in prompts.judge",
+        "{right} (always the most frequent label: {:.1} %), McFadden's R² {:.3}, a gain of {:.1} standard errors: it is not told \
+         from chance. Its synthetic rows are unlikely to help, so where gold only is among the methods, model/ will be trained on the gold \
+         rows alone. Try another generator, or other words in prompts.judge",
         judge.chance * 100.0,
         judge.r_squared,
         judge.gain
