@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::compare::{Comparison, compare};
+use lacuna::commands::learning_curve::{LearningCurve, learning_curve};
 use lacuna::commands::methods::{self, Budget};
 use lacuna::commands::setup::Setup;
 use lacuna::commands::sweep::{Sweep, sweep};
@@ -347,6 +348,30 @@ fn methods_side_by_side() {
     let chosen = ["S3".to_string(), "gold only".to_string()];
     let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
     assert_eq!(again.lines().filter(|line| line.starts_with('|')).count(), 4, "{again}");
+}
+
+/// A learning curve takes no generator, goes on where it was, and says what a method's accuracy is worth.
+#[test]
+fn methods_are_worth_human_labels() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("curve"), options());
+    let wanted = LearningCurve { task: &task, options: &options, rows: &[2, 10, 20, 1000], draws: 2, folder: &folder };
+    let table = learning_curve(&wanted).unwrap();
+    let rows: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()).collect();
+    assert_eq!(rows, ["human", "------------", "10", "20", "40"], "two are too few, there are no more than 40\n{table}");
+    let trained = std::fs::metadata(folder.join("rows-20/draw-1.json")).unwrap().modified().unwrap();
+    assert_eq!(learning_curve(&wanted).unwrap(), table);
+    assert_eq!(std::fs::metadata(folder.join("rows-20/draw-1.json")).unwrap().modified().unwrap(), trained);
+
+    let (methods, file) = (["TF-IDF + logistic regression".to_string()], folder.join("curve.json"));
+    let (draws, gold, budget, curve, out) = (2, &[40][..], Budget::Rows, Some(file.as_path()), fixture.path("compare"));
+    let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &methods, budget, curve, folder: &out };
+    let table = compare(&comparison, &mut None).unwrap();
+    assert!(table.contains("| worth human labels [95 %] |") && table.contains("TF-IDF + logistic regression"), "{table}");
+    let worth = json(&out.join("compare.json"))[0]["worth"].as_str().unwrap().to_string();
+    assert!(worth.contains(" [") && worth.ends_with(']'), "{worth}");
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("\"test\": \"", "\"test\": \"0")).unwrap();
+    assert!(compare(&comparison, &mut None).unwrap_err().to_string().contains("on other test rows"));
 }
 
 /// A method that reads no gold label trains the same model, to the byte, whatever the labels are; one that does trains another.

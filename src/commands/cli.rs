@@ -88,7 +88,7 @@ enum Command {
     LearningCurve {
         /// The task file
         task: PathBuf,
-        /// Numbers of human labels; those that the gold file does not have are left out
+        /// Numbers of human labels; more than the gold file has are all that it has
         #[arg(long, value_delimiter = ',', default_values_t = [50, 100, 200, 300, 500, 1000, 2000, 3000, 5000, 10_000])]
         rows: Vec<usize>,
         /// Number of draws, counted from --seed: each has its own rows and random seed

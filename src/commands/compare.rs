@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::compare_table::{Line, Row, render, summarise};
+use super::lend::borrow_journals;
 use super::methods::{self, Budget, Extent, Method, Writer, Writing};
 use super::options::{Options, apply};
 use super::provenance::provenance;
@@ -10,9 +11,9 @@ use super::setup::Setup;
 use super::worth::{Curve, add_worth};
 use crate::baselines::Baseline;
 use crate::error::{Error, Result};
-use crate::files::whole::{write, write_json, write_json_lines};
+use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
-use crate::run::cost::{Cost, SECONDS, Spent, Work};
+use crate::run::cost::{Cost, Spent, Work};
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Delivery, Method as Trained};
 use crate::task::file::{SeedBudget, Task};
@@ -221,48 +222,4 @@ fn equal_steps(task: &Task, gold: usize) -> usize {
     let of_round = task.extrapolate.rows.unwrap_or(mine * task.extrapolate.rows_per_error);
     let written = task.seed.rows + task.extrapolate.max_rounds * of_round;
     task.train.steps_for(written + task.train.gold_repeat * gold)
-}
-
-/// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests, and counts their cost.
-/// Within a budget, only as much of the seed is lent as that pays for.
-///
-/// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts). A run that
-/// has started keeps its own journals.
-fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>) -> Result<()> {
-    if borrower.join("manifest.json").exists() || !lender.join("manifest.json").exists() {
-        return Ok(());
-    }
-    let share = budget.map_or(1.0, |budget| affordable_share(lender, budget));
-    let journal = |folder: &Path, name: &str| folder.join("journal").join(name);
-    for name in ["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
-        let from = journal(lender, name);
-        if from.exists() {
-            let content = std::fs::read_to_string(&from).map_err(Error::io("read", &from))?;
-            let content = if name == "round-0.jsonl" { first_rows(&content, share) } else { content };
-            write(&journal(borrower, name), content.as_bytes())?;
-        }
-    }
-    let lent = |mut spent: Spent| {
-        match spent.part {
-            Work::Rationales | Work::Judged(0) => {}
-            Work::Written(0) => spent.effort = spent.effort.times(share),
-            _ => return None,
-        }
-        Some(spent)
-    };
-    write_json_lines(&borrower.join(SECONDS), Spent::read(lender).into_iter().filter_map(lent))
-}
-
-/// The share of the lender's seed that a budget pays for, at the lender's prices.
-fn affordable_share(lender: &Path, budget: SeedBudget) -> f64 {
-    let accepted = Delivery::read_in(lender).map_or(0, |delivery| delivery.rounds.first().copied().unwrap_or(0));
-    let price = Spent::sum(lender, |part| part == Work::Written(0)).computed as f64 + budget.judging * accepted as f64;
-    (budget.tokens as f64 / price.max(1.0)).min(1.0)
-}
-
-/// The lines of a journal whose ids are in the first `share` of all ids.
-fn first_rows(journal: &str, share: f64) -> String {
-    let last = (journal.lines().count() as f64 * share).round() as u64;
-    let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok().and_then(|row| row["id"].as_u64());
-    journal.lines().filter(|line| id(line).is_some_and(|id| id < last)).map(|line| format!("{line}\n")).collect()
 }

@@ -20,7 +20,7 @@ use crate::run::summary::{Measured, Method};
 pub struct LearningCurve<'a> {
     pub task: &'a Path,
     pub options: &'a Options,
-    /// Numbers of human labels; those that the gold file does not have are left out.
+    /// Numbers of human labels; more than the gold file has are all that it has, too few for its labels are left out.
     pub rows: &'a [usize],
     /// Number of draws, counted from the options' seed.
     pub draws: u64,
@@ -37,15 +37,11 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let mut points: Vec<(usize, Vec<Outcome>)> = Vec::new();
     let (mut test, mut made) = (String::new(), String::new());
     let progress = curve.options.machine.progress();
-    for &rows in curve.rows {
+    for rows in numbers_of_rows(curve)? {
         let mut outcomes = Vec::new();
         for seed in curve.options.seed..curve.options.seed.saturating_add(curve.draws) {
             let options = Options { seed, gold_rows: Some(rows), ..curve.options.clone() };
             let setup = Setup::of_student(curve.task, &options)?;
-            if rows > setup.gold_pool() {
-                progress.say(format!("the gold file has {} rows: {rows} are left out", setup.gold_pool()));
-                break;
-            }
             test = setup.sum("test").ok_or_else(|| needs_test(curve.task))?.to_string();
             made = provenance(&curve.command(), &setup, curve.options.seed..curve.options.seed.saturating_add(curve.draws));
             progress.say(format!("— {rows} human labels, draw {seed}"));
@@ -66,6 +62,16 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let text = made + &render(&points);
     write(&curve.folder.join("curve.md"), text.as_bytes())?;
     Ok(text)
+}
+
+/// The numbers of rows that the gold file can give, each once, in order.
+fn numbers_of_rows(curve: &LearningCurve) -> Result<Vec<usize>> {
+    let setup = Setup::of_student(curve.task, curve.options)?;
+    let (pool, least) = (setup.gold_pool(), 2 * setup.task.labels.len().max(1));
+    let mut rows: Vec<usize> = curve.rows.iter().map(|&rows| rows.min(pool)).filter(|&rows| rows >= least).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(rows)
 }
 
 impl LearningCurve<'_> {

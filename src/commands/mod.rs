@@ -10,6 +10,7 @@ mod data;
 pub mod doctor;
 pub mod fetch;
 pub mod learning_curve;
+mod lend;
 pub mod methods;
 pub mod options;
 pub mod pool;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::curves;
+use super::lend::borrow_journals;
 use super::options::Options;
 use super::report::{percent, table};
 use super::setup::Setup;
@@ -14,6 +15,7 @@ use crate::generator::Generate;
 use crate::measure::interval;
 use crate::run::cost::Cost;
 use crate::run::summary::{Measured, Method};
+use crate::task::file::Task;
 
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
@@ -47,6 +49,17 @@ impl FromStr for Axis {
 }
 
 impl Axis {
+    /// Whether the first point has sent the same requests for its seed, or the first of them, and can lend what it wrote: else the seed
+    /// would vary too.
+    fn keeps_the_seed(&self, value: usize, task: &Task) -> bool {
+        match self.name {
+            "rationales" => false,
+            "gold-rows" => !task.seed_sees_gold(),
+            "seed-rows" => value >= self.values[0],
+            _ => true,
+        }
+    }
+
     fn at(&self, value: usize, options: &Options) -> Options {
         let mut options = options.clone();
         let (_, set) = AXES.iter().find(|(name, _)| *name == self.name).expect("an axis is one of those");
@@ -99,6 +112,10 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
         let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
         let mut setup = Setup::new(sweep.task, &options)?;
         setup.temperature = false;
+        let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
+        if first != run && axis.keeps_the_seed(value, &setup.task) {
+            borrow_journals(&first, &run, None)?;
+        }
         let delivery = setup.run(&run, &METHODS, generator)?;
         if delivery.results.is_empty() {
             let message = "a sweep needs test rows: add data.test".to_string();
