@@ -42,6 +42,10 @@ pub struct Predicted {
     pub steps: usize,
     /// Floating-point operations of all fits of the small model, tuning and teachers included.
     pub flops: f64,
+    /// Tokens that the generator computed before the test rows.
+    pub computed: u64,
+    /// Seconds, as if it had been run alone; without the generator's judging the test rows.
+    pub seconds: f64,
 }
 
 impl<'a> Bench<'a> {
@@ -70,7 +74,7 @@ impl<'a> Bench<'a> {
 
     /// What a baseline that takes no step of the small model hands back.
     pub(super) fn without_steps(&self, logits: Vec<Vec<f32>>) -> Predicted {
-        Predicted { logits, synthetic_rows: 0, gold_rows: self.gold.len(), steps: 0, flops: 0.0 }
+        Predicted { logits, synthetic_rows: 0, gold_rows: self.gold.len(), steps: 0, flops: 0.0, computed: 0, seconds: 0.0 }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The generator as a classifier: zero-shot, calibrated on the gold rows, and after demonstrations.
 
+use std::time::Instant;
+
 use rand::seq::SliceRandom;
 
 use super::bench::{Bench, Predicted};
@@ -53,36 +55,64 @@ pub fn zero_shot(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicte
 /// As [`judge_rows`].
 pub fn calibrated(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted> {
     let Bench { task, prompts, progress, .. } = *bench;
+    let (clock, before) = (Instant::now(), generator.computed());
     let gold = averaged(&judge_rows(task, prompts, &bench.gold_inputs(), generator, progress)?);
     let calibration = Calibration::fit(&gold, &bench.gold_labels());
-    Ok(bench.without_steps(apply(&calibration, &judged_test(bench, generator)?)))
+    let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
+    Ok(Predicted { seconds, computed, ..bench.without_steps(apply(&calibration, &judged_test(bench, generator)?)) })
 }
 
-/// The same after some of the gold rows with their labels, calibrated on the others. How many are shown is chosen by the log loss,
-/// cross-fitted over five folds, of the rows that no candidate shows.
+/// A number of demonstrations, and what it promises.
+struct Shown {
+    count: usize,
+    /// Log loss of gold rows that no candidate shows, cross-fitted over five folds.
+    loss: f64,
+    calibration: Calibration,
+}
+
+/// The same after some of the gold rows with their labels, calibrated on the others. How many are shown is chosen by log loss; a number
+/// whose prompts do not fit the generator's context is left out, and if none fits there are no demonstrations.
 ///
 /// # Errors
 /// As [`judge_rows`].
 pub fn demonstrations(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted> {
-    let (inputs, labels) = (bench.gold_inputs(), bench.gold_labels());
+    let (clock, before) = (Instant::now(), generator.computed());
+    let labels = bench.gold_labels();
     let order = balanced(&labels, bench.labels(), bench.seed);
     let counts = candidates(labels.len(), bench.labels());
-    let common = order.len() - counts[counts.len() - 1];
-    let mut best: Option<(f64, usize, Calibration)> = None;
-    for &shown in &counts {
-        let others = &order[shown..];
-        let title = format!("generator · gold rows after {shown} others");
-        let said = averaged(&ask(&after(bench, &order[..shown])?, &at(&inputs, others), generator, (&title, bench.progress))?);
-        let gold = at(&labels, others);
-        let loss = if counts.len() > 1 { cross_fitted_loss(&said, &gold, common, bench) } else { 0.0 };
-        if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
-            best = Some((loss, shown, Calibration::fit(&said, &gold)));
+    let common = (counts.len() > 1).then(|| order.len() - counts.last().copied().unwrap_or(0));
+    let mut tried: Vec<Shown> = counts.iter().filter_map(|&count| try_showing(bench, &order, count, common, generator)).collect();
+    tried.sort_by(|a, b| a.loss.total_cmp(&b.loss));
+    let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
+    for Shown { count, calibration, .. } in tried {
+        let title = format!("generator · {count} demonstrations");
+        let questions = after(bench, &order[..count])?;
+        match ask(&questions, &bench.test_inputs(), generator, (&title, bench.progress)) {
+            Ok(test) => return Ok(Predicted { seconds, computed, ..bench.without_steps(apply(&calibration, &averaged(&test))) }),
+            Err(error) => bench.progress.say(format!("{title}: left out ({error})")),
         }
     }
-    let (_, shown, calibration) = best.expect("there is a number of demonstrations");
-    let title = format!("generator · {shown} demonstrations");
-    let test = averaged(&ask(&after(bench, &order[..shown])?, &bench.test_inputs(), generator, (&title, bench.progress))?);
-    Ok(bench.without_steps(apply(&calibration, &test)))
+    calibrated(bench, generator)
+}
+
+/// The calibrated log loss with this number of demonstrations; none if the generator refuses their prompts.
+fn try_showing(bench: &Bench, order: &[usize], count: usize, common: Option<usize>, generator: &mut dyn Generate) -> Option<Shown> {
+    let others = &order[count..];
+    let title = "generator · demonstrations";
+    let said = after(bench, &order[..count])
+        .and_then(|questions| ask(&questions, &at(&bench.gold_inputs(), others), generator, (title, bench.progress)));
+    match said {
+        Ok(said) => {
+            let (said, gold) = (averaged(&said), at(&bench.gold_labels(), others));
+            // A single number needs no choice.
+            let loss = common.map_or(0.0, |common| cross_fitted_loss(&said, &gold, common, bench));
+            Some(Shown { count, loss, calibration: Calibration::fit(&said, &gold) })
+        }
+        Err(error) => {
+            bench.progress.say(format!("{count} demonstrations are left out: {error}"));
+            None
+        }
+    }
 }
 
 /// The questions after these gold rows.

@@ -1,5 +1,7 @@
 //! The small model fine-tuned on gold rows: alone, averaged, distilled, and as a teacher of unlabelled texts.
 
+use std::time::Instant;
+
 use lacuna_models::Classifier;
 use rand::seq::SliceRandom;
 
@@ -18,7 +20,7 @@ use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 
 /// Models in an ensemble, and folds of the teachers that a student is distilled from.
-const MEMBERS: usize = 5;
+pub(super) const MEMBERS: usize = 5;
 /// What a teacher says counts as much as the gold label.
 const OF_TEACHER: f32 = 0.5;
 /// Unlabelled texts a gold row, and how many there may be at least.
@@ -41,6 +43,7 @@ struct Member {
     unlabelled: Vec<Vec<f32>>,
     steps: usize,
     flops: f64,
+    seconds: f64,
 }
 
 impl<'a> Students<'a> {
@@ -49,6 +52,12 @@ impl<'a> Students<'a> {
         unlabelled.shuffle(&mut random::rng(bench.seed, "unlabelled texts", 0));
         unlabelled.truncate(UNLABELLED.1.max(UNLABELLED.0 * bench.gold.len()));
         Students { bench, unlabelled, tuned: None, members: Vec::new() }
+    }
+
+    /// Seconds that went into what is there already of the learning rate and the first `members` models.
+    pub fn seconds_of(&self, members: usize) -> f64 {
+        let of_members: f64 = self.members.iter().take(members).map(|member| member.seconds).sum();
+        self.tuned.as_ref().map_or(0.0, |tuned| tuned.seconds) + of_members
     }
 
     /// One model that learnt from all gold rows: what [`gold_only`](super::gold_only::gold_only) trains.
@@ -128,11 +137,13 @@ impl<'a> Students<'a> {
         let keys = self.tuned()?.keys;
         let mut bar = progress.bar("gold only", "fits", count, self.members.len().min(count));
         for member in self.members.len()..count {
+            let clock = Instant::now();
             let Fitted { model, steps, flops } = fit_gold(small, gold, &keys, member_seed(seed, member))?;
             let inputs: Vec<Input> = test.iter().map(GoldRow::input).chain(self.unlabelled.iter().copied()).collect();
             let mut test_logits = self.outputs(&model, &inputs)?;
             let unlabelled = test_logits.split_off(test.len());
-            self.members.push(Member { test: test_logits, unlabelled, steps, flops });
+            let seconds = clock.elapsed().as_secs_f64();
+            self.members.push(Member { test: test_logits, unlabelled, steps, flops, seconds });
             bar.step(1);
         }
         bar.finish("");
@@ -140,7 +151,7 @@ impl<'a> Students<'a> {
     }
 
     fn averaged(&mut self, count: usize) -> Result<Predicted> {
-        let (gold_rows, tuning) = (self.bench.gold.len(), self.tuned()?.flops);
+        let tuning = self.tuned()?.flops;
         let members = self.members(count)?;
         let steps = members.iter().map(|member| member.steps).sum();
         let flops = tuning + members.iter().map(|member| member.flops).sum::<f64>();
@@ -151,7 +162,7 @@ impl<'a> Students<'a> {
                 .map(|p| log_probabilities(p))
                 .collect(),
         };
-        Ok(Predicted { logits, synthetic_rows: 0, gold_rows, steps, flops })
+        Ok(Predicted { logits, steps, flops, ..self.bench.without_steps(vec![]) })
     }
 
     /// A model that learns from soft targets.
@@ -162,8 +173,7 @@ impl<'a> Students<'a> {
     /// What a student says of the test rows; `flops` are those of the models before it.
     fn predicted(&self, student: Fitted<Classifier>, flops: f64) -> Result<Predicted> {
         let logits = self.outputs(&student.model, &self.bench.test_inputs())?;
-        let gold_rows = self.bench.gold.len();
-        Ok(Predicted { logits, synthetic_rows: 0, gold_rows, steps: student.steps, flops: flops + student.flops })
+        Ok(Predicted { steps: student.steps, flops: flops + student.flops, ..self.bench.without_steps(logits) })
     }
 
     fn outputs(&self, model: &Classifier, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {

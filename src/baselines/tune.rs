@@ -1,5 +1,7 @@
 //! The learning rate of the small model, chosen by cross-validation on the gold rows that it will learn from.
 
+use std::time::Instant;
+
 use super::fitting::fit_gold;
 use super::folds::{Folds, at, sides};
 use crate::data::example::GoldRow;
@@ -18,6 +20,7 @@ pub struct Tuned {
     pub keys: TrainKeys,
     /// Floating-point operations of the fits that it took.
     pub flops: f64,
+    pub seconds: f64,
 }
 
 /// The learning rate with the smallest mean log loss over gold rows, each predicted by a model that has not learnt from it. Of rows that
@@ -32,9 +35,10 @@ pub fn learning_rate<H: Folds>(
     seed: u64,
     progress: Progress,
 ) -> Result<Tuned> {
+    let clock = Instant::now();
     let folds = sides(&small.head.held_out(gold, FOLDS, seed));
     if folds.is_empty() {
-        return Ok(Tuned { keys: keys.clone(), flops: 0.0 });
+        return Ok(Tuned { keys: keys.clone(), flops: 0.0, seconds: 0.0 });
     }
     let mut bar = progress.bar("gold only · learning rate", "fits", FACTORS.len() * folds.len(), 0);
     let (mut best, mut flops): (Option<(f64, TrainKeys)>, f64) = (None, 0.0);
@@ -54,5 +58,5 @@ pub fn learning_rate<H: Folds>(
     }
     let keys = best.map_or_else(|| keys.clone(), |(_, keys)| keys);
     bar.finish(&format!("{:.1e}", keys.learning_rate));
-    Ok(Tuned { keys, flops })
+    Ok(Tuned { keys, flops, seconds: clock.elapsed().as_secs_f64() })
 }

@@ -1,12 +1,14 @@
 //! Measures what needs no run of the loop, on one draw: the baselines, and the student on the gold rows alone.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::setup::{ByHead, Loaded, Setup};
+use crate::baselines::gold_only::gold_only;
 use crate::baselines::{Baseline, Baselines, Bench, Predicted};
+use crate::data::answers::Answers;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
 use crate::data::split::Divide;
@@ -15,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
 use crate::judge::questions::{Judged, Questions};
-use crate::run::cost::Meter;
+use crate::run::cost::Cost;
 use crate::run::folder::RunDir;
 use crate::run::outcome::{Outcome, once};
 use crate::run::progress::Bar;
@@ -43,7 +45,7 @@ impl Setup {
     fn gold_only_with<H: Stages + Divide>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
         let (small, test) = (&loaded.small, self.test_rows(loaded)?);
         once(path, self.inputs_of("gold only"), || {
-            let meter = Meter::start(0);
+            let clock = Instant::now();
             let gold = loaded.drawn(&self.task, self.seed)?;
             let rows: Vec<TrainRow<H::Target>> = gold.iter().map(|row| small.gold_row(row)).collect();
             let plan = FitPlan { rows: &rows, keys: &self.task.train, seed: self.seed };
@@ -58,9 +60,22 @@ impl Setup {
             })?;
             bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
             checkpoints.clear();
-            let effort = meter.read(0, 0, fitted.flops);
+            let cost = Cost { seconds: clock.elapsed().as_secs_f64(), flops: fitted.flops, ..Cost::default() };
             let outputs = small.outputs(&fitted.model, test)?;
-            Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), effort))
+            Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), cost))
+        })
+    }
+
+    /// Gold only with a tuned learning rate, for questions: the only baseline that they have.
+    fn tuned_gold_only(&self, loaded: &Loaded<Answers>, path: &Path) -> Result<Outcome> {
+        let (small, test) = (&loaded.small, self.test_rows(loaded)?);
+        once(path, self.inputs_of(Baseline::GoldOnly.name()), || {
+            let clock = Instant::now();
+            let gold = loaded.drawn(&self.task, self.seed)?;
+            let fitted = gold_only(small, &gold, &self.task.train, self.seed, self.machine.progress())?;
+            let cost = Cost { seconds: clock.elapsed().as_secs_f64(), flops: fitted.flops, ..Cost::default() };
+            let outputs = small.outputs(&fitted.model, test)?;
+            Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), cost))
         })
     }
 
@@ -76,7 +91,7 @@ impl Setup {
             folder.join("baselines").join(baseline.name().chars().map(plain).collect::<String>() + ".json")
         };
         match &self.loaded {
-            ByHead::Answers(loaded) => chosen.iter().map(|baseline| self.gold_only_with(loaded, &path(baseline))).collect(),
+            ByHead::Answers(loaded) => chosen.iter().map(|baseline| self.tuned_gold_only(loaded, &path(baseline))).collect(),
             ByHead::Labels(loaded) => self.baselines_with(loaded, chosen, &path, judged, generator),
         }
     }
@@ -108,13 +123,11 @@ impl Setup {
         let mut outcome = |baseline: &Baseline| {
             once(&path(baseline), self.inputs_of(baseline.name()), || {
                 progress.say(format!("— {}", baseline.name()));
-                let computed = |generator: &Generator| generator.as_ref().map_or(0, |generator| generator.computed());
-                let meter = Meter::start(computed(generator));
                 let predicted = baselines.predict(*baseline, generator.as_deref_mut().map(|generator| generator as &mut dyn Generate))?;
                 let parameters = generator.as_ref().map_or(0, |generator| generator.parameters());
-                let Predicted { logits, synthetic_rows, gold_rows, steps, flops } = predicted;
-                let effort = meter.read(computed(generator), parameters, flops);
-                Ok((small.head.measured(test, &logits, [synthetic_rows, gold_rows, steps]), effort))
+                let Predicted { logits, synthetic_rows, gold_rows, steps, flops, computed, seconds } = predicted;
+                let cost = Cost { sampled: 0, computed, seconds, flops: flops + 2.0 * parameters as f64 * computed as f64 };
+                Ok((small.head.measured(test, &logits, [synthetic_rows, gold_rows, steps]), cost))
             })
         };
         chosen.iter().map(&mut outcome).collect()

@@ -13,7 +13,7 @@ use crate::baselines::Baseline;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
-use crate::run::cost::{Cost, Spent, Work};
+use crate::run::cost::{Cost, Work, tokens};
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Delivery, Method as Trained};
 use crate::task::file::{SeedBudget, Task};
@@ -47,6 +47,7 @@ impl Comparison<'_> {
         if self.budget == Budget::Rows {
             command += " --budget rows";
         }
+        command += &self.options.in_words();
         self.methods.iter().for_each(|method| command += &format!(" --methods {method:?}"));
         command
     }
@@ -65,15 +66,15 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     let curve = Curve::find(comparison.curve, comparison.task)?;
     let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);
     let last = last.ok_or_else(|| Error::Failed("--draws must be at least 1, and --seed plus draws a number of 64 bits".into()))?;
+    for &gold in gold {
+        Draw::new(comparison, gold, options.seed)?.check(&rows, curve.as_ref())?;
+    }
     let mut lines: Vec<Line> = Vec::new();
     let mut made = String::new();
     for &gold in gold {
         let mut by_row = vec![Vec::new(); rows.len()];
         for seed in options.seed..last {
             let draw = Draw::new(comparison, gold, seed)?;
-            if let Some(curve) = &curve {
-                curve.check(draw.setup.sum("test"))?;
-            }
             made = provenance(&comparison.command(), &draw.setup, options.seed..last);
             let outcomes = draw.outcomes(&rows, generator)?;
             by_row.iter_mut().zip(outcomes).for_each(|(row, outcome)| row.push(outcome));
@@ -132,6 +133,16 @@ impl<'c> Draw<'c> {
         task.train.steps = Some(equal_steps(&task, gold));
         setup.task = task.clone();
         Ok(Draw { comparison, setup, task, gold, seed })
+    }
+
+    /// Whether its rows can be drawn and split, and the methods and the curve fit it: before hours of work.
+    fn check(&self, methods: &[Method], curve: Option<&Curve>) -> Result<()> {
+        let unlabelled = self.setup.unlabelled()?;
+        if unlabelled.is_empty() && methods.iter().any(|method| method.baseline() == Some(Baseline::SelfTraining)) {
+            let message = format!("self-training: with {} gold rows no unlabelled text is left; leave it out with --methods", self.gold);
+            return Err(Error::Failed(message));
+        }
+        curve.map_or(Ok(()), |curve| curve.check(&self.setup.student()))
     }
 
     fn folder(&self, gold: usize) -> PathBuf {
@@ -202,7 +213,8 @@ impl<'c> Draw<'c> {
         let after_seed = rounds.len().saturating_sub(1);
         let mut extent = Extent { seed_rows: all, budget: None, rounds: after_seed, rows_of_round: later.div_ceil(after_seed.max(1)) };
         if self.comparison.budget == Budget::Tokens {
-            let of = |chosen: &dyn Fn(Work) -> bool| Spent::sum(&self.folder(self.gold).join(Writer::S3.folder()), chosen).computed;
+            let s3 = self.folder(self.gold).join(Writer::S3.folder());
+            let of = |chosen: &dyn Fn(Work) -> bool| tokens(&s3, chosen).1;
             let (judges, reasons) = writer.needs(&self.task);
             let fixed = of(&|part| (part == Work::Rationales && reasons) || (part == Work::Calibration && judges));
             let tokens = of(&|part| !matches!(part, Work::Model(_) | Work::Trained(_))).saturating_sub(fixed);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::methods::{Method, Writer, Writing};
-use super::report::{percent, table};
+use super::report::{interval_title, percent, table};
 use crate::measure::interval::{self, Interval};
 use crate::run::cost::Cost;
 use crate::run::outcome::Outcome;
@@ -42,7 +42,7 @@ pub struct Line {
     pub worth: Option<String>,
 }
 
-/// The rows of the table for one number of gold rows. Methods that train on the gold rows, or are no small model, are compared with
+/// The rows of the table for one number of gold rows. Methods that learn from the gold rows are compared with
 /// S3 + gold, the others with S3.
 pub fn summarise(task: &Task, gold_rows: usize, rows: Vec<Row>) -> Vec<Line> {
     let line = |row: &Row| {
@@ -93,11 +93,10 @@ pub fn render(lines: &[Line]) -> String {
     let mut header = vec!["method", "gold rows", "read for", "synthetic", "steps", "tokens computed", "sampled", "seconds", "TFLOP"];
     header.extend(more.then_some(["macro-F1", "balanced accuracy", "AUROC"]).into_iter().flatten());
     header.extend(labels.then_some(["Brier", "ECE"]).into_iter().flatten());
-    let one = lines.iter().all(|line| line.results.len() == 1);
-    let over = if one { "95 %, over test rows only" } else { "95 %" };
+    let draws = lines.iter().map(|line| line.results.len()).max().unwrap_or(0);
     let measure = if questions { "EM" } else { "accuracy" };
-    let titles =
-        [format!("{measure} [{over}]"), "each draw".to_string(), format!("less S3, or S3 + gold [{over}]"), format!("F1 [{over}]")];
+    let title = |what: &str| interval_title(what, draws);
+    let titles = [title(measure), "each draw".to_string(), title("less S3, or S3 + gold"), title("F1")];
     header.extend(worth.then_some("worth human labels [95 %]"));
     header.extend(questions.then_some(titles[3].as_str()));
     header.extend([titles[0].as_str(), titles[1].as_str(), titles[2].as_str()]);
@@ -106,15 +105,10 @@ pub fn render(lines: &[Line]) -> String {
             line.results.iter().map(|outcome| of(&outcome.measured)).sum::<f64>() / line.results.len().max(1) as f64
         };
         let of_labels = |of: fn(&OfLabels) -> f64| format!("{:.3}", mean(&|measured| measured.of_labels().map_or(f64::NAN, of)));
-        let Cost { sampled, effort } = line.cost;
+        let Cost { sampled, computed, seconds, flops } = line.cost;
         let mut row = vec![line.method.clone(), line.gold_rows.to_string(), line.reads.clone()];
         row.extend([format!("{:.0}", mean(&|m| m.synthetic_rows as f64)), format!("{:.0}", mean(&|m| m.steps as f64))]);
-        row.extend([
-            effort.computed.to_string(),
-            sampled.to_string(),
-            format!("{:.0}", effort.seconds),
-            format!("{:.3}", effort.flops / 1e12),
-        ]);
+        row.extend([computed.to_string(), sampled.to_string(), format!("{:.0}", seconds), format!("{:.3}", flops / 1e12)]);
         if more {
             row.extend([of_labels(|of| of.macro_f1), of_labels(|of| of.balanced_accuracy), of_labels(|of| of.auroc)]);
         }

@@ -109,6 +109,7 @@ mod tests {
             synthetic_rows: 10.0,
             cost: Cost::default(),
             accuracy: Interval { mean, low: mean - 0.1, high: mean + 0.1 },
+            draws: vec![mean],
             f1: None,
         };
         let lines = [

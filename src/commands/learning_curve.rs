@@ -1,11 +1,12 @@
 //! `lacuna learning-curve`: the student's accuracy on more and more human labels, the currency that methods are counted in.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::curves;
 use super::options::Options;
 use super::provenance::provenance;
-use super::report::{percent, table};
+use super::report::{interval_title, percent, table};
 use super::setup::Setup;
 use super::sweep_line::SweepLine;
 use super::worth::{CURVE, Curve, Point};
@@ -35,14 +36,15 @@ pub struct LearningCurve<'a> {
 /// Those of a fit; a task without test rows; no number of rows that the gold file has.
 pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let mut points: Vec<(usize, Vec<Outcome>)> = Vec::new();
-    let (mut test, mut made) = (String::new(), String::new());
+    let (mut student, mut made) = (BTreeMap::new(), String::new());
     let progress = curve.options.machine.progress();
     for rows in numbers_of_rows(curve)? {
         let mut outcomes = Vec::new();
         for seed in curve.options.seed..curve.options.seed.saturating_add(curve.draws) {
             let options = Options { seed, gold_rows: Some(rows), ..curve.options.clone() };
             let setup = Setup::of_student(curve.task, &options)?;
-            test = setup.sum("test").ok_or_else(|| needs_test(curve.task))?.to_string();
+            setup.sum("test").ok_or_else(|| needs_test(curve.task))?;
+            student = setup.student();
             made = provenance(&curve.command(), &setup, curve.options.seed..curve.options.seed.saturating_add(curve.draws));
             progress.say(format!("— {rows} human labels, draw {seed}"));
             outcomes.push(setup.gold_only(&curve.folder.join(format!("rows-{rows}/draw-{seed}.json")))?);
@@ -56,7 +58,7 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     }
     let correct = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.measured.correct.clone()).collect();
     let kept = points.iter().map(|(rows, outcomes)| Point { rows: *rows, correct: correct(outcomes) }).collect();
-    write_json(&curve.folder.join(CURVE), &Curve { test, points: kept })?;
+    write_json(&curve.folder.join(CURVE), &Curve { student, points: kept })?;
     let lines: Vec<SweepLine> = points.iter().map(|(rows, outcomes)| line(*rows, outcomes)).collect();
     write(&curve.folder.join("curve.svg"), curves::draw(&lines).as_bytes())?;
     let text = made + &render(&points);
@@ -79,7 +81,13 @@ impl LearningCurve<'_> {
     fn command(&self) -> String {
         let rows: Vec<String> = self.rows.iter().map(usize::to_string).collect();
         let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
-        format!("lacuna learning-curve {} --draws {} --rows {}{seed}", self.task.display(), self.draws, rows.join(","))
+        format!(
+            "lacuna learning-curve {} --draws {} --rows {}{seed}{}",
+            self.task.display(),
+            self.draws,
+            rows.join(","),
+            self.options.in_words()
+        )
     }
 }
 
@@ -96,6 +104,7 @@ fn line(rows: usize, outcomes: &[Outcome]) -> SweepLine {
         synthetic_rows: 0.0,
         cost: Cost::mean(&outcomes.iter().map(|outcome| outcome.cost).collect::<Vec<_>>()),
         accuracy: interval::share(&right),
+        draws: outcomes.iter().map(|outcome| outcome.measured.accuracy().mean).collect(),
         f1: None,
     }
 }
@@ -108,5 +117,6 @@ fn render(points: &[(usize, Vec<Outcome>)]) -> String {
         let steps = outcomes.first().map_or(0, |outcome| outcome.measured.steps);
         vec![rows.to_string(), steps.to_string(), percent(&interval::share(&right)), draws.join(" ")]
     };
-    table(&["human labels", "steps", "accuracy [95 %]", "each draw"], &points.iter().map(row).collect::<Vec<_>>())
+    let title = interval_title("accuracy", points.iter().map(|(_, outcomes)| outcomes.len()).max().unwrap_or(0));
+    table(&["human labels", "steps", &title, "each draw"], &points.iter().map(row).collect::<Vec<_>>())
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json_lines};
-use crate::run::cost::{SECONDS, Spent, Work};
+use crate::run::cost::{SECONDS, Spent, Work, tokens};
 use crate::run::summary::Delivery;
 use crate::task::file::SeedBudget;
 
@@ -30,7 +30,7 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
     let lent = |mut spent: Spent| {
         match spent.part {
             Work::Rationales | Work::Judged(0) => {}
-            Work::Written(0) => spent.effort = spent.effort.times(share),
+            Work::Written(0) => spent.seconds *= share,
             _ => return None,
         }
         Some(spent)
@@ -41,7 +41,8 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
 /// The share of the lender's seed that a budget pays for, at the lender's prices.
 fn affordable_share(lender: &Path, budget: SeedBudget) -> f64 {
     let accepted = Delivery::read_in(lender).map_or(0, |delivery| delivery.rounds.first().copied().unwrap_or(0));
-    let price = Spent::sum(lender, |part| part == Work::Written(0)).computed as f64 + budget.judging * accepted as f64;
+    let (_, computed) = tokens(lender, |part| part == Work::Written(0));
+    let price = computed as f64 + budget.judging * accepted as f64;
     (budget.tokens as f64 / price.max(1.0)).min(1.0)
 }
 

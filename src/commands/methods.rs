@@ -177,7 +177,7 @@ impl Method {
         GoldUse {
             contexts: task.kind != TaskKind::Text && task.gold_contexts(),
             judge: variant.targets.kind == TargetKind::Soft,
-            select: variant.train.use_select || rounds,
+            select: (variant.train.use_select && !gold) || rounds,
             prompts: rounds,
             training: gold,
         }
@@ -201,11 +201,15 @@ pub fn of_task(task: &Task) -> Vec<Method> {
     let mut methods: Vec<Method> = baselines.collect();
     for writer in WRITERS {
         let variant = writer.task(task, &extent);
-        if variants.contains(&variant) && writer != Writer::S3 {
+        let repeats = variants.contains(&variant) || variant == Writer::S3.task(task, &extent);
+        let without_rounds = writer == Writer::GoldGen && extent.rounds == 0;
+        if writer != Writer::S3 && (repeats || without_rounds) {
             continue;
         }
         variants.push(variant);
-        methods.extend([false, true].map(|gold| Method::Writing(Writing { writer, gold })));
+        methods.push(Method::Writing(Writing { writer, gold: false }));
+        // With the gold rows, ZeroGen with *select* is ZeroGen: the thresholds are those of the model without them.
+        methods.extend((writer != Writer::ZeroGenSelect).then_some(Method::Writing(Writing { writer, gold: true })));
     }
     methods
 }
@@ -213,12 +217,13 @@ pub fn of_task(task: &Task) -> Vec<Method> {
 /// All names that `--methods` takes, whatever the task.
 pub fn names() -> Vec<&'static str> {
     let writers = WRITERS.into_iter().flat_map(|writer| match writer {
-        Writer::ZeroGen => ["ZeroGen", "ZeroGen + gold"],
-        Writer::ZeroGenSelect => ["ZeroGen, select", "ZeroGen, select + gold"],
-        Writer::ZeroGenTargets => ["ZeroGen, select, soft targets", "ZeroGen, select, soft targets + gold"],
-        Writer::Seed => ["seed with rationales", "seed with rationales + gold"],
-        Writer::GoldGen => ["GoldGen", "GoldGen + gold"],
-        Writer::S3 => ["S3", "S3 + gold"],
+        Writer::ZeroGen => &["ZeroGen", "ZeroGen + gold"][..],
+        Writer::ZeroGenSelect => &["ZeroGen, select"],
+        Writer::ZeroGenTargets => &["ZeroGen, select, soft targets", "ZeroGen, select, soft targets + gold"],
+        Writer::Seed => &["seed with rationales", "seed with rationales + gold"],
+        Writer::GoldGen => &["GoldGen", "GoldGen + gold"],
+        Writer::S3 => &["S3", "S3 + gold"],
     });
+    let writers = writers.copied();
     Baseline::ALL.into_iter().map(Baseline::name).chain(writers).collect()
 }

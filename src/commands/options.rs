@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use clap::ValueEnum;
+
 use crate::generator::llama::{Kernels, KvFormat, Weights};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
@@ -90,6 +92,39 @@ impl Machine {
 
     pub fn progress(&self) -> Progress {
         Progress::detect(self.quiet)
+    }
+}
+
+impl Options {
+    /// The options that differ from their defaults, as on a command line; the number of gold rows and the seed are left to the caller.
+    pub fn in_words(&self) -> String {
+        let Options {
+            seed_rows, rationales, rounds, rows_per_error, targets, generator, small_model, unlabelled, weights, machine, ..
+        } = self;
+        let number = |name: &'static str, value: &Option<usize>| value.map(|value| format!(" --{name} {value}"));
+        let text = |name: &'static str, value: &Option<String>| value.as_ref().map(|value| format!(" --{name} {value}"));
+        let kind = targets.map(|kind| format!(" --targets {}", if kind == TargetKind::Hard { "hard" } else { "soft" }));
+        let as_is = (*weights == Weights::AsIs).then(|| " --weights as-is".to_string());
+        let unified = machine.kv_unified.map(|unified| format!(" --kv-unified {unified}"));
+        let kv = machine.kv.and_then(|kv| kv.to_possible_value()).map(|kv| format!(" --kv {}", kv.get_name()));
+        let threads = (machine.threads > 0).then(|| format!(" --threads {}", machine.threads));
+        let all = [
+            text("generator", generator),
+            text("small-model", small_model),
+            text("unlabelled", unlabelled),
+            number("seed-rows", seed_rows),
+            number("rationales", rationales),
+            number("rounds", rounds),
+            number("rows-per-error", rows_per_error),
+            kind,
+            as_is,
+            threads,
+            number("slots", &machine.slots),
+            kv,
+            unified,
+            number("n-batch", &machine.n_batch),
+        ];
+        all.into_iter().flatten().collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::compare_table::{Line, points};
-use super::report::table;
+use super::report::{percent as in_percent, table};
 use crate::error::{Error, Result};
 use crate::measure::interval::{Interval, over_data_sets};
 
@@ -13,8 +13,9 @@ use crate::measure::interval::{Interval, over_data_sets};
 /// # Errors
 /// A folder without a finished comparison; fewer than two folders.
 pub fn pool(folders: &[PathBuf]) -> Result<String> {
-    if folders.len() < 2 {
-        return Err(Error::Failed("give the folders of two comparisons or more, one a data set".into()));
+    let twice = folders.iter().enumerate().any(|(i, folder)| folders[..i].contains(folder));
+    if folders.len() < 2 || twice {
+        return Err(Error::Failed("give the folders of two comparisons or more, each once, one a data set".into()));
     }
     let read = |folder: &PathBuf| -> Result<Vec<Line>> {
         let path = folder.join("compare.json");
@@ -31,21 +32,28 @@ pub fn pool(folders: &[PathBuf]) -> Result<String> {
     }
     keys.sort_by_key(|(gold_rows, _)| *gold_rows);
     let rows: Vec<Vec<String>> = keys.iter().map(|key| row(key, &sets)).collect();
-    Ok(table(&["method", "gold rows", "sets", "mean", "each set", "sets won", "less S3, or S3 + gold [95 % over sets]"], &rows))
+    Ok(table(
+        &["method", "gold rows", "sets", "mean [95 % over sets]", "each set", "sets won", "less S3, or S3 + gold [95 % over sets]"],
+        &rows,
+    ))
 }
 
 fn row((gold_rows, method): &(usize, String), sets: &[Vec<Line>]) -> Vec<String> {
     let of_set = |set: &Vec<Line>| set.iter().find(|line| line.gold_rows == *gold_rows && line.method == *method).cloned();
     let own: Vec<Line> = sets.iter().filter_map(of_set).collect();
     let percent = |line: &Line| 100.0 * line.accuracy.mean;
-    let mean = own.iter().map(percent).sum::<f64>() / own.len().max(1) as f64;
+    let means: Vec<f64> = own.iter().map(|line| line.accuracy.mean).collect();
+    let alone = format!("{:.1} %", own.iter().map(percent).sum::<f64>() / own.len().max(1) as f64);
+    let mean = over_data_sets(&means)
+        .as_ref()
+        .map_or(alone, |found| in_percent(&Interval { low: found.low.max(0.0), high: found.high.min(1.0), ..*found }));
     let less: Vec<f64> = own.iter().filter_map(|line| line.less.map(|less: Interval| less.mean)).collect();
     let won = less.iter().filter(|less| **less > 0.0).count();
     vec![
         method.clone(),
         gold_rows.to_string(),
         own.len().to_string(),
-        format!("{mean:.1} %"),
+        mean,
         own.iter().map(|line| format!("{:.1}", percent(line))).collect::<Vec<_>>().join(" "),
         if less.is_empty() { "–".to_string() } else { format!("{won} of {}", less.len()) },
         over_data_sets(&less).as_ref().map_or("–".to_string(), points),
@@ -80,7 +88,13 @@ mod tests {
         }
         let text = pool(&folders).unwrap();
         // Student's t with two degrees of freedom on 2, −1 and 5 points.
-        assert!(text.contains("| 80.0 % | 80.0 70.0 90.0 |   2 of 3 | +2.0 [-5.5, +9.5]"), "{text}");
+        for cells in ["80.0 % [55.2, 100.0] | 80.0 70.0 90.0 |", "2 of 3 | +2.0 [-5.5, +9.5]"] {
+            assert!(
+                text.contains(cells),
+                "{cells}
+{text}"
+            );
+        }
         assert!(pool(&folders[..1]).is_err());
     }
 }

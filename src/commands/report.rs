@@ -67,6 +67,11 @@ fn in_words(scaled: &Scaled) -> String {
     )
 }
 
+/// The title of a column with intervals: over draws and test rows, or over these rows alone.
+pub fn interval_title(measure: &str, draws: usize) -> String {
+    format!("{measure} [95 %{}]", if draws == 1 { ", over test rows only" } else { "" })
+}
+
 /// `74.1 % [72.5, 75.6]`
 pub fn percent(interval: &Interval) -> String {
     format!("{:.1} % [{:.1}, {:.1}]", interval.mean * 100.0, interval.low * 100.0, interval.high * 100.0)

@@ -136,13 +136,25 @@ impl Setup {
     pub fn unlabelled(&self) -> Result<Vec<Unlabelled>> {
         match &self.loaded {
             ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&self.task, &loaded.split(&self.task, self.seed)?)),
-            ByHead::Answers(_) => Ok(Vec::new()),
+            ByHead::Answers(loaded) => loaded.split(&self.task, self.seed).map(|_| Vec::new()),
         }
     }
 
     /// SHA-256 of the file with this role, such as `test`; `None` if there is none.
     pub fn sum(&self, role: &str) -> Option<&str> {
         self.sums.get(&format!("sha256.{role}")).and_then(Value::as_str)
+    }
+
+    /// What a student's accuracy on human labels depends on, but for their number and the steps.
+    pub fn student(&self) -> BTreeMap<String, Value> {
+        let own = ["sha256.gold", "sha256.test", "sha256.small model", "sha256.small model's tokenizer"];
+        let mut student = self.fingerprint(&[]);
+        student.retain(|name, _| {
+            own.contains(&name.as_str())
+                || name.starts_with("task.labels")
+                || (name.starts_with("task.train.") && name != "task.train.steps")
+        });
+        student
     }
 
     /// Number of rows in the gold file.
@@ -249,6 +261,10 @@ impl Setup {
         }
         if self.task.data.unlabelled_file().is_some() {
             inputs.remove("task.data.unlabelled");
+        }
+        if !methods.is_empty() {
+            // A run does not read them.
+            inputs.retain(|name, _| name != "task.data.unlabelled" && name != "sha256.unlabelled");
         }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);

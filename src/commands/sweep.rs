@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::curves;
 use super::lend::borrow_journals;
 use super::options::Options;
-use super::report::{percent, table};
+use super::report::{interval_title, percent, table};
 use super::setup::Setup;
 use super::sweep_line::SweepLine;
 use crate::error::{Error, Result};
@@ -137,22 +137,26 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
     let accuracy = over_seeds(&Measured::right);
     let f1: Option<Vec<Vec<f64>>> = own.iter().map(|(result, _)| result.answer_f1().map(<[f64]>::to_vec)).collect();
     let f1 = f1.map(|of_seeds| interval::share(&of_seeds));
-    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, f1 }
+    let draws = own.iter().map(|(measured, _)| measured.accuracy().mean).collect();
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, draws, f1 }
 }
 
 fn render(lines: &[SweepLine]) -> String {
     let row = |line: &SweepLine| {
-        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, f1 } = line;
-        let numbers =
-            [value.to_string(), format!("{synthetic_rows:.0}"), cost.effort.computed.to_string(), format!("{:.0}", cost.effort.seconds)];
+        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, draws, f1 } = line;
+        let draws = draws.iter().map(|draw| format!("{:.1}", 100.0 * draw)).collect::<Vec<_>>().join(" ");
+        let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.computed.to_string(), format!("{:.0}", cost.seconds)];
         let [value, rows, tokens, seconds] = numbers;
-        let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, percent(accuracy)];
+        let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, draws, percent(accuracy)];
         row.extend(f1.iter().map(percent));
         row
     };
     let mut header = vec!["method", "varied", "value", "synthetic", "tokens computed", "seconds"];
     let questions = lines.iter().any(|line| line.f1.is_some());
-    header.extend(if questions { &["EM [95 %]", "F1 [95 %]"][..] } else { &["accuracy [95 %]"] });
+    let draws = lines.first().map_or(0, |line| line.draws.len());
+    let titles = [interval_title(if questions { "EM" } else { "accuracy" }, draws), interval_title("F1", draws)];
+    header.extend(["each draw", titles[0].as_str()]);
+    header.extend(questions.then_some(titles[1].as_str()));
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
 }
 

@@ -17,6 +17,9 @@ pub struct SweepLine {
     pub cost: Cost,
     /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
     pub accuracy: Interval,
+    /// Accuracy of each draw.
+    #[serde(default)]
+    pub draws: Vec<f64>,
     /// For questions: SQuAD F1, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1: Option<Interval>,

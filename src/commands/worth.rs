@@ -1,20 +1,23 @@
 //! What an accuracy is worth: the number of human labels that give the same student the same accuracy, read from its learning curve.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::compare_table::Line;
 use crate::error::{Error, Result};
 use crate::math::random;
 use crate::measure::isotonic::{Worth, worth};
+use crate::run::manifest::changes;
 
 /// The student's accuracy by number of human labels: `curve.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// SHA-256 of the test file.
-    pub test: String,
+    /// What was trained and on which data: the small model, the gold and test files, the labels and `train`.
+    pub student: BTreeMap<String, Value>,
     pub points: Vec<Point>,
 }
 
@@ -44,14 +47,14 @@ impl Curve {
     }
 
     /// # Errors
-    /// A curve that was measured on other test rows than those with this SHA-256.
-    pub fn check(&self, test: Option<&str>) -> Result<()> {
-        match test == Some(self.test.as_str()) {
-            true => Ok(()),
-            false => {
-                Err(Error::Run("the learning curve was measured on other test rows: write it again with lacuna learning-curve".into()))
-            }
+    /// A curve of another student, or measured on other rows; each difference named.
+    pub fn check(&self, student: &BTreeMap<String, Value>) -> Result<()> {
+        let changes = changes(&self.student, student);
+        if changes.is_empty() {
+            return Ok(());
         }
+        let changes = changes.join("\n  ");
+        Err(Error::Run(format!("the learning curve is another student's; write it again with lacuna learning-curve:\n  {changes}")))
     }
 
     /// The default folder of a task's learning curve.
@@ -142,7 +145,7 @@ mod tests {
 
     fn curve() -> Curve {
         let point = |(rows, right): (usize, usize)| Point { rows, correct: (0..5).map(|draw| correct(right + draw, draw)).collect() };
-        Curve { test: String::new(), points: [(100, 700), (1000, 800), (10000, 850)].map(point).to_vec() }
+        Curve { student: BTreeMap::new(), points: [(100, 700), (1000, 800), (10000, 850)].map(point).to_vec() }
     }
 
     #[test]

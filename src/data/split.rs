@@ -1,4 +1,4 @@
-//! Splits the gold rows into *mine*, whose errors are extrapolated, and *select*, held out to choose epoch and round.
+//! Splits the gold rows into *mine*, whose errors are extrapolated, and *select*, held out to move thresholds and choose the round.
 
 use rand::seq::SliceRandom;
 

@@ -84,6 +84,8 @@ pub struct Completion {
     pub text: String,
     /// Number of sampled tokens.
     pub tokens: u32,
+    /// Tokens computed since the answer before: over all answers, those of prompts that no shared prefix served, and new ones.
+    pub computed: u32,
     pub finish: Finish,
 }
 
@@ -103,6 +105,8 @@ pub struct Posterior {
     pub id: u64,
     /// ln p(first token of the word | prompt), in the order of [`PosteriorRequest::words`].
     pub log_probs: Vec<f32>,
+    /// As [`Completion::computed`].
+    pub computed: u32,
 }
 
 /// A request for the likelihood of a given text after a prompt.

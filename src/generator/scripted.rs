@@ -64,21 +64,31 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         let reply = |script: &Self, request: &CompletionRequest| {
             let text = (script.complete)(request);
             let tokens = text.split_whitespace().count() as u32;
-            Completion { id: request.id, text, tokens, finish: Finish::Stop }
+            let computed = words(&request.prompt) + tokens;
+            Completion { id: request.id, text, tokens, computed, finish: Finish::Stop }
         };
-        self.computed += words(requests.iter().map(|request| &request.prompt));
-        let mut written = 0;
+        let mut computed = 0;
         let outcome = self.answer(requests, reply, &mut |completion| {
-            written += u64::from(completion.tokens);
+            computed += u64::from(completion.computed);
             sink(completion)
         });
-        self.computed += written;
+        self.computed += computed;
         outcome
     }
 
     fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
-        self.computed += words(requests.iter().map(|request| &request.prompt));
-        self.answer(requests, |script, request| Posterior { id: request.id, log_probs: (script.judge)(request) }, sink)
+        let reply = |script: &Self, request: &PosteriorRequest| Posterior {
+            id: request.id,
+            log_probs: (script.judge)(request),
+            computed: words(&request.prompt),
+        };
+        let mut computed = 0;
+        let outcome = self.answer(requests, reply, &mut |posterior| {
+            computed += u64::from(posterior.computed);
+            sink(posterior)
+        });
+        self.computed += computed;
+        outcome
     }
 
     fn computed(&self) -> u64 {
@@ -90,7 +100,7 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
     }
 
     fn record(&self) -> serde_json::Value {
-        serde_json::json!({"generator": "a script"})
+        serde_json::json!({"generator": "a script", "parameters": 1})
     }
 
     /// The script's log-probability of each of the text's words, one by one.
@@ -104,9 +114,9 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
     }
 }
 
-/// Number of words in the prompts.
-fn words<'p>(prompts: impl Iterator<Item = &'p Prompt>) -> u64 {
-    prompts.map(|prompt| prompt.user.split_whitespace().count() as u64).sum()
+/// Number of words in a prompt.
+fn words(prompt: &Prompt) -> u32 {
+    prompt.user.split_whitespace().count() as u32
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ pub struct Judged {
     id: u64,
     /// ln p of each candidate word.
     log_probs: Vec<f32>,
+    /// Tokens that the generator computed since the answer before.
+    #[serde(default)]
+    computed: u32,
 }
 
 /// The questions of a task.
@@ -103,7 +106,7 @@ impl<'t> Questions<'t> {
             }
         }
         generator.posteriors(&requests, &mut |posterior| {
-            let judged = Judged { id: posterior.id, log_probs: posterior.log_probs };
+            let judged = Judged { id: posterior.id, log_probs: posterior.log_probs, computed: posterior.computed };
             sink(&judged)?;
             known.insert(judged.id, judged.log_probs);
             Ok(())

@@ -1,9 +1,7 @@
 //! The cost of a method: tokens that the generator computed and sampled for it, seconds, and floating-point operations.
 
 use std::io::Write;
-use std::ops::AddAssign;
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +26,8 @@ pub enum Work {
     Trained(usize),
     /// A method's own model, trained at the end.
     Model(Method),
+    /// The temperature of the delivered model.
+    Temperature,
 }
 
 impl Work {
@@ -45,6 +45,7 @@ impl Work {
     fn needed_by(self, method: Method) -> bool {
         match (self, method) {
             (Work::Model(own), _) => own == method,
+            (Work::Temperature, _) => false,
             (_, Method::GoldOnly) => false,
             (Work::Rationales | Work::Calibration | Work::Written(0) | Work::Judged(0) | Work::Trained(0), _) => true,
             (Work::Written(_) | Work::Judged(_) | Work::Trained(_), method) => method != Method::Seed,
@@ -52,59 +53,16 @@ impl Work {
     }
 }
 
-/// What a part took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Effort {
-    pub seconds: f64,
-    /// Tokens that went through the generator: prompt tokens that no shared prefix served, and new ones.
-    pub computed: u64,
-    /// Floating-point operations: 2 for each of the generator's parameters and computed token, 6 for each of the small model's
-    /// parameters (without word embeddings) and token learnt. Attention and the small model's predictions are left out.
-    pub flops: f64,
-}
-
-impl Effort {
-    /// A share of it.
-    pub fn times(self, share: f64) -> Effort {
-        Effort { seconds: self.seconds * share, computed: (self.computed as f64 * share).round() as u64, flops: self.flops * share }
-    }
-}
-
-impl AddAssign for Effort {
-    fn add_assign(&mut self, other: Effort) {
-        self.seconds += other.seconds;
-        self.computed += other.computed;
-        self.flops += other.flops;
-    }
-}
-
-/// Measures a part while it is done.
-pub struct Meter {
-    clock: Instant,
-    computed: u64,
-}
-
-impl Meter {
-    /// `computed` are the generator's tokens so far.
-    pub fn start(computed: u64) -> Meter {
-        Meter { clock: Instant::now(), computed }
-    }
-
-    /// What was done since the start, with a generator of so many parameters that has computed `computed` tokens by now, and `learnt`
-    /// floating-point operations of training.
-    pub fn read(&self, computed: u64, parameters: u64, learnt: f64) -> Effort {
-        let computed = computed.saturating_sub(self.computed);
-        Effort { seconds: self.clock.elapsed().as_secs_f64(), computed, flops: 2.0 * parameters as f64 * computed as f64 + learnt }
-    }
-}
-
-/// A line of `seconds.jsonl`: what one process did for a part.
+/// A line of `seconds.jsonl`: what one process did for a part. If it is killed during a stage, the stage's time until then is lost; the
+/// generator's tokens are in the journals and are not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
     pub part: Work,
-    #[serde(flatten)]
-    pub effort: Effort,
+    pub seconds: f64,
+    /// Floating-point operations of training: 6 for each of the small model's parameters (without word embeddings) and token learnt.
+    /// Attention and predictions are left out.
+    #[serde(default)]
+    pub flops: f64,
 }
 
 /// The file in a run's folder. It is only for reports: a run's output does not depend on it.
@@ -114,13 +72,13 @@ pub const SECONDS: &str = "seconds.jsonl";
 const LEAST_SECONDS: f64 = 0.001;
 
 impl Spent {
-    /// Appends a line. If a process is killed during a stage, what the stage took until then is lost.
-    pub fn note(run: &RunDir, part: Work, effort: Effort) -> Result<()> {
-        if effort.seconds < LEAST_SECONDS && effort.computed == 0 {
+    /// Appends a line.
+    pub fn note(run: &RunDir, part: Work, seconds: f64, flops: f64) -> Result<()> {
+        if seconds < LEAST_SECONDS {
             return Ok(());
         }
         let path = run.join(SECONDS);
-        let line = serde_json::to_string(&Spent { part, effort }).map_err(|e| Error::Failed(e.to_string()))?;
+        let line = serde_json::to_string(&Spent { part, seconds, flops }).map_err(|e| Error::Failed(e.to_string()))?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all((line + "\n").as_bytes())).map_err(Error::io("append to", &path))
     }
@@ -132,10 +90,9 @@ impl Spent {
     }
 
     /// What the parts that `chosen` names took together.
-    pub fn sum(folder: &Path, chosen: impl Fn(Work) -> bool) -> Effort {
-        let mut total = Effort::default();
-        Spent::read(folder).into_iter().filter(|spent| chosen(spent.part)).for_each(|spent| total += spent.effort);
-        total
+    fn sum(folder: &Path, chosen: impl Fn(Work) -> bool) -> (f64, f64) {
+        let own = Spent::read(folder).into_iter().filter(|spent| chosen(spent.part));
+        own.fold((0.0, 0.0), |(seconds, flops), spent| (seconds + spent.seconds, flops + spent.flops))
     }
 }
 
@@ -144,23 +101,63 @@ impl Spent {
 pub struct Cost {
     /// New tokens sampled for rationales and texts, including rejected ones.
     pub sampled: u64,
-    #[serde(flatten)]
-    pub effort: Effort,
+    /// Tokens that went through the generator: prompt tokens that no shared prefix served, and new ones, judging included.
+    pub computed: u64,
+    pub seconds: f64,
+    /// Floating-point operations: 2 for each of the generator's parameters and computed token, and those of training.
+    pub flops: f64,
 }
 
+/// What a row of a journal took.
 #[derive(Deserialize)]
 struct Tokens {
+    #[serde(default)]
     tokens: u64,
+    #[serde(default)]
+    computed: u64,
+}
+
+/// The journals of a run, with the part of the work that each belongs to.
+fn journals(folder: &Path) -> Vec<(PathBuf, Work)> {
+    let path = |name: String| folder.join("journal").join(name + ".jsonl");
+    let mut all = vec![
+        (path("rationales".into()), Work::Rationales),
+        (path("judge-rationales".into()), Work::Rationales),
+        (path("judge-gold".into()), Work::Calibration),
+    ];
+    for round in (0..).take_while(|round| path(format!("round-{round}")).exists()) {
+        all.push((path(format!("round-{round}")), Work::Written(round)));
+        all.push((path(format!("judge-{round}")), Work::Judged(round)));
+    }
+    all
+}
+
+/// Tokens that the generator sampled and computed for the parts that `chosen` names, from the journals: nothing that is kept is left out,
+/// however often the run was killed.
+pub fn tokens(folder: &Path, chosen: impl Fn(Work) -> bool) -> (u64, u64) {
+    let of_journal = |(path, _): (PathBuf, Work)| {
+        let content = std::fs::read_to_string(path).unwrap_or_default();
+        let rows = content.lines().filter_map(|line| serde_json::from_str::<Tokens>(line).ok());
+        rows.fold((0, 0), |(sampled, computed), row| (sampled + row.tokens, computed + row.computed))
+    };
+    let own = journals(folder).into_iter().filter(|(_, part)| chosen(*part));
+    own.map(of_journal).fold((0, 0), |(sampled, computed), (s, c)| (sampled + s, computed + c))
+}
+
+/// Parameters of the generator of a run, from its manifest.
+fn parameters(folder: &Path) -> u64 {
+    let manifest = std::fs::read(folder.join("manifest.json")).unwrap_or_default();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    manifest["generator"]["run"]["parameters"].as_u64().unwrap_or(0)
 }
 
 impl Cost {
     /// Computes the cost from a finished run's folder.
     pub fn read(folder: &Path, method: Method) -> Cost {
-        let journal = |name: String| folder.join("journal").join(name + ".jsonl");
-        let rounds = (0..).map(|round| (journal(format!("round-{round}")), round)).take_while(|(path, _)| path.exists());
-        let journals = std::iter::once((journal("rationales".into()), 0)).chain(rounds);
-        let sampled = journals.filter(|(_, round)| Work::Written(*round).needed_by(method)).map(|(path, _)| tokens_in(&path)).sum();
-        Cost { sampled, effort: Spent::sum(folder, |part| part.needed_by(method)) }
+        let (sampled, computed) = tokens(folder, |part| part.needed_by(method));
+        let (seconds, flops) = Spent::sum(folder, |part| part.needed_by(method));
+        let flops = flops + 2.0 * parameters(folder) as f64 * computed as f64;
+        Cost { sampled, computed, seconds, flops }
     }
 
     /// The mean of several.
@@ -168,15 +165,9 @@ impl Cost {
         let n = costs.len().max(1) as f64;
         let mean = |of: &dyn Fn(&Cost) -> f64| costs.iter().map(of).sum::<f64>() / n;
         let rounded = |of: &dyn Fn(&Cost) -> f64| mean(of).round() as u64;
-        let (seconds, flops) = (mean(&|cost| cost.effort.seconds), mean(&|cost| cost.effort.flops));
-        let effort = Effort { seconds, computed: rounded(&|cost| cost.effort.computed as f64), flops };
-        Cost { sampled: rounded(&|cost| cost.sampled as f64), effort }
+        let (sampled, computed) = (rounded(&|cost| cost.sampled as f64), rounded(&|cost| cost.computed as f64));
+        Cost { sampled, computed, seconds: mean(&|cost| cost.seconds), flops: mean(&|cost| cost.flops) }
     }
-}
-
-fn tokens_in(journal: &Path) -> u64 {
-    let content = std::fs::read_to_string(journal).unwrap_or_default();
-    content.lines().filter_map(|line| serde_json::from_str::<Tokens>(line).ok()).map(|row| row.tokens).sum()
 }
 
 #[cfg(test)]
@@ -189,20 +180,21 @@ mod tests {
         let run = RunDir::open(folder.path()).unwrap();
         let parts = [Work::Written(0), Work::Trained(0), Work::Trained(1), Work::Model(Method::S3Gold), Work::Model(Method::GoldOnly)];
         for (i, part) in parts.into_iter().enumerate() {
-            Spent::note(&run, part, Effort { seconds: (1 << i) as f64, computed: 10 << i, flops: 0.0 }).unwrap();
+            Spent::note(&run, part, (1 << i) as f64, 0.5 * (1 << i) as f64).unwrap();
         }
-        for (name, tokens) in [("rationales", 1), ("round-0", 10), ("round-1", 100)] {
-            let lines = format!("{{\"id\":0,\"tokens\":{tokens}}}\n{{\"id\":1,\"tokens\":{tokens}}}\n{{\"id\":");
-            std::fs::write(run.join(format!("journal/{name}.jsonl")), lines).unwrap();
+        for (name, tokens) in [("rationales", 1), ("round-0", 10), ("judge-0", 0), ("round-1", 100), ("judge-gold", 0)] {
+            let row = |id: usize| format!("{{\"id\":{id},\"tokens\":{tokens},\"computed\":1000}}\n");
+            std::fs::write(run.join(format!("journal/{name}.jsonl")), row(0) + &row(1) + "{\"id\":").unwrap();
         }
+        std::fs::write(run.join("manifest.json"), r#"{"generator": {"run": {"parameters": 3}}}"#).unwrap();
         let of = |method| {
-            let Cost { sampled, effort } = Cost::read(folder.path(), method);
-            assert_eq!(effort.computed, 10 * effort.seconds as u64);
-            (sampled, effort.seconds as u64)
+            let Cost { sampled, computed, seconds, flops } = Cost::read(folder.path(), method);
+            assert_eq!(flops, 6.0 * computed as f64 + 0.5 * seconds);
+            (sampled, computed, seconds as u64)
         };
-        assert_eq!(of(Method::GoldOnly), (0, 16));
-        assert_eq!(of(Method::Seed), (22, 3));
-        assert_eq!(of(Method::S3), (222, 7));
-        assert_eq!(of(Method::S3Gold), (222, 15));
+        assert_eq!(of(Method::GoldOnly), (0, 0, 16));
+        assert_eq!(of(Method::Seed), (22, 8000, 3));
+        assert_eq!(of(Method::S3), (222, 10_000, 7));
+        assert_eq!(of(Method::S3Gold), (222, 10_000, 15));
     }
 }

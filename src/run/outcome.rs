@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::cost::{Cost, Effort};
+use super::cost::Cost;
 use super::manifest::changes;
 use super::summary::Measured;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ struct Kept {
 ///
 /// # Errors
 /// A file that was made from other inputs, or is damaged; those of `make`.
-pub fn once(path: &Path, inputs: BTreeMap<String, Value>, make: impl FnOnce() -> Result<(Measured, Effort)>) -> Result<Outcome> {
+pub fn once(path: &Path, inputs: BTreeMap<String, Value>, make: impl FnOnce() -> Result<(Measured, Cost)>) -> Result<Outcome> {
     if path.exists() {
         let content = std::fs::read(path).map_err(Error::io("read", path))?;
         let kept: Kept = serde_json::from_slice(&content)
@@ -45,8 +45,8 @@ pub fn once(path: &Path, inputs: BTreeMap<String, Value>, make: impl FnOnce() ->
             "{path} was made with other inputs:\n  {changes}\nRestore them, or choose another folder with --out."
         )));
     }
-    let (measured, effort) = make()?;
-    let outcome = Outcome { measured, cost: Cost { sampled: 0, effort } };
+    let (measured, cost) = make()?;
+    let outcome = Outcome { measured, cost };
     write_json(path, &Kept { inputs, outcome: outcome.clone() })?;
     Ok(outcome)
 }
@@ -63,8 +63,8 @@ mod tests {
         let inputs = |seed: u64| BTreeMap::from([("seed".to_string(), Value::from(seed))]);
         let measures = Measures::Answers { f1: vec![0.5] };
         let measured = Measured { synthetic_rows: 0, gold_rows: 3, steps: 9, correct: vec![true], measures };
-        let effort = Effort { seconds: 1.5, computed: 7, flops: 1e12 };
-        let made = once(&path, inputs(1), || Ok((measured, effort))).unwrap();
+        let cost = Cost { sampled: 0, computed: 7, seconds: 1.5, flops: 1e12 };
+        let made = once(&path, inputs(1), || Ok((measured, cost))).unwrap();
         assert_eq!(once(&path, inputs(1), || panic!("it is there")).unwrap(), made);
         let error = once(&path, inputs(2), || panic!("it is refused")).unwrap_err().to_string();
         assert!(error.contains("seed: was 1, now 2"), "{error}");

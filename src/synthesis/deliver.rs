@@ -1,5 +1,7 @@
 //! The last stage: the best round's dataset, the delivered model, and the only evaluation on the test rows.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::next::best_round;
@@ -10,7 +12,7 @@ use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
 use crate::math::random;
-use crate::run::cost::{Meter, Spent, Work};
+use crate::run::cost::{Spent, Work};
 use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Measured, Method, MethodResult, OfLabels, SUMMARY, Scaled};
 use crate::small::plan::FitPlan;
@@ -35,12 +37,14 @@ impl<H: Stages> Synthesis<'_, H> {
         let delivered = self.delivered();
         let (mut results, mut scaled) = (Vec::new(), None);
         for &method in self.inputs.methods {
-            let meter = Meter::start(0);
+            let clock = Instant::now();
             let mut trained = self.model_of(method)?;
-            Spent::note(self.run, Work::Model(method), meter.read(0, 0, self.learnt.take()))?;
+            Spent::note(self.run, Work::Model(method), clock.elapsed().as_secs_f64(), self.learnt.take())?;
             results.extend(self.measured(&trained)?.map(|measured| MethodResult { method, measured }));
             if method == delivered {
+                let clock = Instant::now();
                 scaled = self.deliver_model(method, &mut trained)?;
+                Spent::note(self.run, Work::Temperature, clock.elapsed().as_secs_f64(), self.learnt.take())?;
             }
         }
         let rounds = self.manifest.rounds.iter().map(|record| record.accepted).collect();

@@ -32,6 +32,9 @@ pub struct Written<H: Head> {
     pub text: String,
     /// New tokens that were sampled.
     pub tokens: u32,
+    /// Tokens that the generator computed since the answer before; their sum is what the journal cost.
+    #[serde(default)]
+    pub computed: u32,
     pub finish: Finish,
 }
 

@@ -32,7 +32,7 @@ pub struct Inputs<'a, H: LoopHead> {
     pub test: Option<&'a [GoldRow<H>]>,
     pub small: &'a SmallModel<H>,
     /// The methods to compare on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] if that is not
-    /// compared; [`Method::GoldOnly`] if the generator judges hardly better than chance.
+    /// compared; [`Method::GoldOnly`] if the generator's judgement is not told from chance.
     pub methods: &'a [Method],
     /// Whether the delivered model gets a temperature, which takes two more fits.
     pub temperature: bool,

@@ -4,6 +4,10 @@
 //! one half of *select*, on which its logits are taken; the round that the twin's rows come from is chosen by the other half. So no row
 //! that fits the temperature has taught or chosen what is measured on it.
 
+use std::collections::HashMap;
+
+use rand::seq::SliceRandom;
+
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::example::GoldRow;
@@ -24,16 +28,16 @@ impl<H: Stages> Synthesis<'_, H> {
         }
         let outputs = match method {
             Method::GoldOnly | Method::S3Gold => self.twins_on_select(method)?,
-            Method::S3 | Method::Seed => self.round_on_select(if method == Method::Seed { 0 } else { self.best_round() })?,
+            Method::S3 | Method::Seed => self.round_on(if method == Method::Seed { 0 } else { self.best_round() }, select)?,
         };
         let all: Vec<usize> = (0..select.len()).collect();
         let fit = |chosen: &[usize]| {
             let (rows, of_rows): (Vec<_>, Vec<_>) = chosen.iter().map(|&i| (&select[i], &outputs[i])).unzip();
             H::temperature(&rows, &of_rows)
         };
-        let mut scaled = outputs.clone();
+        let (mut scaled, folds) = (outputs.clone(), self.folds_of_select());
         for fold in 0..FOLDS {
-            let (own, others): (Vec<usize>, Vec<usize>) = all.iter().partition(|&&i| i % FOLDS == fold);
+            let (own, others): (Vec<usize>, Vec<usize>) = all.iter().partition(|&&i| folds[i] == fold);
             let temperature = fit(&others);
             own.iter().for_each(|&i| H::cool(&mut scaled[i], temperature));
         }
@@ -42,13 +46,24 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(Some(Scaled { temperature: fit(&all), log_loss, calibration_error: None, brier: None }))
     }
 
+    /// The fold of each row of *select*: shuffled, all rows with one first text in one fold.
+    fn folds_of_select(&self) -> Vec<usize> {
+        let select = &self.inputs.split.select;
+        let mut texts: Vec<&str> = select.iter().map(|row| row.text.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        texts.shuffle(&mut random::rng(self.inputs.seed, "folds of the temperature", 0));
+        let place: HashMap<&str, usize> = texts.into_iter().enumerate().map(|(place, text)| (text, place % FOLDS)).collect();
+        select.iter().map(|row| place[row.text.as_str()]).collect()
+    }
+
     /// For each *select* row, the output of the twin that has not learnt it.
     fn twins_on_select(&self, method: Method) -> Result<Vec<H::Output>> {
         let (split, small) = (self.inputs.split, self.inputs.small);
         let mut outputs: Vec<Option<H::Output>> = vec![None; split.select.len()];
+        let folds = self.folds_of_select();
         for fold in 0..FOLDS {
-            let held_out = |i: &usize| i % FOLDS == fold;
-            let (own, others): (Vec<usize>, Vec<usize>) = (0..split.select.len()).partition(held_out);
+            let (own, others): (Vec<usize>, Vec<usize>) = (0..split.select.len()).partition(|&i| folds[i] == fold);
             let gold: Vec<&GoldRow<H>> = split.mine.iter().chain(others.iter().map(|&i| &split.select[i])).collect();
             let round = (method == Method::S3Gold).then(|| self.best_round_on(&others)).transpose()?;
             let name = format!("twin {}", fold + 1);
@@ -64,9 +79,8 @@ impl<H: Stages> Synthesis<'_, H> {
     fn best_round_on(&self, chosen: &[usize]) -> Result<usize> {
         let mut best = (0, f64::INFINITY);
         for round in 0..self.manifest.rounds.len() {
-            let outputs = self.round_on_select(round)?;
-            let (rows, of_rows): (Vec<GoldRow<H>>, Vec<H::Output>) =
-                chosen.iter().map(|&i| (self.inputs.split.select[i].clone(), outputs[i].clone())).unzip();
+            let rows: Vec<GoldRow<H>> = chosen.iter().map(|&i| self.inputs.split.select[i].clone()).collect();
+            let of_rows = self.round_on(round, &rows)?;
             let loss = H::evaluate(&rows, &of_rows).log_loss;
             if loss < best.1 {
                 best = (round, loss);
@@ -75,14 +89,14 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(best.0)
     }
 
-    /// A round model's outputs on *select*, with thresholds of the other folds.
-    fn round_on_select(&self, round: usize) -> Result<Vec<H::Output>> {
+    /// A round model's outputs on rows of *select*, with thresholds of the other folds of these rows.
+    fn round_on(&self, round: usize, rows: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
         let mut model = self.load_round(round)?;
         let back: Vec<f64> = self.manifest.rounds[round].offsets.iter().map(|offset| -offset).collect();
         H::add_offsets(&mut model, &back);
-        let mut outputs = self.inputs.small.outputs(&model, &self.inputs.split.select)?;
+        let mut outputs = self.inputs.small.outputs(&model, rows)?;
         if self.inputs.task.train.use_select {
-            cross_fit(&self.inputs.split.select, &mut outputs);
+            cross_fit(rows, &mut outputs);
         }
         Ok(outputs)
     }

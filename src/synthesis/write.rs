@@ -9,7 +9,6 @@ use super::verify::{Prompted, Verifier};
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::math::random;
-use crate::run::cost::{Spent, Work};
 use crate::run::round::Rejection;
 use crate::task::file::{SeedBudget, WritingPrompt};
 use crate::task::prompts::{clean, whole_sentences};
@@ -46,9 +45,10 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// Writes until `wanted` rows of `round` are accepted, and keeps them.
     pub(super) fn write_round(&mut self, round: usize, wanted: usize, plan: &dyn Fn(u64) -> Result<Planned<'a, H>>) -> Result<()> {
         let (split, head) = (self.inputs.split, &self.inputs.small.head);
+        let reads_gold = self.inputs.task.reads_gold();
         let (earlier, rationales, givens) = (self.rows.clone(), self.rationales.clone(), self.givens());
         let verify = |written: &[Written<H>]| {
-            let mut verifier = Verifier::new(split.gold().map(|row| row.written()));
+            let mut verifier = Verifier::new(split.gold().filter(|_| reads_gold).map(|row| row.written()));
             verifier.remember(earlier.iter().map(|row| row.own_text()));
             let known = Known { round, rationales: &rationales, givens: &givens, head };
             written.iter().map(|row| verify_row(&mut verifier, row, &known)).collect::<Vec<_>>()
@@ -92,7 +92,6 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let (mut journal, mut written) = self.run.journal::<Written<H>>(stage.journal)?;
         written.sort_by_key(|row| row.id);
         let mut bar = self.inputs.progress.bar(stage.title, stage.unit, wanted, written.len());
-        let (computed_before, spent) = (self.generator.computed(), Spent::sum(self.run.path(), |part| part == Work::Written(0)).computed);
         let known = written.last().map_or(0, |row| row.id as usize + 1);
         let mut planned = if stage.budget.is_some() { wanted.min(FIRST_OF_BUDGET).max(known) } else { wanted };
         loop {
@@ -101,9 +100,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             let missing: Vec<u64> = (0..planned as u64).filter(|id| !done.contains(id)).collect();
             let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, plan)).collect::<Result<Vec<_>>>()?;
             let (requests, mut rows): (Vec<_>, HashMap<_, _>) = rows.into_iter().map(|(request, row)| (request, (row.id, row))).unzip();
-            self.generator.complete(&requests, &mut |Completion { id, text, tokens, finish }| {
+            self.generator.complete(&requests, &mut |Completion { id, text, tokens, computed, finish }| {
                 let row = rows.remove(&id).ok_or_else(|| Error::Failed(format!("the generator answered request {id} twice")))?;
-                let row = Written { text, tokens, finish, ..row };
+                let row = Written { text, tokens, computed, finish, ..row };
                 journal.append(&row)?;
                 written.push(row);
                 bar.step(1);
@@ -115,7 +114,8 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             let of_this_wave = written.partition_point(|row| row.id < planned as u64);
             let accepted = count(&written[..of_this_wave]).min(wanted);
             let affordable = stage.budget.map(|budget| {
-                let more = budget.more(planned, accepted, spent + self.generator.computed() - computed_before);
+                let spent = written[..of_this_wave].iter().map(|row| u64::from(row.computed)).sum();
+                let more = budget.more(planned, accepted, spent);
                 if more < LEAST_OF_BUDGET { 0 } else { more.min(2 * planned) }
             });
             if accepted == wanted || planned > wanted * ATTEMPTS || affordable == Some(0) {
@@ -131,8 +131,8 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     fn plan_row(&self, journal: &str, id: u64, plan: &dyn Fn(u64) -> Result<Planned<'a, H>>) -> Result<(CompletionRequest, Written<H>)> {
         let Planned { name, template, prompt, goal, parent, context, rationales } = plan(id)?;
         let seed = random::derive(self.inputs.seed, journal, id);
-        let (text, tokens, finish) = (String::new(), 0, Finish::Length);
-        let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, finish };
+        let (text, tokens, computed, finish) = (String::new(), 0, 0, Finish::Length);
+        let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, computed, finish };
         Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
     }
 

@@ -481,6 +481,9 @@ impl Task {
             forks(&words).map(drop).map_err(|message| (&["prompts", "judge"][..], message))?;
         }
         require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1")?;
+        require(self.train.steps != Some(0), &["train", "steps"], "must be at least 1")?;
+        let judging = self.seed.budget.map_or(0.0, |budget| budget.judging);
+        require(judging >= 0.0 && judging.is_finite(), &["seed", "budget"], "judging must be 0 or more")?;
         require(self.train.batch > 0, &["train", "batch"], "must be at least 1")?;
         require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1")?;
         require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1")?;
@@ -510,6 +513,12 @@ impl Task {
     /// Whether first texts and contexts come from the gold rows.
     pub fn gold_contexts(&self) -> bool {
         self.data.contexts_file().is_none()
+    }
+
+    /// Whether anything that is written or chosen may depend on the gold rows: then copies of them are rejected. ZeroGen as published
+    /// knows none.
+    pub fn reads_gold(&self) -> bool {
+        self.targets.kind == TargetKind::Soft || self.train.use_select || self.extrapolate.max_rounds > 0 || self.seed_sees_gold()
     }
 
     /// Whether the seed's prompts depend on the gold rows.

@@ -54,7 +54,11 @@ impl Reader for Writing<'_> {
         let token = self.sampler.draw(logits, room, allowed.as_deref()).map_err(|error| bad_logits(self.id, error))?;
         let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
         let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
-        Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, finish }))
+        Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, computed: 0, finish }))
+    }
+
+    fn charge(completion: &mut Completion, computed: u32) {
+        completion.computed = computed;
     }
 }
 
@@ -71,7 +75,11 @@ impl Reader for Judging {
 
     fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Posterior>, GenerateError> {
         let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
-        Ok(Next::Done(Posterior { id: self.id, log_probs }))
+        Ok(Next::Done(Posterior { id: self.id, log_probs, computed: 0 }))
+    }
+
+    fn charge(posterior: &mut Posterior, computed: u32) {
+        posterior.computed = computed;
     }
 }
 

@@ -152,7 +152,7 @@ impl Generate for Llama {
         let Description { path, quantisation, .. } = &self.description;
         serde_json::json!({
             "weights": path, "format": quantisation, "threads": threads, "gpu_layers": gpu_layers, "n_ctx": n_ctx, "settings": settings,
-            "kernels": running_kernels(), "machine": machine(*kernels),
+            "kernels": running_kernels(), "machine": machine(*kernels), "parameters": self.description.n_params,
         })
     }
 

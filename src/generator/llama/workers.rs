@@ -29,6 +29,9 @@ pub(super) trait Reader {
 
     /// Reads the logits `(n_vocab)` after all tokens so far.
     fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
+
+    /// Tells an answer how many tokens were computed since the one before.
+    fn charge(_answer: &mut Self::Answer, _computed: u32) {}
 }
 
 /// Counters of a model, shared by its workers.
@@ -114,6 +117,8 @@ struct Worker<'a, R, S> {
     /// Indexed by slot.
     readers: Vec<Option<R>>,
     room: Room,
+    /// Tokens that no answer has been charged with yet.
+    computed: u32,
 }
 
 impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
@@ -125,6 +130,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             work,
             readers: (0..work.limits.slots).map(|_| None).collect(),
             room: Room::default(),
+            computed: 0,
         }
     }
 
@@ -141,9 +147,9 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             let Some(step) = self.scheduler.step() else { break };
             self.decode(&step)?;
             for output in &step.outputs {
-                if let Some(answer) = self.read(output.row, output.slot)?
-                    && answers.send(Ok(answer)).is_err()
-                {
+                let Some(mut answer) = self.read(output.row, output.slot)? else { continue };
+                R::charge(&mut answer, std::mem::take(&mut self.computed));
+                if answers.send(Ok(answer)).is_err() {
                     return Ok(());
                 }
             }
@@ -180,6 +186,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             added.map_err(|error| fail("the batch is full", &error))?;
         }
         self.context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        self.computed += step.batch.len() as u32;
         self.work.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
         self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill) as u64, Ordering::Relaxed);
