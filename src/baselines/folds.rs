@@ -1,11 +1,12 @@
 //! Folds of gold rows for cross-validation, by the kind of head.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rand::seq::SliceRandom;
 
 use crate::data::answers::Answers;
 use crate::data::example::GoldRow;
+use crate::data::head::Head;
 use crate::data::labels::Labels;
 use crate::math::random;
 use crate::measure::folds;
@@ -18,8 +19,11 @@ pub trait Folds: SmallHead {
 }
 
 impl Folds for Labels {
-    /// Stratified, see [`folds::held_out`].
+    /// Stratified, see [`folds::held_out`]; of pairs, all with one first text are in one fold.
     fn held_out(&self, gold: &[GoldRow<Labels>], folds: usize, seed: u64) -> Vec<Option<usize>> {
+        if self.pairs {
+            return by_first_text(gold, folds, seed);
+        }
         folds::held_out(&gold.iter().map(|row| row.gold.label).collect::<Vec<_>>(), self.names.len(), folds, seed)
     }
 }
@@ -27,12 +31,17 @@ impl Folds for Labels {
 impl Folds for Answers {
     /// All questions of a context are in one fold. If there is one context, none is held out.
     fn held_out(&self, gold: &[GoldRow<Answers>], folds: usize, seed: u64) -> Vec<Option<usize>> {
-        let contexts: BTreeSet<&str> = gold.iter().map(|row| row.text.as_str()).collect();
-        let mut contexts: Vec<&str> = contexts.into_iter().collect();
-        contexts.shuffle(&mut random::rng(seed, "folds of contexts", 0));
-        let place = |row: &GoldRow<Answers>| contexts.iter().position(|&context| context == row.text).map(|place| place % folds);
-        gold.iter().map(|row| place(row).filter(|_| contexts.len() > 1)).collect()
+        by_first_text(gold, folds, seed)
     }
+}
+
+/// All rows with one first text, or one context, are in one fold; if there is one such text, none is held out.
+fn by_first_text<H: Head>(gold: &[GoldRow<H>], folds: usize, seed: u64) -> Vec<Option<usize>> {
+    let texts: BTreeSet<&str> = gold.iter().map(|row| row.text.as_str()).collect();
+    let mut texts: Vec<&str> = texts.into_iter().collect();
+    texts.shuffle(&mut random::rng(seed, "folds of contexts", 0));
+    let place: HashMap<&str, usize> = texts.iter().enumerate().map(|(place, text)| (*text, place % folds)).collect();
+    gold.iter().map(|row| place.get(row.text.as_str()).copied().filter(|_| texts.len() > 1)).collect()
 }
 
 /// A fold's rows: those to learn from, and those held out.
