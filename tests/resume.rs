@@ -7,12 +7,15 @@ mod scripted;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{BAD, Fixture, GOOD, text};
+use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::options::{Machine, Options};
 use lacuna::commands::setup::Setup;
+use lacuna::data::example::Input;
 use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, PosteriorRequest};
-use lacuna::run::summary::Method;
+use lacuna::run::summary::{Delivery, Method};
+use lacuna::small::head::SmallHead;
+use lacuna::small::model::SmallModel;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
@@ -84,6 +87,23 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     assert_eq!(delivery.results.iter().map(|r| r.measured.correct.len()).collect::<Vec<_>>(), [30; 4]);
     let saved = lacuna_models::saved_head(&run.join("model")).unwrap();
     assert_eq!(saved, lacuna_models::SavedHead::Labels(vec!["negative".to_string(), "positive".to_string()]));
+    the_delivered_model_is_calibrated(&fixture, &run, &delivery);
+}
+
+/// Without its temperature, the same run delivers the same model but for its head, and logits that are larger by that factor.
+fn the_delivered_model_is_calibrated(fixture: &Fixture, run: &Path, delivery: &Delivery) {
+    let scaled = delivery.scaled.unwrap();
+    let (mut plain, other) = (setup(fixture), fixture.path("plain"));
+    plain.temperature = false;
+    assert_eq!(plain.run(&other, &METHODS, &mut boxed(scripted())).unwrap().scaled, None);
+    let logits = |run: &Path| {
+        let model = SmallModel::load(&run.join("model"), plain.task.labels_head(), 1, 1).unwrap();
+        model.head.outputs(&model.reader, &model.base, &[Input::from("warm film and funny plot 7")]).unwrap().concat()
+    };
+    for (cool, hot) in logits(run).iter().zip(logits(&other)) {
+        assert!((f64::from(*cool) * scaled.temperature - f64::from(hot)).abs() < 1e-4, "{cool} {hot} {scaled:?}");
+    }
+    assert!(scaled.temperature != 1.0 && scaled.log_loss.iter().chain(&scaled.brier.unwrap()).all(|x| x.is_finite()), "{scaled:?}");
 }
 
 /// The rows of a generator that does not know the task do harm.
@@ -104,6 +124,12 @@ fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
     let (ignorant, gold_alone) = delivered("ignorant", |_| vec![-1.0, -1.0]);
     assert_eq!((knowing, ignorant), (Method::S3Gold, Method::GoldOnly));
     assert_ne!(with_synthetic, gold_alone);
+    // With hard targets too.
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]")).unwrap();
+    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
+    let ignorant = &mut boxed(Scripted::new(complete, |_: &PosteriorRequest| vec![-1.0, -1.0]));
+    let hard = scripted::setup(&fixture).run(&fixture.path("hard"), &METHODS, ignorant).unwrap();
+    assert_eq!(hard.delivered, Method::GoldOnly);
 }
 
 #[test]

@@ -196,3 +196,28 @@ impl Delivery {
         serde_json::from_slice(&content).map_err(|e| Error::Run(format!("{}: damaged ({e})", path.display())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always the frequent label: accuracy looks good, the other measures say what it is worth.
+    #[test]
+    fn rare_labels_show_more_than_accuracy() {
+        let gold: Vec<usize> = (0..100).map(|i| usize::from(i % 20 == 0)).collect();
+        let names = ["common".to_string(), "rare".to_string()];
+        let measures = |gold: &[usize]| Measures::Labels(OfLabels::new(&names, gold, &vec![vec![1.0, 0.0]; gold.len()]));
+        let measured = |gold: &[usize]| Measured {
+            synthetic_rows: 0,
+            gold_rows: 0,
+            steps: 0,
+            correct: gold.iter().map(|&label| label == 0).collect(),
+            measures: measures(gold),
+        };
+        let rare = measured(&gold);
+        let of = rare.of_labels().unwrap();
+        assert_eq!((rare.accuracy().mean, of.balanced_accuracy, of.auroc), (0.95, 0.5, 0.5));
+        assert!(rare.needs_more_than_accuracy() && of.macro_f1 < 0.5);
+        assert!(!measured(&[0, 1, 0, 1]).needs_more_than_accuracy());
+    }
+}
