@@ -169,7 +169,10 @@ impl Method {
     /// What it reads of the gold rows of `task`.
     pub fn gold_use(self, task: &Task) -> GoldUse {
         let Writing { writer, gold } = match self {
-            Method::Baseline(baseline) => return GoldUse { training: baseline.reads_gold(), ..GoldUse::default() },
+            Method::Baseline(baseline) => {
+                let (prompts, judge) = (baseline == Baseline::Demonstrations, baseline.reads_gold() && baseline.asks_generator());
+                return GoldUse { judge, prompts, training: baseline.reads_gold() && !judge, ..GoldUse::default() };
+            }
             Method::Writing(writing) => writing,
         };
         let variant = writer.task(task, &Extent { seed_rows: 1, budget: None, rounds: task.extrapolate.max_rounds, rows_of_round: 1 });
