@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn the_calibration_error_of_a_case_by_hand() {
-        // 0.5 is in the lower of two bins: (wrong, 0.5), and (right, 0.75), (wrong, 0.75).
+        // 0.5 is in the lower of two bins: one row, right, 0.5 more than it says. Above, one of two is right, 0.5 less than they say.
         let probabilities = [vec![0.5, 0.5], vec![0.75, 0.25], vec![0.25, 0.75]];
-        assert_eq!(expected_calibration_error(&probabilities, &[1, 0, 0], 2), (0.5 + 0.5) / 3.0);
-        assert_eq!(expected_calibration_error(&probabilities, &[1, 0, 0], 1), 1.0 / 3.0);
+        assert_eq!(expected_calibration_error(&probabilities, &[0, 0, 0], 2), (0.5 + 0.5) / 3.0);
+        assert_eq!(expected_calibration_error(&probabilities, &[0, 0, 0], 1), 0.0);
         assert_eq!(expected_calibration_error(&[vec![0.0, 1.0]], &[1], 15), 0.0);
     }
 
@@ -145,6 +145,8 @@ mod tests {
         // Label 0: 0.6 before 0.2 and 0.3. Label 1: 0.5 before 0.6's 0.3, and 0.3 as much. Label 2 has no rows.
         assert_eq!(auroc(&probabilities, &[1, 0, 1]), Some((1.0 + 0.75) / 2.0));
         assert_eq!(auroc(&[vec![0.1, 0.9], vec![0.8, 0.2]], &[0, 1]), Some(0.0));
+        // Of two labels, label 0 is not asked.
+        assert_eq!(auroc(&[vec![0.5, 0.1], vec![0.5, 0.2]], &[0, 1]), Some(1.0));
         assert_eq!(balanced_accuracy(&[]), 0.0);
     }
 

@@ -77,9 +77,7 @@ impl Tfidf {
     /// The n-grams of a word's characters, with a space before it and one behind; none longer than these.
     fn within(&self, word: &str, count: &mut impl FnMut(String)) {
         let characters: Vec<char> = format!(" {word} ").chars().collect();
-        for n in 1..=self.ngrams.min(characters.len()) {
-            characters.windows(n).for_each(|gram| count(gram.iter().collect()));
-        }
+        (1..=self.ngrams).for_each(|n| characters.windows(n).for_each(|gram| count(gram.iter().collect())));
     }
 }
 

@@ -20,8 +20,7 @@ pub fn temperature(logits: &[Vec<f32>], gold: &[usize]) -> f64 {
 ///
 /// The cross-entropy is convex in b, not in ln b, and so is the prior as it is written in [`prior`]: there is one minimum.
 fn objective(logits: &[Vec<f32>], gold: &[usize], inverse: &[f64], gradient: &mut [f64]) -> f64 {
-    let (mut loss, slope) = prior(inverse[0]);
-    let mut slope = slope;
+    let (mut loss, mut slope) = prior(inverse[0]);
     for (row, &label) in logits.iter().zip(gold) {
         let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
         let mut errors: Vec<f64> = row.iter().map(|x| inverse[0] * x).collect();
@@ -34,16 +33,10 @@ fn objective(logits: &[Vec<f32>], gold: &[usize], inverse: &[f64], gradient: &mu
 }
 
 /// ln² b / 2 and its derivative by b. From b = e on, where that bends down, its tangent: the function is convex for all b > 0.
-/// For others it is ∞, so that no step ends there.
+/// For b < 0 it is not a number, and [`minimise`] takes no step there.
 fn prior(b: f64) -> (f64, f64) {
     const E: f64 = std::f64::consts::E;
-    if b <= 0.0 {
-        (f64::INFINITY, f64::NAN)
-    } else if b <= E {
-        (0.5 * b.ln() * b.ln(), b.ln() / b)
-    } else {
-        (0.5 + (b - E) / E, 1.0 / E)
-    }
+    if b <= E { (0.5 * b.ln() * b.ln(), b.ln() / b) } else { (0.5 + (b - E) / E, 1.0 / E) }
 }
 
 #[cfg(test)]
