@@ -1,11 +1,10 @@
 //! How much a calibrated judge knows about the task, measured out of fold on gold rows.
 
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
-use crate::math::random;
 use crate::math::vectors::{argmax, softmax};
+use crate::measure::folds::dealt;
 
 /// What is known of a judge; each row is judged with the calibration of the other folds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +30,7 @@ impl Knowledge {
     /// Measures the judge on log-probabilities `(rows, labels)` and gold labels, by cross-fitting over five folds.
     pub fn of(log_probs: &[Vec<f32>], gold: &[usize]) -> Knowledge {
         let labels = log_probs.first().map_or(0, Vec::len);
-        let fold = folds(gold.len());
+        let fold = dealt(gold.len(), FOLDS, "folds of the gold rows");
         let (mut gains, mut without, mut right) = (Vec::new(), 0.0, 0);
         for own in 0..FOLDS {
             let (rows, of_rows): (Vec<_>, Vec<_>) =
@@ -64,13 +63,6 @@ impl Knowledge {
     }
 }
 
-/// The fold of each row, whatever its label: rows are dealt in a shuffled order.
-fn folds(rows: usize) -> Vec<usize> {
-    let mut fold: Vec<usize> = (0..rows).map(|i| i % FOLDS).collect();
-    fold.shuffle(&mut random::rng(rows as u64, "folds of the gold rows", 0));
-    fold
-}
-
 /// The share of each label, each counted once more.
 fn frequencies(gold: &[usize], labels: usize) -> Vec<f64> {
     let count = |label| gold.iter().filter(|&&l| l == label).count() + 1;
@@ -80,6 +72,7 @@ fn frequencies(gold: &[usize], labels: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::random;
     use rand::RngExt;
 
     #[test]

@@ -33,6 +33,13 @@ pub fn held_out(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<O
     folds.into_iter().zip(gold).map(|(fold, &label)| (counts[label] > 1).then_some(fold)).collect()
 }
 
+/// The fold, below `folds`, of each of `rows` rows, whatever their labels: they are dealt in an order that is shuffled for `purpose`.
+pub fn dealt(rows: usize, folds: usize, purpose: &str) -> Vec<usize> {
+    let mut fold: Vec<usize> = (0..rows).map(|i| i % folds).collect();
+    fold.shuffle(&mut random::rng(rows as u64, purpose, 0));
+    fold
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,10 @@
 //! Decision thresholds: an offset for each label's logit, fitted on held-out gold rows.
 
-use rand::seq::SliceRandom;
-
 use super::head::SmallHead;
 use crate::data::example::GoldRow;
 use crate::math::convex::{Stopping, minimise};
-use crate::math::random;
 use crate::math::vectors::{cross_entropy, dot};
+use crate::measure::folds::dealt;
 
 /// Standard deviation of an offset's prior: a few dozen rows move an offset by tenths, a few hundred determine it.
 const PRIOR: f64 = 0.5;
@@ -23,11 +21,12 @@ pub fn offsets(logits: &[&Vec<f32>], gold: &[usize]) -> Vec<f64> {
 
 /// Folds of *select*, over which thresholds are cross-fitted.
 const FOLDS: usize = 5;
+const PURPOSE: &str = "folds of select";
 
 /// Shifts each output by the thresholds of the other folds, so that what is measured on the shifted outputs is out of fold: the same
 /// rows can move the thresholds and choose the round.
 pub fn cross_fit<H: SmallHead>(gold: &[GoldRow<H>], outputs: &mut [H::Output]) {
-    let fold = folds(gold.len());
+    let fold = dealt(gold.len(), FOLDS, PURPOSE);
     let raw = outputs.to_vec();
     for own in 0..FOLDS {
         let others = (0..gold.len()).filter(|&i| fold[i] != own);
@@ -35,13 +34,6 @@ pub fn cross_fit<H: SmallHead>(gold: &[GoldRow<H>], outputs: &mut [H::Output]) {
         let offsets = H::offsets(&rows, &of_rows);
         outputs.iter_mut().zip(&fold).filter(|(_, fold)| **fold == own).for_each(|(output, _)| H::shift(output, &offsets));
     }
-}
-
-/// The fold of each of `rows` rows, whatever their labels: they are dealt in a shuffled order.
-fn folds(rows: usize) -> Vec<usize> {
-    let mut fold: Vec<usize> = (0..rows).map(|i| i % FOLDS).collect();
-    fold.shuffle(&mut random::rng(rows as u64, "folds of select", 0));
-    fold
 }
 
 /// The summed cross-entropy plus the prior at `offsets`; writes the gradient to `gradient`.
@@ -78,7 +70,7 @@ mod tests {
             cross_fit(&gold, &mut outputs);
             outputs
         };
-        let fold = folds(40);
+        let fold = dealt(40, FOLDS, PURPOSE);
         let changed: Vec<usize> = labels.iter().zip(&fold).map(|(&label, &fold)| if fold == 0 { 1 } else { label }).collect();
         for (i, (before, after)) in shifted(&labels).iter().zip(shifted(&changed)).enumerate() {
             assert_eq!(*before == after, fold[i] == 0, "{i}");
