@@ -16,15 +16,17 @@ use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
-use crate::judge::questions::{Judged, Questions};
+use crate::judge::questions::Questions;
 use crate::run::cost::Cost;
 use crate::run::folder::RunDir;
 use crate::run::outcome::{Outcome, once};
 use crate::run::progress::Bar;
 use crate::small::checkpoint::Checkpoints;
+use crate::small::fit::Fitted;
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 use crate::synthesis::head::LoopHead;
+use crate::synthesis::judge::ask;
 use crate::synthesis::stages::Stages;
 use crate::task::prompts::Prompts;
 
@@ -43,36 +45,41 @@ impl Setup {
     }
 
     fn gold_only_with<H: Stages + Divide>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
-        let (small, test) = (&loaded.small, self.test_rows(loaded)?);
-        once(path, self.inputs_of("gold only"), || {
-            let clock = Instant::now();
-            let gold = loaded.drawn(&self.task, self.seed)?;
-            let rows: Vec<TrainRow<H::Target>> = gold.iter().map(|row| small.gold_row(row)).collect();
+        self.of_gold(loaded, path, |gold| {
+            let rows: Vec<TrainRow<H::Target>> = gold.iter().map(|row| loaded.small.gold_row(row)).collect();
             let plan = FitPlan { rows: &rows, keys: &self.task.train, seed: self.seed };
             let start = |done, all| self.machine.progress().bar("gold only · training", "steps", all, done);
             let mut bar: Option<Bar> = None;
             let say = |what: String| self.machine.progress().say(what);
             let folder = path.with_extension("training");
             let checkpoints = Checkpoints::in_folder(folder, Duration::from_secs(self.machine.checkpoint_every), &say);
-            let fitted = small.fit(&plan, &checkpoints, &mut |done, all| {
+            let fitted = loaded.small.fit(&plan, &checkpoints, &mut |done, all| {
                 bar.get_or_insert_with(|| start(done - 1, all)).step(1);
                 Ok(())
             })?;
             bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
             checkpoints.clear();
-            let cost = Cost { seconds: clock.elapsed().as_secs_f64(), flops: fitted.flops, ..Cost::default() };
-            let outputs = small.outputs(&fitted.model, test)?;
-            Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), cost))
+            Ok(fitted)
         })
     }
 
     /// Gold only with a tuned learning rate, for questions: the only baseline that they have.
     fn tuned_gold_only(&self, loaded: &Loaded<Answers>, path: &Path) -> Result<Outcome> {
+        self.of_gold(loaded, path, |gold| gold_only(&loaded.small, gold, &self.task.train, self.seed, self.machine.progress()))
+    }
+
+    /// The outcome of a model that `fit` makes of the gold rows alone, kept in `path`.
+    fn of_gold<H: Stages + Divide>(
+        &self,
+        loaded: &Loaded<H>,
+        path: &Path,
+        fit: impl FnOnce(&[GoldRow<H>]) -> Result<Fitted<H::Model>>,
+    ) -> Result<Outcome> {
         let (small, test) = (&loaded.small, self.test_rows(loaded)?);
         once(path, self.inputs_of(Baseline::GoldOnly.name()), || {
             let clock = Instant::now();
             let gold = loaded.drawn(&self.task, self.seed)?;
-            let fitted = gold_only(small, &gold, &self.task.train, self.seed, self.machine.progress())?;
+            let fitted = fit(&gold)?;
             let cost = Cost { seconds: clock.elapsed().as_secs_f64(), flops: fitted.flops, ..Cost::default() };
             let outputs = small.outputs(&fitted.model, test)?;
             Ok((small.head.measured(test, &outputs, [0, gold.len(), fitted.steps]), cost))
@@ -148,19 +155,9 @@ impl Setup {
         let decides: Vec<String> =
             inputs.iter().filter(|(name, _)| of_judge(name)).map(|(name, value)| format!("{name}={value}")).collect();
         let run = RunDir::open(&judged.join(&hex(Sha256::digest(decides.join("\n")))[..16]))?;
-        let (mut journal, known) = run.journal::<Judged>("judge-test")?;
         let texts: Vec<(u64, Input)> = test.iter().enumerate().map(|(i, row)| (i as u64, row.input())).collect();
         let questions = Questions::of(&self.task, prompts)?;
-        let all = texts.len() * questions.for_each_text();
-        let mut bar = self.machine.progress().bar("judging the test rows", "questions", all, known.len());
-        let posteriors = questions.posteriors(generator, &texts, known, &mut |judged| {
-            journal.append(judged)?;
-            bar.step(1);
-            Ok(())
-        })?;
-        journal.sync()?;
-        bar.finish("");
-        Ok(posteriors)
+        ask(&questions, generator, &texts, (&run, "judge-test"), (self.machine.progress(), "judging the test rows"))
     }
 
     fn test_rows<'l, H: Stages>(&self, loaded: &'l Loaded<H>) -> Result<&'l [GoldRow<H>]> {

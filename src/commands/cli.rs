@@ -9,7 +9,7 @@ use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
-use super::options::{Machine, Options};
+use super::options::{Machine, Options, beside_runs};
 use super::pool::pool;
 use super::predict::Wanted;
 use super::provenance::put_into;
@@ -193,12 +193,6 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Fetch(args) => super::fetch::run(&args).map_err(|e| Error::Model(format!("{e:#}"))),
     }
-}
-
-/// The default folder of a command that makes many runs.
-fn beside_runs(command: &str, task: &Path) -> PathBuf {
-    let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Path::new("runs").join(format!("{command}-{stem}"))
 }
 
 fn run_task(setup: &Setup, folder: &Path) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Command-line options that override or extend the task file; each can also be set by an environment variable.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -159,6 +159,12 @@ pub fn apply(options: &Options, task: &mut Task) {
     if let Some(small) = &options.small_model {
         task.models.small = absolute(small);
     }
+}
+
+/// The default folder of a command that makes many runs.
+pub fn beside_runs(command: &str, task: &Path) -> PathBuf {
+    let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Path::new("runs").join(format!("{command}-{stem}"))
 }
 
 /// A path on the command line is relative to the working directory, not to the task file.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::compare_table::Line;
+use super::options::beside_runs;
 use crate::error::{Error, Result};
 use crate::math::random;
 use crate::measure::isotonic::{Worth, worth};
@@ -59,8 +60,7 @@ impl Curve {
 
     /// The default folder of a task's learning curve.
     pub fn place(task: &Path) -> PathBuf {
-        let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Path::new("runs").join(format!("learning-curve-{stem}"))
+        beside_runs("learning-curve", task)
     }
 }
 

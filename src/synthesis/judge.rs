@@ -5,10 +5,13 @@ use super::state::Synthesis;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::Result;
+use crate::generator::Generate;
 use crate::judge::calibration::Calibration;
 use crate::judge::knowledge::Knowledge;
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::{Judged, Questions};
+use crate::run::folder::RunDir;
+use crate::run::progress::Progress;
 
 impl Synthesis<'_, Labels> {
     /// Judges the gold rows, fits the calibration to *mine* and measures it, cross-fitted, on all of them. *Select* takes no part in the
@@ -48,19 +51,10 @@ impl Synthesis<'_, Labels> {
         Ok(())
     }
 
-    /// [`Questions::posteriors`] with a journal and a progress bar.
+    /// [`ask`], with the run's journals.
     pub(super) fn posteriors(&mut self, name: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
-        let (mut journal, judged) = self.run.journal::<Judged>(name)?;
-        let mut bar = self.inputs.progress.bar(title, "questions", texts.len() * questions.for_each_text(), judged.len());
-        let posteriors = questions.posteriors(self.generator, texts, judged, &mut |judged| {
-            journal.append(judged)?;
-            bar.step(1);
-            Ok(())
-        })?;
-        journal.sync()?;
-        bar.finish("");
-        Ok(posteriors)
+        ask(&questions, self.generator, texts, (self.run, name), (self.inputs.progress, title))
     }
 
     /// Asks every question once, about a gold row, before hours of writing.
@@ -68,6 +62,29 @@ impl Synthesis<'_, Labels> {
         let Some(row) = self.inputs.split.mine.first() else { return Ok(()) };
         Questions::of(self.inputs.task, self.inputs.prompts)?.try_on(self.generator, row.input())
     }
+}
+
+/// [`Questions::posteriors`] with a journal of `run`, by name, and a progress bar, by title.
+///
+/// # Errors
+/// As [`Questions::posteriors`]; a journal that cannot be read or written.
+pub fn ask(
+    questions: &Questions,
+    generator: &mut dyn Generate,
+    texts: &[(u64, Input)],
+    (run, journal): (&RunDir, &str),
+    (progress, title): (Progress, &str),
+) -> Result<Vec<Vec<Vec<f32>>>> {
+    let (mut journal, known) = run.journal::<Judged>(journal)?;
+    let mut bar = progress.bar(title, "questions", texts.len() * questions.for_each_text(), known.len());
+    let posteriors = questions.posteriors(generator, texts, known, &mut |judged| {
+        journal.append(judged)?;
+        bar.step(1);
+        Ok(())
+    })?;
+    journal.sync()?;
+    bar.finish("");
+    Ok(posteriors)
 }
 
 /// How well the generator judges, and the consequences if it knows nothing about the task.

@@ -6,7 +6,7 @@ mod answers;
 mod deliver;
 mod extrapolate;
 pub mod head;
-mod judge;
+pub mod judge;
 mod labels;
 pub mod likeness;
 pub mod next;
