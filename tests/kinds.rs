@@ -482,5 +482,7 @@ fn a_sweep_varies_one_thing_at_a_time() {
     assert_eq!(twice[1]["accepted"].as_u64(), twice[0]["errors_after"].as_u64().map(|errors| 2 * errors));
     assert_eq!(manifest("gold-rows-20")["splits"]["mine"].as_array().unwrap().len(), 10);
     assert_eq!(table.lines().count(), 2 + 6 * 4, "{table}");
+    let steps: Vec<u64> = json(&folder.join("sweep.json")).as_array().unwrap().iter().map(|line| line["steps"].as_u64().unwrap()).collect();
+    assert!(steps.len() == 24 && steps.iter().all(|&of_line| of_line == steps[0] && of_line > 10), "{steps:?}");
     assert!(std::fs::read_to_string(folder.join("sweep.svg")).unwrap().ends_with("</svg>\n"));
 }

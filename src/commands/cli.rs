@@ -158,11 +158,14 @@ const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { task, run, options } => {
-            let setup = Setup::new(&task, &options)?;
+            let setup = Setup::new(&task, &options)?.with_equal_steps();
             let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));
             run_task(&setup, &folder)
         }
-        Command::Demo { run, options } => run_task(&Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?, &run),
+        Command::Demo { run, options } => {
+            let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_equal_steps();
+            run_task(&setup, &run)
+        }
         Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
             let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);

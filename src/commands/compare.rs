@@ -122,16 +122,14 @@ struct Draw<'c> {
 impl<'c> Draw<'c> {
     fn new(comparison: &'c Comparison, gold: usize, seed: u64) -> Result<Self> {
         let options = Options { seed, gold_rows: Some(gold), ..comparison.options.clone() };
-        let mut setup = Setup::new(comparison.task, &options)?;
+        let mut setup = Setup::new(comparison.task, &options)?.with_equal_steps();
         let test = setup.sum("test");
         if test.is_none() {
             let message = "a comparison needs test rows: add data.test".to_string();
             return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
         }
         setup.temperature = false;
-        let mut task = setup.task.clone();
-        task.train.steps = Some(equal_steps(&task, gold));
-        setup.task = task.clone();
+        let task = setup.task.clone();
         Ok(Draw { comparison, setup, task, gold, seed })
     }
 
@@ -227,11 +225,3 @@ impl<'c> Draw<'c> {
 
 /// A seed within a budget has at most so many times the rows of S3.
 const MOST_ROWS: usize = 20;
-
-/// The steps that every method has: those for the largest training set that S3 can have, its gold rows repeated.
-fn equal_steps(task: &Task, gold: usize) -> usize {
-    let mine = gold - (gold as f64 * task.data.select_share) as usize;
-    let of_round = task.extrapolate.rows.unwrap_or(mine * task.extrapolate.rows_per_error);
-    let written = task.seed.rows + task.extrapolate.max_rounds * of_round;
-    task.train.steps_for(written + task.train.gold_repeat * gold)
-}

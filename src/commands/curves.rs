@@ -108,6 +108,7 @@ mod tests {
             method,
             synthetic_rows: 10.0,
             cost: Cost::default(),
+            steps: 150,
             accuracy: Interval { mean, low: mean - 0.1, high: mean + 0.1 },
             draws: vec![mean],
             f1: None,

@@ -102,6 +102,7 @@ fn line(rows: usize, outcomes: &[Outcome]) -> SweepLine {
         value: rows,
         method: Method::GoldOnly,
         synthetic_rows: 0.0,
+        steps: outcomes.first().map_or(0, |outcome| outcome.measured.steps),
         cost: Cost::mean(&outcomes.iter().map(|outcome| outcome.cost).collect::<Vec<_>>()),
         accuracy: interval::share(&right),
         draws: outcomes.iter().map(|outcome| outcome.measured.accuracy().mean).collect(),

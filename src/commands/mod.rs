@@ -8,6 +8,7 @@ mod contexts;
 pub mod curves;
 mod data;
 pub mod doctor;
+pub mod equal_steps;
 pub mod fetch;
 pub mod learning_curve;
 mod lend;

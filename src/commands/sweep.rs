@@ -4,8 +4,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::curves;
+use super::equal_steps::equal_steps;
 use super::lend::borrow_journals;
-use super::options::Options;
+use super::options::{Options, apply};
 use super::report::{interval_title, percent, table};
 use super::setup::Setup;
 use super::sweep_line::SweepLine;
@@ -88,10 +89,11 @@ pub struct Sweep<'a> {
 /// # Errors
 /// Those of a run; a task without test rows.
 pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let steps = steps_of_all(sweep)?;
     let mut lines: Vec<SweepLine> = Vec::new();
     for axis in sweep.axes {
         for &value in &axis.values {
-            lines.extend(at_point(sweep, axis, value, generator)?);
+            lines.extend(at_point(sweep, axis, value, steps, generator)?);
             write_json(&sweep.folder.join("sweep.json"), &lines)?;
         }
     }
@@ -101,10 +103,29 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
     Ok(text)
 }
 
+/// The steps of all models at all points: those of the point that needs the most.
+fn steps_of_all(sweep: &Sweep) -> Result<usize> {
+    let pool = Setup::of_student(sweep.task, sweep.options)?.gold_pool();
+    let task = Task::read(sweep.task)?;
+    let points = sweep.axes.iter().flat_map(|axis| axis.values.iter().map(move |&value| axis.at(value, sweep.options)));
+    let steps = points.map(|options| {
+        let mut task = task.clone();
+        apply(&options, &mut task);
+        equal_steps(&task, pool)
+    });
+    Ok(steps.max().unwrap_or(0))
+}
+
 /// A method's result and cost with one random seed.
 type OfSeed = (Measured, Cost);
 
-fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
+fn at_point(
+    sweep: &Sweep,
+    axis: &Axis,
+    value: usize,
+    steps: usize,
+    generator: &mut Option<Box<dyn Generate>>,
+) -> Result<Vec<SweepLine>> {
     let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
     for seed in sweep.options.seed..sweep.options.seed + sweep.seeds {
         let options = Options { seed, ..axis.at(value, sweep.options) };
@@ -112,6 +133,7 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, generator: &mut Option<Box
         let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
         let mut setup = Setup::new(sweep.task, &options)?;
         setup.temperature = false;
+        setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
             borrow_journals(&first, &run, None)?;
@@ -138,20 +160,20 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
     let f1: Option<Vec<Vec<f64>>> = own.iter().map(|(result, _)| result.answer_f1().map(<[f64]>::to_vec)).collect();
     let f1 = f1.map(|of_seeds| interval::share(&of_seeds));
     let draws = own.iter().map(|(measured, _)| measured.accuracy().mean).collect();
-    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, accuracy, draws, f1 }
+    let steps = own.first().map_or(0, |(result, _)| result.steps);
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, steps, accuracy, draws, f1 }
 }
 
 fn render(lines: &[SweepLine]) -> String {
     let row = |line: &SweepLine| {
-        let SweepLine { axis, value, method, synthetic_rows, cost, accuracy, draws, f1 } = line;
+        let SweepLine { axis, value, method, synthetic_rows, cost, steps, accuracy, draws, f1 } = line;
         let draws = draws.iter().map(|draw| format!("{:.1}", 100.0 * draw)).collect::<Vec<_>>().join(" ");
-        let numbers = [value.to_string(), format!("{synthetic_rows:.0}"), cost.computed.to_string(), format!("{:.0}", cost.seconds)];
-        let [value, rows, tokens, seconds] = numbers;
-        let mut row = vec![method.name().to_string(), axis.clone(), value, rows, tokens, seconds, draws, percent(accuracy)];
+        let mut row = vec![method.name().to_string(), axis.clone(), value.to_string(), format!("{synthetic_rows:.0}")];
+        row.extend([steps.to_string(), cost.computed.to_string(), format!("{:.0}", cost.seconds), draws, percent(accuracy)]);
         row.extend(f1.iter().map(percent));
         row
     };
-    let mut header = vec!["method", "varied", "value", "synthetic", "tokens computed", "seconds"];
+    let mut header = vec!["method", "varied", "value", "synthetic", "steps", "tokens computed", "seconds"];
     let questions = lines.iter().any(|line| line.f1.is_some());
     let draws = lines.first().map_or(0, |line| line.draws.len());
     let titles = [interval_title(if questions { "EM" } else { "accuracy" }, draws), interval_title("F1", draws)];

@@ -15,6 +15,9 @@ pub struct SweepLine {
     /// Mean over random seeds.
     pub synthetic_rows: f64,
     pub cost: Cost,
+    /// Optimiser steps, the same for all lines of a sweep.
+    #[serde(default)]
+    pub steps: usize,
     /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
     pub accuracy: Interval,
     /// Accuracy of each draw.
