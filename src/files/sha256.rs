@@ -8,12 +8,16 @@ use sha2::{Digest, Sha256};
 
 /// The sha256 of a file in lower case hexadecimal digits.
 pub fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(path)?;
+    Ok(hex(hasher_of(&mut fs::File::open(path)?)?.finalize()))
+}
+
+/// A hasher that has seen the rest of a file.
+pub fn hasher_of(file: &mut impl Read) -> io::Result<Sha256> {
     let mut sum = Sha256::new();
     let mut block = vec![0; 1 << 20];
     loop {
         match file.read(&mut block)? {
-            0 => return Ok(hex(sum.finalize())),
+            0 => return Ok(sum),
             n => sum.update(&block[..n]),
         }
     }
