@@ -344,7 +344,7 @@ fn a_fetch_of_parts_goes_on_with_the_one_that_is_missing() {
     // What a crash in the midst of a part leaves is cut off, and the parts that are there are not asked for again.
     let joined = bench.fetcher.cache.folder(&entry).join(".lacuna-parts-a.gguf");
     fs::OpenOptions::new().append(true).open(&joined).unwrap().write_all(b"half of").unwrap();
-    ["part01", "part02"].map(|part| fs::remove_file(bench.folder.path().join(part)).unwrap());
+    ["part01", "part02"].iter().for_each(|part| fs::remove_file(bench.folder.path().join(part)).unwrap());
     fs::rename(bench.folder.path().join("away"), &third).unwrap();
     assert_eq!(fs::read(bench.fetch(&entry).unwrap()).unwrap(), WEIGHTS);
     assert_eq!(bench.kept(&entry), [".stamps.json", "a.gguf"]);

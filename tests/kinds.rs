@@ -281,11 +281,15 @@ fn seventy_seven_labels() {
 struct Refusing;
 
 impl Generate for Refusing {
+    fn layers(&self) -> usize {
+        0
+    }
+
     fn complete(&mut self, _: &[CompletionRequest], _: Sink<Completion>) -> Result<(), GenerateError> {
         panic!("nothing may be written before the judge is tested")
     }
 
-    fn posteriors(&mut self, requests: &[PosteriorRequest], _: Sink<Posterior>) -> Result<(), GenerateError> {
+    fn posteriors(&mut self, requests: &[PosteriorRequest], _: &[usize], _: Sink<Posterior>) -> Result<(), GenerateError> {
         let [first, .., last] = &requests[0].words[..] else { panic!("there are two words") };
         Err(GenerateError::Request { id: 0, reason: format!("the words {first:?} and {last:?} begin with the same token") })
     }

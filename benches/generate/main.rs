@@ -216,7 +216,7 @@ fn run_ours(llama: &mut Llama, work: &Work) -> Result<Run> {
         })?,
         Work::Posterior(requests) => {
             run.log_probs = vec![Vec::new(); requests.len()];
-            llama.posteriors(requests, &mut |posterior: Posterior| {
+            llama.posteriors(requests, &[], &mut |posterior: Posterior| {
                 run.log_probs[posterior.id as usize] = posterior.log_probs.into_iter().map(Some).collect();
                 Ok(())
             })?;

@@ -95,16 +95,18 @@ pub struct PosteriorRequest {
     /// The caller's id, returned in [`Posterior::id`].
     pub id: u64,
     pub prompt: Prompt,
-    /// The candidate words that continue the prompt; their first tokens must differ.
+    /// The candidate words that continue the prompt; their first tokens must differ. None if only hidden states are wanted.
     pub words: Vec<String>,
 }
 
-/// The log-probabilities of the candidate words after a prompt.
+/// The log-probabilities of the candidate words after a prompt, and hidden states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posterior {
     pub id: u64,
     /// ln p(first token of the word | prompt), in the order of [`PosteriorRequest::words`].
     pub log_probs: Vec<f32>,
+    /// (layers, hidden): the state of each layer that was asked for at the prompt's last token.
+    pub states: Vec<Vec<f32>>,
     /// As [`Completion::computed`].
     pub computed: u32,
 }
@@ -168,8 +170,13 @@ pub trait Generate {
     /// Writes one completion for every request.
     fn complete(&mut self, requests: &[CompletionRequest], sink: Sink<Completion>) -> Result<(), GenerateError>;
 
-    /// Computes the log-probabilities of the candidate words of every request.
-    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError>;
+    /// Computes the log-probabilities of the candidate words of every request, and the hidden states of `layers`: numbers from 1 to
+    /// [`Generate::layers`], ascending, or none. The last layer's is that after the final norm. Where no request has words, layers above
+    /// those asked for are not computed.
+    fn posteriors(&mut self, requests: &[PosteriorRequest], layers: &[usize], sink: Sink<Posterior>) -> Result<(), GenerateError>;
+
+    /// Number of layers whose hidden states can be read; 0 if they cannot.
+    fn layers(&self) -> usize;
 
     /// The model and its settings, for the run's manifest: with quantised weights the texts depend slightly on them.
     fn record(&self) -> serde_json::Value;

@@ -4,6 +4,7 @@ use super::request::{
     Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Prompt,
     Sink,
 };
+use crate::math::random::derive;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -76,10 +77,11 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         outcome
     }
 
-    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
+    fn posteriors(&mut self, requests: &[PosteriorRequest], layers: &[usize], sink: Sink<Posterior>) -> Result<(), GenerateError> {
         let reply = |script: &Self, request: &PosteriorRequest| Posterior {
             id: request.id,
-            log_probs: (script.judge)(request),
+            log_probs: if request.words.is_empty() { Vec::new() } else { (script.judge)(request) },
+            states: layers.iter().map(|&layer| state(&request.prompt, layer)).collect(),
             computed: words(&request.prompt),
         };
         let mut computed = 0;
@@ -89,6 +91,10 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         });
         self.computed += computed;
         outcome
+    }
+
+    fn layers(&self) -> usize {
+        LAYERS
     }
 
     fn computed(&self) -> u64 {
@@ -112,6 +118,20 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         };
         self.answer(requests, reply, sink)
     }
+}
+
+/// Number of layers with hidden states.
+const LAYERS: usize = 2;
+/// Numbers of a hidden state.
+const HIDDEN: usize = 64;
+
+/// A hidden state: how often the prompt has the words of each of [`HIDDEN`] heaps, which differ from layer to layer.
+fn state(prompt: &Prompt, layer: usize) -> Vec<f32> {
+    let mut state = vec![0.0; HIDDEN];
+    for word in prompt.user.split_whitespace() {
+        state[(derive(0, word, layer as u64) % HIDDEN as u64) as usize] += 1.0;
+    }
+    state
 }
 
 /// Number of words in a prompt.

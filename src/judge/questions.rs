@@ -105,7 +105,7 @@ impl<'t> Questions<'t> {
                 }
             }
         }
-        generator.posteriors(&requests, &mut |posterior| {
+        generator.posteriors(&requests, &[], &mut |posterior| {
             let judged = Judged { id: posterior.id, log_probs: posterior.log_probs, computed: posterior.computed };
             sink(&judged)?;
             known.insert(judged.id, judged.log_probs);
@@ -132,7 +132,7 @@ impl<'t> Questions<'t> {
     pub fn try_on(&self, generator: &mut dyn Generate, input: Input) -> Result<()> {
         for question in &self.forks {
             let request = self.ask(0, question, input)?;
-            let refused = match generator.posteriors(&[request], &mut |_| Ok(())) {
+            let refused = match generator.posteriors(&[request], &[], &mut |_| Ok(())) {
                 Err(GenerateError::Request { reason, .. }) => reason,
                 other => {
                     other?;

@@ -11,6 +11,7 @@ mod probe;
 mod readers;
 mod requantise;
 mod serve;
+mod tap;
 mod tokenise;
 mod weights;
 mod workers;

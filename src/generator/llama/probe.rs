@@ -3,7 +3,7 @@
 use super::config::{KvFormat, Settings, Wishes};
 use super::host::machine;
 use super::model::Llama;
-use super::workers::{Next, Reader};
+use super::workers::{Next, Outputs, Reader};
 use crate::files::sha256::sha256_of_bytes;
 use crate::files::whole::put;
 use crate::generator::prefix::Token;
@@ -271,7 +271,7 @@ struct AtOnce;
 impl Reader for AtOnce {
     type Answer = ();
 
-    fn read(&mut self, _: &[f32], _: &mut Room) -> Result<Next<()>, GenerateError> {
+    fn read(&mut self, _: Outputs, _: &mut Room) -> Result<Next<()>, GenerateError> {
         Ok(Next::Done(()))
     }
 }
@@ -279,7 +279,7 @@ impl Reader for AtOnce {
 impl Reader for Pacing<'_> {
     type Answer = Duration;
 
-    fn read(&mut self, _: &[f32], _: &mut Room) -> Result<Next<Duration>, GenerateError> {
+    fn read(&mut self, _: Outputs, _: &mut Room) -> Result<Next<Duration>, GenerateError> {
         let elapsed = self.pacer.first.get_or_init(|| First { at: Instant::now(), cpu: cpu_time() }).at.elapsed();
         if elapsed < self.pacer.time {
             self.pacer.tokens.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! How requests use logits: a completion samples its next token, a question reads the log-probabilities of its words.
 
-use super::workers::{Next, Reader};
+use super::workers::{Next, Outputs, Reader};
 use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
 use crate::generator::request::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Posterior};
@@ -48,7 +48,7 @@ impl<'m> Writing<'m> {
 impl Reader for Writing<'_> {
     type Answer = Completion;
 
-    fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Completion>, GenerateError> {
+    fn read(&mut self, Outputs { logits, .. }: Outputs, room: &mut Room) -> Result<Next<Completion>, GenerateError> {
         let budget = (self.max_tokens - self.tokens) as usize;
         let allowed = self.guide.as_mut().map(|guide| guide.allowed(budget));
         let token = self.sampler.draw(logits, room, allowed.as_deref()).map_err(|error| bad_logits(self.id, error))?;
@@ -73,9 +73,15 @@ pub(super) struct Judging {
 impl Reader for Judging {
     type Answer = Posterior;
 
-    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Posterior>, GenerateError> {
-        let log_probs = sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
-        Ok(Next::Done(Posterior { id: self.id, log_probs, computed: 0 }))
+    fn read(&mut self, Outputs { logits, states }: Outputs, _: &mut Room) -> Result<Next<Posterior>, GenerateError> {
+        let log_probs = match self.words[..] {
+            [] => Vec::new(),
+            _ => sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?,
+        };
+        if states.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(GenerateError::Decode(format!("request {}: a hidden state is not finite", self.id)));
+        }
+        Ok(Next::Done(Posterior { id: self.id, log_probs, states, computed: 0 }))
     }
 
     fn charge(posterior: &mut Posterior, computed: u32) {
@@ -100,7 +106,7 @@ impl Reading {
 impl Reader for Reading {
     type Answer = Likelihood;
 
-    fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<Likelihood>, GenerateError> {
+    fn read(&mut self, Outputs { logits, .. }: Outputs, _: &mut Room) -> Result<Next<Likelihood>, GenerateError> {
         if let Some(token) = self.rest.pop() {
             self.log_probs.extend(sampler::log_probs(logits, &[token]).map_err(|error| bad_logits(self.id, error))?);
         }

@@ -1,6 +1,5 @@
 //! Serves requests with a loaded model: tokenises and checks them, sorts them by prompt, and has workers decode them.
 
-use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
@@ -11,7 +10,8 @@ use super::config::{KvFormat, LlamaConfig};
 use super::host::machine;
 use super::model::{Description, Llama};
 use super::readers::{Judging, Reading, Writing};
-use super::workers::{self, Reader, Work};
+use super::tap::Tap;
+use super::workers::{self, Reader, Tapped, Work};
 use super::{guard, memory, tokenise};
 use crate::generator::prefix::PrefixTree;
 use crate::generator::request::{
@@ -23,10 +23,29 @@ use crate::generator::scheduler::{Job, Limits};
 /// A shared prefix must save at least this many tokens of prefill to get its own sequence.
 const LEAST_SAVED: usize = 32;
 
+/// How deep a model is computed, and which hidden states are read on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Depth<'l> {
+    layers: &'l [usize],
+    /// Whether nothing above the last of them is needed.
+    cut: bool,
+}
+
 impl Llama {
-    /// Sorts the jobs by prompt and serves all of them; `start` creates the reader of a job.
+    /// Sorts the jobs by prompt and serves all of them; `start` creates the reader of a job, which reads logits.
     pub(super) fn run<R: Reader, J: Sync>(
         &self,
+        jobs: Vec<(Job, J)>,
+        start: impl Fn(&Job, &J) -> R + Sync,
+        sink: Sink<R::Answer>,
+    ) -> Result<(), GenerateError> {
+        self.run_to(Depth { layers: &[], cut: false }, jobs, start, sink)
+    }
+
+    /// The same to some depth, with hidden states.
+    fn run_to<R: Reader, J: Sync>(
+        &self,
+        depth: Depth,
         mut jobs: Vec<(Job, J)>,
         start: impl Fn(&Job, &J) -> R + Sync,
         sink: Sink<R::Answer>,
@@ -39,7 +58,7 @@ impl Llama {
         jobs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()).then_with(|| a.input_ids.cmp(&b.input_ids)));
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
-        let (contexts, limits) = self.contexts(&jobs, &tree)?;
+        let (contexts, limits) = self.contexts(&jobs, &tree, depth)?;
         let work = Work {
             jobs: &jobs,
             tree: &tree,
@@ -58,10 +77,11 @@ impl Llama {
 
     /// One context per worker, as large as the jobs need or memory allows. They are created one by one: llama.cpp may write to the model
     /// meanwhile.
-    pub(super) fn contexts(&self, jobs: &[Job], tree: &PrefixTree) -> Result<(Vec<LlamaContext<'_>>, Limits), GenerateError> {
+    fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let workers = self.config.workers().min(jobs.len());
         let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
-        let unified = self.config.settings.unified;
+        // With a cache for each sequence, llama.cpp reorders the tokens of a batch, and with them the hidden states.
+        let unified = self.config.settings.unified || !depth.layers.is_empty();
         let slots = self.config.settings.slots.min(jobs.len());
         let holders = if unified { slots } else { slots.div_ceil(4) };
         // Without a unified cache, each sequence has the cells for one request.
@@ -72,14 +92,18 @@ impl Llama {
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
-            self.model.new_context(self.backend, params.clone()).map_err(|_| {
+            let mut params = params.clone();
+            let tap = (!depth.layers.is_empty()).then(|| Tap::new(depth.layers, self.layers(), depth.cut));
+            tap.iter().for_each(|tap| tap.attach(&mut params));
+            let context = self.model.new_context(self.backend, params).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
-            })
+            })?;
+            Ok(Tapped { context, tap })
         });
-        Ok((contexts.collect::<Result<_, _>>()?, limits))
+        Ok((contexts.collect::<Result<_, GenerateError>>()?, limits))
     }
 
-    fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
+    pub(super) fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new((limits.n_cells * if limits.unified { 1 } else { limits.slots + limits.holders }) as u32))
             .with_n_batch(limits.n_batch as u32)
@@ -164,14 +188,25 @@ impl Generate for Llama {
         self.run(jobs, |job, request| Writing::new(&self.model, request, &job.input_ids, vocabulary), sink)
     }
 
-    fn posteriors(&mut self, requests: &[PosteriorRequest], sink: Sink<Posterior>) -> Result<(), GenerateError> {
+    fn layers(&self) -> usize {
+        // A recurrent model's batches are reordered, whatever the cache.
+        if self.model.is_recurrent() || self.model.is_hybrid() { 0 } else { self.model.n_layer() as usize }
+    }
+
+    fn posteriors(&mut self, requests: &[PosteriorRequest], layers: &[usize], sink: Sink<Posterior>) -> Result<(), GenerateError> {
+        let known = 1..=self.layers();
+        if !layers.is_sorted_by(|a, b| a < b) || !layers.iter().all(|layer| known.contains(layer)) {
+            let reason = format!("the hidden states of layers {layers:?} cannot be read, only those of {known:?}, in ascending order");
+            return Err(GenerateError::Decode(reason));
+        }
         let jobs = requests.iter().map(|request| {
             let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
             self.check_length(request.id, input_ids.len(), 0)?;
             Ok((Job::new(input_ids, 0), Judging { id: request.id, words }))
         });
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
-        self.run(jobs, |_, judging| judging.clone(), sink)
+        let cut = requests.iter().all(|request| request.words.is_empty());
+        self.run_to(Depth { layers, cut }, jobs, |_, judging| judging.clone(), sink)
     }
 
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {

@@ -7,14 +7,18 @@ use super::model::writes_text;
 use super::workers::Reader;
 use super::*;
 use crate::generator::form::{Field, Form};
-use crate::generator::request::{Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, PosteriorRequest};
+use crate::generator::request::{
+    Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest,
+};
 use crate::generator::sampler::Room;
-use crate::generator::scheduler::Job;
+use crate::generator::scheduler::{Job, Limits};
 use crate::generator::{Finish, Prompt, Sampling};
+use llama_cpp_2::context::params::LlamaPoolingType;
+use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use workers::Next;
+use workers::{Next, Outputs};
 
 fn with_slots(slots: usize) -> Settings {
     Settings { slots, kv: KvFormat::F16, unified: true, n_batch: N_BATCH }
@@ -68,7 +72,7 @@ fn complete(llama: &mut Llama, requests: &[CompletionRequest]) -> Result<BTreeMa
 
 fn posteriors(llama: &mut Llama, requests: &[PosteriorRequest]) -> Result<BTreeMap<u64, Vec<f32>>, GenerateError> {
     let mut done = BTreeMap::new();
-    llama.posteriors(requests, &mut |posterior| {
+    llama.posteriors(requests, &[], &mut |posterior| {
         assert!(done.insert(posterior.id, posterior.log_probs).is_none(), "a request was answered twice");
         Ok(())
     })?;
@@ -120,6 +124,69 @@ fn posteriors_do_not_depend_on_the_batch() {
     }
     let margin = |id: u64| together[&id][0] - together[&id][1];
     assert!(margin(11) > margin(1), "a triumph is more positive than a mess");
+}
+
+/// Log-probabilities and states of some layers; without words if the model is to be cut.
+fn states(llama: &mut Llama, questions: &[PosteriorRequest], layers: &[usize], cut: bool) -> BTreeMap<u64, Vec<Vec<f32>>> {
+    let wordless = |question: &PosteriorRequest| PosteriorRequest { words: Vec::new(), ..question.clone() };
+    let questions: Vec<_> = if cut { questions.iter().map(wordless).collect() } else { questions.to_vec() };
+    let mut done = BTreeMap::new();
+    let sink = &mut |posterior: Posterior| {
+        assert_eq!(posterior.log_probs.is_empty(), cut);
+        done.insert(posterior.id, posterior.states);
+        Ok(())
+    };
+    llama.posteriors(&questions, layers, sink).unwrap();
+    done
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    let size = a.iter().map(|x| x.abs()).fold(0.0, f32::max);
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / size).fold(0.0, f32::max)
+}
+
+#[test]
+fn hidden_states_do_not_depend_on_the_batch_or_on_the_layers_above() {
+    let Some((mut llama, exact)) = load_exact() else { return };
+    let tolerance = if exact { 1e-3 } else { 0.1 };
+    let questions: Vec<_> = TEXTS.iter().zip(0..).map(|(text, id)| question(id, text)).collect();
+    let of = llama.layers();
+    let layers = [1, of / 2, of - 1, of];
+    let together = states(&mut llama, &questions, &layers, false);
+    let hidden = llama.model.n_embd() as usize;
+    assert!(together.len() == TEXTS.len() && together.values().all(|of_text| of_text.iter().all(|state| state.len() == hidden)));
+    let same = |found: &[Vec<f32>], expected: &[Vec<f32>]| found.iter().zip(expected).all(|(a, b)| furthest(a, b) < tolerance);
+    for question in questions.iter().step_by(3) {
+        let alone = &states(&mut llama, std::slice::from_ref(question), &layers, false)[&question.id];
+        assert!(same(alone, &together[&question.id]), "{}", question.id);
+    }
+    // Cut in the middle, the layers below are as before; a cut costs nothing but what lies above.
+    let below = states(&mut llama, &questions, &layers[..2], true);
+    assert!(below.iter().all(|(id, found)| found.len() == 2 && same(found, &together[id])));
+    assert!(together.values().all(|states| furthest(&states[0], &states[1]) > 0.1), "layers differ");
+    let other = furthest(&together[&0][1], &together[&1][1]);
+    assert!(other > 0.01, "texts differ: {other}");
+    let refused = |layers: &[usize], llama: &mut Llama| llama.posteriors(&questions, layers, &mut |_| Ok(())).unwrap_err().to_string();
+    assert!(refused(&[2, 1], &mut llama).contains("ascending order") && refused(&[of + 1], &mut llama).contains("only those of"));
+}
+
+/// llama.cpp's own embedding of a token is the last layer's state after the final norm.
+#[test]
+fn the_last_hidden_state_is_llama_cpps_embedding() {
+    let Some((mut llama, _)) = load_exact() else { return };
+    let question = question(0, TEXTS[1]);
+    let last = [llama.layers()];
+    let found = states(&mut llama, std::slice::from_ref(&question), &last, true).remove(&0).unwrap().remove(0);
+    let input_ids = tokenise::input_ids(&llama.model.vocab(), &llama.template, &question.prompt).unwrap();
+    let limits = Limits { slots: 1, holders: 0, n_batch: input_ids.len(), n_cells: input_ids.len(), unified: true };
+    let params = llama.context_params(limits, 1).with_embeddings(true).with_pooling_type(LlamaPoolingType::None);
+    let mut context = llama.model.new_context(llama.backend, params).unwrap();
+    let mut batch = LlamaBatch::new(input_ids.len(), 1);
+    let at = input_ids.len() - 1;
+    input_ids.iter().zip(0..).for_each(|(&token, pos)| batch.add(LlamaToken(token), pos, &[0], pos as usize == at).unwrap());
+    context.decode(&mut batch).unwrap();
+    let expected = context.embeddings_ith(at as i32).unwrap();
+    assert!(expected.len() == found.len() && furthest(expected, &found) < 1e-4, "{}", furthest(expected, &found));
 }
 
 #[test]
@@ -300,7 +367,7 @@ fn a_panicking_worker_is_an_error() {
     struct Panics;
     impl Reader for Panics {
         type Answer = ();
-        fn read(&mut self, logits: &[f32], _: &mut Room) -> Result<Next<()>, GenerateError> {
+        fn read(&mut self, Outputs { logits, .. }: Outputs, _: &mut Room) -> Result<Next<()>, GenerateError> {
             panic!("at {} logits", logits.len())
         }
     }

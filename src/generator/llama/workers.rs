@@ -1,6 +1,7 @@
 //! The decode loop: each worker runs its own context on jobs from the shared queue until all requests are served.
 
 use super::guard;
+use super::tap::Tap;
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
 use crate::generator::request::{GenerateError, Sink};
@@ -23,12 +24,20 @@ pub(super) enum Next<T> {
     Done(T),
 }
 
+/// What was computed at a token.
+pub(super) struct Outputs<'l> {
+    /// (n_vocab); empty if no request reads them.
+    pub(super) logits: &'l [f32],
+    /// (layers, hidden), of the layers that were asked for.
+    pub(super) states: Vec<Vec<f32>>,
+}
+
 /// A request in a slot.
 pub(super) trait Reader {
     type Answer: Send;
 
-    /// Reads the logits `(n_vocab)` after all tokens so far.
-    fn read(&mut self, logits: &[f32], room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
+    /// Reads what was computed at its last token so far.
+    fn read(&mut self, outputs: Outputs, room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
 
     /// Tells an answer how many tokens were computed since the one before.
     fn charge(_answer: &mut Self::Answer, _computed: u32) {}
@@ -60,10 +69,16 @@ pub(super) struct Work<'a, S> {
     pub(super) counters: &'a Counters,
 }
 
+/// A context, and what reads its hidden states, if anything does. The context comes first: it is dropped first.
+pub(super) struct Tapped<'m> {
+    pub(super) context: LlamaContext<'m>,
+    pub(super) tap: Option<Tap>,
+}
+
 /// Serves all jobs, one worker per context; answers go to the sink on this thread. The first error stops every worker before its next
 /// step.
 pub(super) fn run<R: Reader, S: Fn(usize) -> R + Sync>(
-    contexts: Vec<LlamaContext<'_>>,
+    contexts: Vec<Tapped<'_>>,
     work: &Work<'_, S>,
     sink: Sink<R::Answer>,
 ) -> Result<(), GenerateError> {
@@ -110,7 +125,7 @@ fn describe_panic(panic: &(dyn std::any::Any + Send)) -> GenerateError {
 }
 
 struct Worker<'a, R, S> {
-    context: LlamaContext<'a>,
+    tapped: Tapped<'a>,
     batch: LlamaBatch<'static>,
     scheduler: Scheduler<'a>,
     work: &'a Work<'a, S>,
@@ -122,9 +137,9 @@ struct Worker<'a, R, S> {
 }
 
 impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
-    fn new(context: LlamaContext<'a>, work: &'a Work<'a, S>) -> Self {
+    fn new(tapped: Tapped<'a>, work: &'a Work<'a, S>) -> Self {
         Worker {
-            context,
+            tapped,
             batch: LlamaBatch::new(work.limits.n_batch, 1),
             scheduler: Scheduler::new(work.limits, work.jobs, work.tree),
             work,
@@ -173,10 +188,11 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
     fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
         guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("invalid step", &what))?;
+        let Tapped { context, tap } = &mut self.tapped;
         for &edit in &step.edits {
             let edited = match edit {
-                CacheEdit::Clear { seq } => self.context.kv_cache_seq_rm(seq as i32, None, None),
-                CacheEdit::Copy { from, to } => self.context.kv_cache_seq_cp(from as i32, to as i32, None, None),
+                CacheEdit::Clear { seq } => context.kv_cache_seq_rm(seq as i32, None, None),
+                CacheEdit::Copy { from, to } => context.kv_cache_seq_cp(from as i32, to as i32, None, None),
             };
             edited.map_err(|error| fail("the KV cache cannot be edited", &error))?;
         }
@@ -185,7 +201,9 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             let added = self.batch.add(LlamaToken(input.token), input.pos as i32, &[input.seq as i32], input.logits);
             added.map_err(|error| fail("the batch is full", &error))?;
         }
-        self.context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        tap.iter_mut().for_each(|tap| tap.begin(step));
+        context.decode(&mut self.batch).map_err(|error| fail("llama.cpp refused a batch", &error))?;
+        tap.iter_mut().try_for_each(Tap::end).map_err(|reason| fail("hidden states cannot be read", &reason))?;
         self.computed += step.batch.len() as u32;
         self.work.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
@@ -193,10 +211,14 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         Ok(())
     }
 
-    /// Lets the request in a slot read its logits; returns its answer if it is finished.
+    /// Lets the request in a slot read what was computed at a row of the batch; returns its answer if it is finished.
     fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
         let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
-        match reader.read(self.context.get_logits_ith(row as i32), &mut self.room)? {
+        let Tapped { context, tap } = &mut self.tapped;
+        let cut = tap.as_ref().is_some_and(Tap::cuts);
+        let logits = if cut { &[] } else { context.get_logits_ith(row as i32) };
+        let states = tap.as_mut().map(|tap| tap.states(row)).unwrap_or_default();
+        match reader.read(Outputs { logits, states }, &mut self.room)? {
             Next::More => Ok(None),
             Next::Token(token) => {
                 self.scheduler.extend(slot, token);
