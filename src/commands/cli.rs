@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
+use super::judge::{JudgeReport, judge};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
 use super::options::{Machine, Options, beside_runs};
@@ -83,6 +84,28 @@ enum Command {
         /// Folders of finished comparisons, one a data set
         #[arg(required = true, num_args = 2..)]
         folders: Vec<PathBuf>,
+    },
+    /// Say how well the generator judges the texts of a task: by its prompt, its hidden states, and both; resumes
+    Judge {
+        /// The task file
+        task: PathBuf,
+        /// Numbers of gold rows that the judges learn from
+        #[arg(long = "gold", value_delimiter = ',', default_values_t = [50, 100, 300])]
+        gold: Vec<usize>,
+        /// Number of draws of gold rows, counted from --seed
+        #[arg(long, alias = "seeds", default_value_t = 5)]
+        draws: u64,
+        /// Number of test rows, drawn by label; all if there are no more
+        #[arg(long, default_value_t = 1000)]
+        test_rows: usize,
+        /// Folder for the generator's replies and the table [default: runs/judge-<task file's name>]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Also put the table into this Markdown file, between the lines <!-- begin judge --> and <!-- end judge -->
+        #[arg(long, value_name = "FILE")]
+        into: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
     },
     /// Train the small model on more and more human labels, without a generator: what one label is worth; resumes
     LearningCurve {
@@ -174,6 +197,13 @@ pub fn run(cli: Cli) -> Result<()> {
             print(&text)
         }
         Command::Pool { folders } => print(&pool(&folders)?),
+        Command::Judge { task, gold, draws, test_rows, out, into, options } => {
+            let folder = out.unwrap_or_else(|| beside_runs("judge", &task));
+            let report = JudgeReport { task: &task, options: &options, gold: &gold, draws, test_rows, folder: &folder };
+            let text = judge(&report, &mut None)?;
+            into.map_or(Ok(()), |file| put_into(&file, "judge", &text))?;
+            print(&text)
+        }
         Command::LearningCurve { task, rows, draws, out, into, options } => {
             let folder = out.unwrap_or_else(|| Curve::place(&task));
             let text = learning_curve(&LearningCurve { task: &task, options: &options, rows: &rows, draws, folder: &folder })?;

@@ -10,6 +10,7 @@ mod data;
 pub mod doctor;
 pub mod equal_steps;
 pub mod fetch;
+pub mod judge;
 pub mod learning_curve;
 mod lend;
 pub mod methods;

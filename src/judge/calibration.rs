@@ -6,11 +6,11 @@
 use crate::math::convex::{Stopping, minimise};
 use crate::math::vectors::{centre, cross_entropy, dot, softmax};
 
-/// A scale and an offset for each label: `logits[j] = scale * centred[j] + offsets[j]`, where `centred` are the
-/// log-probabilities of the label words less their mean.
+/// A scale for each input and an offset for each label: `logits[j] = Σ scales[k] * centred[k][j] + offsets[j]`, where `centred[k]` are the
+/// log-probabilities of input k less their mean. Most often there is one input, the label words'.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Calibration {
-    pub scale: f64,
+    pub scales: Vec<f64>,
     pub offsets: Vec<f64>,
 }
 
@@ -21,22 +21,42 @@ impl Calibration {
     /// Fits to the log-probabilities `(rows, labels)` and gold labels by maximum likelihood, with a standard normal prior
     /// on the standardised parameters (like logistic regression with C = 1).
     pub fn fit(log_probs: &[Vec<f32>], gold: &[usize]) -> Calibration {
-        let labels = log_probs.first().map_or(0, Vec::len);
-        let rows: Vec<Vec<f64>> = log_probs.iter().map(|row| centre(row)).collect();
-        let spread = (rows.iter().flatten().map(|x| x * x).sum::<f64>() / (rows.len() * labels).max(1) as f64).sqrt().max(1e-9);
-        let rows: Vec<Vec<f64>> = rows.into_iter().map(|row| row.into_iter().map(|x| x / spread).collect()).collect();
+        let rows: Vec<Vec<Vec<f32>>> = log_probs.iter().map(|row| vec![row.clone()]).collect();
+        Calibration::of_several(&rows, gold, 1, log_probs.first().map_or(0, Vec::len))
+    }
 
-        let mut start = vec![0.0; 1 + labels];
-        start[0] = 1.0;
-        let found = minimise(start, LIMITS, |at, gradient| objective(&rows, gold, at, gradient));
+    /// The same for rows of several inputs, (rows, inputs, labels).
+    pub fn of_several(rows: &[Vec<Vec<f32>>], gold: &[usize], inputs: usize, labels: usize) -> Calibration {
+        let mut rows: Vec<Vec<f64>> = rows.iter().map(|inputs| inputs.iter().flat_map(|row| centre(row)).collect()).collect();
+        let entries = (rows.len() * labels).max(1) as f64;
+        let mut spreads = Vec::new();
+        for input in 0..inputs {
+            let own = input * labels..(input + 1) * labels;
+            let squares: f64 = rows.iter().flat_map(|row| &row[own.clone()]).map(|x| x * x).sum();
+            let spread = (squares / entries).sqrt().max(1e-9);
+            rows.iter_mut().for_each(|row| row[own.clone()].iter_mut().for_each(|x| *x /= spread));
+            spreads.push(spread);
+        }
+        let mut start = vec![0.0; inputs + labels];
+        start[..inputs].fill(1.0 / inputs.max(1) as f64);
+        let found = minimise(start, LIMITS, |at, gradient| objective(&rows, gold, inputs, at, gradient));
         let mut found = found.or_warn("the judge's calibration");
-        let (scale, offsets) = (found[0], found.split_off(1));
-        Calibration { scale: scale / spread, offsets }
+        let offsets = found.split_off(inputs);
+        Calibration { scales: found.into_iter().zip(spreads).map(|(scale, spread)| scale / spread).collect(), offsets }
     }
 
     /// Calibrated logits for a row of log-probabilities.
     pub fn logits(&self, log_probs: &[f32]) -> Vec<f64> {
-        centre(log_probs).into_iter().zip(&self.offsets).map(|(x, b)| self.scale * x + b).collect()
+        self.logits_of(&[log_probs])
+    }
+
+    /// Calibrated logits for a row of several inputs (inputs, labels).
+    pub fn logits_of(&self, inputs: &[&[f32]]) -> Vec<f64> {
+        let mut logits = self.offsets.clone();
+        for (scale, input) in self.scales.iter().zip(inputs) {
+            logits.iter_mut().zip(centre(input)).for_each(|(logit, x)| *logit += scale * x);
+        }
+        logits
     }
 
     /// The soft target of a row written for `label`: the calibrated posterior with `intended` nats added to that label's logit.
@@ -47,19 +67,23 @@ impl Calibration {
     }
 }
 
-/// The mean cross-entropy of standardised rows (rows, labels) plus the prior divided by the number of rows, at
-/// `at = [scale, offsets..]`; writes its gradient to `gradient`.
-fn objective(rows: &[Vec<f64>], gold: &[usize], at: &[f64], gradient: &mut [f64]) -> f64 {
+/// The mean cross-entropy of standardised rows (rows, inputs × labels) plus the prior divided by the number of rows, at
+/// `at = [scales.., offsets..]`; writes its gradient to `gradient`.
+fn objective(rows: &[Vec<f64>], gold: &[usize], inputs: usize, at: &[f64], gradient: &mut [f64]) -> f64 {
     let n = rows.len().max(1) as f64;
-    let (scale, offsets) = (at[0], &at[1..]);
+    let (scales, offsets) = at.split_at(inputs);
+    let labels = offsets.len();
     let mut loss = 0.5 * dot(at, at);
     gradient.copy_from_slice(at);
-    let mut logits = vec![0.0; offsets.len()];
+    let mut logits = vec![0.0; labels];
     for (row, &label) in rows.iter().zip(gold) {
-        logits.iter_mut().zip(row).zip(offsets).for_each(|((logit, x), b)| *logit = scale * x + b);
+        logits.copy_from_slice(offsets);
+        for (scale, input) in scales.iter().zip(row.chunks_exact(labels)) {
+            logits.iter_mut().zip(input).for_each(|(logit, x)| *logit += scale * x);
+        }
         loss += cross_entropy(&mut logits, label);
-        gradient[0] += dot(&logits, row);
-        gradient[1..].iter_mut().zip(&logits).for_each(|(g, error)| *g += error);
+        gradient.iter_mut().zip(row.chunks_exact(labels)).for_each(|(g, input)| *g += dot(&logits, input));
+        gradient[inputs..].iter_mut().zip(&logits).for_each(|(g, error)| *g += error);
     }
     gradient.iter_mut().for_each(|g| *g /= n);
     loss / n
@@ -88,8 +112,18 @@ mod tests {
             gold.push(usize::from(rng.random_bool(p)));
         }
         let fitted = Calibration::fit(&rows, &gold);
-        assert!((fitted.scale - slope).abs() < 0.03, "{fitted:?}");
+        assert!((fitted.scales[0] - slope).abs() < 0.03, "{fitted:?}");
         assert!((fitted.offsets[1] - fitted.offsets[0] - offset).abs() < 0.06, "{fitted:?}");
+    }
+
+    /// Of two inputs, the one that says nothing gets no weight.
+    #[test]
+    fn inputs_are_weighed() {
+        let (log_probs, gold) = biased_judge(3, 3000);
+        let (noise, _) = biased_judge(3, 6000);
+        let both: Vec<Vec<Vec<f32>>> = log_probs.iter().zip(&noise[2998..]).map(|(a, b)| vec![b.clone(), a.clone()]).collect();
+        let (alone, fitted) = (Calibration::fit(&log_probs, &gold), Calibration::of_several(&both, &gold, 2, 3));
+        assert!(fitted.scales[0].abs() < 0.1 && (fitted.scales[1] - alone.scales[0]).abs() < 0.05, "{fitted:?} {alone:?}");
     }
 
     #[test]
@@ -183,7 +217,7 @@ mod tests {
     /// The standardised rows that a fit saw, and its parameters in that unit.
     fn as_fitted(fitted: &Calibration, log_probs: &[Vec<f32>]) -> (Vec<Vec<f64>>, Vec<f64>) {
         let (rows, unit) = standardised(log_probs);
-        (rows, [fitted.scale * unit].into_iter().chain(fitted.offsets.iter().copied()).collect())
+        (rows, [fitted.scales[0] * unit].into_iter().chain(fitted.offsets.iter().copied()).collect())
     }
 
     /// How far a fit is from the minimum: excess loss, largest error of a parameter, largest entry of the gradient.
@@ -215,14 +249,16 @@ mod tests {
         let (log_probs, gold) = biased_judge(4, 30);
         let (x, _) = standardised(&log_probs);
         let at = [0.7, 0.3, -0.4, 0.2, -0.9];
-        check_gradient(&at, |at, gradient| objective(&x, &gold, at, gradient));
-        assert!((objective(&x, &gold, &at, &mut [0.0; 5]) - loss(&x, &gold, &at)).abs() < 1e-12);
+        check_gradient(&at, |at, gradient| objective(&x, &gold, 1, at, gradient));
+        assert!((objective(&x, &gold, 1, &at, &mut [0.0; 5]) - loss(&x, &gold, &at)).abs() < 1e-12);
+        let twice: Vec<Vec<f64>> = x.iter().map(|row| row.iter().chain(row.iter().rev()).copied().collect()).collect();
+        check_gradient(&[0.7, -0.5, 0.3, -0.4, 0.2, -0.9], |at, gradient| objective(&twice, &gold, 2, at, gradient));
     }
 
     proptest! {
         #[test]
         fn a_target_sums_to_one_and_leans_to_the_intended_label(a in -30f32..0.0, b in -30f32..0.0, c in -30f32..0.0, label in 0usize..3) {
-            let calibration = Calibration { scale: 0.5, offsets: vec![0.1, -0.2, 0.1] };
+            let calibration = Calibration { scales: vec![0.5], offsets: vec![0.1, -0.2, 0.1] };
             let without = calibration.target(&[a, b, c], label, 0.0);
             let with = calibration.target(&[a, b, c], label, 1.0);
             prop_assert!((with.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -235,7 +271,7 @@ mod tests {
         ) {
             let (log_probs, gold): (Vec<Vec<f32>>, Vec<usize>) = rows.into_iter().unzip();
             let fitted = Calibration::fit(&log_probs, &gold);
-            prop_assert!(fitted.scale.is_finite() && fitted.offsets.iter().all(|b| b.is_finite()));
+            prop_assert!(fitted.scales[0].is_finite() && fitted.offsets.iter().all(|b| b.is_finite()));
             let (rows, at) = as_fitted(&fitted, &log_probs);
             let gradient = curvature(&rows, &gold, &at).0.iter().fold(0.0, |most: f64, g| most.max(g.abs())) / gold.len() as f64;
             prop_assert!(gradient < 1.01 * LIMITS.tolerance, "{gradient}");

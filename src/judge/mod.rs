@@ -1,6 +1,10 @@
 //! The generator as a judge: its posterior, calibrated on gold rows.
 
 pub mod calibration;
+pub mod kept;
 pub mod knowledge;
 pub mod posterior;
+pub mod probe;
 pub mod questions;
+pub mod reply;
+pub mod stack;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::posterior::mean_log_probs;
+use super::reply::Reply;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
@@ -116,6 +118,40 @@ impl<'t> Questions<'t> {
             (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect()
         };
         Ok(texts.iter().map(of).collect())
+    }
+
+    /// The reply about each text, with the states of these layers at the end of the first question. `sink` is called for each answer.
+    ///
+    /// # Errors
+    /// Those of the generator and of the sink; a prompt that cannot be rendered.
+    pub fn replies(
+        &self,
+        generator: &mut dyn Generate,
+        texts: &[Input],
+        layers: &[usize],
+        sink: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<Reply>> {
+        let forks = self.forks.len();
+        let mut answers = vec![vec![Vec::new(); forks]; texts.len()];
+        let mut states = vec![Vec::new(); texts.len()];
+        for (asked, layers) in [(0..1, layers), (1..forks, &[][..])] {
+            let ids = (0..texts.len()).flat_map(|text| asked.clone().map(move |fork| (text, fork)));
+            let ask = |(text, fork): (usize, usize)| self.ask((text * forks + fork) as u64, &self.forks[fork], texts[text]);
+            let requests = ids.map(ask).collect::<Result<Vec<_>>>()?;
+            generator.posteriors(&requests, layers, &mut |posterior| {
+                let (text, fork) = (posterior.id as usize / forks, posterior.id as usize % forks);
+                answers[text][fork] = posterior.log_probs;
+                if fork == 0 {
+                    states[text] = posterior.states;
+                }
+                Ok(sink()?)
+            })?;
+        }
+        let of_text = |answers: Vec<Vec<f32>>| {
+            let by_prompt: Vec<Vec<f32>> = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect();
+            mean_log_probs(&by_prompt)
+        };
+        Ok(answers.into_iter().zip(states).map(|(answers, states)| Reply { log_probs: of_text(answers), states }).collect())
     }
 
     /// ln p of each label's word from one judge prompt, given the answers to all requests about a text.

@@ -36,6 +36,13 @@ impl Logistic {
         Logistic::of(&learnt.solve(learnt.zeros(), c), shape)
     }
 
+    /// The same classifier of other features: `weights` takes a label's weights to those of the others.
+    #[must_use]
+    pub fn mapped(mut self, weights: impl Fn(&[f64]) -> Vec<f64>) -> Logistic {
+        self.weights.iter_mut().for_each(|of_label| *of_label = weights(of_label));
+        self
+    }
+
     /// From weights (labels, features + 1) whose last column is the intercept.
     fn of(weights: &[f64], shape: Shape) -> Logistic {
         let (weights, intercepts) = weights.chunks_exact(shape.width + 1).map(|w| (w[..shape.width].to_vec(), w[shape.width])).unzip();
@@ -76,8 +83,15 @@ pub fn choose_c<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], 
 
 /// For each C of `grid`, the mean log loss over all rows that are held out in a fold, each predicted from the rows outside of it.
 fn held_out_losses<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], fold: &[Option<usize>]) -> Vec<f64> {
-    let mut probabilities = vec![Vec::new(); grid.len()];
-    let mut truth = Vec::new();
+    let probabilities = cross_fitted(rows, gold, shape, grid, fold);
+    let truth: Vec<usize> = (0..rows.len()).filter(|&i| fold[i].is_some()).map(|i| gold[i]).collect();
+    probabilities.into_iter().map(|p| log_loss(&p.into_iter().flatten().collect::<Vec<_>>(), &truth)).collect()
+}
+
+/// For each C of `grid` and each row, the probabilities from the rows outside of its fold: (grid, rows, labels), none for a row that no
+/// fold holds out.
+pub fn cross_fitted<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], fold: &[Option<usize>]) -> Vec<Vec<Option<Vec<f64>>>> {
+    let mut probabilities = vec![vec![None; rows.len()]; grid.len()];
     for k in 0..fold.iter().flatten().max().map_or(0, |last| last + 1) {
         let (tested, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&i| fold[i] == Some(k));
         let learnt = Learnt { rows: others.iter().map(|&i| (&rows[i], gold[i])).collect(), shape };
@@ -86,11 +100,10 @@ fn held_out_losses<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64
             // The minimum for one C is near that for the next.
             weights = learnt.solve(weights, c);
             let fitted = Logistic::of(&weights, shape);
-            probabilities.extend(tested.iter().map(|&i| fitted.probabilities(&rows[i])));
+            tested.iter().for_each(|&i| probabilities[i] = Some(fitted.probabilities(&rows[i])));
         }
-        truth.extend(tested.iter().map(|&i| gold[i]));
     }
-    probabilities.iter().map(|p| log_loss(p, &truth)).collect()
+    probabilities
 }
 
 /// Rows with their labels, to be learnt from.

@@ -11,4 +11,5 @@ pub mod logistic;
 pub mod metrics;
 pub mod rows;
 pub mod scale;
+pub mod span;
 pub mod tfidf;

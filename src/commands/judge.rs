@@ -1,0 +1,220 @@
+//! `lacuna judge`: how well the generator judges the texts of a task, by its prompt, by its hidden states, and by both.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::options::Options;
+use super::provenance::provenance;
+use super::report::{interval_title, percent, table};
+use super::setup::{ByHead, Loaded, Setup};
+use crate::data::example::{GoldRow, Input};
+use crate::data::labels::Labels;
+use crate::data::split::sample;
+use crate::error::{Error, Result};
+use crate::files::sha256::hex;
+use crate::files::whole::write;
+use crate::generator::Generate;
+use crate::judge::calibration::Calibration;
+use crate::judge::kept;
+use crate::judge::probe::Probe;
+use crate::judge::questions::Questions;
+use crate::judge::reply::{Reply, layers};
+use crate::judge::stack::Stack;
+use crate::math::vectors::{argmax, softmax};
+use crate::measure::interval;
+use crate::measure::metrics::{expected_calibration_error, log_loss};
+use crate::run::folder::RunDir;
+use crate::task::prompts::Prompts;
+
+/// What is judged, and how often.
+pub struct JudgeReport<'a> {
+    pub task: &'a Path,
+    pub options: &'a Options,
+    /// Numbers of gold rows that the judges learn from.
+    pub gold: &'a [usize],
+    /// Number of draws of gold rows, counted from the options' seed.
+    pub draws: u64,
+    /// Number of test rows, drawn by label; all if there are no more.
+    pub test_rows: usize,
+    /// Folder for the generator's replies and the table.
+    pub folder: &'a Path,
+}
+
+/// The judges, in the order of the table.
+const JUDGES: [&str; 3] = ["prompt, calibrated", "hidden states", "both"];
+/// Texts whose replies are kept together.
+const CHUNK: usize = 256;
+const BINS: usize = 15;
+
+/// What a judge says of rows: the probabilities of the labels of each.
+type Said = Vec<Vec<f64>>;
+
+/// Judges the test rows after learning from each draw of gold rows; writes `judge.md` and returns it. The generator's replies are kept, so
+/// that a report resumes. Without a `generator`, the task's generator is loaded when it is needed.
+///
+/// # Errors
+/// A task without labels, judge prompts or test rows; too few gold rows; those of the generator.
+pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let setup = Setup::new(report.task, report.options)?;
+    let task_error = |message: &str| Error::Task { path: report.task.to_path_buf(), line: None, message: message.into() };
+    let ByHead::Labels(loaded) = &setup.loaded else { return Err(task_error("a judge needs labels; this task has none")) };
+    if setup.task.prompts.judge.is_empty() {
+        return Err(task_error("a judge needs prompts.judge"));
+    }
+    let (_, test) = loaded.data.test.as_ref().ok_or_else(|| task_error("the report needs test rows: add data.test"))?;
+    let head = &loaded.small.head;
+    let test = sample(head, test, report.test_rows.min(test.len()), 0).map_err(Error::Failed)?;
+    let draws: Vec<(usize, u64, Vec<GoldRow<Labels>>)> = drawn(report, &setup, loaded)?;
+    let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
+    let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder: RunDir::open(report.folder)? };
+    let by_line: BTreeMap<usize, &GoldRow<Labels>> = draws.iter().flat_map(|(_, _, rows)| rows).map(|row| (row.line, row)).collect();
+    let known: BTreeMap<usize, Reply> = {
+        let replies = asked.replies(&by_line.values().copied().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
+        by_line.keys().copied().zip(replies).collect()
+    };
+    let replies = asked.replies(&test.iter().collect::<Vec<_>>(), "asking about the test rows", generator)?;
+    let truth: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
+    let mut rows = Vec::new();
+    for &gold in report.gold {
+        let mut found: Vec<Vec<Found>> = vec![Vec::new(); JUDGES.len()];
+        for (_, seed, drawn) in draws.iter().filter(|(count, _, _)| *count == gold) {
+            setup.machine.progress().say(format!("— {gold} gold rows, draw {seed}"));
+            let of_gold: Vec<Reply> = drawn.iter().map(|row| known[&row.line].clone()).collect();
+            let labels: Vec<usize> = drawn.iter().map(|row| row.gold.label).collect();
+            let said = loaded.small.reader.pool.install(|| said((&of_gold, &labels), &replies, *seed));
+            for (found, said) in found.iter_mut().zip(said) {
+                found.push(Found::of(said, &truth, &labels));
+            }
+        }
+        rows.extend(JUDGES.iter().zip(&found).map(|(judge, of_draws)| line(judge, gold, of_draws)));
+    }
+    let last = report.options.seed + report.draws;
+    let made = provenance(&report.command(), &setup, report.options.seed..last);
+    let accuracy = interval_title(&format!("accuracy on {} test rows", test.len()), report.draws as usize);
+    let header = ["judge", "gold rows", &accuracy, "log loss", "ECE", "log loss out of fold", "each draw"];
+    let text = made + &table(&header, &rows);
+    write(&report.folder.join("judge.md"), text.as_bytes())?;
+    Ok(text)
+}
+
+/// The rows of each draw: their number, random seed, and themselves.
+fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result<Vec<(usize, u64, Vec<GoldRow<Labels>>)>> {
+    let mut draws = Vec::new();
+    for &gold in report.gold {
+        for seed in report.options.seed..report.options.seed.saturating_add(report.draws) {
+            let mut task = setup.task.clone();
+            task.data.gold_rows = Some(gold);
+            draws.push((gold, seed, loaded.drawn(&task, seed)?));
+        }
+    }
+    Ok(draws)
+}
+
+/// For each judge, what it says of the test rows, and of the gold rows that it has not learnt from.
+fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> [(Said, Vec<Option<Vec<f64>>>); 3] {
+    let prompt = |replies: &[Reply]| replies.iter().map(|reply| reply.log_probs.clone()).collect::<Vec<_>>();
+    let calibration = Calibration::fit(&prompt(of_gold), labels);
+    let calibrated = test.iter().map(|reply| softmax(&calibration.logits(&reply.log_probs))).collect();
+    let wordless = |replies: &[Reply]| replies.iter().map(|reply| Reply { states: Vec::new(), ..reply.clone() }).collect::<Vec<_>>();
+    let probabilities = |logits: Vec<Option<Vec<f64>>>| logits.into_iter().map(|row| row.map(|row| softmax(&row))).collect();
+    let calibrated = (calibrated, probabilities(Stack::out_of_fold(&wordless(of_gold), labels, seed)));
+    if of_gold.iter().any(|reply| reply.states.is_empty()) {
+        return [calibrated.clone(), calibrated.clone(), calibrated];
+    }
+    let states: Vec<&[Vec<f32>]> = of_gold.iter().map(|reply| reply.states.as_slice()).collect();
+    let probe = Probe::fit(&states, labels, of_gold[0].log_probs.len(), seed);
+    let probed = test.iter().map(|reply| softmax(&probe.probe.log_probs(&reply.states))).collect();
+    let of_probe = probabilities(probe.held_out.into_iter().map(|row| row.map(|row| row.into_iter().map(f64::from).collect())).collect());
+    let stack = Stack::fit(of_gold, labels, seed);
+    let stacked = test.iter().map(|reply| softmax(&stack.logits(reply))).collect();
+    [calibrated, (probed, of_probe), (stacked, probabilities(Stack::out_of_fold(of_gold, labels, seed)))]
+}
+
+/// What a judge of one draw is worth.
+#[derive(Clone)]
+struct Found {
+    right: Vec<f64>,
+    log_loss: f64,
+    calibration_error: f64,
+    out_of_fold: f64,
+}
+
+impl Found {
+    fn of((said, held_out): (Said, Vec<Option<Vec<f64>>>), truth: &[usize], labels: &[usize]) -> Found {
+        let right = said.iter().zip(truth).map(|(p, label)| f64::from(u8::from(argmax(p) == *label))).collect();
+        let known = held_out.into_iter().zip(labels).filter_map(|(p, label)| Some((p?, *label)));
+        let (held_out, of_held_out): (Vec<_>, Vec<_>) = known.unzip();
+        let calibration_error = expected_calibration_error(&said, truth, BINS);
+        Found { right, log_loss: log_loss(&said, truth), calibration_error, out_of_fold: log_loss(&held_out, &of_held_out) }
+    }
+}
+
+fn line(judge: &str, gold: usize, of_draws: &[Found]) -> Vec<String> {
+    let mean = |of: fn(&Found) -> f64| format!("{:.3}", of_draws.iter().map(of).sum::<f64>() / of_draws.len() as f64);
+    let accuracy = interval::share(&of_draws.iter().map(|found| found.right.clone()).collect::<Vec<_>>());
+    let share = |found: &Found| format!("{:.1}", 100.0 * found.right.iter().sum::<f64>() / found.right.len() as f64);
+    let draws: Vec<String> = of_draws.iter().map(share).collect();
+    let losses = [mean(|found| found.log_loss), mean(|found| found.calibration_error), mean(|found| found.out_of_fold)];
+    [vec![judge.to_string(), gold.to_string(), percent(&accuracy)], losses.to_vec(), vec![draws.join(" ")]].concat()
+}
+
+/// The judge's questions, and where the replies are kept.
+struct Asked<'a> {
+    setup: &'a Setup,
+    questions: Questions<'a>,
+    folder: RunDir,
+}
+
+impl Asked<'_> {
+    /// The replies about rows, with hidden states where the generator shows them; in files named after what decides them.
+    fn replies(&self, rows: &[&GoldRow<Labels>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
+        let mut bar = self.setup.machine.progress().bar(title, "questions", rows.len() * self.questions.for_each_text(), 0);
+        let mut replies = Vec::new();
+        for chunk in rows.chunks(CHUNK) {
+            let inputs: Vec<Input> = chunk.iter().map(|row| row.input()).collect();
+            let path = self.folder.join(format!("replies-{}.safetensors", self.key(&inputs)));
+            if !path.exists() {
+                if generator.is_none() {
+                    *generator = Some(self.setup.load_generator()?);
+                }
+                let generator = generator.as_deref_mut().expect("loaded above");
+                let layers = layers(generator.layers());
+                kept::keep(
+                    &path,
+                    &self.questions.replies(generator, &inputs, &layers, &mut || {
+                        bar.step(1);
+                        Ok(())
+                    })?,
+                )?;
+            }
+            replies.extend(kept::read(&path)?);
+        }
+        bar.finish("");
+        Ok(replies)
+    }
+
+    /// What decides the replies about these texts.
+    fn key(&self, inputs: &[Input]) -> String {
+        let mut hash = Sha256::new();
+        let decides = |name: &str| name == "sha256.generator" || name.starts_with("task.prompts.judge") || name.starts_with("task.labels");
+        for (name, value) in self.setup.fingerprint(&[]).iter().filter(|(name, _)| decides(name)) {
+            hash.update(format!("{name}={value}\n"));
+        }
+        for input in inputs {
+            hash.update(format!("{:?}\n", (input.text, input.text_pair)));
+        }
+        hex(hash.finalize())[..16].to_string()
+    }
+}
+
+impl JudgeReport<'_> {
+    /// The command line that makes it.
+    fn command(&self) -> String {
+        let gold: Vec<String> = self.gold.iter().map(usize::to_string).collect();
+        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        let (task, options) = (self.task.display(), self.options.in_words());
+        format!("lacuna judge {task} --draws {} --gold {} --test-rows {}{seed}{options}", self.draws, gold.join(","), self.test_rows)
+    }
+}

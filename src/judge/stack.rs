@@ -1,0 +1,120 @@
+//! The judge that learns from the gold rows: the prompt's log-probabilities and the head on hidden states, weighed and calibrated on
+//! rows that the head has not learnt from.
+
+use super::calibration::Calibration;
+use super::probe::{Fitted, Probe};
+use super::reply::Reply;
+use crate::math::random;
+use crate::measure::folds::held_out;
+
+/// A judge of texts from the generator's replies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stack {
+    /// None where the generator shows no hidden states.
+    probe: Option<Probe>,
+    /// Of the prompt's log-probabilities, and of the probe's behind them.
+    calibration: Calibration,
+}
+
+/// Folds in which a whole judge is fitted anew, to say how good it is.
+const FOLDS: usize = 5;
+
+impl Stack {
+    /// Fits to the replies about gold rows.
+    ///
+    /// # Panics
+    /// Without rows.
+    pub fn fit(replies: &[Reply], gold: &[usize], seed: u64) -> Stack {
+        let labels = replies[0].log_probs.len();
+        let states: Vec<&[Vec<f32>]> = replies.iter().map(|reply| reply.states.as_slice()).collect();
+        if states.iter().any(|of_text| of_text.is_empty()) {
+            let prompt: Vec<Vec<f32>> = replies.iter().map(|reply| reply.log_probs.clone()).collect();
+            return Stack { probe: None, calibration: Calibration::fit(&prompt, gold) };
+        }
+        let Fitted { probe, held_out } = Probe::fit(&states, gold, labels, seed);
+        let rows = replies.iter().zip(held_out).zip(gold);
+        let known = rows.filter_map(|((reply, probed), &label)| Some((vec![reply.log_probs.clone(), probed?], label)));
+        let (inputs, of_rows): (Vec<_>, Vec<_>) = known.unzip();
+        Stack { probe: Some(probe), calibration: Calibration::of_several(&inputs, &of_rows, 2, labels) }
+    }
+
+    /// Logits of the labels of a text.
+    pub fn logits(&self, reply: &Reply) -> Vec<f64> {
+        let probed = self.probe.as_ref().map(|probe| probe.log_probs(&reply.states));
+        let inputs: Vec<&[f32]> = std::iter::once(reply.log_probs.as_slice()).chain(probed.as_deref()).collect();
+        self.calibration.logits_of(&inputs)
+    }
+
+    /// For each row, the logits of a judge that has not learnt from it; none for the only row of its label.
+    pub fn out_of_fold(replies: &[Reply], gold: &[usize], seed: u64) -> Vec<Option<Vec<f64>>> {
+        let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
+        let fold = held_out(gold, labels, FOLDS, random::derive(seed, "folds of the judge", 0));
+        let mut logits = vec![None; gold.len()];
+        for own in 0..fold.iter().flatten().max().map_or(0, |last| last + 1) {
+            let others: Vec<usize> = (0..gold.len()).filter(|&i| fold[i] != Some(own)).collect();
+            let (learnt, of_learnt): (Vec<Reply>, Vec<usize>) = others.iter().map(|&i| (replies[i].clone(), gold[i])).unzip();
+            let judge = Stack::fit(&learnt, &of_learnt, random::derive(seed, "judge of a fold", own as u64));
+            (0..gold.len()).filter(|&i| fold[i] == Some(own)).for_each(|i| logits[i] = Some(judge.logits(&replies[i])));
+        }
+        logits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::vectors::argmax;
+    use rand::RngExt;
+
+    /// Replies about rows of two labels: the prompt says `by_prompt` nats of the label, the second layer `by_state`, all among noise.
+    fn replies(rows: usize, by_prompt: f32, by_state: f32) -> (Vec<Reply>, Vec<usize>) {
+        let mut rng = random::rng(5, "test", 0);
+        let gold: Vec<usize> = (0..rows).map(|i| i % 2).collect();
+        let mut reply = |&label: &usize| {
+            let sign = 2.0 * label as f32 - 1.0;
+            let noise = rng.random_range(-1.0..1.0f32);
+            let mut state = || (0..40).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<f32>>();
+            let mut states = vec![state(), state()];
+            states[1][3] += by_state * sign;
+            Reply { log_probs: vec![-3.0, -3.0 + by_prompt * sign + noise], states }
+        };
+        (gold.iter().map(&mut reply).collect(), gold)
+    }
+
+    fn accuracy(learnt: (&[Reply], &[usize]), tested: (&[Reply], &[usize])) -> f64 {
+        let judge = Stack::fit(learnt.0, learnt.1, 0);
+        let right = tested.0.iter().zip(tested.1).filter(|(reply, label)| argmax(&judge.logits(reply)) == **label).count();
+        right as f64 / tested.1.len() as f64
+    }
+
+    #[test]
+    fn what_the_states_know_is_learnt_and_what_the_prompt_says_is_kept() {
+        for (by_prompt, by_state, least) in [(0.0, 2.0, 0.9), (2.0, 0.0, 0.9), (0.4, 0.8, 0.75)] {
+            let (all, gold) = replies(400, by_prompt, by_state);
+            let found = accuracy((&all[..100], &gold[..100]), (&all[100..], &gold[100..]));
+            assert!(found > least, "{by_prompt} {by_state}: {found}");
+        }
+    }
+
+    #[test]
+    fn out_of_fold_says_what_new_rows_will_show() {
+        // Labels that nothing tells: in sample, 80 numbers of state would fit 60 rows perfectly.
+        let (nothing, gold) = replies(60, 0.0, 0.0);
+        let logits = Stack::out_of_fold(&nothing, &gold, 0);
+        let right = logits.iter().zip(&gold).filter(|(row, label)| argmax(row.as_ref().unwrap()) == **label).count();
+        assert!((15..=45).contains(&right), "{right} of 60");
+        let (clear, gold) = replies(60, 0.0, 3.0);
+        let logits = Stack::out_of_fold(&clear, &gold, 0);
+        let right = logits.iter().zip(&gold).filter(|(row, label)| argmax(row.as_ref().unwrap()) == **label).count();
+        assert!(right > 54, "{right} of 60");
+    }
+
+    #[test]
+    fn without_states_it_is_the_prompts_calibration() {
+        let (mut all, gold) = replies(50, 1.0, 0.0);
+        all.iter_mut().for_each(|reply| reply.states.clear());
+        let prompt: Vec<Vec<f32>> = all.iter().map(|reply| reply.log_probs.clone()).collect();
+        let (judge, calibration) = (Stack::fit(&all, &gold, 0), Calibration::fit(&prompt, &gold));
+        assert_eq!(judge.logits(&all[3]), calibration.logits(&prompt[3]));
+    }
+}
