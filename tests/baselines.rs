@@ -160,7 +160,7 @@ fn pairs_have_all_baselines_too() {
 fn words_and_embeddings_tell_easy_texts_apart() {
     let tried = Tried::new(|task| task);
     let (gold, test) = (rows(0, 60), rows(10_000, 60));
-    for baseline in [Baseline::Embeddings, Baseline::Tfidf, Baseline::Calibrated, Baseline::Demonstrations] {
+    for baseline in [Baseline::Embeddings, Baseline::Tfidf, Baseline::Calibrated, Baseline::Demonstrations, Baseline::Stacked] {
         let found = accuracy(&tried.predict(baseline, &gold, &test), &test);
         assert!(found > 0.8, "{baseline:?}: {found}");
     }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::compare::{Comparison, compare};
+use lacuna::commands::judge::{JudgeReport, judge};
 use lacuna::commands::learning_curve::{LearningCurve, learning_curve};
 use lacuna::commands::methods::{self, Budget};
 use lacuna::commands::setup::Setup;
@@ -489,4 +490,20 @@ fn a_sweep_varies_one_thing_at_a_time() {
     let steps: Vec<u64> = json(&folder.join("sweep.json")).as_array().unwrap().iter().map(|line| line["steps"].as_u64().unwrap()).collect();
     assert!(steps.len() == 24 && steps.iter().all(|&of_line| of_line == steps[0] && of_line > 10), "{steps:?}");
     assert!(std::fs::read_to_string(folder.join("sweep.svg")).unwrap().ends_with("</svg>\n"));
+}
+
+#[test]
+fn the_generator_is_judged_by_its_words_and_by_its_states() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("judged"), options());
+    let report = JudgeReport { task: &task, options: &options, gold: &[12, 24], draws: 2, test_rows: 10, folder: &folder };
+    let mut generator = boxed(of_two());
+    let table = judge(&report, &mut generator).unwrap();
+    assert_eq!(table.lines().count(), 2 + 2 + 2 * 3, "{table}");
+    for judge in ["prompt, calibrated", "hidden states", "both"] {
+        assert_eq!(table.lines().filter(|line| line.starts_with(&format!("| {judge} "))).count(), 2, "{table}");
+    }
+    // The replies are kept: nothing is left to ask, so that no generator is loaded.
+    assert_eq!(judge(&report, &mut None).unwrap(), table);
+    assert_eq!(std::fs::read_to_string(folder.join("judge.md")).unwrap(), table);
 }

@@ -16,6 +16,7 @@ use lacuna::generator::{CompletionRequest, PosteriorRequest};
 use lacuna::run::summary::{Delivery, Method};
 use lacuna::small::head::SmallHead;
 use lacuna::small::model::SmallModel;
+use lacuna::task::file::JudgeKind;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 
@@ -135,10 +136,32 @@ fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
 #[test]
 fn a_crash_after_any_answer_changes_nothing() {
     let fixture = Fixture::new();
-    let (setup, whole) = (setup(&fixture), fixture.path("whole"));
+    crashes_change_nothing(&fixture, &setup(&fixture), &[0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115]);
+}
+
+/// With a judge that learns from hidden states, they are read once more, and its answers about synthetic rows are kept.
+#[test]
+fn a_crash_changes_nothing_of_a_stacked_judge() {
+    let fixture = Fixture::new();
+    let options = Options { judge: Some(JudgeKind::Stack), ..options() };
+    let stacked = Setup::new(&fixture.path("task.toml"), &options).unwrap();
+    crashes_change_nothing(&fixture, &stacked, &[17, 40, 46, 55, 75, 90, 120]);
+    let whole = fixture.path("whole");
+    let kept = lacuna::judge::kept::read(&whole.join("journal/states-gold.safetensors")).unwrap();
+    assert!(kept.len() == 40 && kept.iter().all(|reply| reply.states.len() == 2 && reply.states[0].len() == 64));
+    let judged = json_lines(&whole.join("journal/judge-0.jsonl"));
+    assert!(judged.iter().all(|row| row["probed"].as_array().unwrap().len() == 2), "{judged:?}");
+    let plain = fixture.path("plain");
+    setup(&fixture).run(&plain, &METHODS, &mut boxed(scripted())).unwrap();
+    let targets = |run: &Path| json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"].clone()).collect::<Vec<_>>();
+    assert_ne!(targets(&whole), targets(&plain), "the head on hidden states has a say");
+}
+
+fn crashes_change_nothing(fixture: &Fixture, setup: &Setup, crashes: &[usize]) {
+    let whole = fixture.path("whole");
     setup.run(&whole, &METHODS, &mut boxed(scripted())).unwrap();
     let expected = content(&whole);
-    for crash in [0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115] {
+    for &crash in crashes {
         let run = fixture.path(&format!("crash-{crash}"));
         setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(crash as u64).failing_after(crash))).unwrap_err();
         setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(7))).unwrap();

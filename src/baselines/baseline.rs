@@ -24,12 +24,14 @@ pub enum Baseline {
     Calibrated,
     /// The same, after some of the gold rows as demonstrations.
     Demonstrations,
+    /// The same with a linear head on its hidden states, learnt from the gold rows.
+    Stacked,
     /// The small model, fine-tuned on the gold rows and on unlabelled texts as the ensemble labels them.
     SelfTraining,
 }
 
 impl Baseline {
-    pub const ALL: [Baseline; 10] = [
+    pub const ALL: [Baseline; 11] = [
         Baseline::GoldOnly,
         Baseline::Ensemble,
         Baseline::Distilled,
@@ -39,6 +41,7 @@ impl Baseline {
         Baseline::ZeroShot,
         Baseline::Calibrated,
         Baseline::Demonstrations,
+        Baseline::Stacked,
         Baseline::SelfTraining,
     ];
 
@@ -54,6 +57,7 @@ impl Baseline {
             Baseline::ZeroShot => "generator, zero-shot",
             Baseline::Calibrated => "generator, calibrated",
             Baseline::Demonstrations => "generator, demonstrations",
+            Baseline::Stacked => "generator, stacked",
             Baseline::SelfTraining => "self-training",
         }
     }
@@ -65,7 +69,7 @@ impl Baseline {
 
     /// Whether it needs the generator.
     pub fn asks_generator(self) -> bool {
-        matches!(self, Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations)
+        matches!(self, Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations | Baseline::Stacked)
     }
 
     /// Whether it exists for the task; `unlabelled` says whether there are unlabelled texts. Questions have no labels, so that only the

@@ -51,7 +51,8 @@ impl<'a> Baselines<'a> {
             (Baseline::ZeroShot, Some(generator)) => prompted::zero_shot(&self.bench, generator),
             (Baseline::Calibrated, Some(generator)) => prompted::calibrated(&self.bench, generator),
             (Baseline::Demonstrations, Some(generator)) => prompted::demonstrations(&self.bench, generator),
-            (Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations, None) => {
+            (Baseline::Stacked, Some(generator)) => prompted::stacked(&self.bench, generator),
+            (Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations | Baseline::Stacked, None) => {
                 refuse("asks the generator, and none was given")
             }
         }?;

@@ -1,4 +1,4 @@
-//! The generator as a classifier: zero-shot, calibrated on the gold rows, and after demonstrations.
+//! The generator as a classifier: zero-shot, calibrated on the gold rows, after demonstrations, and with a head on its hidden states.
 
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ use crate::generator::Generate;
 use crate::judge::calibration::Calibration;
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::Questions;
+use crate::judge::reply::{Reply, layers};
+use crate::judge::stack::Stack;
 use crate::math::random;
 use crate::math::vectors::softmax;
 use crate::measure::folds::stratified;
@@ -60,6 +62,38 @@ pub fn calibrated(bench: &Bench, generator: &mut dyn Generate) -> Result<Predict
     let calibration = Calibration::fit(&gold, &bench.gold_labels());
     let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
     Ok(Predicted { seconds, computed, ..bench.without_steps(apply(&calibration, &judged_test(bench, generator)?)) })
+}
+
+/// The same with a head on the hidden states with which it reads the texts; how much prompt and head are worth is learnt too.
+///
+/// # Errors
+/// As [`judge_rows`].
+pub fn stacked(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted> {
+    let Bench { task, prompts, progress, .. } = *bench;
+    let (clock, before) = (Instant::now(), generator.computed());
+    let gold = averaged(&judge_rows(task, prompts, &bench.gold_inputs(), generator, progress)?);
+    let replies = with_states(bench, gold, &bench.gold_inputs(), generator)?;
+    let stack = bench.small.reader.pool.install(|| Stack::fit(&replies, &bench.gold_labels(), bench.seed));
+    let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
+    let test = judged_test(bench, generator)?;
+    let test = with_states(bench, test, &bench.test_inputs(), generator)?;
+    let logits = test.iter().map(|reply| stack.logits(reply).into_iter().map(|x| x as f32).collect()).collect();
+    Ok(Predicted { seconds, computed, ..bench.without_steps(logits) })
+}
+
+/// Replies with these log-probabilities and the hidden states with which the generator reads the texts, if it shows them.
+fn with_states(bench: &Bench, log_probs: Vec<Vec<f32>>, inputs: &[Input], generator: &mut dyn Generate) -> Result<Vec<Reply>> {
+    let layers = layers(generator.layers());
+    let mut replies = vec![Reply::default(); inputs.len()];
+    if !layers.is_empty() {
+        let mut bar = bench.progress.bar("generator · hidden states", "texts", inputs.len(), 0);
+        replies = Questions::of(bench.task, bench.prompts)?.states(generator, inputs, &layers, &mut || {
+            bar.step(1);
+            Ok(())
+        })?;
+        bar.finish("");
+    }
+    Ok(replies.into_iter().zip(log_probs).map(|(reply, log_probs)| Reply { log_probs, ..reply }).collect())
 }
 
 /// A number of demonstrations, and what it promises.

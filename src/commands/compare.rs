@@ -16,7 +16,7 @@ use crate::generator::Generate;
 use crate::run::cost::{Cost, Work, tokens};
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Delivery, Method as Trained};
-use crate::task::file::{SeedBudget, Task};
+use crate::task::file::{JudgeKind, SeedBudget, Task};
 
 /// A comparison: the task and its options, draws, gold rows and methods.
 pub struct Comparison<'a> {
@@ -178,7 +178,8 @@ impl<'c> Draw<'c> {
         self.say(writer.folder());
         let folder = self.folder(self.gold).join(writer.folder());
         if let Some(lender) = self.lender(writer) {
-            borrow_journals(&lender, &folder, task.seed.budget)?;
+            let judged = lender.starts_with(self.folder(self.gold)) || task.targets.judge == JudgeKind::Prompt;
+            borrow_journals(&lender, &folder, task.seed.budget, judged)?;
         }
         self.setup.task = task.clone();
         self.setup.run(&folder, &TRAINED, generator)

@@ -9,11 +9,12 @@ use crate::run::summary::Delivery;
 use crate::task::file::SeedBudget;
 
 /// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests, and counts their cost.
-/// Within a budget, only as much of the seed is lent as that pays for.
+/// Within a budget, only as much of the seed is lent as that pays for. What the judge said of it is lent where it is `judged`
+/// alike: a judge with a head on hidden states depends on the gold rows.
 ///
 /// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts). A run that
 /// has started keeps its own journals.
-pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>) -> Result<()> {
+pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>, judged: bool) -> Result<()> {
     if borrower.join("manifest.json").exists() || !lender.join("manifest.json").exists() {
         return Ok(());
     }
@@ -21,7 +22,7 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
     let journal = |folder: &Path, name: &str| folder.join("journal").join(name);
     for name in ["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
         let from = journal(lender, name);
-        if from.exists() {
+        if from.exists() && (judged || name != "judge-0.jsonl") {
             let content = std::fs::read_to_string(&from).map_err(Error::io("read", &from))?;
             let content = if name == "round-0.jsonl" { first_rows(&content, share) } else { content };
             write(&journal(borrower, name), content.as_bytes())?;
@@ -29,6 +30,7 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
     }
     let lent = |mut spent: Spent| {
         match spent.part {
+            Work::Judged(0) if !judged => return None,
             Work::Rationales | Work::Judged(0) => {}
             Work::Written(0) => spent.seconds *= share,
             _ => return None,

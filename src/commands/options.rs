@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use crate::generator::llama::{Kernels, KvFormat, Weights};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
-use crate::task::file::{TargetKind, Task};
+use crate::task::file::{JudgeKind, TargetKind, Task};
 
 /// Options of every command that runs a task.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -36,6 +36,9 @@ pub struct Options {
     /// Training targets of synthetic rows
     #[arg(long, env = "LACUNA_TARGETS", value_name = "KIND")]
     pub targets: Option<TargetKind>,
+    /// What the judge of soft targets learns from the gold rows
+    #[arg(long, env = "LACUNA_JUDGE", value_name = "KIND")]
+    pub judge: Option<JudgeKind>,
     /// Generator: a GGUF file or a fetched name
     #[arg(long, env = "LACUNA_GENERATOR", value_name = "GGUF")]
     pub generator: Option<String>,
@@ -99,10 +102,22 @@ impl Options {
     /// The options that differ from their defaults, as on a command line; the number of gold rows and the seed are left to the caller.
     pub fn in_words(&self) -> String {
         let Options {
-            seed_rows, rationales, rounds, rows_per_error, targets, generator, small_model, unlabelled, weights, machine, ..
+            seed_rows,
+            rationales,
+            rounds,
+            rows_per_error,
+            targets,
+            judge,
+            generator,
+            small_model,
+            unlabelled,
+            weights,
+            machine,
+            ..
         } = self;
         let number = |name: &'static str, value: &Option<usize>| value.map(|value| format!(" --{name} {value}"));
         let text = |name: &'static str, value: &Option<String>| value.as_ref().map(|value| format!(" --{name} {value}"));
+        let judge = judge.map(|kind| format!(" --judge {}", if kind == JudgeKind::Stack { "stack" } else { "prompt" }));
         let kind = targets.map(|kind| format!(" --targets {}", if kind == TargetKind::Hard { "hard" } else { "soft" }));
         let as_is = (*weights == Weights::AsIs).then(|| " --weights as-is".to_string());
         let unified = machine.kv_unified.map(|unified| format!(" --kv-unified {unified}"));
@@ -117,6 +132,7 @@ impl Options {
             number("rounds", rounds),
             number("rows-per-error", rows_per_error),
             kind,
+            judge,
             as_is,
             threads,
             number("slots", &machine.slots),
@@ -146,6 +162,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     }
     if let Some(rows) = options.rows_per_error {
         (task.extrapolate.rows_per_error, task.extrapolate.rows) = (rows, None);
+    }
+    if let Some(judge) = options.judge {
+        task.targets.judge = judge;
     }
     if let Some(kind) = options.targets {
         task.targets.kind = kind;

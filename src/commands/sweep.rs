@@ -16,7 +16,7 @@ use crate::generator::Generate;
 use crate::measure::interval;
 use crate::run::cost::Cost;
 use crate::run::summary::{Measured, Method};
-use crate::task::file::Task;
+use crate::task::file::{JudgeKind, Task};
 
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
@@ -130,7 +130,8 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
-            borrow_journals(&first, &run, None)?;
+            let judged = axis.name != "gold-rows" || setup.task.targets.judge == JudgeKind::Prompt;
+            borrow_journals(&first, &run, None, judged)?;
         }
         let delivery = setup.run(&run, &METHODS, generator)?;
         if delivery.results.is_empty() {

@@ -61,7 +61,12 @@ impl Calibration {
 
     /// The soft target of a row written for `label`: the calibrated posterior with `intended` nats added to that label's logit.
     pub fn target(&self, log_probs: &[f32], label: usize, intended: f64) -> Vec<f32> {
-        let mut logits = self.logits(log_probs);
+        self.target_of(&[log_probs], label, intended)
+    }
+
+    /// [`Calibration::target`] from several inputs (inputs, labels).
+    pub fn target_of(&self, inputs: &[&[f32]], label: usize, intended: f64) -> Vec<f32> {
+        let mut logits = self.logits_of(inputs);
         logits[label] += intended;
         softmax(&logits).into_iter().map(|p| p as f32).collect()
     }
@@ -121,7 +126,8 @@ mod tests {
     fn inputs_are_weighed() {
         let (log_probs, gold) = biased_judge(3, 3000);
         let (noise, _) = biased_judge(3, 6000);
-        let both: Vec<Vec<Vec<f32>>> = log_probs.iter().zip(&noise[2998..]).map(|(a, b)| vec![b.clone(), a.clone()]).collect();
+        // Of a label that says nothing of the row's.
+        let both: Vec<Vec<Vec<f32>>> = log_probs.iter().enumerate().map(|(i, own)| vec![noise[i / 2].clone(), own.clone()]).collect();
         let (alone, fitted) = (Calibration::fit(&log_probs, &gold), Calibration::of_several(&both, &gold, 2, 3));
         assert!(fitted.scales[0].abs() < 0.1 && (fitted.scales[1] - alone.scales[0]).abs() < 0.05, "{fitted:?} {alone:?}");
     }

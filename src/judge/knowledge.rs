@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::calibration::Calibration;
+use super::reply::Reply;
+use super::stack::Stack;
+use crate::math::random::derive;
 use crate::math::vectors::{argmax, softmax};
 use crate::measure::folds::dealt;
 
@@ -27,18 +29,18 @@ const FOLDS: usize = 5;
 const LEAST_GAIN: f64 = 2.0;
 
 impl Knowledge {
-    /// Measures the judge on log-probabilities `(rows, labels)` and gold labels, by cross-fitting over five folds.
-    pub fn of(log_probs: &[Vec<f32>], gold: &[usize]) -> Knowledge {
-        let labels = log_probs.first().map_or(0, Vec::len);
+    /// Measures the judge on replies about gold rows and their labels, by fitting it anew without each of five folds.
+    pub fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Knowledge {
+        let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
         let fold = dealt(gold.len(), FOLDS, "folds of the gold rows");
         let (mut gains, mut without, mut right) = (Vec::new(), 0.0, 0);
         for own in 0..FOLDS {
             let (rows, of_rows): (Vec<_>, Vec<_>) =
-                (0..gold.len()).filter(|&i| fold[i] != own).map(|i| (log_probs[i].clone(), gold[i])).unzip();
-            let calibration = Calibration::fit(&rows, &of_rows);
+                (0..gold.len()).filter(|&i| fold[i] != own).map(|i| (replies[i].clone(), gold[i])).unzip();
+            let judge = (!rows.is_empty()).then(|| Stack::fit(&rows, &of_rows, derive(seed, "judge of a fold", own as u64)));
             let shares: Vec<f64> = frequencies(&of_rows, labels);
             for i in (0..gold.len()).filter(|&i| fold[i] == own) {
-                let logits = calibration.logits(&log_probs[i]);
+                let logits = judge.as_ref().map_or_else(|| vec![0.0; labels], |judge| judge.logits(&replies[i]));
                 let (judged, frequent) = (softmax(&logits)[gold[i]].max(1e-12).ln(), shares[gold[i]].ln());
                 gains.push(judged - frequent);
                 without -= frequent;
@@ -75,10 +77,15 @@ mod tests {
     use crate::math::random;
     use rand::RngExt;
 
+    /// Replies without hidden states.
+    fn of_words(log_probs: Vec<Vec<f32>>) -> Vec<Reply> {
+        log_probs.into_iter().map(|log_probs| Reply { log_probs, states: Vec::new() }).collect()
+    }
+
     #[test]
     fn a_constant_judge_knows_nothing() {
         let gold = [vec![0; 100], vec![1; 300]].concat();
-        let found = Knowledge::of(&vec![vec![-1.0, -1.0]; 400], &gold);
+        let found = Knowledge::of(&of_words(vec![vec![-1.0, -1.0]; 400]), &gold, 0);
         assert_eq!((found.accuracy, found.chance), (0.75, 0.75));
         assert!(found.r_squared.abs() < 5e-3 && !found.better_than_chance(), "{found:?}");
     }
@@ -88,7 +95,7 @@ mod tests {
     fn the_judge_of_a_rare_label_is_informative() {
         let row = |i: usize| vec![0.0, if i % 10 < 2 { 2.0 } else { -2.0 }];
         let gold: Vec<usize> = (0..500usize).map(|i| usize::from(i.is_multiple_of(20))).collect();
-        let found = Knowledge::of(&(0..500).map(row).collect::<Vec<_>>(), &gold);
+        let found = Knowledge::of(&of_words((0..500).map(row).collect()), &gold, 0);
         assert_eq!((found.accuracy, found.chance), (0.95, 0.95));
         assert!(found.better_than_chance(), "{found:?}");
     }
@@ -101,7 +108,7 @@ mod tests {
                 let mut rng = random::rng(*id, "noise", rows);
                 let gold: Vec<usize> = (0..rows as usize).map(|i| i % 2).collect();
                 let log_probs: Vec<Vec<f32>> = gold.iter().map(|_| vec![rng.random::<f32>() * -3.0, rng.random::<f32>() * -3.0]).collect();
-                Knowledge::of(&log_probs, &gold).better_than_chance()
+                Knowledge::of(&of_words(log_probs), &gold, 0).better_than_chance()
             };
             let passed = (0..200).filter(passes).count();
             assert!(passed <= 10, "{rows} rows: {passed} of 200");

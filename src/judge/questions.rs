@@ -2,15 +2,17 @@
 //! fork of its label words.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use super::posterior::mean_log_probs;
+use super::probe::Probe;
 use super::reply::Reply;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
-use crate::generator::{Generate, GenerateError, PosteriorRequest};
+use crate::generator::{Generate, GenerateError, Posterior, PosteriorRequest};
 use crate::task::file::{JudgePrompt, Task};
 use crate::task::prompts::{Prompts, prompt_error};
 use crate::task::words::{self, Fork, forks};
@@ -30,6 +32,9 @@ pub struct Judged {
     id: u64,
     /// ln p of each candidate word.
     log_probs: Vec<f32>,
+    /// In the answer to a text's first request, ln p of each label by the probe, if there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    probed: Vec<f32>,
     /// Tokens that the generator computed since the answer before.
     #[serde(default)]
     computed: u32,
@@ -42,6 +47,8 @@ pub struct Questions<'t> {
     forks: Vec<ForkPrompt<'t>>,
     /// For each judge prompt, what comes before the question in the user's turn.
     before: Vec<String>,
+    /// The head on the states of these layers at the end of the first request.
+    probe: Option<(&'t Probe, Vec<usize>)>,
 }
 
 impl<'t> Questions<'t> {
@@ -54,7 +61,8 @@ impl<'t> Questions<'t> {
             let forks = forks(&words).map_err(|message| Error::Failed(format!("prompts.judge: {message}")))?;
             found.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
         }
-        Ok(Questions { task, prompts, forks: found, before: vec![String::new(); task.prompts.judge.len()] })
+        let before = vec![String::new(); task.prompts.judge.len()];
+        Ok(Questions { task, prompts, forks: found, before, probe: None })
     }
 
     /// The same questions after `shown`, texts with their labels: each as the question would be asked about it, with the right answer.
@@ -72,6 +80,13 @@ impl<'t> Questions<'t> {
         Ok(self)
     }
 
+    /// The same questions, with one judge more behind the prompts: a head on the hidden states of these layers.
+    #[must_use]
+    pub fn with_probe(mut self, probe: &'t Probe, layers: Vec<usize>) -> Self {
+        self.probe = Some((probe, layers));
+        self
+    }
+
     /// Requests for each text.
     pub fn for_each_text(&self) -> usize {
         self.forks.len()
@@ -84,8 +99,8 @@ impl<'t> Questions<'t> {
         Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
     }
 
-    /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels). What is `answered` is not
-    /// asked again; each new answer goes to `sink` as it comes.
+    /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); a probe's ln p of the
+    /// labels come behind those of the prompts. What is `answered` is not asked again; each new answer goes to `sink` as it comes.
     ///
     /// # Errors
     /// Those of the generator and of the sink; a prompt that cannot be rendered.
@@ -97,27 +112,35 @@ impl<'t> Questions<'t> {
         sink: &mut dyn FnMut(&Judged) -> Result<()>,
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let forks = self.forks.len() as u64;
-        let mut known: HashMap<u64, Vec<f32>> = answered.into_iter().map(|row| (row.id, row.log_probs)).collect();
-        let mut requests = Vec::new();
-        for (key, text) in texts {
-            for (fork, question) in self.forks.iter().enumerate() {
-                let id = key * forks + fork as u64;
-                if !known.contains_key(&id) {
-                    requests.push(self.ask(id, question, *text)?);
-                }
-            }
+        let mut known: HashMap<u64, Judged> = answered.into_iter().map(|row| (row.id, row)).collect();
+        let layers = self.probe.as_ref().map_or(&[][..], |(_, layers)| layers);
+        for (asked, layers) in self.with_states(layers) {
+            let ids = texts.iter().flat_map(|text| asked.clone().map(move |fork| (text, fork)));
+            let missing =
+                ids.map(|((key, text), fork)| (key * forks + fork as u64, fork, *text)).filter(|(id, _, _)| !known.contains_key(id));
+            let requests = missing.map(|(id, fork, text)| self.ask(id, &self.forks[fork], text)).collect::<Result<Vec<_>>>()?;
+            generator.posteriors(&requests, layers, &mut |Posterior { id, log_probs, states, computed }| {
+                let probe = self.probe.as_ref().filter(|_| !states.is_empty());
+                let judged = Judged { id, log_probs, probed: probe.map_or_else(Vec::new, |(probe, _)| probe.log_probs(&states)), computed };
+                sink(&judged)?;
+                known.insert(id, judged);
+                Ok(())
+            })?;
         }
-        generator.posteriors(&requests, &[], &mut |posterior| {
-            let judged = Judged { id: posterior.id, log_probs: posterior.log_probs, computed: posterior.computed };
-            sink(&judged)?;
-            known.insert(judged.id, judged.log_probs);
-            Ok(())
-        })?;
         let of = |(key, _): &(u64, Input)| {
-            let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].clone()).collect();
-            (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect()
+            let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].log_probs.clone()).collect();
+            let by_prompt = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers));
+            by_prompt.chain(self.probe.iter().map(|_| known[&(key * forks)].probed.clone())).collect()
         };
         Ok(texts.iter().map(of).collect())
+    }
+
+    /// Which requests of a text are asked for hidden states: the first one. The others are asked without; all together if none is.
+    fn with_states<'l>(&self, layers: &'l [usize]) -> Vec<(Range<usize>, &'l [usize])> {
+        match layers {
+            [] => vec![(0..self.forks.len(), layers)],
+            _ => vec![(0..1, layers), (1..self.forks.len(), &[])],
+        }
     }
 
     /// The reply about each text, with the states of these layers at the end of the first question. `sink` is called for each answer.
@@ -134,7 +157,7 @@ impl<'t> Questions<'t> {
         let forks = self.forks.len();
         let mut answers = vec![vec![Vec::new(); forks]; texts.len()];
         let mut states = vec![Vec::new(); texts.len()];
-        for (asked, layers) in [(0..1, layers), (1..forks, &[][..])] {
+        for (asked, layers) in self.with_states(layers) {
             let ids = (0..texts.len()).flat_map(|text| asked.clone().map(move |fork| (text, fork)));
             let ask = |(text, fork): (usize, usize)| self.ask((text * forks + fork) as u64, &self.forks[fork], texts[text]);
             let requests = ids.map(ask).collect::<Result<Vec<_>>>()?;
@@ -152,6 +175,30 @@ impl<'t> Questions<'t> {
             mean_log_probs(&by_prompt)
         };
         Ok(answers.into_iter().zip(states).map(|(answers, states)| Reply { log_probs: of_text(answers), states }).collect())
+    }
+
+    /// The hidden states of these layers at the end of each text's first question, without its words: (texts, layers, hidden) in replies.
+    ///
+    /// # Errors
+    /// As [`Questions::replies`].
+    pub fn states(
+        &self,
+        generator: &mut dyn Generate,
+        texts: &[Input],
+        layers: &[usize],
+        sink: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<Reply>> {
+        let ask = |(id, text): (usize, &Input)| {
+            let asked = self.ask(id as u64, &self.forks[0], *text);
+            asked.map(|asked| PosteriorRequest { words: Vec::new(), ..asked })
+        };
+        let requests = texts.iter().enumerate().map(ask).collect::<Result<Vec<_>>>()?;
+        let mut replies = vec![Reply::default(); texts.len()];
+        generator.posteriors(&requests, layers, &mut |posterior| {
+            replies[posterior.id as usize].states = posterior.states;
+            Ok(sink()?)
+        })?;
+        Ok(replies)
     }
 
     /// ln p of each label's word from one judge prompt, given the answers to all requests about a text.

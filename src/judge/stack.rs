@@ -2,6 +2,7 @@
 //! rows that the head has not learnt from.
 
 use super::calibration::Calibration;
+use super::posterior::mean_log_probs;
 use super::probe::{Fitted, Probe};
 use super::reply::Reply;
 use crate::math::random;
@@ -36,6 +37,32 @@ impl Stack {
         let known = rows.filter_map(|((reply, probed), &label)| Some((vec![reply.log_probs.clone(), probed?], label)));
         let (inputs, of_rows): (Vec<_>, Vec<_>) = known.unzip();
         Stack { probe: Some(probe), calibration: Calibration::of_several(&inputs, &of_rows, 2, labels) }
+    }
+
+    /// The probe, unless the generator shows no hidden states.
+    pub fn probe(&self) -> Option<&Probe> {
+        self.probe.as_ref()
+    }
+
+    /// The same judge with another calibration of the same inputs.
+    #[must_use]
+    pub fn with_calibration(self, calibration: Calibration) -> Stack {
+        Stack { calibration, ..self }
+    }
+
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The soft target of a row written for `label`, as [`Calibration::target`]. `answers` (prompts, labels) are those of [`Questions`],
+    /// the probe's behind the prompts'.
+    ///
+    /// [`Questions`]: super::questions::Questions
+    pub fn target(&self, answers: &[Vec<f32>], label: usize, intended: f64) -> Vec<f32> {
+        let prompts = &answers[..answers.len() - usize::from(self.probe.is_some())];
+        let mean = mean_log_probs(prompts);
+        let inputs: Vec<&[f32]> = std::iter::once(&mean).chain(&answers[prompts.len()..]).map(Vec::as_slice).collect();
+        self.calibration.target_of(&inputs, label, intended)
     }
 
     /// Logits of the labels of a text.

@@ -124,6 +124,7 @@ fn journals(folder: &Path) -> Vec<(PathBuf, Work)> {
         (path("rationales".into()), Work::Rationales),
         (path("judge-rationales".into()), Work::Rationales),
         (path("judge-gold".into()), Work::Calibration),
+        (path("states-gold".into()), Work::Calibration),
     ];
     for round in (0..).take_while(|round| path(format!("round-{round}")).exists()) {
         all.push((path(format!("round-{round}")), Work::Written(round)));

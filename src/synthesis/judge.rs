@@ -6,46 +6,86 @@ use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::Result;
 use crate::generator::Generate;
-use crate::judge::calibration::Calibration;
+use crate::judge::kept::{keep, read};
 use crate::judge::knowledge::Knowledge;
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::{Judged, Questions};
+use crate::judge::reply::{Reply, layers};
+use crate::judge::stack::Stack;
 use crate::run::folder::RunDir;
 use crate::run::progress::Progress;
+use crate::task::file::JudgeKind;
+use serde::{Deserialize, Serialize};
 
 impl Synthesis<'_, Labels> {
-    /// Judges the gold rows, fits the calibration to *mine* and measures it, cross-fitted, on all of them. *Select* takes no part in the
+    /// Judges the gold rows, fits the judge to *mine* and measures it, cross-fitted, on all of them. *Select* takes no part in the
     /// targets, so that it can choose among the models that learn from them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
-        if self.manifest.calibration.is_some() && !self.manifest.rounds.is_empty() {
-            // Rounds have learnt from its targets: another version of the fit must not change them.
-            return Ok(());
-        }
         let split = self.inputs.split;
         let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
         let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
         let posteriors = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
-        let averaged: Vec<Vec<f32>> = posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect();
-        let mine = split.mine.len();
-        let knowledge = Knowledge::of(&averaged, &gold);
+        let states = self.states_of(&texts)?;
+        let reply = |(of_text, states): (&Vec<Vec<f32>>, Vec<Vec<f32>>)| Reply { log_probs: mean_log_probs(of_text), states };
+        let replies: Vec<Reply> = posteriors.iter().zip(states).map(reply).collect();
+        let (mine, seed) = (split.mine.len(), self.inputs.seed);
+        let (stack, knowledge) = self.inputs.small.reader.pool.install(|| {
+            let stack = Stack::fit(&replies[..mine], &gold[..mine], seed);
+            (stack, self.manifest.judge.clone().unwrap_or_else(|| Knowledge::of(&replies, &gold, seed)))
+        });
         if self.manifest.judge.as_ref() != Some(&knowledge) {
             self.inputs.progress.say(verdict(&knowledge));
         }
-        self.manifest.calibration = Some(Calibration::fit(&averaged[..mine], &gold[..mine]));
+        // Rounds have learnt from the targets of the calibration that the manifest has: another version of the fit must not change it.
+        let kept = self.manifest.calibration.clone().filter(|_| !self.manifest.rounds.is_empty());
+        let stack = kept.map_or(stack.clone(), |kept| stack.with_calibration(kept));
+        self.manifest.calibration = Some(stack.calibration().clone());
         self.manifest.judge = Some(knowledge);
+        self.stack = Some(stack);
         Ok(())
+    }
+
+    /// The hidden states with which the generator reads these gold rows, (texts, layers, hidden), kept in the run's folder; no layers if
+    /// the task's judge does not learn from them, or the generator shows none.
+    fn states_of(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let layers = layers(self.generator.layers());
+        if self.inputs.task.targets.judge == JudgeKind::Prompt || layers.is_empty() {
+            return Ok(vec![Vec::new(); texts.len()]);
+        }
+        let path = self.run.join("journal/states-gold.safetensors");
+        let (mut journal, _) = self.run.journal::<Computed>("states-gold")?;
+        if !path.exists() {
+            let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+            let inputs: Vec<Input> = texts.iter().map(|(_, input)| *input).collect();
+            let mut bar = self.inputs.progress.bar("reading the gold rows", "texts", inputs.len(), 0);
+            let before = self.generator.computed();
+            let replies = questions.states(self.generator, &inputs, &layers, &mut || {
+                bar.step(1);
+                Ok(())
+            })?;
+            keep(&path, &replies)?;
+            journal.append(&Computed { id: 0, computed: self.generator.computed() - before })?;
+            journal.sync()?;
+            bar.finish("");
+        }
+        Ok(read(&path)?.into_iter().map(|reply| reply.states).collect())
     }
 
     /// Judges the rows of a round and sets their soft targets.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
-        let posteriors = self.posteriors(&format!("judge-{round}"), &format!("round {round} · judging"), &texts)?;
-        let calibration = self.manifest.calibration.clone().expect("the gold rows are judged before the first round");
+        let stack = self.stack.clone().expect("the gold rows are judged before the first round");
+        let mut questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+        if let Some(probe) = stack.probe() {
+            questions = questions.with_probe(probe, layers(self.generator.layers()));
+        }
+        let (journal, title) = (format!("judge-{round}"), format!("round {round} · judging"));
+        let posteriors = ask(&questions, self.generator, &texts, (self.run, &journal), (self.inputs.progress, &title))?;
         let intended = self.inputs.task.targets.intended;
         for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(posteriors) {
-            row.target = calibration.target(&mean_log_probs(&answers), row.written.goal.label, intended);
+            row.target = stack.target(&answers, row.written.goal.label, intended);
             row.log_probs = answers;
         }
         Ok(())
@@ -62,6 +102,13 @@ impl Synthesis<'_, Labels> {
         let Some(row) = self.inputs.split.mine.first() else { return Ok(()) };
         Questions::of(self.inputs.task, self.inputs.prompts)?.try_on(self.generator, row.input())
     }
+}
+
+/// A journal row that says what reading hidden states took.
+#[derive(Serialize, Deserialize)]
+struct Computed {
+    id: u64,
+    computed: u64,
 }
 
 /// [`Questions::posteriors`] with a journal of `run`, by name, and a progress bar, by title.

@@ -9,6 +9,7 @@ use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
 use crate::error::Result;
 use crate::generator::Generate;
+use crate::judge::stack::Stack;
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::Manifest;
 use crate::run::progress::{Bar, Progress};
@@ -54,6 +55,8 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) rows: Vec<SyntheticRow<H>>,
     /// The counts of each round so far.
     pub(super) tallies: Vec<Tally>,
+    /// The judge of soft targets, once the gold rows are judged.
+    pub(super) stack: Option<Stack>,
     /// Floating-point operations of training that no part of the work has been charged with yet.
     pub(super) learnt: Cell<f64>,
 }
@@ -68,6 +71,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             rationales: Vec::new(),
             rows: Vec::new(),
             tallies: Vec::new(),
+            stack: None,
             learnt: Cell::new(0.0),
         }
     }

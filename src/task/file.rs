@@ -240,11 +240,14 @@ pub struct TargetKeys {
     pub kind: TargetKind,
     /// Nats added to the logit of the label that the row was written for; see [`crate::judge::calibration`].
     pub intended: f64,
+    /// What the judge of soft targets learns from the gold rows.
+    #[serde(skip_serializing_if = "JudgeKind::is_prompt")]
+    pub judge: JudgeKind,
 }
 
 impl Default for TargetKeys {
     fn default() -> Self {
-        TargetKeys { kind: TargetKind::Soft, intended: 1.0 }
+        TargetKeys { kind: TargetKind::Soft, intended: 1.0, judge: JudgeKind::Prompt }
     }
 }
 
@@ -255,6 +258,22 @@ pub enum TargetKind {
     Soft,
     /// The intended label, as in the paper.
     Hard,
+}
+
+/// What a judge learns from the gold rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKind {
+    /// A scale and offsets for what the prompt's words say.
+    Prompt,
+    /// A linear head on the generator's hidden states too, and how much each is worth.
+    Stack,
+}
+
+impl JudgeKind {
+    fn is_prompt(&self) -> bool {
+        *self == JudgeKind::Prompt
+    }
 }
 
 /// How the small model is fine-tuned, each time from its pretrained weights.
