@@ -356,7 +356,7 @@ fn parts_of_another_file_leave_nothing() {
     for (last, message) in [(&b"other weight"[..], "sha256 is"), (b"more than the weights", "30 bytes, expected 21"), (b"less", "13 bytes")]
     {
         let source = in_parts(&bench, [&WEIGHTS[..4], &WEIGHTS[4..9], last]);
-        let entry = gguf(&[source.clone()]);
+        let entry = gguf(std::slice::from_ref(&source));
         let error = bench.fetch(&entry).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
         assert!(bench.kept(&entry).is_empty());

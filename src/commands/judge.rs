@@ -48,6 +48,9 @@ const JUDGES: [&str; 3] = ["prompt, calibrated", "hidden states", "both"];
 const CHUNK: usize = 256;
 const BINS: usize = 15;
 
+/// A draw: the number of gold rows, the random seed, and the rows.
+type Drawn = (usize, u64, Vec<GoldRow<Labels>>);
+
 /// What a judge says of rows: the probabilities of the labels of each.
 type Said = Vec<Vec<f64>>;
 
@@ -66,7 +69,7 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
     let (_, test) = loaded.data.test.as_ref().ok_or_else(|| task_error("the report needs test rows: add data.test"))?;
     let head = &loaded.small.head;
     let test = sample(head, test, report.test_rows.min(test.len()), 0).map_err(Error::Failed)?;
-    let draws: Vec<(usize, u64, Vec<GoldRow<Labels>>)> = drawn(report, &setup, loaded)?;
+    let draws = drawn(report, &setup, loaded)?;
     let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder: RunDir::open(report.folder)? };
     let by_line: BTreeMap<usize, &GoldRow<Labels>> = draws.iter().flat_map(|(_, _, rows)| rows).map(|row| (row.line, row)).collect();
@@ -99,8 +102,7 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
     Ok(text)
 }
 
-/// The rows of each draw: their number, random seed, and themselves.
-fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result<Vec<(usize, u64, Vec<GoldRow<Labels>>)>> {
+fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result<Vec<Drawn>> {
     let mut draws = Vec::new();
     for &gold in report.gold {
         for seed in report.options.seed..report.options.seed.saturating_add(report.draws) {

@@ -15,5 +15,7 @@ mod hub;
 mod parts;
 #[cfg(feature = "hub")]
 mod pip;
+#[cfg(feature = "hub")]
+mod receive;
 pub mod registry;
 pub mod source;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::archive;
-use super::bring::{Place, Receiver};
 use super::error::SourceError;
 use super::event::FetchEvent;
+use super::receive::{Place, Receiver};
 use super::registry::File;
 use super::source::Source;
 use crate::files::sha256::hasher_of;
