@@ -28,10 +28,14 @@ pub enum Baseline {
     Stacked,
     /// The small model, fine-tuned on the gold rows and on unlabelled texts as the ensemble labels them.
     SelfTraining,
+    /// The small model, fine-tuned on unlabelled texts as the stacked judge labels them.
+    Judged,
+    /// The same with the gold rows.
+    JudgedGold,
 }
 
 impl Baseline {
-    pub const ALL: [Baseline; 11] = [
+    pub const ALL: [Baseline; 13] = [
         Baseline::GoldOnly,
         Baseline::Ensemble,
         Baseline::Distilled,
@@ -43,6 +47,8 @@ impl Baseline {
         Baseline::Demonstrations,
         Baseline::Stacked,
         Baseline::SelfTraining,
+        Baseline::Judged,
+        Baseline::JudgedGold,
     ];
 
     /// The name in tables.
@@ -59,6 +65,8 @@ impl Baseline {
             Baseline::Demonstrations => "generator, demonstrations",
             Baseline::Stacked => "generator, stacked",
             Baseline::SelfTraining => "self-training",
+            Baseline::Judged => "judged texts",
+            Baseline::JudgedGold => "judged texts + gold",
         }
     }
 
@@ -69,7 +77,13 @@ impl Baseline {
 
     /// Whether it needs the generator.
     pub fn asks_generator(self) -> bool {
-        matches!(self, Baseline::ZeroShot | Baseline::Calibrated | Baseline::Demonstrations | Baseline::Stacked)
+        let own = [Baseline::ZeroShot, Baseline::Calibrated, Baseline::Demonstrations, Baseline::Stacked];
+        own.contains(&self) || matches!(self, Baseline::Judged | Baseline::JudgedGold)
+    }
+
+    /// Whether it learns from unlabelled texts.
+    pub fn needs_unlabelled(self) -> bool {
+        matches!(self, Baseline::SelfTraining | Baseline::Judged | Baseline::JudgedGold)
     }
 
     /// Whether it exists for the task; `unlabelled` says whether there are unlabelled texts. Questions have no labels, so that only the
@@ -77,6 +91,6 @@ impl Baseline {
     pub fn fits(self, task: &Task, unlabelled: bool) -> bool {
         (task.kind != TaskKind::ExtractiveQa || self == Baseline::GoldOnly)
             && (!self.asks_generator() || !task.prompts.judge.is_empty())
-            && (self != Baseline::SelfTraining || unlabelled)
+            && (!self.needs_unlabelled() || unlabelled)
     }
 }

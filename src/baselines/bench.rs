@@ -1,13 +1,19 @@
 //! What baselines are given, one draw of gold rows, and what each hands back.
 
+use rand::seq::SliceRandom;
+
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
+use crate::math::random;
 use crate::measure::logistic::Shape;
 use crate::run::progress::Progress;
 use crate::small::model::SmallModel;
 use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
+
+/// Unlabelled texts a gold row, and how many there may be at least.
+const UNLABELLED: (usize, usize) = (4, 2000);
 
 /// What the baselines of one draw share.
 #[derive(Clone, Copy)]
@@ -65,6 +71,14 @@ impl<'a> Bench<'a> {
 
     pub(super) fn test_inputs(&self) -> Vec<Input<'a>> {
         self.test.iter().map(GoldRow::input).collect()
+    }
+
+    /// The unlabelled texts that may be learnt from: all, or as many drawn as there may be.
+    pub(super) fn some_unlabelled(&self) -> Vec<Input<'a>> {
+        let mut unlabelled = self.unlabelled.to_vec();
+        unlabelled.shuffle(&mut random::rng(self.seed, "unlabelled texts", 0));
+        unlabelled.truncate(UNLABELLED.1.max(UNLABELLED.0 * self.gold.len()));
+        unlabelled
     }
 
     /// The shape of a linear classifier on features of this width.

@@ -10,6 +10,7 @@ pub mod gold_only;
 pub mod linear;
 pub mod predict;
 pub mod prompted;
+pub mod read;
 pub mod setfit;
 pub mod student;
 pub mod tune;

@@ -69,11 +69,8 @@ pub fn calibrated(bench: &Bench, generator: &mut dyn Generate) -> Result<Predict
 /// # Errors
 /// As [`judge_rows`].
 pub fn stacked(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted> {
-    let Bench { task, prompts, progress, .. } = *bench;
     let (clock, before) = (Instant::now(), generator.computed());
-    let gold = averaged(&judge_rows(task, prompts, &bench.gold_inputs(), generator, progress)?);
-    let replies = with_states(bench, gold, &bench.gold_inputs(), generator)?;
-    let stack = bench.small.reader.pool.install(|| Stack::fit(&replies, &bench.gold_labels(), bench.seed));
+    let stack = stack_of(bench, generator)?;
     let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
     let test = judged_test(bench, generator)?;
     let test = with_states(bench, test, &bench.test_inputs(), generator)?;
@@ -81,8 +78,16 @@ pub fn stacked(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted>
     Ok(Predicted { seconds, computed, ..bench.without_steps(logits) })
 }
 
+/// The judge that learnt from all gold rows.
+pub(super) fn stack_of(bench: &Bench, generator: &mut dyn Generate) -> Result<Stack> {
+    let Bench { task, prompts, progress, .. } = *bench;
+    let gold = averaged(&judge_rows(task, prompts, &bench.gold_inputs(), generator, progress)?);
+    let replies = with_states(bench, gold, &bench.gold_inputs(), generator)?;
+    Ok(bench.small.reader.pool.install(|| Stack::fit(&replies, &bench.gold_labels(), bench.seed)))
+}
+
 /// Replies with these log-probabilities and the hidden states with which the generator reads the texts, if it shows them.
-fn with_states(bench: &Bench, log_probs: Vec<Vec<f32>>, inputs: &[Input], generator: &mut dyn Generate) -> Result<Vec<Reply>> {
+pub(super) fn with_states(bench: &Bench, log_probs: Vec<Vec<f32>>, inputs: &[Input], generator: &mut dyn Generate) -> Result<Vec<Reply>> {
     let layers = layers(generator.layers());
     let mut replies = vec![Reply::default(); inputs.len()];
     if !layers.is_empty() {
@@ -168,7 +173,7 @@ fn ask(questions: &Questions, inputs: &[Input], generator: &mut dyn Generate, ba
 }
 
 /// The means over the judge prompts, (texts, labels).
-fn averaged(posteriors: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
+pub(super) fn averaged(posteriors: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
     posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect()
 }
 

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use lacuna_models::Classifier;
-use rand::seq::SliceRandom;
 
 use super::bench::{Bench, Predicted, log_probabilities, train_row};
 use super::fitting::{fit, fit_gold};
@@ -23,8 +22,6 @@ use crate::small::row::TrainRow;
 pub(super) const MEMBERS: usize = 5;
 /// What a teacher says counts as much as the gold label.
 const OF_TEACHER: f32 = 0.5;
-/// Unlabelled texts a gold row, and how many there may be at least.
-const UNLABELLED: (usize, usize) = (4, 2000);
 
 /// The students of one bench. The learning rate is chosen once, and a member of the ensemble is trained once, when first needed.
 pub struct Students<'a> {
@@ -48,10 +45,7 @@ struct Member {
 
 impl<'a> Students<'a> {
     pub fn new(bench: Bench<'a>) -> Self {
-        let mut unlabelled = bench.unlabelled.to_vec();
-        unlabelled.shuffle(&mut random::rng(bench.seed, "unlabelled texts", 0));
-        unlabelled.truncate(UNLABELLED.1.max(UNLABELLED.0 * bench.gold.len()));
-        Students { bench, unlabelled, tuned: None, members: Vec::new() }
+        Students { bench, unlabelled: bench.some_unlabelled(), tuned: None, members: Vec::new() }
     }
 
     /// Seconds that went into what is there already of the learning rate and the first `members` models.

@@ -136,8 +136,11 @@ impl<'c> Draw<'c> {
     /// Whether its rows can be drawn and split, and the methods and the curve fit it: before hours of work.
     fn check(&self, methods: &[Method], curve: Option<&Curve>) -> Result<()> {
         let unlabelled = self.setup.unlabelled()?;
-        if unlabelled.is_empty() && methods.iter().any(|method| method.baseline() == Some(Baseline::SelfTraining)) {
-            let message = format!("self-training: with {} gold rows no unlabelled text is left; leave it out with --methods", self.gold);
+        if unlabelled.is_empty() && methods.iter().any(|method| method.baseline().is_some_and(Baseline::needs_unlabelled)) {
+            let message = format!(
+                "with {} gold rows no unlabelled text is left for the methods that learn from it; leave them out with --methods",
+                self.gold
+            );
             return Err(Error::Failed(message));
         }
         curve.map_or(Ok(()), |curve| curve.check(&self.setup.student()))

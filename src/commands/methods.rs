@@ -171,7 +171,12 @@ impl Method {
         let Writing { writer, gold } = match self {
             Method::Baseline(baseline) => {
                 let (prompts, judge) = (baseline == Baseline::Demonstrations, baseline.reads_gold() && baseline.asks_generator());
-                return GoldUse { judge, prompts, training: baseline.reads_gold() && !judge, ..GoldUse::default() };
+                return GoldUse {
+                    judge,
+                    prompts,
+                    training: (baseline.reads_gold() && !judge) || baseline == Baseline::JudgedGold,
+                    ..GoldUse::default()
+                };
             }
             Method::Writing(writing) => writing,
         };
