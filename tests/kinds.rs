@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use common::{BAD, Fixture, GOOD, TASK, text};
 use lacuna::commands::compare::{Comparison, compare};
 use lacuna::commands::judge::{JudgeReport, judge};
+use lacuna::commands::label::{Labelling, label};
 use lacuna::commands::learning_curve::{LearningCurve, learning_curve};
 use lacuna::commands::methods::{self, Budget};
 use lacuna::commands::setup::Setup;
@@ -507,4 +508,28 @@ fn the_generator_is_judged_by_its_words_and_by_its_states() {
     // The replies are kept: nothing is left to ask, so that no generator is loaded.
     assert_eq!(judge(&report, &mut None).unwrap(), table);
     assert_eq!(std::fs::read_to_string(folder.join("judge.md")).unwrap(), table);
+}
+
+#[test]
+fn texts_of_a_file_are_labelled_in_order_and_no_question_is_asked_twice() {
+    let fixture = Fixture::new();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("labelled"), options());
+    let (texts, out) = (fixture.path("texts.txt"), fixture.path("labels.jsonl"));
+    let written: Vec<String> = (0..30).map(|i| text(i % 3 == 0, 7000 + i)).collect();
+    std::fs::write(&texts, written.join("\n\n") + "\n").unwrap();
+    let labelling = Labelling { task: &task, options: &options, texts: &texts, out: Some(&out), folder: &folder };
+    let mut failing = boxed(of_two().failing_after(60));
+    label(&labelling, &mut failing).unwrap_err();
+    assert!(!out.exists(), "no half-written file");
+    // 40 gold rows were asked about, and 20 texts; 10 are left.
+    let mut rest = boxed(of_two().failing_after(10));
+    label(&labelling, &mut rest).unwrap();
+    let rows = json_lines(&out);
+    assert_eq!(rows.iter().map(|row| row["text"].as_str().unwrap()).collect::<Vec<_>>(), written);
+    for (i, row) in rows.iter().enumerate() {
+        let label = if i % 3 == 0 { "positive" } else { "negative" };
+        let p = row["probability"].as_f64().unwrap();
+        assert!(row["label"] == label && p > 0.5 && row["target"][label] == p, "{row}");
+        assert!((row["target"]["positive"].as_f64().unwrap() + row["target"]["negative"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    }
 }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
 use super::judge::{JudgeReport, judge};
+use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
 use super::options::{Machine, Options, beside_runs};
@@ -107,6 +108,21 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Label the texts of a file: the generator judges them, after learning from the gold rows; writes a JSON line for each; resumes
+    Label {
+        /// The task file
+        task: PathBuf,
+        /// Texts: JSON lines with "text" (and "text_pair"), CSV with these columns, or plain lines
+        texts: PathBuf,
+        /// File for the labels [default: standard output]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Folder for what the generator says [default: runs/label-<task file's name>]
+        #[arg(long)]
+        run: Option<PathBuf>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Train the small model on more and more human labels, without a generator: what one label is worth; resumes
     LearningCurve {
         /// The task file
@@ -203,6 +219,11 @@ pub fn run(cli: Cli) -> Result<()> {
             let text = judge(&report, &mut None)?;
             into.map_or(Ok(()), |file| put_into(&file, "judge", &text))?;
             print(&text)
+        }
+        Command::Label { task, texts, out, run, options } => {
+            let folder = run.unwrap_or_else(|| beside_runs("label", &task));
+            let labelling = Labelling { task: &task, options: &options, texts: &texts, out: out.as_deref(), folder: &folder };
+            label(&labelling, &mut None)
         }
         Command::LearningCurve { task, rows, draws, out, into, options } => {
             let folder = out.unwrap_or_else(|| Curve::place(&task));

@@ -3,24 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::asked::Asked;
 use super::options::Options;
 use super::provenance::provenance;
 use super::report::{interval_title, percent, table};
 use super::setup::{ByHead, Loaded, Setup};
-use crate::data::example::{GoldRow, Input};
+use crate::data::example::GoldRow;
 use crate::data::labels::Labels;
 use crate::data::split::sample;
 use crate::error::{Error, Result};
-use crate::files::sha256::hex;
 use crate::files::whole::write;
 use crate::generator::Generate;
 use crate::judge::calibration::Calibration;
-use crate::judge::kept;
 use crate::judge::probe::Probe;
 use crate::judge::questions::Questions;
-use crate::judge::reply::{Reply, layers};
+use crate::judge::reply::Reply;
 use crate::judge::stack::Stack;
 use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval;
@@ -44,8 +41,6 @@ pub struct JudgeReport<'a> {
 
 /// The judges, in the order of the table.
 const JUDGES: [&str; 3] = ["prompt, calibrated", "hidden states", "both"];
-/// Texts whose replies are kept together.
-const CHUNK: usize = 256;
 const BINS: usize = 15;
 
 /// A draw: the number of gold rows, the random seed, and the rows.
@@ -160,55 +155,6 @@ fn line(judge: &str, gold: usize, of_draws: &[Found]) -> Vec<String> {
     let draws: Vec<String> = of_draws.iter().map(share).collect();
     let losses = [mean(|found| found.log_loss), mean(|found| found.calibration_error), mean(|found| found.out_of_fold)];
     [vec![judge.to_string(), gold.to_string(), percent(&accuracy)], losses.to_vec(), vec![draws.join(" ")]].concat()
-}
-
-/// The judge's questions, and where the replies are kept.
-struct Asked<'a> {
-    setup: &'a Setup,
-    questions: Questions<'a>,
-    folder: RunDir,
-}
-
-impl Asked<'_> {
-    /// The replies about rows, with hidden states where the generator shows them; in files named after what decides them.
-    fn replies(&self, rows: &[&GoldRow<Labels>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
-        let mut bar = self.setup.machine.progress().bar(title, "questions", rows.len() * self.questions.for_each_text(), 0);
-        let mut replies = Vec::new();
-        for chunk in rows.chunks(CHUNK) {
-            let inputs: Vec<Input> = chunk.iter().map(|row| row.input()).collect();
-            let path = self.folder.join(format!("replies-{}.safetensors", self.key(&inputs)));
-            if !path.exists() {
-                if generator.is_none() {
-                    *generator = Some(self.setup.load_generator()?);
-                }
-                let generator = generator.as_deref_mut().expect("loaded above");
-                let layers = layers(generator.layers());
-                kept::keep(
-                    &path,
-                    &self.questions.replies(generator, &inputs, &layers, &mut || {
-                        bar.step(1);
-                        Ok(())
-                    })?,
-                )?;
-            }
-            replies.extend(kept::read(&path)?);
-        }
-        bar.finish("");
-        Ok(replies)
-    }
-
-    /// What decides the replies about these texts.
-    fn key(&self, inputs: &[Input]) -> String {
-        let mut hash = Sha256::new();
-        let decides = |name: &str| name == "sha256.generator" || name.starts_with("task.prompts.judge") || name.starts_with("task.labels");
-        for (name, value) in self.setup.fingerprint(&[]).iter().filter(|(name, _)| decides(name)) {
-            hash.update(format!("{name}={value}\n"));
-        }
-        for input in inputs {
-            hash.update(format!("{:?}\n", (input.text, input.text_pair)));
-        }
-        hex(hash.finalize())[..16].to_string()
-    }
 }
 
 impl JudgeReport<'_> {

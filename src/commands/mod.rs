@@ -1,5 +1,6 @@
 //! The command line: one file per command, the shared options, and the printed tables.
 
+mod asked;
 pub mod baseline;
 pub mod cli;
 pub mod compare;
@@ -11,6 +12,7 @@ pub mod doctor;
 pub mod equal_steps;
 pub mod fetch;
 pub mod judge;
+pub mod label;
 pub mod learning_curve;
 mod lend;
 pub mod methods;

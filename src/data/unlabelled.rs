@@ -8,7 +8,8 @@ use super::fields::text_field;
 use super::head::Head;
 use super::read::read_objects;
 use super::split::Split;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::lines::Lines;
 
 /// A text, or pair of texts, whose label nobody may look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +27,61 @@ impl Unlabelled {
     }
 }
 
-/// Reads texts `{"text": …}`, for pairs `{"text": …, "text_pair": …}`, one JSON object a line; other fields are ignored, blank lines
-/// skipped, duplicates dropped.
+/// Reads unlabelled texts as [`read_texts`], each once.
 ///
 /// # Errors
-/// Unreadable file, bad UTF-8, bad JSON, a missing or mistyped field, an empty text, no rows at all.
+/// As [`read_texts`].
 pub fn read_unlabelled(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
-    let example = if pairs { r#"{"text": "…", "text_pair": "…"}"# } else { r#"{"text": "…"}"# };
-    let rows = read_objects(path, example, |object, line| {
-        let text_pair = pairs.then(|| text_field(object, "text_pair")).transpose()?;
-        Ok(Unlabelled { line, text: text_field(object, "text")?, text_pair })
-    })?;
     let mut seen = HashSet::new();
-    Ok(rows.into_iter().filter(|row| seen.insert(row.input().fingerprint())).collect())
+    Ok(read_texts(path, pairs)?.into_iter().filter(|row| seen.insert(row.input().fingerprint())).collect())
+}
+
+/// Reads texts from JSON lines, `{"text": …}`, for pairs `{"text": …, "text_pair": …}`; from CSV with those columns, if the file's name
+/// ends in `.csv`; or, if the first line is no JSON object, from plain lines, a text each. Other fields are ignored, blank lines skipped.
+///
+/// # Errors
+/// Unreadable file, bad UTF-8, bad JSON or CSV, a missing or mistyped field, an empty text, plain lines where pairs are wanted, no rows.
+pub fn read_texts(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        return read_csv(path, pairs);
+    }
+    let lines = Lines::open(path)?;
+    let first = lines.iter().find(|line| !line.trim_ascii().is_empty());
+    if pairs || first.is_none_or(|line| line.trim_ascii_start().starts_with(b"{")) {
+        let example = if pairs { r#"{"text": "…", "text_pair": "…"}"# } else { r#"{"text": "…"}"# };
+        return read_objects(path, example, |object, line| {
+            let text_pair = pairs.then(|| text_field(object, "text_pair")).transpose()?;
+            Ok(Unlabelled { line, text: text_field(object, "text")?, text_pair })
+        });
+    }
+    let row = |(line, bytes): (usize, &[u8])| {
+        let text = std::str::from_utf8(bytes).map_err(|error| Error::data(path, line, format!("not UTF-8: {error}")))?;
+        Ok(Unlabelled { line, text: text.trim().to_string(), text_pair: None })
+    };
+    (1..).zip(lines.iter()).filter(|(_, bytes)| !bytes.trim_ascii().is_empty()).map(row).collect()
+}
+
+fn read_csv(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
+    let damaged = |line: usize, message: String| Error::data(path, line, message);
+    let bad = |error: csv::Error| damaged(error.position().map_or(1, |at| at.line() as usize), error.to_string());
+    let mut reader = csv::Reader::from_path(path).map_err(bad)?;
+    let header = reader.headers().map_err(bad)?.clone();
+    let column = |name: &str| {
+        let found = header.iter().position(|column| column.trim_start_matches('\u{feff}').trim() == name);
+        found.ok_or_else(|| damaged(1, format!("there is no column {name:?} among {:?}", header.iter().collect::<Vec<_>>())))
+    };
+    let (text, text_pair) = (column("text")?, pairs.then(|| column("text_pair")).transpose()?);
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(bad)?;
+        let line = record.position().map_or(0, |at| at.line() as usize);
+        let field = |column: usize| match record.get(column).map(str::trim) {
+            Some(field) if !field.is_empty() => Ok(field.to_string()),
+            _ => Err(damaged(line, format!("the field {:?} is empty", &header[column]))),
+        };
+        rows.push(Unlabelled { line, text: field(text)?, text_pair: text_pair.map(field).transpose()? });
+    }
+    if rows.is_empty() { Err(damaged(1, "no rows".into())) } else { Ok(rows) }
 }
 
 /// The texts of gold rows, without their labels.
@@ -78,6 +121,29 @@ mod tests {
         let error = read("{\"text\":\"a\"}", true).unwrap_err().to_string();
         assert!(error.ends_with("unlabelled.jsonl:1: field \"text_pair\" is missing"), "{error}");
         assert!(read("\n", false).unwrap_err().to_string().contains("no rows"));
+    }
+
+    #[test]
+    fn texts_come_from_csv_and_plain_lines_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, content: &[u8], pairs: bool| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            read_texts(&path, pairs)
+        };
+        assert_eq!(
+            read("a.txt", b"\xef\xbb\xbf one two \r\n\none two\n", false).unwrap(),
+            [row(1, "one two", None), row(3, "one two", None)]
+        );
+        let csv = "\u{feff}id,text,text_pair\n1,\"a, \"\"b\"\"\nand c\",d\n2,e,f\n";
+        assert_eq!(read("a.csv", csv.as_bytes(), false).unwrap(), [row(2, "a, \"b\"\nand c", None), row(4, "e", None)]);
+        assert_eq!(read("a.CSV", csv.as_bytes(), true).unwrap()[1], row(4, "e", Some("f")));
+        let refused = |name, content: &[u8], pairs| read(name, content, pairs).unwrap_err().to_string();
+        assert!(refused("b.csv", b"id,texts\n1,a\n", false).contains("b.csv:1: there is no column \"text\" among [\"id\", \"texts\"]"));
+        assert!(refused("b.csv", b"text\na\n \n", false).contains("b.csv:3: the field \"text\" is empty"));
+        assert!(refused("b.csv", b"text,b\na\n", false).contains("b.csv:2"));
+        assert!(refused("b.txt", b"a\n\xff\n", false).contains("b.txt:2: not UTF-8"));
+        assert!(refused("b.txt", b"plain\n", true).contains("b.txt:1"));
     }
 
     #[test]

@@ -40,6 +40,13 @@ pub struct Judged {
     computed: u32,
 }
 
+impl Judged {
+    /// The key of the text that was asked about, where each text has so many requests.
+    pub fn text(&self, requests: usize) -> u64 {
+        self.id / requests as u64
+    }
+}
+
 /// The questions of a task.
 pub struct Questions<'t> {
     task: &'t Task,

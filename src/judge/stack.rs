@@ -6,6 +6,7 @@ use super::posterior::mean_log_probs;
 use super::probe::{Fitted, Probe};
 use super::reply::Reply;
 use crate::math::random;
+use crate::math::vectors::softmax;
 use crate::measure::folds::held_out;
 
 /// A judge of texts from the generator's replies.
@@ -52,6 +53,14 @@ impl Stack {
 
     pub fn calibration(&self) -> &Calibration {
         &self.calibration
+    }
+
+    /// Probabilities of the labels of a text, from answers as in [`Stack::target`].
+    pub fn probabilities(&self, answers: &[Vec<f32>]) -> Vec<f64> {
+        let prompts = &answers[..answers.len() - usize::from(self.probe.is_some())];
+        let mean = mean_log_probs(prompts);
+        let inputs: Vec<&[f32]> = std::iter::once(&mean).chain(&answers[prompts.len()..]).map(Vec::as_slice).collect();
+        softmax(&self.calibration.logits_of(&inputs))
     }
 
     /// The soft target of a row written for `label`, as [`Calibration::target`]. `answers` (prompts, labels) are those of [`Questions`],

@@ -135,7 +135,7 @@ pub fn ask(
 }
 
 /// How well the generator judges, and the consequences if it knows nothing about the task.
-fn verdict(judge: &Knowledge) -> String {
+pub fn verdict(judge: &Knowledge) -> String {
     let right = format!("the calibrated judge is right on {:.1} % of the gold rows (out of fold)", judge.accuracy * 100.0);
     if judge.better_than_chance() {
         return right;
