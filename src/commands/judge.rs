@@ -109,7 +109,8 @@ fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result
     Ok(draws)
 }
 
-/// For each judge, what it says of the test rows, and of the gold rows that it has not learnt from.
+/// For each judge, what it says of the test rows, and of gold rows that it has not learnt from: of the head on hidden states alone
+/// nothing, since those rows have chosen its layer.
 fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> [(Said, Vec<Option<Vec<f64>>>); 3] {
     let prompt = |replies: &[Reply]| replies.iter().map(|reply| reply.log_probs.clone()).collect::<Vec<_>>();
     let calibration = Calibration::fit(&prompt(of_gold), labels);
@@ -123,10 +124,9 @@ fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> [
     let states: Vec<&[Vec<f32>]> = of_gold.iter().map(|reply| reply.states.as_slice()).collect();
     let probe = Probe::fit(&states, labels, of_gold[0].log_probs.len(), seed);
     let probed = test.iter().map(|reply| softmax(&probe.probe.log_probs(&reply.states))).collect();
-    let of_probe = probabilities(probe.held_out.into_iter().map(|row| row.map(|row| row.into_iter().map(f64::from).collect())).collect());
     let stack = Stack::fit(of_gold, labels, seed);
     let stacked = test.iter().map(|reply| softmax(&stack.logits(reply))).collect();
-    [calibrated, (probed, of_probe), (stacked, probabilities(Stack::out_of_fold(of_gold, labels, seed)))]
+    [calibrated, (probed, Vec::new()), (stacked, probabilities(Stack::out_of_fold(of_gold, labels, seed)))]
 }
 
 /// What a judge of one draw is worth.
@@ -135,7 +135,8 @@ struct Found {
     right: Vec<f64>,
     log_loss: f64,
     calibration_error: f64,
-    out_of_fold: f64,
+    /// Log loss of gold rows, each judged by one that has not learnt from it.
+    out_of_fold: Option<f64>,
 }
 
 impl Found {
@@ -143,17 +144,21 @@ impl Found {
         let right = said.iter().zip(truth).map(|(p, label)| f64::from(u8::from(argmax(p) == *label))).collect();
         let known = held_out.into_iter().zip(labels).filter_map(|(p, label)| Some((p?, *label)));
         let (held_out, of_held_out): (Vec<_>, Vec<_>) = known.unzip();
+        let out_of_fold = (!held_out.is_empty()).then(|| log_loss(&held_out, &of_held_out));
         let calibration_error = expected_calibration_error(&said, truth, BINS);
-        Found { right, log_loss: log_loss(&said, truth), calibration_error, out_of_fold: log_loss(&held_out, &of_held_out) }
+        Found { right, log_loss: log_loss(&said, truth), calibration_error, out_of_fold }
     }
 }
 
 fn line(judge: &str, gold: usize, of_draws: &[Found]) -> Vec<String> {
-    let mean = |of: fn(&Found) -> f64| format!("{:.3}", of_draws.iter().map(of).sum::<f64>() / of_draws.len() as f64);
+    let mean = |of: fn(&Found) -> Option<f64>| {
+        let values: Vec<f64> = of_draws.iter().filter_map(of).collect();
+        if values.is_empty() { "–".to_string() } else { format!("{:.3}", values.iter().sum::<f64>() / values.len() as f64) }
+    };
     let accuracy = interval::share(&of_draws.iter().map(|found| found.right.clone()).collect::<Vec<_>>());
     let share = |found: &Found| format!("{:.1}", 100.0 * found.right.iter().sum::<f64>() / found.right.len() as f64);
     let draws: Vec<String> = of_draws.iter().map(share).collect();
-    let losses = [mean(|found| found.log_loss), mean(|found| found.calibration_error), mean(|found| found.out_of_fold)];
+    let losses = [mean(|found| Some(found.log_loss)), mean(|found| Some(found.calibration_error)), mean(|found| found.out_of_fold)];
     [vec![judge.to_string(), gold.to_string(), percent(&accuracy)], losses.to_vec(), vec![draws.join(" ")]].concat()
 }
 
