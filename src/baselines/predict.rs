@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::baseline::Baseline;
 use super::bench::{Bench, Predicted};
-use super::read::Read;
+use super::judged_texts::JudgedTexts;
 use super::student::{MEMBERS, Students};
 use super::{linear, prompted, setfit};
 use crate::error::{Error, Result};
@@ -14,12 +14,12 @@ use crate::generator::Generate;
 pub struct Baselines<'a> {
     bench: Bench<'a>,
     students: Students<'a>,
-    read: Read<'a>,
+    judged_texts: JudgedTexts<'a>,
 }
 
 impl<'a> Baselines<'a> {
     pub fn new(bench: Bench<'a>) -> Self {
-        Baselines { bench, students: Students::new(bench), read: Read::new(bench) }
+        Baselines { bench, students: Students::new(bench), judged_texts: JudgedTexts::new(bench) }
     }
 
     /// What a baseline says of the test rows. Steps and operations are counted as if it had been run alone.
@@ -54,8 +54,8 @@ impl<'a> Baselines<'a> {
             (Baseline::Calibrated, Some(generator)) => prompted::calibrated(&self.bench, generator),
             (Baseline::Demonstrations, Some(generator)) => prompted::demonstrations(&self.bench, generator),
             (Baseline::Stacked, Some(generator)) => prompted::stacked(&self.bench, generator),
-            (Baseline::Judged, Some(generator)) => self.read.predict(false, generator),
-            (Baseline::JudgedGold, Some(generator)) => self.read.predict(true, generator),
+            (Baseline::Judged, Some(generator)) => self.judged_texts.predict(false, generator),
+            (Baseline::JudgedGold, Some(generator)) => self.judged_texts.predict(true, generator),
             (_, None) => refuse("asks the generator, and none was given"),
         }?;
         let seconds = if baseline.asks_generator() { predicted.seconds } else { already + clock.elapsed().as_secs_f64() };

@@ -72,33 +72,44 @@ pub fn stacked(bench: &Bench, generator: &mut dyn Generate) -> Result<Predicted>
     let (clock, before) = (Instant::now(), generator.computed());
     let stack = stack_of(bench, generator)?;
     let (seconds, computed) = (clock.elapsed().as_secs_f64(), generator.computed() - before);
-    let test = judged_test(bench, generator)?;
-    let test = with_states(bench, test, &bench.test_inputs(), generator)?;
+    let test = replies_of_test(bench, generator)?;
     let logits = test.iter().map(|reply| stack.logits(reply).into_iter().map(|x| x as f32).collect()).collect();
     Ok(Predicted { seconds, computed, ..bench.without_steps(logits) })
 }
 
 /// The judge that learnt from all gold rows.
 pub(super) fn stack_of(bench: &Bench, generator: &mut dyn Generate) -> Result<Stack> {
-    let Bench { task, prompts, progress, .. } = *bench;
-    let gold = averaged(&judge_rows(task, prompts, &bench.gold_inputs(), generator, progress)?);
-    let replies = with_states(bench, gold, &bench.gold_inputs(), generator)?;
+    let replies = replies(bench, &bench.gold_inputs(), "generator", generator)?;
     Ok(bench.small.reader.pool.install(|| Stack::fit(&replies, &bench.gold_labels(), bench.seed)))
 }
 
-/// Replies with these log-probabilities and the hidden states with which the generator reads the texts, if it shows them.
-pub(super) fn with_states(bench: &Bench, log_probs: Vec<Vec<f32>>, inputs: &[Input], generator: &mut dyn Generate) -> Result<Vec<Reply>> {
+/// The replies about inputs, with hidden states if the generator shows them.
+pub(super) fn replies(bench: &Bench, inputs: &[Input], title: &str, generator: &mut dyn Generate) -> Result<Vec<Reply>> {
+    let questions = Questions::of(bench.task, bench.prompts)?;
+    let mut bar = bench.progress.bar(title, "questions", inputs.len() * questions.for_each_text(), 0);
     let layers = layers(generator.layers());
+    let replies = questions.replies(generator, inputs, &layers, &mut || {
+        bar.step(1);
+        Ok(())
+    })?;
+    bar.finish("");
+    Ok(replies)
+}
+
+/// The replies about the test rows; where their words are known, states alone are read.
+fn replies_of_test(bench: &Bench, generator: &mut dyn Generate) -> Result<Vec<Reply>> {
+    let (inputs, layers) = (bench.test_inputs(), layers(generator.layers()));
+    let Some(known) = bench.judged_test else { return replies(bench, &inputs, "generator", generator) };
     let mut replies = vec![Reply::default(); inputs.len()];
     if !layers.is_empty() {
         let mut bar = bench.progress.bar("generator · hidden states", "texts", inputs.len(), 0);
-        replies = Questions::of(bench.task, bench.prompts)?.states(generator, inputs, &layers, &mut || {
+        replies = Questions::of(bench.task, bench.prompts)?.states(generator, &inputs, &layers, &mut || {
             bar.step(1);
             Ok(())
         })?;
         bar.finish("");
     }
-    Ok(replies.into_iter().zip(log_probs).map(|(reply, log_probs)| Reply { log_probs, ..reply }).collect())
+    Ok(replies.into_iter().zip(averaged(known)).map(|(reply, log_probs)| Reply { log_probs, ..reply }).collect())
 }
 
 /// A number of demonstrations, and what it promises.
@@ -173,7 +184,7 @@ fn ask(questions: &Questions, inputs: &[Input], generator: &mut dyn Generate, ba
 }
 
 /// The means over the judge prompts, (texts, labels).
-pub(super) fn averaged(posteriors: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
+fn averaged(posteriors: &[Vec<Vec<f32>>]) -> Vec<Vec<f32>> {
     posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect()
 }
 

@@ -5,12 +5,12 @@ use sha2::{Digest, Sha256};
 use super::setup::Setup;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
 use crate::judge::kept;
 use crate::judge::questions::Questions;
-use crate::judge::reply::{Reply, layers};
+use crate::judge::reply::{DEPTHS, Reply, layers};
 use crate::run::folder::RunDir;
 
 /// Texts whose replies are kept together.
@@ -24,31 +24,46 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// The replies about rows, with hidden states where the generator shows them; in files named after what decides them.
+    /// The replies about rows, with hidden states if they are wanted and the generator shows them; in files named after what decides them.
+    /// The questions are tried on one row first.
     ///
     /// # Errors
     /// Those of the generator; a file that cannot be read or written.
-    pub(super) fn replies(&self, rows: &[&GoldRow<Labels>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
+    pub(super) fn replies(
+        &self,
+        rows: &[&GoldRow<Labels>],
+        title: &str,
+        states: bool,
+        generator: &mut Option<Box<dyn Generate>>,
+    ) -> Result<Vec<Reply>> {
         let mut bar = self.setup.machine.progress().bar(title, "questions", rows.len() * self.questions.for_each_text(), 0);
-        let mut replies = Vec::new();
+        let (mut replies, mut tried) = (Vec::new(), false);
         for chunk in rows.chunks(CHUNK) {
             let inputs: Vec<Input> = chunk.iter().map(|row| row.input()).collect();
-            let path = self.folder.join(format!("replies-{}.safetensors", self.key(&inputs)));
+            let kind = if states { "replies" } else { "words" };
+            let path = self.folder.join(format!("{kind}-{}.safetensors", self.key(&inputs)));
             if !path.exists() {
                 if generator.is_none() {
                     *generator = Some(self.setup.load_generator()?);
                 }
                 let generator = generator.as_deref_mut().expect("loaded above");
-                let layers = layers(generator.layers());
-                kept::keep(
-                    &path,
-                    &self.questions.replies(generator, &inputs, &layers, &mut || {
-                        bar.step(1);
-                        Ok(())
-                    })?,
-                )?;
+                if !tried {
+                    self.questions.try_on(generator, inputs[0])?;
+                    tried = true;
+                }
+                let layers = if states { layers(generator.layers()) } else { Vec::new() };
+                let asked = self.questions.replies(generator, &inputs, &layers, &mut || {
+                    bar.step(1);
+                    Ok(())
+                })?;
+                kept::keep(&path, &asked)?;
             }
-            replies.extend(kept::read(&path)?);
+            let kept = kept::read(&path)?;
+            if kept.len() != inputs.len() {
+                let message = format!("{}: not as many rows as were asked about; remove the file, and it is made again", path.display());
+                return Err(Error::Run(message));
+            }
+            replies.extend(kept.into_iter().zip(&inputs).map(|(reply, input)| Reply { group: Reply::group_of(*input), ..reply }));
         }
         bar.finish("");
         Ok(replies)
@@ -57,6 +72,7 @@ impl Asked<'_> {
     /// What decides the replies about these texts.
     pub(super) fn key(&self, inputs: &[Input]) -> String {
         let mut hash = Sha256::new();
+        hash.update(format!("lacuna {} {DEPTHS:?}\n", env!("CARGO_PKG_VERSION")));
         let decides = |name: &str| name == "sha256.generator" || name.starts_with("task.prompts.judge") || name.starts_with("task.labels");
         for (name, value) in self.setup.fingerprint(&[]).iter().filter(|(name, _)| decides(name)) {
             hash.update(format!("{name}={value}\n"));

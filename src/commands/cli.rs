@@ -109,6 +109,8 @@ enum Command {
         options: Options,
     },
     /// Label the texts of a file: the generator judges them, after learning from the gold rows; writes a JSON line for each; resumes
+    ///
+    /// The judge is a head on the generator's hidden states together with its prompts' words; --judge prompt takes the words alone.
     Label {
         /// The task file
         task: PathBuf,

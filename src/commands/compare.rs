@@ -181,7 +181,7 @@ impl<'c> Draw<'c> {
         self.say(writer.folder());
         let folder = self.folder(self.gold).join(writer.folder());
         if let Some(lender) = self.lender(writer) {
-            let judged = lender.starts_with(self.folder(self.gold)) || task.targets.judge == JudgeKind::Prompt;
+            let judged = task.targets.judge == JudgeKind::Prompt;
             borrow_journals(&lender, &folder, task.seed.budget, judged)?;
         }
         self.setup.task = task.clone();

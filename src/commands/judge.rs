@@ -14,8 +14,6 @@ use crate::data::split::sample;
 use crate::error::{Error, Result};
 use crate::files::whole::write;
 use crate::generator::Generate;
-use crate::judge::calibration::Calibration;
-use crate::judge::probe::Probe;
 use crate::judge::questions::Questions;
 use crate::judge::reply::Reply;
 use crate::judge::stack::Stack;
@@ -63,16 +61,20 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
     }
     let (_, test) = loaded.data.test.as_ref().ok_or_else(|| task_error("the report needs test rows: add data.test"))?;
     let head = &loaded.small.head;
-    let test = sample(head, test, report.test_rows.min(test.len()), 0).map_err(Error::Failed)?;
+    if report.test_rows < 2 * head.names.len() {
+        return Err(Error::Failed(format!("--test-rows: {} labels need at least {} test rows", head.names.len(), 2 * head.names.len())));
+    }
+    let test = sample(head, test, report.test_rows.min(test.len()), 0)
+        .map_err(|reason| Error::Failed(format!("--test-rows, on data.test: {reason}")))?;
     let draws = drawn(report, &setup, loaded)?;
     let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder: RunDir::open(report.folder)? };
     let by_line: BTreeMap<usize, &GoldRow<Labels>> = draws.iter().flat_map(|(_, _, rows)| rows).map(|row| (row.line, row)).collect();
     let known: BTreeMap<usize, Reply> = {
-        let replies = asked.replies(&by_line.values().copied().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
+        let replies = asked.replies(&by_line.values().copied().collect::<Vec<_>>(), "asking about the gold rows", true, generator)?;
         by_line.keys().copied().zip(replies).collect()
     };
-    let replies = asked.replies(&test.iter().collect::<Vec<_>>(), "asking about the test rows", generator)?;
+    let replies = asked.replies(&test.iter().collect::<Vec<_>>(), "asking about the test rows", true, generator)?;
     let truth: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
     let mut rows = Vec::new();
     for &gold in report.gold {
@@ -86,7 +88,8 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
                 found.push(Found::of(said, &truth, &labels));
             }
         }
-        rows.extend(JUDGES.iter().zip(&found).map(|(judge, of_draws)| line(judge, gold, of_draws)));
+        let known = JUDGES.iter().zip(&found).filter(|(_, of_draws)| !of_draws.is_empty());
+        rows.extend(known.map(|(judge, of_draws)| line(judge, gold, of_draws)));
     }
     let last = report.options.seed + report.draws;
     let made = provenance(&report.command(), &setup, report.options.seed..last);
@@ -110,23 +113,21 @@ fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result
 }
 
 /// For each judge, what it says of the test rows, and of gold rows that it has not learnt from: of the head on hidden states alone
-/// nothing, since those rows have chosen its layer.
-fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> [(Said, Vec<Option<Vec<f64>>>); 3] {
-    let prompt = |replies: &[Reply]| replies.iter().map(|reply| reply.log_probs.clone()).collect::<Vec<_>>();
-    let calibration = Calibration::fit(&prompt(of_gold), labels);
-    let calibrated = test.iter().map(|reply| softmax(&calibration.logits(&reply.log_probs))).collect();
-    let wordless = |replies: &[Reply]| replies.iter().map(|reply| Reply { states: Vec::new(), ..reply.clone() }).collect::<Vec<_>>();
-    let probabilities = |logits: Vec<Option<Vec<f64>>>| logits.into_iter().map(|row| row.map(|row| softmax(&row))).collect();
-    let calibrated = (calibrated, probabilities(Stack::out_of_fold(&wordless(of_gold), labels, seed)));
-    if of_gold.iter().any(|reply| reply.states.is_empty()) {
-        return [calibrated.clone(), calibrated.clone(), calibrated];
-    }
-    let states: Vec<&[Vec<f32>]> = of_gold.iter().map(|reply| reply.states.as_slice()).collect();
-    let probe = Probe::fit(&states, labels, of_gold[0].log_probs.len(), seed);
-    let probed = test.iter().map(|reply| softmax(&probe.probe.log_probs(&reply.states))).collect();
+/// nothing, since those rows have chosen its layer. The prompt's judge alone, where the generator shows no hidden states.
+fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> Vec<(Said, Vec<Option<Vec<f64>>>)> {
+    let wordy = |replies: &[Reply]| replies.iter().map(|reply| Reply { states: Vec::new(), ..reply.clone() }).collect::<Vec<_>>();
+    let of = |stack: &Stack, replies: &[Reply]| replies.iter().map(|reply| softmax(&stack.logits(reply))).collect::<Said>();
+    let out_of_fold = |replies: &[Reply]| -> Vec<Option<Vec<f64>>> {
+        Stack::out_of_fold(replies, labels, seed).into_iter().map(|row| row.map(|row| softmax(&row))).collect()
+    };
+    let prompt = wordy(of_gold);
+    let mut all = vec![(of(&Stack::fit(&prompt, labels, seed), &wordy(test)), out_of_fold(&prompt))];
     let stack = Stack::fit(of_gold, labels, seed);
-    let stacked = test.iter().map(|reply| softmax(&stack.logits(reply))).collect();
-    [calibrated, (probed, Vec::new()), (stacked, probabilities(Stack::out_of_fold(of_gold, labels, seed)))]
+    if let Some(probe) = stack.probe() {
+        let probed = test.iter().map(|reply| softmax(&probe.log_probs(&reply.states))).collect();
+        all.extend([(probed, Vec::new()), (of(&stack, test), out_of_fold(of_gold))]);
+    }
+    all
 }
 
 /// What a judge of one draw is worth.

@@ -57,17 +57,15 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     }
     let head = &loaded.small.head;
     let texts = read_texts(labelling.texts, head.pairs)?;
+    let mut out = Out::new(labelling.out)?;
     let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder };
-    let mut replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
-    if labelling.options.judge == Some(JudgeKind::Prompt) {
-        replies.iter_mut().for_each(|reply| reply.states.clear());
-    }
+    let states = labelling.options.judge != Some(JudgeKind::Prompt);
+    let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", states, generator)?;
     let (stack, knowledge) = loaded.small.reader.pool.install(|| learn(&replies, &gold, setup.seed));
     setup.machine.progress().say(verdict(&knowledge));
-    let mut out = Out::new(labelling.out)?;
     let name = journal_name(labelling, &asked, &gold)?;
     let (mut journal, known) = asked.folder.journal::<Judged>(&name)?;
     let mut known: HashMap<u64, Vec<Judged>> = known.into_iter().fold(HashMap::new(), |mut by_text, judged| {
@@ -92,6 +90,9 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
         })?;
         for (text, answers) in texts.iter().zip(answers) {
             out.write(&row(head, text, &stack.probabilities(&answers)))?;
+        }
+        if matches!(out, Out::Closed) {
+            break;
         }
     }
     journal.sync()?;

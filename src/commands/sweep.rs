@@ -130,7 +130,7 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
-            let judged = axis.name != "gold-rows" || setup.task.targets.judge == JudgeKind::Prompt;
+            let judged = setup.task.targets.judge == JudgeKind::Prompt;
             borrow_journals(&first, &run, None, judged)?;
         }
         let delivery = setup.run(&run, &METHODS, generator)?;

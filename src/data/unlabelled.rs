@@ -37,7 +37,8 @@ pub fn read_unlabelled(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
 }
 
 /// Reads texts from JSON lines, `{"text": …}`, for pairs `{"text": …, "text_pair": …}`; from CSV with those columns, if the file's name
-/// ends in `.csv`; or, if the first line is no JSON object, from plain lines, a text each. Other fields are ignored, blank lines skipped.
+/// ends in `.csv`; or, if the first line is no JSON object and
+/// the name does not end in `.json` or `.jsonl`, from plain lines, a text each. Other fields are ignored, blank lines skipped.
 ///
 /// # Errors
 /// Unreadable file, bad UTF-8, bad JSON or CSV, a missing or mistyped field, an empty text, plain lines where pairs are wanted, no rows.
@@ -47,7 +48,8 @@ pub fn read_texts(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
     }
     let lines = Lines::open(path)?;
     let first = lines.iter().find(|line| !line.trim_ascii().is_empty());
-    if pairs || first.is_none_or(|line| line.trim_ascii_start().starts_with(b"{")) {
+    let named_json = path.extension().is_some_and(|extension| ["json", "jsonl"].iter().any(|json| extension.eq_ignore_ascii_case(json)));
+    if pairs || named_json || first.is_none_or(|line| line.trim_ascii_start().starts_with(b"{")) {
         let example = if pairs { r#"{"text": "…", "text_pair": "…"}"# } else { r#"{"text": "…"}"# };
         return read_objects(path, example, |object, line| {
             let text_pair = pairs.then(|| text_field(object, "text_pair")).transpose()?;
@@ -143,7 +145,7 @@ mod tests {
         assert!(refused("b.csv", b"text\na\n \n", false).contains("b.csv:3: the field \"text\" is empty"));
         assert!(refused("b.csv", b"text,b\na\n", false).contains("b.csv:2"));
         assert!(refused("b.txt", b"a\n\xff\n", false).contains("b.txt:2: not UTF-8"));
-        assert!(refused("b.txt", b"plain\n", true).contains("b.txt:1"));
+        assert!(refused("b.txt", b"plain\n", true).contains("b.txt:1") && refused("b.jsonl", b"[1]\n", false).contains("b.jsonl:1"));
     }
 
     #[test]

@@ -10,8 +10,23 @@ use crate::math::vectors::{centre, cross_entropy, dot, softmax};
 /// log-probabilities of input k less their mean. Most often there is one input, the label words'.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Calibration {
+    #[serde(alias = "scale", deserialize_with = "one_or_several")]
     pub scales: Vec<f64>,
     pub offsets: Vec<f64>,
+}
+
+/// A manifest of an earlier version has one scale.
+fn one_or_several<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Scales {
+        One(f64),
+        Several(Vec<f64>),
+    }
+    Ok(match serde::Deserialize::deserialize(deserializer)? {
+        Scales::One(scale) => vec![scale],
+        Scales::Several(scales) => scales,
+    })
 }
 
 /// For a mean loss: the offset of a label with one row in a thousand is then within 1e-5 nats of the optimum.
@@ -119,6 +134,12 @@ mod tests {
         let fitted = Calibration::fit(&rows, &gold);
         assert!((fitted.scales[0] - slope).abs() < 0.03, "{fitted:?}");
         assert!((fitted.offsets[1] - fitted.offsets[0] - offset).abs() < 0.06, "{fitted:?}");
+    }
+
+    #[test]
+    fn a_manifest_of_an_earlier_version_is_read() {
+        let read = |text: &str| serde_json::from_str::<Calibration>(text).unwrap();
+        assert_eq!(read(r#"{"scale":0.5,"offsets":[1.0,-1.0]}"#), read(r#"{"scales":[0.5],"offsets":[1.0,-1.0]}"#));
     }
 
     /// Of two inputs, the one that says nothing gets no weight.

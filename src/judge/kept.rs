@@ -28,7 +28,7 @@ pub fn keep(path: &Path, replies: &[Reply]) -> Result<()> {
     write(path, &safetensors::serialize(tensors, None).map_err(failed)?)
 }
 
-/// Reads replies.
+/// Reads replies; their groups are not kept.
 ///
 /// # Errors
 /// A file that cannot be read, or that [`keep`] did not write.
@@ -53,6 +53,7 @@ pub fn read(path: &Path) -> Result<Vec<Reply>> {
     }
     let reply = |row: usize| Reply {
         log_probs: log_probs[row * labels..][..*labels].to_vec(),
+        group: None,
         states: (0..*layers).map(|layer| states[(row * layers + layer) * hidden..][..*hidden].to_vec()).collect(),
     };
     Ok((0..*rows).map(reply).collect())
@@ -66,7 +67,7 @@ mod tests {
     fn what_is_kept_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replies.safetensors");
-        let reply = |x: f32| Reply { log_probs: vec![x, -x], states: vec![vec![x, 2.0, 3.0], vec![4.0, x, 6.0]] };
+        let reply = |x: f32| Reply { log_probs: vec![x, -x], states: vec![vec![x, 2.0, 3.0], vec![4.0, x, 6.0]], group: None };
         for replies in [vec![reply(0.5), reply(-1.5)], vec![Reply { states: vec![], ..reply(1.0) }], vec![]] {
             keep(&path, &replies).unwrap();
             assert_eq!(read(&path).unwrap(), replies);

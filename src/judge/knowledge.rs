@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::reply::Reply;
+use super::reply::{Reply, held_out};
 use super::stack::Stack;
 use crate::math::random::derive;
 use crate::math::vectors::{argmax, softmax};
@@ -32,14 +32,16 @@ impl Knowledge {
     /// Measures the judge on replies about gold rows and their labels, by fitting it anew without each of five folds.
     pub fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Knowledge {
         let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
-        let fold = dealt(gold.len(), FOLDS, "folds of the gold rows");
+        let grouped = replies.iter().any(|reply| reply.group.is_some()).then(|| held_out(replies, gold, labels, FOLDS, seed));
+        let dealt = || dealt(gold.len(), FOLDS, "folds of the gold rows").into_iter().map(Some).collect();
+        let fold: Vec<Option<usize>> = grouped.unwrap_or_else(dealt);
         let (mut gains, mut without, mut right) = (Vec::new(), 0.0, 0);
         for own in 0..FOLDS {
             let (rows, of_rows): (Vec<_>, Vec<_>) =
-                (0..gold.len()).filter(|&i| fold[i] != own).map(|i| (replies[i].clone(), gold[i])).unzip();
+                (0..gold.len()).filter(|&i| fold[i] != Some(own)).map(|i| (replies[i].clone(), gold[i])).unzip();
             let judge = (!rows.is_empty()).then(|| Stack::fit(&rows, &of_rows, derive(seed, "judge of a fold", own as u64)));
             let shares: Vec<f64> = frequencies(&of_rows, labels);
-            for i in (0..gold.len()).filter(|&i| fold[i] == own) {
+            for i in (0..gold.len()).filter(|&i| fold[i] == Some(own)) {
                 let logits = judge.as_ref().map_or_else(|| vec![0.0; labels], |judge| judge.logits(&replies[i]));
                 let (judged, frequent) = (softmax(&logits)[gold[i]].max(1e-12).ln(), shares[gold[i]].ln());
                 gains.push(judged - frequent);
@@ -79,7 +81,7 @@ mod tests {
 
     /// Replies without hidden states.
     fn of_words(log_probs: Vec<Vec<f32>>) -> Vec<Reply> {
-        log_probs.into_iter().map(|log_probs| Reply { log_probs, states: Vec::new() }).collect()
+        log_probs.into_iter().map(|log_probs| Reply { log_probs, ..Reply::default() }).collect()
     }
 
     #[test]

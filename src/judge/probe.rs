@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::reply::{Reply, held_out};
 use crate::math::random;
-use crate::measure::folds::held_out;
 use crate::measure::logistic::{Logistic, Shape, cross_fitted};
 use crate::measure::metrics::log_loss;
 use crate::measure::scale::Scale;
@@ -27,7 +27,7 @@ enum Layers {
 /// A probe, and what probes like it say of rows that they have not learnt from.
 pub struct Fitted {
     pub probe: Probe,
-    /// For each row, ln p of the labels; none for the only row of its label, which no fold holds out.
+    /// For each row, ln p of the labels; none for a row that no fold holds out. They have chosen layers and penalty.
     pub held_out: Vec<Option<Vec<f32>>>,
 }
 
@@ -36,18 +36,20 @@ const GRID: [f64; 4] = [0.1, 1.0, 10.0, 100.0];
 const FOLDS: usize = 5;
 
 impl Probe {
-    /// Fits states (rows, layers, hidden) and labels. Layers and penalty are those with the least log loss in cross-validation; of equals
+    /// Fits the states of replies, and labels. Layers and penalty are those with the least log loss in cross-validation; of equals
     /// the first layers and the strongest penalty.
     ///
     /// # Panics
-    /// Without rows or layers.
-    pub fn fit(states: &[&[Vec<f32>]], gold: &[usize], labels: usize, seed: u64) -> Fitted {
-        let fold = held_out(gold, labels, FOLDS, random::derive(seed, "folds of the probe", 0));
+    /// Without replies, or with one without states.
+    pub fn fit(replies: &[Reply], gold: &[usize], labels: usize, seed: u64) -> Fitted {
+        let fold = held_out(replies, gold, labels, FOLDS, random::derive(seed, "folds of the probe", 0));
+        let states: Vec<&[Vec<f32>]> = replies.iter().map(|reply| reply.states.as_slice()).collect();
         let of = states[0].len();
         let several = (of > 1).then_some(Layers::All);
         let candidates: Vec<Layers> = (0..of).map(Layers::One).chain(several).collect();
-        let tried = candidates.into_par_iter().map(|layers| Tried::of(layers, states, gold, labels, &fold)).collect::<Vec<_>>();
-        let best = tried.into_iter().min_by(|a, b| a.log_loss.total_cmp(&b.log_loss)).expect("there are layers");
+        let tried = candidates.into_par_iter().map(|layers| Tried::of(layers, &states, gold, labels, &fold));
+        // The first of equals, however the work is dealt; only the best one's rows are kept.
+        let best = tried.reduce_with(|a, b| if b.log_loss < a.log_loss { b } else { a }).expect("there are layers");
         let shape = Shape { labels, width: best.span.coordinates()[0].len() };
         let logistic = Logistic::fit(best.span.coordinates(), gold, shape, best.c).mapped(|w| best.span.weights(w));
         let log = |p: Vec<f64>| p.iter().map(|p| p.max(1e-30).ln() as f32).collect();
@@ -83,7 +85,7 @@ impl Tried {
         let by_c = cross_fitted(span.coordinates(), gold, shape, &GRID, fold);
         let loss = |probabilities: &[Option<Vec<f64>>]| {
             let (p, truth): (Vec<_>, Vec<_>) = probabilities.iter().zip(gold).filter_map(|(p, &label)| Some((p.clone()?, label))).unzip();
-            log_loss(&p, &truth)
+            if p.is_empty() { 0.0 } else { log_loss(&p, &truth) }
         };
         let tried = by_c.into_iter().zip(GRID).map(|(probabilities, c)| (loss(&probabilities), c, probabilities));
         let (log_loss, c, probabilities) = tried.min_by(|a, b| a.0.total_cmp(&b.0)).expect("the grid is not empty");

@@ -181,7 +181,9 @@ impl<'t> Questions<'t> {
             let by_prompt: Vec<Vec<f32>> = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect();
             mean_log_probs(&by_prompt)
         };
-        Ok(answers.into_iter().zip(states).map(|(answers, states)| Reply { log_probs: of_text(answers), states }).collect())
+        let replies = texts.iter().zip(answers).zip(states);
+        let reply = |((&input, answers), states)| Reply { log_probs: of_text(answers), states, group: Reply::group_of(input) };
+        Ok(replies.map(reply).collect())
     }
 
     /// The hidden states of these layers at the end of each text's first question, without its words: (texts, layers, hidden) in replies.
@@ -200,7 +202,7 @@ impl<'t> Questions<'t> {
             asked.map(|asked| PosteriorRequest { words: Vec::new(), ..asked })
         };
         let requests = texts.iter().enumerate().map(ask).collect::<Result<Vec<_>>>()?;
-        let mut replies = vec![Reply::default(); texts.len()];
+        let mut replies: Vec<Reply> = texts.iter().map(|&input| Reply { group: Reply::group_of(input), ..Reply::default() }).collect();
         generator.posteriors(&requests, layers, &mut |posterior| {
             replies[posterior.id as usize].states = posterior.states;
             Ok(sink()?)

@@ -4,10 +4,10 @@
 use super::calibration::Calibration;
 use super::posterior::mean_log_probs;
 use super::probe::{Fitted, Probe};
-use super::reply::Reply;
+use super::reply::{Reply, held_out};
 use crate::math::random;
 use crate::math::vectors::softmax;
-use crate::measure::folds::held_out;
+use crate::measure::folds::stratified;
 
 /// A judge of texts from the generator's replies.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,26 +18,35 @@ pub struct Stack {
     calibration: Calibration,
 }
 
+/// The head learns from at most so many rows.
+const MOST_ROWS: usize = 1000;
 /// Folds in which a whole judge is fitted anew, to say how good it is.
 const FOLDS: usize = 5;
 
 impl Stack {
-    /// Fits to the replies about gold rows.
+    /// Fits to the replies about gold rows. Where there are very many, the head learns from a part of them.
     ///
     /// # Panics
     /// Without rows.
     pub fn fit(replies: &[Reply], gold: &[usize], seed: u64) -> Stack {
         let labels = replies[0].log_probs.len();
-        let states: Vec<&[Vec<f32>]> = replies.iter().map(|reply| reply.states.as_slice()).collect();
-        if states.iter().any(|of_text| of_text.is_empty()) {
+        if replies.iter().any(|reply| reply.states.is_empty()) {
             let prompt: Vec<Vec<f32>> = replies.iter().map(|reply| reply.log_probs.clone()).collect();
             return Stack { probe: None, calibration: Calibration::fit(&prompt, gold) };
         }
-        let Fitted { probe, held_out } = Probe::fit(&states, gold, labels, seed);
-        let rows = replies.iter().zip(held_out).zip(gold);
-        let known = rows.filter_map(|((reply, probed), &label)| Some((vec![reply.log_probs.clone(), probed?], label)));
-        let (inputs, of_rows): (Vec<_>, Vec<_>) = known.unzip();
-        Stack { probe: Some(probe), calibration: Calibration::of_several(&inputs, &of_rows, 2, labels) }
+        let part = stratified(gold, labels, replies.len().div_ceil(MOST_ROWS), random::derive(seed, "rows of the head", 0));
+        let (learnt, of_learnt): (Vec<Reply>, Vec<usize>) =
+            (0..replies.len()).filter(|&i| part[i] == 0).map(|i| (replies[i].clone(), gold[i])).unzip();
+        let Fitted { probe, held_out } = Probe::fit(&learnt, &of_learnt, labels, seed);
+        // A row that is always learnt from counts for the prompt alone: equal log-probabilities say nothing.
+        let nothing = || vec![0.0; labels];
+        let mut held_out = held_out.into_iter();
+        let input = |(i, reply): (usize, &Reply)| {
+            let probed = if part[i] == 0 { held_out.next().flatten().unwrap_or_else(nothing) } else { probe.log_probs(&reply.states) };
+            vec![reply.log_probs.clone(), probed]
+        };
+        let inputs: Vec<Vec<Vec<f32>>> = replies.iter().enumerate().map(input).collect();
+        Stack { calibration: Calibration::of_several(&inputs, gold, 2, labels), probe: Some(probe) }
     }
 
     /// The probe, unless the generator shows no hidden states.
@@ -55,23 +64,23 @@ impl Stack {
         &self.calibration
     }
 
-    /// Probabilities of the labels of a text, from answers as in [`Stack::target`].
-    pub fn probabilities(&self, answers: &[Vec<f32>]) -> Vec<f64> {
-        let prompts = &answers[..answers.len() - usize::from(self.probe.is_some())];
-        let mean = mean_log_probs(prompts);
-        let inputs: Vec<&[f32]> = std::iter::once(&mean).chain(&answers[prompts.len()..]).map(Vec::as_slice).collect();
-        softmax(&self.calibration.logits_of(&inputs))
-    }
-
-    /// The soft target of a row written for `label`, as [`Calibration::target`]. `answers` (prompts, labels) are those of [`Questions`],
-    /// the probe's behind the prompts'.
+    /// Probabilities of the labels of a text. `answers` (prompts, labels) are those of [`Questions`], the probe's behind the prompts'.
     ///
     /// [`Questions`]: super::questions::Questions
+    pub fn probabilities(&self, answers: &[Vec<f32>]) -> Vec<f64> {
+        self.of_answers(answers, |inputs| softmax(&self.calibration.logits_of(inputs)))
+    }
+
+    /// The soft target of a row written for `label`, as [`Calibration::target`], from answers as in [`Stack::probabilities`].
     pub fn target(&self, answers: &[Vec<f32>], label: usize, intended: f64) -> Vec<f32> {
+        self.of_answers(answers, |inputs| self.calibration.target_of(inputs, label, intended))
+    }
+
+    /// Calls `with` the calibration's inputs: the mean over the prompts, then the probe's.
+    fn of_answers<T>(&self, answers: &[Vec<f32>], with: impl Fn(&[&[f32]]) -> T) -> T {
         let prompts = &answers[..answers.len() - usize::from(self.probe.is_some())];
         let mean = mean_log_probs(prompts);
-        let inputs: Vec<&[f32]> = std::iter::once(&mean).chain(&answers[prompts.len()..]).map(Vec::as_slice).collect();
-        self.calibration.target_of(&inputs, label, intended)
+        with(&std::iter::once(&mean).chain(&answers[prompts.len()..]).map(Vec::as_slice).collect::<Vec<_>>())
     }
 
     /// Logits of the labels of a text.
@@ -81,10 +90,10 @@ impl Stack {
         self.calibration.logits_of(&inputs)
     }
 
-    /// For each row, the logits of a judge that has not learnt from it; none for the only row of its label.
+    /// For each row, the logits of a judge that has not learnt from it; none for a row that no fold holds out.
     pub fn out_of_fold(replies: &[Reply], gold: &[usize], seed: u64) -> Vec<Option<Vec<f64>>> {
         let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
-        let fold = held_out(gold, labels, FOLDS, random::derive(seed, "folds of the judge", 0));
+        let fold = held_out(replies, gold, labels, FOLDS, random::derive(seed, "folds of the judge", 0));
         let mut logits = vec![None; gold.len()];
         for own in 0..fold.iter().flatten().max().map_or(0, |last| last + 1) {
             let others: Vec<usize> = (0..gold.len()).filter(|&i| fold[i] != Some(own)).collect();
@@ -112,7 +121,7 @@ mod tests {
             let mut state = || (0..40).map(|_| rng.random_range(-1.0..1.0f32)).collect::<Vec<f32>>();
             let mut states = vec![state(), state()];
             states[1][3] += by_state * sign;
-            Reply { log_probs: vec![-3.0, -3.0 + by_prompt * sign + noise], states }
+            Reply { log_probs: vec![-3.0, -3.0 + by_prompt * sign + noise], states, group: None }
         };
         (gold.iter().map(&mut reply).collect(), gold)
     }
@@ -143,6 +152,39 @@ mod tests {
         let logits = Stack::out_of_fold(&clear, &gold, 0);
         let right = logits.iter().zip(&gold).filter(|(row, label)| argmax(row.as_ref().unwrap()) == **label).count();
         assert!(right > 54, "{right} of 60");
+    }
+
+    /// Rows that are the only ones of their label, of which no head can be tested: the prompt's knowledge stays.
+    #[test]
+    fn one_row_a_label_leaves_the_prompt() {
+        let reply = |label: usize| Reply {
+            log_probs: (0..6).map(|l| if l == label { -0.5 } else { -3.0 }).collect(),
+            states: vec![(0..10).map(|i| (i * label) as f32).collect()],
+            group: None,
+        };
+        for rows in [6, 7, 12] {
+            let gold: Vec<usize> = (0..rows).map(|i| i % 6).collect();
+            let replies: Vec<Reply> = gold.iter().map(|&label| reply(label)).collect();
+            let judge = Stack::fit(&replies, &gold, 0);
+            assert!((0..6).all(|label| argmax(&judge.logits(&reply(label))) == label), "{rows} rows: {judge:?}");
+        }
+    }
+
+    /// Pairs of a few first texts, whose label each shares: a head that knows the texts again knows nothing of others.
+    #[test]
+    fn pairs_are_held_out_by_their_first_texts() {
+        let mut rng = random::rng(6, "test", 0);
+        let of_text: Vec<Vec<f32>> = (0..12).map(|_| (0..40).map(|_| rng.random_range(-3.0..3.0f32)).collect()).collect();
+        let row = |i: usize| Reply { log_probs: vec![-1.0, -1.0], states: vec![of_text[i % 12].clone()], group: Some(i as u64 % 12) };
+        let gold: Vec<usize> = (0..60).map(|i| (i % 12) % 2).collect();
+        let mut replies: Vec<Reply> = (0..60).map(row).collect();
+        let right = |replies: &[Reply]| {
+            let logits = Stack::out_of_fold(replies, &gold, 0);
+            logits.iter().zip(&gold).filter(|(row, label)| argmax(row.as_ref().unwrap()) == **label).count()
+        };
+        assert!(right(&replies) < 48, "{}", right(&replies));
+        replies.iter_mut().for_each(|reply| reply.group = None);
+        assert!(right(&replies) > 55, "{}", right(&replies));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Folds for cross-validation.
 
+use std::collections::{BTreeSet, HashMap};
+
 use rand::seq::SliceRandom;
 
 use crate::math::random;
@@ -31,6 +33,15 @@ pub fn held_out(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<O
     let rarest = counts.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
     let folds = stratified(gold, labels, folds.min(rarest).max(2), seed);
     folds.into_iter().zip(gold).map(|(fold, &label)| (counts[label] > 1).then_some(fold)).collect()
+}
+
+/// The fold that each row is held out in, where rows of one group must be in one fold: the groups are dealt in a shuffled order. If there is
+/// one group, none is held out.
+pub fn grouped(groups: &[u64], folds: usize, seed: u64) -> Vec<Option<usize>> {
+    let mut distinct: Vec<u64> = groups.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    distinct.shuffle(&mut random::rng(seed, "folds of groups", 0));
+    let fold: HashMap<u64, usize> = distinct.iter().enumerate().map(|(place, &group)| (group, place % folds)).collect();
+    groups.iter().map(|group| (distinct.len() > 1).then(|| fold[group])).collect()
 }
 
 /// The fold, below `folds`, of each of `rows` rows, whatever their labels: they are dealt in an order that is shuffled for `purpose`.
@@ -71,6 +82,15 @@ mod tests {
             own.sort_unstable();
             prop_assert_eq!(own, (0..folds).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn rows_of_a_group_are_in_one_fold() {
+        let groups: Vec<u64> = (0..60).map(|i| i % 13).collect();
+        let fold = grouped(&groups, 5, 1);
+        assert!((0..60).all(|i| fold[i] == fold[i % 13] && fold[i].is_some()));
+        assert_eq!(fold.iter().flatten().collect::<std::collections::BTreeSet<_>>().len(), 5);
+        assert_eq!(grouped(&[7, 7, 7], 5, 1), [None, None, None]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::rows::SyntheticRow;
 use super::state::Synthesis;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generator::Generate;
 use crate::judge::kept::{keep, read};
 use crate::judge::knowledge::Knowledge;
@@ -27,8 +27,13 @@ impl Synthesis<'_, Labels> {
         let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
         let posteriors = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
         let states = self.states_of(&texts)?;
-        let reply = |(of_text, states): (&Vec<Vec<f32>>, Vec<Vec<f32>>)| Reply { log_probs: mean_log_probs(of_text), states };
-        let replies: Vec<Reply> = posteriors.iter().zip(states).map(reply).collect();
+        let inputs = texts.iter().map(|(_, input)| *input);
+        let replies: Vec<Reply> = posteriors
+            .iter()
+            .zip(states)
+            .zip(inputs)
+            .map(|((of_text, states), input)| Reply { log_probs: mean_log_probs(of_text), states, group: Reply::group_of(input) })
+            .collect();
         let (mine, seed) = (split.mine.len(), self.inputs.seed);
         let (stack, knowledge) = self.inputs.small.reader.pool.install(|| {
             let stack = Stack::fit(&replies[..mine], &gold[..mine], seed);
@@ -64,12 +69,18 @@ impl Synthesis<'_, Labels> {
                 bar.step(1);
                 Ok(())
             })?;
-            keep(&path, &replies)?;
+            // The cost first: after a crash between the two it is paid again, and both count.
             journal.append(&Computed { id: 0, computed: self.generator.computed() - before })?;
             journal.sync()?;
+            keep(&path, &replies)?;
             bar.finish("");
         }
-        Ok(read(&path)?.into_iter().map(|reply| reply.states).collect())
+        let kept = read(&path)?;
+        if kept.len() != texts.len() {
+            let (path, kept, rows) = (path.display(), kept.len(), texts.len());
+            return Err(Error::Run(format!("{path}: {kept} rows, and {rows} gold rows; remove the file, and it is made again")));
+        }
+        Ok(kept.into_iter().map(|reply| reply.states).collect())
     }
 
     /// Judges the rows of a round and sets their soft targets.

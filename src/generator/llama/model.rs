@@ -64,6 +64,8 @@ pub struct Llama {
     pub(super) counters: Counters,
     /// Built when the first form is needed.
     pub(super) vocabulary: OnceLock<Vocabulary>,
+    /// Number of layers whose hidden states can be read, once it was tried.
+    pub(super) shown_layers: OnceLock<usize>,
     /// Attention in F32 throughout, several times slower: for tests that compare results.
     pub(super) exact_attention: bool,
 }
@@ -100,6 +102,7 @@ impl Llama {
             footprint,
             counters: Counters::default(),
             vocabulary: OnceLock::new(),
+            shown_layers: OnceLock::new(),
             exact_attention: false,
         })
     }

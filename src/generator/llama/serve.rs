@@ -93,14 +93,29 @@ impl Llama {
         let params = self.context_params(limits, threads);
         let contexts = (0..workers).map(|_| {
             let mut params = params.clone();
-            let tap = (!depth.layers.is_empty()).then(|| Tap::new(depth.layers, self.layers(), depth.cut));
-            tap.iter().for_each(|tap| tap.attach(&mut params));
+            let tap = (!depth.layers.is_empty()).then(|| Tap::new(depth.layers, self.model.n_layer() as usize, depth.cut));
+            // SAFETY: context and tap go together from here on, and the context is dropped first.
+            tap.iter().for_each(|tap| unsafe { tap.attach(&mut params) });
             let context = self.model.new_context(self.backend, params).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
             })?;
             Ok(Tapped { context, tap })
         });
         Ok((contexts.collect::<Result<_, GenerateError>>()?, limits))
+    }
+
+    /// The number of layers, if the states of the first and the last one can be read; else 0. Architectures name their tensors as they
+    /// please, and a recurrent model's batches are reordered, whatever the cache.
+    fn find_layers(&self) -> usize {
+        let of = self.model.n_layer() as usize;
+        if self.model.is_recurrent() || self.model.is_hybrid() || of < 2 {
+            return 0;
+        }
+        let tokens = [0, 1].map(|token| token.min(self.model.n_vocab() - 1));
+        let jobs = vec![(Job::new(tokens.to_vec(), 0), Judging { id: 0, words: Vec::new() })];
+        let depth = Depth { layers: &[1, of], cut: false };
+        let tried = self.run_to(depth, jobs, |_, judging| judging.clone(), &mut |_| Ok(()));
+        if tried.is_ok() { of } else { 0 }
     }
 
     pub(super) fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
@@ -189,8 +204,7 @@ impl Generate for Llama {
     }
 
     fn layers(&self) -> usize {
-        // A recurrent model's batches are reordered, whatever the cache.
-        if self.model.is_recurrent() || self.model.is_hybrid() { 0 } else { self.model.n_layer() as usize }
+        *self.shown_layers.get_or_init(|| self.find_layers())
     }
 
     fn posteriors(&mut self, requests: &[PosteriorRequest], layers: &[usize], sink: Sink<Posterior>) -> Result<(), GenerateError> {

@@ -15,6 +15,8 @@ pub(super) struct Tap(NonNull<Seen>);
 struct Seen {
     /// The tensor of each layer, in the order in which llama.cpp computes them.
     names: Vec<CString>,
+    /// Whether the last of them is the model's last layer, where llama.cpp keeps wanted tokens alone.
+    ends: bool,
     /// Whether what lies above the last layer is left out; the logits are then not computed.
     cut: bool,
     /// Number of tokens in the batch.
@@ -36,12 +38,16 @@ impl Tap {
         let name = |&layer: &usize| if layer == of { "result_norm".to_string() } else { format!("l_out-{}", layer - 1) };
         let names: Vec<CString> = layers.iter().map(|layer| CString::new(name(layer)).expect("a name without a zero")).collect();
         let states = vec![Vec::new(); names.len()];
-        let seen = Seen { names, cut, tokens: 0, rows: Vec::new(), states, refused: None };
+        let ends = layers.last() == Some(&of);
+        let seen = Seen { names, ends, cut, tokens: 0, rows: Vec::new(), states, refused: None };
         Tap(NonNull::from(Box::leak(Box::new(seen))))
     }
 
-    /// Lets a context with these parameters call it. The context must not decode after the tap is dropped.
-    pub(super) fn attach(&self, params: &mut LlamaContextParams) {
+    /// Lets a context with these parameters call it.
+    ///
+    /// # Safety
+    /// The context must not decode after the tap is dropped.
+    pub(super) unsafe fn attach(&self, params: &mut LlamaContextParams) {
         const { assert!(size_of::<LlamaContextParams>() == size_of::<sys::llama_context_params>()) };
         // SAFETY: llama-cpp-2 keeps llama.cpp's parameters as its only field, which is private; equal sizes leave it no other place.
         let raw = unsafe { &mut *std::ptr::from_mut(params).cast::<sys::llama_context_params>() };
@@ -114,20 +120,22 @@ unsafe extern "C" fn see(tensor: *mut sys::ggml_tensor, ask: bool, seen: *mut c_
     if ask {
         return true;
     }
-    match copy(tensor, seen) {
+    match copy(tensor, seen, layer) {
+        Ok(_) if !seen.states[layer].is_empty() => seen.refused = Some(format!("{name:?} was computed twice in a batch")),
         Ok(states) => seen.states[layer] = states,
         Err(reason) => seen.refused = Some(reason),
     }
     !(seen.cut && layer + 1 == seen.names.len())
 }
 
-/// The rows of a tensor (tokens, hidden) that are wanted. The last layer has those rows alone, in order.
-fn copy(tensor: &sys::ggml_tensor, seen: &Seen) -> Result<Vec<f32>, String> {
+/// The rows of a layer's tensor (tokens, hidden) that are wanted. The model's last layer has those rows alone, in order.
+fn copy(tensor: &sys::ggml_tensor, seen: &Seen, layer: usize) -> Result<Vec<f32>, String> {
     let [width, rows] = [tensor.ne[0], tensor.ne[1]].map(|n| usize::try_from(n).unwrap_or(0));
     let bytes = width * size_of::<f32>();
     let plain = tensor.type_ == sys::GGML_TYPE_F32 && tensor.nb[1] == bytes && tensor.ne[2..] == [1, 1];
-    let places: Vec<usize> = if rows == seen.tokens { seen.rows.clone() } else { (0..seen.rows.len()).collect() };
-    if !plain || (rows != seen.tokens && rows != seen.rows.len()) {
+    let last = seen.ends && layer + 1 == seen.names.len();
+    let places: Vec<usize> = if last { (0..seen.rows.len()).collect() } else { seen.rows.clone() };
+    if !plain || rows != if last { seen.rows.len() } else { seen.tokens } {
         return Err(format!("hidden states of the shape {:?} where {} tokens were decoded", tensor.ne, seen.tokens));
     }
     let mut states = vec![0f32; places.len() * width];

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::bench::{Bench, Predicted, train_row};
 use super::fitting::fit;
-use super::prompted::{averaged, judge_rows, stack_of, with_states};
+use super::prompted::{replies, stack_of};
 use crate::data::example::Input;
 use crate::error::Result;
 use crate::generator::Generate;
@@ -15,21 +15,22 @@ use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 
 /// Texts with the stacked judge's probabilities, judged once for all that learn from them.
-pub struct Read<'a> {
+pub struct JudgedTexts<'a> {
     bench: Bench<'a>,
-    rows: Option<Judged>,
+    known: Option<Known>,
 }
 
-struct Judged {
+/// The judged texts.
+struct Known {
     rows: Vec<TrainRow<Vec<f32>>>,
     /// What judging took, the gold rows included.
     computed: u64,
     seconds: f64,
 }
 
-impl<'a> Read<'a> {
+impl<'a> JudgedTexts<'a> {
     pub fn new(bench: Bench<'a>) -> Self {
-        Read { bench, rows: None }
+        JudgedTexts { bench, known: None }
     }
 
     /// A small model that learns from the judged texts, with the gold rows repeated as the task's `gold_repeat` says where `with_gold`. It
@@ -38,10 +39,10 @@ impl<'a> Read<'a> {
     /// # Errors
     /// Those of the generator, and of a fit.
     pub fn predict(&mut self, with_gold: bool, generator: &mut dyn Generate) -> Result<Predicted> {
-        if self.rows.is_none() {
-            self.rows = Some(judged(&self.bench, generator)?);
+        if self.known.is_none() {
+            self.known = Some(judged(&self.bench, generator)?);
         }
-        let Judged { rows, computed, seconds } = self.rows.as_ref().expect("judged above");
+        let Known { rows, computed, seconds } = self.known.as_ref().expect("judged above");
         let Bench { small, gold, task, seed, progress, .. } = self.bench;
         let clock = Instant::now();
         let repeated = std::iter::repeat_n(gold, if with_gold { task.train.gold_repeat.max(1) } else { 0 }).flatten();
@@ -55,13 +56,12 @@ impl<'a> Read<'a> {
     }
 }
 
-fn judged(bench: &Bench, generator: &mut dyn Generate) -> Result<Judged> {
+fn judged(bench: &Bench, generator: &mut dyn Generate) -> Result<Known> {
     let (clock, before) = (Instant::now(), generator.computed());
     let stack = stack_of(bench, generator)?;
     let inputs: Vec<Input> = bench.some_unlabelled();
-    let said = judge_rows(bench.task, bench.prompts, &inputs, generator, bench.progress)?;
-    let replies = with_states(bench, averaged(&said), &inputs, generator)?;
+    let replies = replies(bench, &inputs, "unlabelled texts", generator)?;
     let target = |logits: Vec<f64>| softmax(&logits).into_iter().map(|p| p as f32).collect();
     let rows = inputs.iter().zip(&replies).map(|(&input, reply)| train_row(input, target(stack.logits(reply)))).collect();
-    Ok(Judged { rows, computed: generator.computed() - before, seconds: clock.elapsed().as_secs_f64() })
+    Ok(Known { rows, computed: generator.computed() - before, seconds: clock.elapsed().as_secs_f64() })
 }
