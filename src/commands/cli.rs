@@ -11,7 +11,7 @@ use super::judge::{JudgeReport, judge};
 use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
-use super::options::{Machine, Options, beside_runs};
+use super::options::{Machine, Options, beside_runs, named_after};
 use super::pool::pool;
 use super::predict::Wanted;
 use super::provenance::put_into;
@@ -102,7 +102,8 @@ enum Command {
         /// Folder for the generator's replies and the table [default: runs/judge-<task file's name>]
         #[arg(long)]
         out: Option<PathBuf>,
-        /// Also put the table into this Markdown file, between the lines <!-- begin judge --> and <!-- end judge -->
+        /// Also put the table into this Markdown file, between the lines <!-- begin judge-NAME --> and <!-- end judge-NAME -->, where NAME
+        /// is the task file's
         #[arg(long, value_name = "FILE")]
         into: Option<PathBuf>,
         #[command(flatten)]
@@ -219,7 +220,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let folder = out.unwrap_or_else(|| beside_runs("judge", &task));
             let report = JudgeReport { task: &task, options: &options, gold: &gold, draws, test_rows, folder: &folder };
             let text = judge(&report, &mut None)?;
-            into.map_or(Ok(()), |file| put_into(&file, "judge", &text))?;
+            into.map_or(Ok(()), |file| put_into(&file, &named_after("judge", &task), &text))?;
             print(&text)
         }
         Command::Label { task, texts, out, run, options } => {

@@ -182,8 +182,12 @@ pub fn apply(options: &Options, task: &mut Task) {
 
 /// The default folder of a command that makes many runs.
 pub fn beside_runs(command: &str, task: &Path) -> PathBuf {
-    let stem = task.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Path::new("runs").join(format!("{command}-{stem}"))
+    Path::new("runs").join(named_after(command, task))
+}
+
+/// `WHAT-STEM`, after the task file's name.
+pub fn named_after(what: &str, task: &Path) -> String {
+    format!("{what}-{}", task.file_stem().unwrap_or_default().to_string_lossy())
 }
 
 /// A path on the command line is relative to the working directory, not to the task file.
