@@ -4,7 +4,8 @@ use super::setup::Setup;
 use crate::task::file::Task;
 
 /// The steps of the task file if it says how many, or else those for the largest training set that S3 can have: its synthetic rows, and
-/// the gold rows repeated. Where a round writes so many rows an error, it is not taken to write more than the seed. `pool` is the number of rows in the gold file.
+/// the gold rows repeated. Where a round writes so many rows an error, it is not taken to write more than the seed. `pool` is the number
+/// of rows in the gold file.
 pub fn equal_steps(task: &Task, pool: usize) -> usize {
     let gold = task.data.gold_rows.unwrap_or(pool);
     let mine = gold - (gold as f64 * task.data.select_share) as usize;

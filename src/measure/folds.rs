@@ -35,8 +35,8 @@ pub fn held_out(gold: &[usize], labels: usize, folds: usize, seed: u64) -> Vec<O
     folds.into_iter().zip(gold).map(|(fold, &label)| (counts[label] > 1).then_some(fold)).collect()
 }
 
-/// The fold that each row is held out in, where rows of one group must be in one fold: the groups are dealt in a shuffled order. If there is
-/// one group, none is held out.
+/// The fold that each row is held out in, where rows of one group must be in one fold: the groups are dealt in a shuffled order. If
+/// there is one group, none is held out.
 pub fn grouped(groups: &[u64], folds: usize, seed: u64) -> Vec<Option<usize>> {
     let mut distinct: Vec<u64> = groups.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     distinct.shuffle(&mut random::rng(seed, "folds of groups", 0));
