@@ -1,8 +1,7 @@
 //! The judge's questions: which label does a text have? Each judge prompt of the task is asked about each text, and once more at every
 //! fork of its label words.
 
-use std::collections::HashMap;
-use std::ops::Range;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,19 +120,14 @@ impl<'t> Questions<'t> {
         let forks = self.forks.len() as u64;
         let mut known: HashMap<u64, Judged> = answered.into_iter().map(|row| (row.id, row)).collect();
         let layers = self.probe.as_ref().map_or(&[][..], |(_, layers)| layers);
-        for (asked, layers) in self.with_states(layers) {
-            let ids = texts.iter().flat_map(|text| asked.clone().map(move |fork| (text, fork)));
-            let missing =
-                ids.map(|((key, text), fork)| (key * forks + fork as u64, fork, *text)).filter(|(id, _, _)| !known.contains_key(id));
-            let requests = missing.map(|(id, fork, text)| self.ask(id, &self.forks[fork], text)).collect::<Result<Vec<_>>>()?;
-            generator.posteriors(&requests, layers, &mut |Posterior { id, log_probs, states, computed }| {
-                let probe = self.probe.as_ref().filter(|_| !states.is_empty());
-                let judged = Judged { id, log_probs, probed: probe.map_or_else(Vec::new, |(probe, _)| probe.log_probs(&states)), computed };
-                sink(&judged)?;
-                known.insert(id, judged);
-                Ok(())
-            })?;
-        }
+        let asked_before: HashSet<u64> = known.keys().copied().collect();
+        self.ask_all(generator, texts, layers, &asked_before, &mut |Posterior { id, log_probs, states, computed }| {
+            let probe = self.probe.as_ref().filter(|_| !states.is_empty());
+            let judged = Judged { id, log_probs, probed: probe.map_or_else(Vec::new, |(probe, _)| probe.log_probs(&states)), computed };
+            sink(&judged)?;
+            known.insert(id, judged);
+            Ok(())
+        })?;
         let of = |(key, _): &(u64, Input)| {
             let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].log_probs.clone()).collect();
             let by_prompt = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers));
@@ -142,12 +136,25 @@ impl<'t> Questions<'t> {
         Ok(texts.iter().map(of).collect())
     }
 
-    /// Which requests of a text are asked for hidden states: the first one. The others are asked without; all together if none is.
-    fn with_states<'l>(&self, layers: &'l [usize]) -> Vec<(Range<usize>, &'l [usize])> {
-        match layers {
-            [] => vec![(0..self.forks.len(), layers)],
-            _ => vec![(0..1, layers), (1..self.forks.len(), &[])],
+    /// Sends the requests about all texts, less those `asked_before`. The first request of a text is asked for hidden states, the others
+    /// without; all together if there are no layers.
+    fn ask_all(
+        &self,
+        generator: &mut dyn Generate,
+        texts: &[(u64, Input)],
+        layers: &[usize],
+        asked_before: &HashSet<u64>,
+        answer: &mut dyn FnMut(Posterior) -> Result<()>,
+    ) -> Result<()> {
+        let forks = self.forks.len();
+        let parts = if layers.is_empty() { vec![(0..forks, layers)] } else { vec![(0..1, layers), (1..forks, &[][..])] };
+        for (part, layers) in parts {
+            let ids = texts.iter().flat_map(|(key, text)| part.clone().map(move |fork| (key * forks as u64 + fork as u64, fork, *text)));
+            let missing = ids.filter(|(id, _, _)| !asked_before.contains(id));
+            let requests = missing.map(|(id, fork, text)| self.ask(id, &self.forks[fork], text)).collect::<Result<Vec<_>>>()?;
+            generator.posteriors(&requests, layers, &mut |posterior| Ok(answer(posterior)?))?;
         }
+        Ok(())
     }
 
     /// The reply about each text, with the states of these layers at the end of the first question. `sink` is called for each answer.
@@ -164,19 +171,15 @@ impl<'t> Questions<'t> {
         let forks = self.forks.len();
         let mut answers = vec![vec![Vec::new(); forks]; texts.len()];
         let mut states = vec![Vec::new(); texts.len()];
-        for (asked, layers) in self.with_states(layers) {
-            let ids = (0..texts.len()).flat_map(|text| asked.clone().map(move |fork| (text, fork)));
-            let ask = |(text, fork): (usize, usize)| self.ask((text * forks + fork) as u64, &self.forks[fork], texts[text]);
-            let requests = ids.map(ask).collect::<Result<Vec<_>>>()?;
-            generator.posteriors(&requests, layers, &mut |posterior| {
-                let (text, fork) = (posterior.id as usize / forks, posterior.id as usize % forks);
-                answers[text][fork] = posterior.log_probs;
-                if fork == 0 {
-                    states[text] = posterior.states;
-                }
-                Ok(sink()?)
-            })?;
-        }
+        let keyed: Vec<(u64, Input)> = (0..).zip(texts.iter().copied()).collect();
+        self.ask_all(generator, &keyed, layers, &HashSet::new(), &mut |posterior| {
+            let (text, fork) = (posterior.id as usize / forks, posterior.id as usize % forks);
+            answers[text][fork] = posterior.log_probs;
+            if fork == 0 {
+                states[text] = posterior.states;
+            }
+            sink()
+        })?;
         let of_text = |answers: Vec<Vec<f32>>| {
             let by_prompt: Vec<Vec<f32>> = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect();
             mean_log_probs(&by_prompt)
