@@ -240,7 +240,7 @@ pub fn run(cli: Cli) -> Result<()> {
             print(&sweep::sweep(&sweep, &mut None)?)
         }
         Command::Predict { model, pairs, logits, machine } => {
-            let wanted = Wanted { threads: machine.threads(), device: machine.small_device, pairs, logits };
+            let wanted = Wanted { threads: machine.threads(), device: machine.small_device(), pairs, logits };
             super::predict::predict(&model, wanted, std::io::stdin().lock(), std::io::stdout().lock())
         }
         Command::Doctor { models, threads } => {

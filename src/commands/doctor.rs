@@ -35,6 +35,8 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
     // A processor without kernels of ours is not a fault.
     let failed = host.kernels.err().filter(|reason| matches!(reason, Unavailable::SelfTest(_)));
     let mut faults: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    let unloaded = host.back_ends.iter().filter_map(|found| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?)));
+    faults.extend(unloaded);
     let mut lines = Vec::new();
     for entry in Registry::built_in().entries() {
         lines.push(known(entry, &cache, threads, &mut faults));
@@ -57,17 +59,20 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
         let free = if device.free == 0 { String::new() } else { format!(", {} MiB free", device.free >> 20) };
         ["device".into(), format!("{} {}{free}", device.backend, device.description)]
     }));
-    rows.push(["back ends".into(), back_ends()]);
+    rows.extend(host.back_ends.iter().map(|found| {
+        let state = found.loaded.as_ref().map_or_else(|reason| format!("NOT LOADED: {reason}"), |()| "loaded".into());
+        ["back end".into(), format!("{}: {state}", found.path.display())]
+    }));
+    if host.back_ends.is_empty() {
+        rows.push(["back end".into(), no_back_end(&host.folders)]);
+    }
     rows
 }
 
-/// The generator back ends compiled into this binary.
-fn back_ends() -> String {
-    let all = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal")), ("vulkan", cfg!(feature = "vulkan"))];
-    let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, compiled)| *compiled);
-    let names = |list: Vec<(&str, bool)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
-    let with = [vec![("cpu", true)], with].concat();
-    format!("{}; not compiled: {}", names(with), if without.is_empty() { "none".into() } else { names(without) })
+/// How to use a GPU.
+fn no_back_end(folders: &[PathBuf]) -> String {
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    format!("none for a GPU in {}; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build one", folders.join(" or "))
 }
 
 fn network() -> &'static str {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::generator::llama::{Kernels, KvFormat, Weights};
+use crate::error::{Error, Result};
+use crate::generator::llama::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, fits_on_gpus, needs_gpu};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
 use crate::task::file::{JudgeKind, TargetKind, Task};
@@ -52,22 +53,37 @@ pub struct Options {
     pub machine: Machine,
 }
 
+/// Where both models run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// A GPU where there is one, else the CPU
+    #[default]
+    Auto,
+    /// The CPU; no GPU is touched
+    Cpu,
+    /// A GPU; without one, nothing runs
+    Gpu,
+}
+
 /// How the machine is used; the requests to the models do not depend on it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Machine {
     /// CPU threads; 0 for all cores
     #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
-    /// Generator layers to put on a GPU (needs a build with cuda, metal or vulkan)
-    #[arg(long, env = "LACUNA_GPU_LAYERS", default_value_t = 0, value_name = "N")]
-    pub gpu_layers: u32,
-    /// Device for the small model
+    /// Where both models run: on GPUs where there is one with a back end (`lacuna doctor` shows them), or on the CPU alone
+    #[arg(long, env = "LACUNA_DEVICE", value_enum, default_value_t)]
+    pub device: DeviceChoice,
+    /// Generator layers to put on a GPU; 0 runs it on the CPU [default: all of them, where there is a GPU]
+    #[arg(long, env = "LACUNA_GPU_LAYERS", value_name = "N")]
+    pub gpu_layers: Option<u32>,
+    /// Device for the small model, where it is not that of --device
     #[arg(long, env = "LACUNA_SMALL_DEVICE", value_enum, default_value_t)]
     pub small_device: SmallDevice,
     /// CPU kernels for the generator's matrix products and attention
     #[arg(long, env = "LACUNA_KERNELS", value_enum, default_value_t, value_name = "WHOSE")]
     pub kernels: Kernels,
-    /// Texts that a thread writes in parallel (slots) [default: measured]
+    /// Texts that a thread, or one of a GPU's two contexts, writes in parallel (slots) [default: measured]
     #[arg(long, env = "LACUNA_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
     /// Number format of the generator's KV cache [default: measured]
@@ -91,6 +107,46 @@ impl Machine {
     pub fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         if self.threads == 0 { cores() } else { self.threads }
+    }
+
+    /// How to load the generator.
+    ///
+    /// # Errors
+    /// A GPU that was asked for and is not there.
+    pub fn generator(&self, path: &Path) -> Result<LlamaConfig> {
+        let gpu_layers = match (self.gpu_layers, self.device) {
+            (Some(layers), _) => layers,
+            (None, DeviceChoice::Cpu) => 0,
+            (None, DeviceChoice::Gpu) => ALL_LAYERS,
+            (None, DeviceChoice::Auto) => self.layers_that_fit(path)?,
+        };
+        Ok(LlamaConfig { threads: self.threads(), gpu_layers, kernels: self.kernels, ..LlamaConfig::new(path) })
+    }
+
+    /// Whether there is a GPU, if one was asked for.
+    ///
+    /// # Errors
+    /// There is none; says why.
+    pub fn check_device(&self) -> Result<()> {
+        let asked = self.gpu_layers.map_or(self.device == DeviceChoice::Gpu, |layers| layers > 0);
+        if asked { needs_gpu().map_err(Error::Model) } else { Ok(()) }
+    }
+
+    /// All layers, if there is a GPU that holds them.
+    fn layers_that_fit(&self, path: &Path) -> Result<u32> {
+        match fits_on_gpus(path)? {
+            None => Ok(0),
+            Some(Ok(())) => Ok(ALL_LAYERS),
+            Some(Err(reason)) => {
+                self.progress().say(format!("{}: runs on the CPU: {reason}", path.display()));
+                Ok(0)
+            }
+        }
+    }
+
+    /// The device for the small model.
+    pub fn small_device(&self) -> SmallDevice {
+        if self.device == DeviceChoice::Cpu && self.small_device == SmallDevice::Auto { SmallDevice::Cpu } else { self.small_device }
     }
 
     pub fn progress(&self) -> Progress {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
 use crate::files::sha256::sha256_of;
 use crate::generator::Generate;
-use crate::generator::llama::{Choice, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
+use crate::generator::llama::{Choice, Llama, Weights, Wishes, fastest_weights};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
@@ -115,7 +115,7 @@ impl Setup {
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
         small.reader.encoder.set_reading(task.reading());
-        options.machine.small_device.place(&mut small)?;
+        options.machine.small_device().place(&mut small)?;
         let mut files = vec![("gold", data.gold_path.clone())];
         files.extend(generator.iter().map(|(path, _)| ("generator", path.clone())));
         files.push(("small model", small_path.join("model.safetensors")));
@@ -168,9 +168,8 @@ impl Setup {
     /// # Errors
     /// A model that cannot be loaded; a setup without a generator.
     pub(super) fn load_generator(&self) -> Result<Box<dyn Generate>> {
-        let (threads, gpu_layers, kernels) = (self.machine.threads(), self.machine.gpu_layers, self.machine.kernels);
         let (path, _) = self.generator.as_ref().ok_or_else(|| Error::Failed("this was set up without a generator".into()))?;
-        let mut llama = Llama::load(LlamaConfig { threads, gpu_layers, kernels, ..LlamaConfig::new(path) })?;
+        let mut llama = Llama::load(self.machine.generator(path)?)?;
         let Machine { slots, kv, kv_unified: unified, n_batch, .. } = self.machine;
         let progress = self.machine.progress();
         llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
@@ -311,8 +310,7 @@ fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Resul
     if options.weights == Weights::AsIs {
         return Ok((path, None));
     }
-    let Machine { gpu_layers, kernels, .. } = options.machine;
-    let config = LlamaConfig { threads: options.machine.threads(), gpu_layers, kernels, ..LlamaConfig::new(&path) };
+    let config = options.machine.generator(&path)?;
     let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"), &|what| progress.say(what))?;
     if fast != path {
         let (own, copy) = (path.display(), fast.display());
@@ -331,6 +329,7 @@ fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<(P
     if !path.is_file() {
         return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", path.display())));
     }
+    options.machine.check_device()?;
     choose_weights(path, options, options.machine.progress())
 }
 

@@ -15,6 +15,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::files::home::home;
 use crate::files::sha256::{hex, sha256_of};
 use crate::files::whole::{is_unfinished, put, remove_entries};
 
@@ -49,13 +50,7 @@ impl Cache {
 
     /// `LACUNA_HOME`, or `lacuna` in the platform's cache folder.
     pub fn from_env() -> Result<Cache, RegistryError> {
-        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let caches = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
-        folder("LACUNA_HOME")
-            .or_else(|| folder("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("lacuna")))
-            .or_else(|| folder("HOME").map(|home| home.join(caches).join("lacuna")))
-            .map(Cache::at)
-            .ok_or(RegistryError::NoHome)
+        home().map(Cache::at).ok_or(RegistryError::NoHome)
     }
 
     /// The folder of an entry's files.

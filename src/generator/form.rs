@@ -5,7 +5,7 @@
 
 use super::prefix::Token;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a completion must look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,7 +328,7 @@ pub struct Guide<'v> {
     automaton: Automaton,
     state: State,
     /// Cache of allowed tokens: states inside a string recur.
-    known: HashMap<State, Rc<[Token]>>,
+    known: HashMap<State, Arc<[Token]>>,
 }
 
 impl<'v> Guide<'v> {
@@ -341,7 +341,7 @@ impl<'v> Guide<'v> {
 
     /// The tokens that may come next when `budget` tokens are left, including this one. Never empty if every single byte is a token of
     /// the vocabulary.
-    pub fn allowed(&mut self, budget: usize) -> Rc<[Token]> {
+    pub fn allowed(&mut self, budget: usize) -> Arc<[Token]> {
         let rest = self.automaton.shortest_end(&self.state);
         if !rest.is_empty() && rest.len() + self.longest_detour() > budget {
             let hurry = Automaton { parts: vec![Part::OneOf(vec![rest])], context: vec![] };
@@ -350,7 +350,7 @@ impl<'v> Guide<'v> {
         if let Some(known) = self.known.get(&self.state) {
             return known.clone();
         }
-        let allowed: Rc<[Token]> = self.vocabulary.allowed(&self.automaton, &self.state).into();
+        let allowed: Arc<[Token]> = self.vocabulary.allowed(&self.automaton, &self.state).into();
         self.known.insert(self.state.clone(), allowed.clone());
         allowed
     }

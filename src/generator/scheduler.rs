@@ -41,6 +41,11 @@ impl Job {
         Job { logits_from: input_ids.len().saturating_sub(1), input_ids, max_tokens }
     }
 
+    /// Whether it reads the logits of one prompt token alone.
+    pub fn reads_one(&self) -> bool {
+        self.logits_from + 1 == self.input_ids.len()
+    }
+
     /// Cells that it takes if nothing is shared.
     pub fn n_cells(&self) -> usize {
         self.input_ids.len() + self.max_tokens

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 pub(super) const N_BATCH: usize = 512;
 /// Larger batches only take memory.
 const LARGEST_BATCH: usize = 4096;
-/// Slots and holders together must stay within llama.cpp's 256 sequences.
-const MOST_SLOTS: usize = 128;
+/// More layers than any model has.
+pub const ALL_LAYERS: u32 = 9999;
+/// Slots and at least six holders must stay within llama.cpp's 256 sequences.
+const MOST_SLOTS: usize = 250;
 
 /// The number format of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -28,7 +30,7 @@ pub struct LlamaConfig {
     pub path: PathBuf,
     /// Threads; 0 for all cores. On a CPU, each thread is a worker with its own context.
     pub threads: usize,
-    /// Layers to put on a GPU; if above 0, there is a single worker. Needs a build with `cuda`, `metal` or `vulkan`.
+    /// Layers to put on GPUs, [`ALL_LAYERS`] for all; with 0 no GPU is touched.
     pub gpu_layers: u32,
     /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`](super::Llama::tune) measures the best.
     pub settings: Settings,
@@ -61,13 +63,9 @@ impl LlamaConfig {
         }
     }
 
-    /// Number of contexts decoded in parallel: one per thread on a CPU.
-    pub(super) fn workers(&self) -> usize {
-        match (self.gpu_layers, self.threads) {
-            (0, 0) => cores(),
-            (0, threads) => threads,
-            _ => 1,
-        }
+    /// Number of contexts decoded in parallel on a CPU: one per thread.
+    pub(super) fn cpu_workers(&self) -> usize {
+        if self.threads == 0 { cores() } else { self.threads }
     }
 }
 

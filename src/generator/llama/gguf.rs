@@ -64,6 +64,11 @@ impl Header {
         }
     }
 
+    /// Number of the model's layers, without its output.
+    pub(super) fn layers(&self) -> Option<u64> {
+        self.integer(&format!("{}.block_count", self.text("general.architecture")?))
+    }
+
     /// The length of an array.
     pub(super) fn length(&self, key: &str) -> Option<u64> {
         match self.values.get(key)? {

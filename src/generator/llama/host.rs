@@ -1,12 +1,12 @@
 //! The machine's resources for a generator, and whether a model fits, from its header alone.
 
-use super::backend::backend;
 use super::config::{Kernels, LlamaConfig, N_BATCH, cores};
 use super::gguf::Header;
+use super::gpu::{self, BackEnd};
 use super::memory::{self, Footprint};
 use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The machine's resources for a generator.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,11 +16,15 @@ pub struct Host {
     pub free: Option<u64>,
     /// lacuna's CPU kernels: their instruction set, or why they are not used.
     pub kernels: Result<&'static str, Unavailable>,
-    /// Devices of the compiled back ends, including the CPU.
+    /// GPU back ends that were found, and whether they were loaded.
+    pub back_ends: &'static [BackEnd],
+    /// Where back ends are looked for.
+    pub folders: Vec<PathBuf>,
+    /// Devices of all back ends, including the CPU.
     pub devices: Vec<Device>,
 }
 
-/// A device of a compiled back end.
+/// A device of a back end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     pub backend: String,
@@ -35,16 +39,18 @@ impl Host {
         format!("{}, {} cores, {}", processor(), cores(), std::env::consts::ARCH)
     }
 
-    /// Examines the machine and runs the kernels' self-test.
+    /// Examines the machine, loads the GPU back ends and runs the kernels' self-test.
     ///
     /// # Errors
     /// llama.cpp cannot start.
     pub fn examine() -> Result<Self, String> {
-        backend()?;
+        let back_ends = gpu::load()?;
         let devices = llama_cpp_2::list_llama_ggml_backend_devices().into_iter();
         Ok(Host {
             processor: Host::processor(),
             free: memory::available(),
+            back_ends,
+            folders: gpu::folders(),
             kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()),
             devices: devices
                 .map(|device| Device { backend: device.backend, description: device.description, free: device.memory_free as u64 })
@@ -87,7 +93,7 @@ impl Fit {
     pub fn of(path: &Path, threads: usize) -> Result<Self, GenerateError> {
         let header = Header::read(path).map_err(|reason| GenerateError::Load { path: path.display().to_string(), reason })?;
         let footprint = Footprint::of(&header, N_BATCH);
-        let workers = LlamaConfig { threads, ..LlamaConfig::new(path) }.workers();
+        let workers = LlamaConfig { threads, ..LlamaConfig::new(path) }.cpu_workers();
         Ok(Fit {
             architecture: header.text("general.architecture").unwrap_or_default().into(),
             format: header.format(),

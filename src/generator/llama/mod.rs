@@ -3,11 +3,14 @@
 mod backend;
 mod config;
 mod gguf;
+mod gpu;
 mod guard;
 mod host;
 mod memory;
 mod model;
+mod placement;
 mod probe;
+mod raw;
 mod readers;
 mod requantise;
 mod serve;
@@ -22,7 +25,9 @@ mod chain_tests;
 mod tests;
 
 pub use backend::Unavailable;
-pub use config::{Kernels, KvFormat, LlamaConfig, Settings, Wishes};
+pub use config::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Settings, Wishes};
+pub use gpu::BackEnd;
 pub use host::{Device, Fit, Host};
 pub use model::{Description, Llama, Stats};
+pub use placement::{fits_on_gpus, needs_gpu};
 pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};

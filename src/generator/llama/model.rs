@@ -1,9 +1,7 @@
 //! A loaded model: checks before loading, its description and its counters.
 
-use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +10,15 @@ use super::backend::{backend, choose_kernels};
 use super::config::{LlamaConfig, Settings, check_settings, with_context};
 use super::gguf::{self, Header};
 use super::memory::{self, Footprint};
+use super::placement::Placement;
 use super::tokenise;
 use super::workers::Counters;
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::request::GenerateError;
+
+/// While one context's step is computed, the tokens of the other's are drawn.
+const CONTEXTS_PER_GPU: usize = 2;
 
 /// A description of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +59,9 @@ pub struct Stats {
 pub struct Llama {
     pub(super) backend: &'static LlamaBackend,
     pub(super) model: LlamaModel,
+    /// The same model on further GPUs.
+    pub(super) replicas: Vec<LlamaModel>,
+    pub(super) placement: Placement,
     pub(super) template: ChatTemplate,
     pub(super) config: LlamaConfig,
     pub(super) description: Description,
@@ -71,24 +76,19 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Maps the weights and compiles the chat template.
+    /// Maps the weights, or copies them to the GPUs, and compiles the chat template.
     pub fn load(config: LlamaConfig) -> Result<Self, GenerateError> {
         let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
         let backend = backend().map_err(fail)?;
         check_settings(config.settings).map_err(fail)?;
-        check_gpu(&config, backend).map_err(fail)?;
         let header = Header::read(&config.path).map_err(fail)?;
         let footprint = Footprint::of(&header, config.settings.n_batch);
-        check_memory(&footprint, &header, &config).map_err(fail)?;
+        let placement = Placement::choose(&footprint, &header, config.gpu_layers).map_err(fail)?;
+        if placement.on_cpu() {
+            memory::available().map_or(Ok(()), |free| footprint.check_load(free, config.cpu_workers())).map_err(fail)?;
+        }
         choose_kernels(&config);
-        let params = LlamaModelParams::default().with_n_gpu_layers(config.gpu_layers).with_use_mmap(true);
-        let model = LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
-            fail(
-                "llama.cpp cannot load it: it is truncated or damaged, its architecture is unknown to this build, or memory is short. \
-                  Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
-                    .into(),
-            )
-        })?;
+        let (model, replicas) = load_models(backend, &config, &placement).map_err(fail)?;
         let description = describe(&model, &config);
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
@@ -96,6 +96,8 @@ impl Llama {
         Ok(Llama {
             backend,
             model,
+            replicas,
+            placement,
             template,
             config,
             description,
@@ -112,6 +114,16 @@ impl Llama {
         check_settings(settings).map_err(|reason| GenerateError::Load { path: self.config.path.display().to_string(), reason })?;
         self.config.settings = settings;
         Ok(())
+    }
+
+    /// The model on every device set that has it.
+    pub(super) fn models(&self) -> impl Iterator<Item = &LlamaModel> {
+        std::iter::once(&self.model).chain(&self.replicas)
+    }
+
+    /// Number of contexts decoded in parallel.
+    pub(super) fn workers(&self) -> usize {
+        if self.placement.on_cpu() { self.config.cpu_workers() } else { CONTEXTS_PER_GPU * self.models().count() }
     }
 
     /// The loaded model's description.
@@ -133,26 +145,17 @@ impl Llama {
     }
 }
 
-fn check_gpu(config: &LlamaConfig, backend: &LlamaBackend) -> Result<(), String> {
-    if config.gpu_layers > 0 && !backend.supports_gpu_offload() {
-        return Err(
-            "gpu_layers is above 0, but no GPU can be used; build with the feature `cuda`, `metal` or `vulkan`, or set it to 0".into()
-        );
-    }
-    Ok(())
-}
-
-/// Checks that the weights and the smallest contexts fit in the memory of their device.
-fn check_memory(footprint: &Footprint, header: &Header, config: &LlamaConfig) -> Result<(), String> {
-    if config.gpu_layers == 0 {
-        return memory::available().map_or(Ok(()), |free| footprint.check_load(free, config.workers()));
-    }
-    let architecture = header.text("general.architecture").unwrap_or_default();
-    let n_layers = header.integer(&format!("{architecture}.block_count")).unwrap_or(u64::MAX - 1);
-    let gpus = llama_cpp_2::list_llama_ggml_backend_devices();
-    let free: u64 = gpus.iter().filter(|device| device.device_type == LlamaBackendDeviceType::Gpu).map(|gpu| gpu.memory_free as u64).sum();
-    // A device that shares the system's memory may not report its free memory.
-    if free == 0 { Ok(()) } else { footprint.check_gpu(free, config.gpu_layers, n_layers) }
+/// The model on the first device set, and on the others.
+fn load_models(backend: &LlamaBackend, config: &LlamaConfig, placement: &Placement) -> Result<(LlamaModel, Vec<LlamaModel>), String> {
+    let mut models = placement.params(config.gpu_layers)?.into_iter().map(|params| {
+        LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
+            "llama.cpp cannot load it: it is truncated or damaged, its architecture is unknown to this build, or memory is short. \
+             Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
+                .to_string()
+        })
+    });
+    let first = models.next().ok_or("no device for it")??;
+    Ok((first, models.collect::<Result<_, _>>()?))
 }
 
 fn describe(model: &LlamaModel, config: &LlamaConfig) -> Description {

@@ -88,11 +88,14 @@ impl Llama {
     fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Tried), GenerateError> {
         let mut measured = Tried::default();
         let mut best = usual;
-        let widths: Vec<Settings> = [16, 32, 64].map(|slots| Settings { slots, ..best }).into();
+        let on_cpu = self.placement.on_cpu();
+        let widths: &[usize] = if on_cpu { &[16, 32, 64] } else { &[32, 64, 128, 250] };
+        let widths: Vec<Settings> = widths.iter().map(|&slots| Settings { slots, ..best }).collect();
         if wishes.slots.is_none() {
             best = self.fastest(best, &widths, Llama::decoding, &mut measured)?;
         }
-        if wishes.kv.is_none() {
+        // On a GPU, attention over 8-bit keys and values is not faster.
+        if wishes.kv.is_none() && on_cpu {
             best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], Llama::decoding, &mut measured)?;
         }
         if wishes.unified.is_none() {
@@ -105,9 +108,9 @@ impl Llama {
             self.fastest(best, &[], Llama::decoding, &mut measured)?;
         }
         // Prefill is at least as fast as decoding.
-        let reading = (READ * self.config.workers()) as f64 / measured.best().max(1e-6);
+        let reading = (READ * self.workers()) as f64 / measured.best().max(1e-6);
         if reading < LONGEST.as_secs_f64() {
-            let others = [128, 1024].map(|n_batch| Settings { n_batch, ..best });
+            let others = if on_cpu { [128, 1024] } else { [1024, 2048] }.map(|n_batch| Settings { n_batch, ..best });
             best = self.fastest(best, &others, Llama::reading, &mut measured)?;
         }
         Ok((best, measured))
@@ -153,7 +156,7 @@ impl Llama {
 
     /// The prefill speed of prompts that share nothing.
     fn reading(&self) -> Result<Pace, GenerateError> {
-        let (n_vocab, workers) = (self.model.n_vocab().max(1) as usize, self.config.workers());
+        let (n_vocab, workers) = (self.model.n_vocab().max(1) as usize, self.workers());
         let prompt = PROMPT.min(self.config.n_ctx).max(1);
         let word = |i: usize| (i * 7919 % n_vocab) as Token;
         let jobs: Vec<_> =
@@ -166,7 +169,7 @@ impl Llama {
 
     fn pace_from(&self, tokens: f64, time: Duration, from: Option<Duration>, to: Option<Duration>, workers: usize) -> Pace {
         let seconds = time.as_secs_f64().max(1e-6);
-        let on_cpu = to.zip(from).filter(|_| self.config.gpu_layers == 0).map(|(to, from)| to.saturating_sub(from));
+        let on_cpu = to.zip(from).filter(|_| self.placement.on_cpu()).map(|(to, from)| to.saturating_sub(from));
         Pace { tokens_per_second: tokens / seconds, share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers as f64)) }
     }
 
@@ -176,7 +179,7 @@ impl Llama {
         let context = self.config.n_ctx.clamp(4, PREFIX + NEW);
         let part = |tokens: usize| context * tokens / (PREFIX + NEW);
         let word = |i: usize| (i * 7919 % n_vocab) as Token;
-        let requests = self.config.settings.slots * self.config.threads * 4;
+        let requests = self.config.settings.slots * self.workers() * 4;
         let job = |i: usize| Job::new((0..part(PREFIX)).map(|at| word(at + 5)).chain([word(i)]).collect(), part(NEW).max(1));
         let pacer = Pacer { first: OnceLock::new(), tokens: AtomicU64::new(0), time };
         let jobs = (0..requests).map(|i| (job(i), ())).collect();
@@ -192,7 +195,7 @@ impl Llama {
             Err(error) => return Err(error),
         }
         let at_first = pacer.first.get().and_then(|first| first.cpu);
-        let workers = self.config.workers().min(requests);
+        let workers = self.workers().min(requests);
         Ok(self.pace_from(pacer.tokens.load(Ordering::Relaxed) as f64, last, at_first, cpu, workers))
     }
 
@@ -202,7 +205,8 @@ impl Llama {
         let changed = file.as_ref().ok().and_then(|file| file.modified().ok());
         let bytes = file.map_or(0, |file| file.len());
         let (path, config) = (self.config.path.display(), &self.config);
-        format!("{path} {bytes} {changed:?} threads {} gpu {}\n{}", config.threads, config.gpu_layers, machine(config.kernels))
+        let (gpu, machine) = (self.placement.gpus(), machine(config.kernels));
+        format!("{path} {bytes} {changed:?} threads {} gpu {}{}\n{machine}", config.threads, config.gpu_layers, gpu.join(","))
     }
 }
 

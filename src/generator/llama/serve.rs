@@ -9,10 +9,11 @@ use super::backend::running_kernels;
 use super::config::{KvFormat, LlamaConfig};
 use super::host::machine;
 use super::model::{Description, Llama};
+use super::raw::raw_params;
 use super::readers::{Judging, Reading, Writing};
 use super::tap::Tap;
 use super::workers::{self, Reader, Tapped, Work};
-use super::{guard, memory, tokenise};
+use super::{guard, tokenise};
 use crate::generator::prefix::PrefixTree;
 use crate::generator::request::{
     Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
@@ -65,6 +66,7 @@ impl Llama {
             limits,
             n_vocab: self.model.n_vocab().max(0) as usize,
             start: |job: usize| start(&jobs[job], &details[job]),
+            on_all_cores: !self.placement.on_cpu(),
             counters: &self.counters,
         };
         let outcome = workers::run(contexts, &work, sink);
@@ -78,25 +80,29 @@ impl Llama {
     /// One context per worker, as large as the jobs need or memory allows. They are created one by one: llama.cpp may write to the model
     /// meanwhile.
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
-        let workers = self.config.workers().min(jobs.len());
-        let threads = if self.config.gpu_layers > 0 { self.config.threads as i32 } else { 1 };
+        let workers = self.workers().min(jobs.len());
+        let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
         // With a cache for each sequence, llama.cpp reorders the tokens of a batch, and with them the hidden states.
         let unified = self.config.settings.unified || !depth.layers.is_empty();
-        let slots = self.config.settings.slots.min(jobs.len());
-        let holders = if unified { slots } else { slots.div_ceil(4) };
+        // Few jobs are shared by all workers.
+        let slots = self.config.settings.slots.min(jobs.len().div_ceil(workers));
+        let holders = if unified { slots } else { slots.div_ceil(4) }.min(guard::MOST_SEQUENCES - slots).min(tree.nodes.len());
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
         let limits = Limits { slots, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
-        let params = self.context_params(limits, threads);
-        let contexts = (0..workers).map(|_| {
+        let mut params = self.context_params(limits, threads);
+        // Logits are computed for this many tokens of a batch at most; room for all of them would be a large part of a GPU's memory.
+        raw_params(&mut params).n_outputs_max = if jobs.iter().all(Job::reads_one) { slots } else { limits.n_batch } as u32;
+        let models: Vec<_> = self.models().collect();
+        let contexts = (0..workers).map(|worker| {
             let mut params = params.clone();
             let tap = (!depth.layers.is_empty()).then(|| Tap::new(depth.layers, self.model.n_layer() as usize, depth.cut));
             // SAFETY: context and tap go together from here on, and the context is dropped first.
             tap.iter().for_each(|tap| unsafe { tap.attach(&mut params) });
-            let context = self.model.new_context(self.backend, params).map_err(|_| {
+            let context = models[worker % models.len()].new_context(self.backend, params).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
             })?;
             Ok(Tapped { context, tap })
@@ -118,6 +124,12 @@ impl Llama {
         if tried.is_ok() { of } else { 0 }
     }
 
+    /// Threads of a context for what a GPU does not compute: with all layers there, the rows of the embeddings.
+    fn threads_beside_gpu(&self, workers: usize) -> i32 {
+        let all = self.config.gpu_layers > self.model.n_layer();
+        if all { 1 } else { (self.config.threads / workers).max(1) as i32 }
+    }
+
     pub(super) fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new((limits.n_cells * if limits.unified { 1 } else { limits.slots + limits.holders }) as u32))
@@ -127,6 +139,8 @@ impl Llama {
             .with_kv_unified(limits.unified)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
+            .with_offload_kqv(!self.placement.on_cpu())
+            .with_op_offload(!self.placement.on_cpu())
             .with_no_perf(true);
         if !self.exact_attention {
             return match self.config.settings.kv {
@@ -141,7 +155,9 @@ impl Llama {
     /// Cells of each worker's KV cache; an error if not even the longest request would fit.
     pub(super) fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
         let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
-        let free = memory::available().unwrap_or(u64::MAX);
+        let free = self.placement.free().unwrap_or(u64::MAX);
+        // Each GPU has its share of the workers.
+        let workers = if self.placement.on_cpu() { workers } else { workers.div_ceil(self.models().count()) };
         let footprint = self.footprint.with_batch(self.config.settings.n_batch);
         footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
     }
@@ -191,7 +207,7 @@ impl Generate for Llama {
         let Description { path, quantisation, .. } = &self.description;
         serde_json::json!({
             "weights": path, "format": quantisation, "threads": threads, "gpu_layers": gpu_layers, "n_ctx": n_ctx, "settings": settings,
-            "kernels": running_kernels(), "machine": machine(*kernels), "parameters": self.description.n_params,
+            "kernels": running_kernels(), "gpus": self.placement.gpus(), "machine": machine(*kernels), "parameters": self.description.n_params,
         })
     }
 

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_sys_2 as sys;
 
+use super::raw::raw_params;
 use crate::generator::scheduler::Step;
 
 /// The states of some layers at the tokens of a batch whose logits were asked for.
@@ -48,9 +49,7 @@ impl Tap {
     /// # Safety
     /// The context must not decode after the tap is dropped.
     pub(super) unsafe fn attach(&self, params: &mut LlamaContextParams) {
-        const { assert!(size_of::<LlamaContextParams>() == size_of::<sys::llama_context_params>()) };
-        // SAFETY: llama-cpp-2 keeps llama.cpp's parameters as its only field, which is private; equal sizes leave it no other place.
-        let raw = unsafe { &mut *std::ptr::from_mut(params).cast::<sys::llama_context_params>() };
+        let raw = raw_params(params);
         raw.cb_eval = Some(see);
         raw.cb_eval_user_data = self.0.as_ptr().cast();
     }

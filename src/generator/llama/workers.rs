@@ -10,6 +10,7 @@ use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
+use rayon::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -33,7 +34,7 @@ pub(super) struct Outputs<'l> {
 }
 
 /// A request in a slot.
-pub(super) trait Reader {
+pub(super) trait Reader: Send {
     type Answer: Send;
 
     /// Reads what was computed at its last token so far.
@@ -64,6 +65,8 @@ pub(super) struct Work<'a, S> {
     pub(super) tree: &'a PrefixTree,
     pub(super) limits: Limits,
     pub(super) n_vocab: usize,
+    /// Whether the slots' logits are read on all cores, as beside a GPU, whose workers are few; else on the worker's own.
+    pub(super) on_all_cores: bool,
     /// Creates the reader of a job when the job gets a slot.
     pub(super) start: S,
     pub(super) counters: &'a Counters,
@@ -124,6 +127,21 @@ fn describe_panic(panic: &(dyn std::any::Any + Send)) -> GenerateError {
     GenerateError::Decode(format!("a worker stopped unexpectedly: {}", message.unwrap_or("no message")))
 }
 
+/// What the request in a slot does next.
+type Turn<R> = (SeqId, Next<<R as Reader>::Answer>);
+
+/// What a request does after the last of its outputs, or the first that it needs.
+fn read_in_turn<R: Reader>(reader: &mut R, outputs: Vec<Outputs>, room: &mut Room) -> Result<Next<R::Answer>, GenerateError> {
+    let mut next = Next::More;
+    for outputs in outputs {
+        next = reader.read(outputs, room)?;
+        if !matches!(next, Next::More) {
+            break;
+        }
+    }
+    Ok(next)
+}
+
 struct Worker<'a, R, S> {
     tapped: Tapped<'a>,
     batch: LlamaBatch<'static>,
@@ -161,8 +179,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             self.refill(&claim, &mut waiting);
             let Some(step) = self.scheduler.step() else { break };
             self.decode(&step)?;
-            for output in &step.outputs {
-                let Some(mut answer) = self.read(output.row, output.slot)? else { continue };
+            for mut answer in self.read(&step)? {
                 R::charge(&mut answer, std::mem::take(&mut self.computed));
                 if answers.send(Ok(answer)).is_err() {
                     return Ok(());
@@ -211,24 +228,44 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         Ok(())
     }
 
-    /// Lets the request in a slot read what was computed at a row of the batch; returns its answer if it is finished.
-    fn read(&mut self, row: usize, slot: SeqId) -> Result<Option<R::Answer>, GenerateError> {
-        let Some(reader) = &mut self.readers[slot] else { return Ok(None) };
+    /// Lets the requests read what was computed for them; returns the answers of those that are finished, in the order of the batch.
+    fn read(&mut self, step: &Step) -> Result<Vec<R::Answer>, GenerateError> {
+        let mut answers = Vec::new();
+        for (slot, next) in self.next(step)? {
+            match next {
+                Next::More => {}
+                Next::Token(token) => self.scheduler.extend(slot, token),
+                Next::Done(answer) => {
+                    self.scheduler.finish(slot);
+                    self.readers[slot] = None;
+                    answers.push(answer);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What each request of the step does next.
+    fn next(&mut self, step: &Step) -> Result<Vec<Turn<R>>, GenerateError> {
         let Tapped { context, tap } = &mut self.tapped;
         let cut = tap.as_ref().is_some_and(Tap::cuts);
-        let logits = if cut { &[] } else { context.get_logits_ith(row as i32) };
-        let states = tap.as_mut().map(|tap| tap.states(row)).unwrap_or_default();
-        match reader.read(Outputs { logits, states }, &mut self.room)? {
-            Next::More => Ok(None),
-            Next::Token(token) => {
-                self.scheduler.extend(slot, token);
-                Ok(None)
-            }
-            Next::Done(answer) => {
-                self.scheduler.finish(slot);
-                self.readers[slot] = None;
-                Ok(Some(answer))
-            }
+        let mut outputs_of = |row: usize| Outputs {
+            logits: if cut { &[] } else { context.get_logits_ith(row as i32) },
+            states: tap.as_mut().map(|tap| tap.states(row)).unwrap_or_default(),
+        };
+        let mut readers: Vec<Option<&mut R>> = self.readers.iter_mut().map(Option::as_mut).collect();
+        // The outputs of a slot are neighbours.
+        let slots = step.outputs.chunk_by(|a, b| a.slot == b.slot);
+        let work = slots.filter_map(|outputs| {
+            let reader = readers[outputs[0].slot].take()?;
+            Some((outputs[0].slot, reader, outputs.iter().map(|output| outputs_of(output.row)).collect()))
+        });
+        let read =
+            |room: &mut Room, (slot, reader, outputs): (SeqId, &mut R, Vec<Outputs>)| Ok((slot, read_in_turn(reader, outputs, room)?));
+        if self.work.on_all_cores {
+            work.collect::<Vec<_>>().into_par_iter().map_init(Room::default, read).collect()
+        } else {
+            work.map(|work| read(&mut self.room, work)).collect()
         }
     }
 }

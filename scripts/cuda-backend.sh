@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Builds libggml-cuda.so, which lacuna loads at run time, from the llama.cpp that lacuna was built with.
+#
+#   scripts/cuda-backend.sh              for the GPU of this machine (or, without one, for Hopper: 90-real)
+#   scripts/cuda-backend.sh 80-virtual;90-real   for these architectures, in CMake's words
+#   scripts/cuda-backend.sh release      for everything from Turing to Blackwell: 95 minutes on two cores
+#
+# One architecture takes 37 minutes of one core. The compiler is nvcc of CUDA 12 or 13 on the PATH or in /usr/local/cuda; without one,
+# CUDA 13.0.2 is installed with pip under .tools/cuda (840 MB, no GPU and no driver needed).
+#
+# LACUNA_BACKENDS   where the library goes (default: what `lacuna doctor` says, $LACUNA_HOME/backends/VERSION)
+# LACUNA_PYTHON     the Python to use (default: python3)
+# JOBS              compilers at work at once (default: all cores)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/backend.sh
+. scripts/backend.sh
+
+cuda_root() {
+    local nvcc
+    nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+    if [ -n "$nvcc" ] && "$nvcc" --version | grep -qE 'release 1[23]\.'; then dirname "$(dirname "$(realpath "$nvcc")")"; return; fi
+    wheels
+}
+
+# CUDA from PyPI: what the wheels lack of a toolkit are names (lib64, .so without a version) and the driver's stub to link against.
+wheels() {
+    local root=.tools/cuda/root
+    if [ ! -f .tools/cuda/ready ]; then
+        say "pip install cuda-toolkit 13.0.2 into .tools/cuda"
+        "${LACUNA_PYTHON:-python3}" -m venv .tools/cuda/venv
+        .tools/cuda/venv/bin/pip install --quiet --no-compile --disable-pip-version-check \
+            'cuda-toolkit[nvcc,cudart,cublas,cccl,crt,nvvm]==13.0.2' >&2
+        ln -sfn "$(realpath .tools/cuda/venv/lib/python3*/site-packages/nvidia/cu13)" $root
+        ln -sfn lib $root/lib64
+        for name in libcudart libcublas libcublasLt libnvvm; do
+            ln -sf "$(cd $root/lib && ls $name.so.* | head -1)" $root/lib/$name.so
+        done
+        driver_stub $root
+        touch .tools/cuda/ready
+    fi
+    realpath $root
+}
+
+# An empty libcuda.so with the names of the driver's functions: the linker asks for one, the driver brings the real one.
+driver_stub() {
+    local work
+    work=$(mktemp -d)
+    mkdir -p "$1/lib/stubs"
+    grep -ohE '\bcu[A-Z][A-Za-z0-9_]*\b *\(' "$1/include/cuda.h" | tr -d ' (' | sort -u >"$work/names"
+    # Names that a macro maps to a versioned one.
+    grep -oE '#define +cu[A-Za-z0-9_]+ +(__CUDA_API_PER_THREAD_DEFAULT_STREAM|__CUDA_API_PTDS|__CUDA_API_PTSZ)?\(?cu[A-Za-z0-9_]+' \
+        "$1/include/cuda.h" | sed -E 's/.*[ (](cu[A-Za-z0-9_]+)$/\1/' | sort -u | { grep -vxFf "$work/names" || true; } >"$work/versioned"
+    sed 's/.*/void &(void) {}/' "$work/names" "$work/versioned" >"$work/stub.c"
+    cc -w -fno-builtin -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$1/lib/stubs/libcuda.so" "$work/stub.c"
+    rm -r "$work"
+}
+
+this_gpu() {
+    local capability
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | tr -d . | sed 's/$/-real/' | paste -sd ';')
+    echo "${capability:-90-real}"
+}
+
+case ${1:-} in
+    "") architectures=$(this_gpu) ;;
+    release) architectures='75-real;80-real;86-real;89-real;90-real;120-real;120-virtual' ;;
+    *) architectures=$1 ;;
+esac
+
+cuda=$(cuda_root)
+build=target/backends/cuda
+say "CUDA in $cuda, for $architectures"
+export PATH="$cuda/bin:$PATH" CUDA_PATH="$cuda"
+configure "$build" -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCMAKE_CUDA_COMPILER="$cuda/bin/nvcc" -DCUDAToolkit_ROOT="$cuda" \
+    -DCMAKE_CUDA_ARCHITECTURES="$architectures" -DGGML_CUDA_FA_QUANTS="f16-f16;q8_0-q8_0"
+compile "$build" ggml-cuda
+# cuBLAS is found beside the library, in this CUDA, or in the system's.
+link "$build" ggml-cuda -L"$cuda/lib64" -l:libcudart_static.a -lcublas -L"$cuda/lib64/stubs" -lcuda -ldl -lrt -lpthread \
+    -Wl,-rpath,"\$ORIGIN:$cuda/lib64:/usr/local/cuda/lib64"

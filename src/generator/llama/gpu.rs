@@ -1,0 +1,101 @@
+//! GPUs: ggml's back ends for them, loaded at run time, and the devices that they bring.
+
+use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use llama_cpp_sys_2 as sys;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use super::backend::backend;
+use crate::files::home::home;
+
+/// The version of llama-cpp-sys-2, whose ggml a back end must be built from.
+const VERSION: &str = env!("LLAMA_CPP_VERSION");
+/// Back ends by the name of their library and ggml's own name, the one to prefer first: two of them may bring the same device.
+const KNOWN: [(&str, &str); 4] = [("cuda", "CUDA"), ("hip", "ROCm"), ("sycl", "SYCL"), ("vulkan", "Vulkan")];
+
+/// A back end's library that was found on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackEnd {
+    pub path: PathBuf,
+    /// Whether it was loaded; the error says why not.
+    pub loaded: Result<(), String>,
+}
+
+/// Where back ends are looked for: `$LACUNA_HOME/backends/VERSION`, where the scripts put them, and beside the executable.
+pub fn folders() -> Vec<PathBuf> {
+    let own = home().map(|home| home.join("backends").join(VERSION));
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    own.into_iter().chain(beside).collect()
+}
+
+/// Loads the back ends that are there, once per process. Until then no GPU is touched.
+///
+/// # Errors
+/// llama.cpp cannot start.
+pub fn load() -> Result<&'static [BackEnd], String> {
+    static LOADED: OnceLock<Vec<BackEnd>> = OnceLock::new();
+    backend()?;
+    Ok(LOADED.get_or_init(|| KNOWN.iter().filter_map(|(library, name)| find_and_load(library, name)).collect()))
+}
+
+/// Loads a back end from the first folder that has it, unless it is compiled in.
+fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
+    let known = CString::new(name).expect("a name without a zero");
+    // SAFETY: a string that ends with a zero, for a lookup.
+    if unsafe { !sys::ggml_backend_reg_by_name(known.as_ptr()).is_null() } {
+        return None;
+    }
+    let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let path = folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.is_file())?;
+    let loaded = load_library(&path);
+    match &loaded {
+        Ok(()) => tracing::info!("{}: loaded", path.display()),
+        Err(reason) => tracing::warn!("{}: {reason}", path.display()),
+    }
+    Some(BackEnd { path, loaded })
+}
+
+fn load_library(path: &Path) -> Result<(), String> {
+    // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
+    let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {error}"))?;
+    let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;
+    // SAFETY: a string that ends with a zero; ggml checks the back end's version before it calls anything else.
+    if unsafe { sys::ggml_backend_load(name.as_ptr()).is_null() } {
+        return Err("ggml refuses it: it was built from another version, or finds no device (LACUNA_LOG=llama-cpp-2=info says more)".into());
+    }
+    // ggml holds it too, until the process ends.
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// All symbols are looked for at once, so that a missing one is an error here and no abort later.
+#[cfg(unix)]
+unsafe fn open(path: &Path) -> Result<libloading::os::unix::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: the caller's.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+}
+
+#[cfg(not(unix))]
+unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: the caller's.
+    unsafe { libloading::Library::new(path) }
+}
+
+/// The GPUs of the back ends that are compiled in or loaded: separate cards, or without one those that share the system's memory. One
+/// that two back ends bring is there once.
+///
+/// # Errors
+/// llama.cpp cannot start.
+pub fn gpus() -> Result<Vec<LlamaBackendDevice>, String> {
+    load()?;
+    let devices = list_llama_ggml_backend_devices();
+    let first_backend = |kind: LlamaBackendDeviceType| {
+        let of_kind: Vec<&LlamaBackendDevice> = devices.iter().filter(|device| device.device_type == kind).collect();
+        let backend = of_kind.first().map(|device| device.backend.clone());
+        of_kind.into_iter().filter(|device| Some(&device.backend) == backend.as_ref()).cloned().collect::<Vec<_>>()
+    };
+    let cards = first_backend(LlamaBackendDeviceType::Gpu);
+    Ok(if cards.is_empty() { first_backend(LlamaBackendDeviceType::IntegratedGpu) } else { cards })
+}
