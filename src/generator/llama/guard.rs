@@ -7,7 +7,7 @@ pub(super) const MOST_SEQUENCES: usize = 256;
 
 /// Checks that a context can be created with these limits.
 pub(super) fn check_limits(limits: &Limits) -> Result<(), String> {
-    let sequences = limits.slots + limits.holders;
+    let sequences = limits.sequences();
     if !(1..=MOST_SEQUENCES).contains(&sequences) {
         return Err(format!("{sequences} sequences; llama.cpp supports 1 to {MOST_SEQUENCES}"));
     }
@@ -23,10 +23,11 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), String> {
 /// Checks that the edits and the batch are valid for llama.cpp: existing sequences, copies onto other sequences, one to `n_batch` tokens
 /// of the vocabulary, and logits read only where they were requested.
 pub(super) fn check_step(step: &Step, limits: &Limits, n_vocab: usize) -> Result<(), String> {
-    let sequences = limits.slots + limits.holders;
+    let sequences = limits.sequences();
     for edit in &step.edits {
         match *edit {
             CacheEdit::Clear { seq } if seq < sequences => {}
+            CacheEdit::Trim { seq, from } if seq < sequences && from > 0 => {}
             CacheEdit::Copy { from, to } if from < sequences && to < sequences && from != to => {}
             edit => return Err(format!("{edit:?} with {sequences} sequences")),
         }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
     use crate::generator::scheduler::{Input, Output};
 
-    const LIMITS: Limits = Limits { slots: 2, holders: 1, n_batch: 4, n_cells: 10, unified: true };
+    const LIMITS: Limits = Limits { slots: 2, berths: 0, holders: 1, n_batch: 4, n_cells: 10, unified: true };
 
     fn good() -> Step {
         let input = Input { token: 5, pos: 0, seq: 0, logits: false };
@@ -62,6 +63,7 @@ mod tests {
             batch: vec![input, Input { pos: 1, logits: true, ..input }],
             outputs: vec![Output { row: 1, slot: 0 }],
             prefill: 2,
+            padding: 0,
         }
     }
 
@@ -91,6 +93,7 @@ mod tests {
         assert!(refused(|step| step.edits[1] = CacheEdit::Copy { from: 3, to: 0 }).contains("3 sequences"));
         assert!(refused(|step| step.edits[1] = CacheEdit::Copy { from: 1, to: 1 }).contains("Copy"));
         assert!(refused(|step| step.edits[0] = CacheEdit::Clear { seq: 3 }).contains("Clear"));
+        assert!(refused(|step| step.edits[0] = CacheEdit::Trim { seq: 3, from: 1 }).contains("Trim"));
         assert!(refused(|step| step.batch[0].seq = 3).contains("sequence 3"));
     }
 

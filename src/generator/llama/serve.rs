@@ -24,6 +24,9 @@ use crate::generator::scheduler::{Job, Limits};
 /// A shared prefix must save at least this many tokens of prefill to get its own sequence.
 const LEAST_SAVED: usize = 32;
 
+/// Most slots with a KV cache each: with a berth for every eight and some holders, they are llama.cpp's 256 sequences.
+const MOST_STREAMED: usize = 208;
+
 /// How deep a model is computed, and which hidden states are read on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Depth<'l> {
@@ -82,16 +85,17 @@ impl Llama {
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let workers = self.workers().min(jobs.len());
         let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
-        // With a cache for each sequence, llama.cpp reorders the tokens of a batch, and with them the hidden states.
-        let unified = self.config.settings.unified || !depth.layers.is_empty();
+        let unified = self.config.settings.unified || !depth.layers.is_empty() || !self.can_stream(jobs);
         // Few jobs are shared by all workers.
         let slots = self.config.settings.slots.min(jobs.len().div_ceil(workers));
-        let holders = if unified { slots } else { slots.div_ceil(4) }.min(guard::MOST_SEQUENCES - slots).min(tree.nodes.len());
+        let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
+        let berths = if unified { 0 } else { slots.div_ceil(8) };
+        let holders = if unified { slots } else { slots.div_ceil(4) }.min(guard::MOST_SEQUENCES - slots - berths).min(tree.nodes.len());
         // Without a unified cache, each sequence has the cells for one request.
-        let caches = if unified { 1 } else { slots + holders };
+        let caches = if unified { 1 } else { slots + berths + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
-        let limits = Limits { slots, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
+        let limits = Limits { slots, berths, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let mut params = self.context_params(limits, threads);
         // Logits are computed for this many tokens of a batch at most; room for all of them would be a large part of a GPU's memory.
@@ -108,6 +112,14 @@ impl Llama {
             Ok(Tapped { context, tap })
         });
         Ok((contexts.collect::<Result<_, GenerateError>>()?, limits))
+    }
+
+    /// Whether jobs can have a KV cache of their own for each sequence: texts to write, by a model that forgets padding when its cells
+    /// are removed.
+    fn can_stream(&self, jobs: &[Job]) -> bool {
+        let window = format!("{}.attention.sliding_window", self.description.architecture);
+        let forgets = !self.model.is_recurrent() && !self.model.is_hybrid() && self.model.meta_val_str(&window).is_err();
+        forgets && jobs.iter().all(|job| job.reads_one() && job.max_tokens > 0)
     }
 
     /// The number of layers, if the states of the first and the last one can be read; else 0. Architectures name their tensors as they
@@ -132,10 +144,10 @@ impl Llama {
 
     pub(super) fn context_params(&self, limits: Limits, threads: i32) -> LlamaContextParams {
         let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new((limits.n_cells * if limits.unified { 1 } else { limits.slots + limits.holders }) as u32))
+            .with_n_ctx(NonZeroU32::new(limits.all_cells() as u32))
             .with_n_batch(limits.n_batch as u32)
             .with_n_ubatch(limits.n_batch as u32)
-            .with_n_seq_max((limits.slots + limits.holders) as u32)
+            .with_n_seq_max(limits.sequences() as u32)
             .with_kv_unified(limits.unified)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)

@@ -178,7 +178,7 @@ fn the_last_hidden_state_is_llama_cpps_embedding() {
     let last = [llama.layers()];
     let found = states(&mut llama, std::slice::from_ref(&question), &last, true).remove(&0).unwrap().remove(0);
     let input_ids = tokenise::input_ids(&llama.model.vocab(), &llama.template, &question.prompt).unwrap();
-    let limits = Limits { slots: 1, holders: 0, n_batch: input_ids.len(), n_cells: input_ids.len(), unified: true };
+    let limits = Limits { slots: 1, berths: 0, holders: 0, n_batch: input_ids.len(), n_cells: input_ids.len(), unified: true };
     let params = llama.context_params(limits, 1).with_embeddings(true).with_pooling_type(LlamaPoolingType::None);
     let mut context = llama.model.new_context(llama.backend, params).unwrap();
     let mut batch = LlamaBatch::new(input_ids.len(), 1);

@@ -6,7 +6,7 @@ use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
 use crate::generator::request::{GenerateError, Sink};
 use crate::generator::sampler::Room;
-use crate::generator::scheduler::{CacheEdit, Job, Limits, Scheduler, SeqId, Step};
+use crate::generator::scheduler::{CacheEdit, Job, Limits, Schedule, SeqId, Step, schedule};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
@@ -145,7 +145,7 @@ fn read_in_turn<R: Reader>(reader: &mut R, outputs: Vec<Outputs>, room: &mut Roo
 struct Worker<'a, R, S> {
     tapped: Tapped<'a>,
     batch: LlamaBatch<'static>,
-    scheduler: Scheduler<'a>,
+    scheduler: Box<dyn Schedule + 'a>,
     work: &'a Work<'a, S>,
     /// Indexed by slot.
     readers: Vec<Option<R>>,
@@ -159,7 +159,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         Worker {
             tapped,
             batch: LlamaBatch::new(work.limits.n_batch, 1),
-            scheduler: Scheduler::new(work.limits, work.jobs, work.tree),
+            scheduler: schedule(work.limits, work.jobs, work.tree),
             work,
             readers: (0..work.limits.slots).map(|_| None).collect(),
             room: Room::default(),
@@ -191,7 +191,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
 
     /// Fills free slots from the queue; a job that does not fit yet is kept in `waiting`.
     fn refill(&mut self, claim: impl Fn() -> Option<usize>, waiting: &mut Option<usize>) {
-        while self.scheduler.has_free_slot() {
+        while self.scheduler.wants_job() {
             let Some(job) = waiting.take().or_else(&claim) else { break };
             let Some(slot) = self.scheduler.admit(job) else {
                 *waiting = Some(job);
@@ -210,6 +210,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
             let edited = match edit {
                 CacheEdit::Clear { seq } => context.kv_cache_seq_rm(seq as i32, None, None),
                 CacheEdit::Copy { from, to } => context.kv_cache_seq_cp(from as i32, to as i32, None, None),
+                CacheEdit::Trim { seq, from } => context.kv_cache_seq_rm(seq as i32, Some(from as u32), None),
             };
             edited.map_err(|error| fail("the KV cache cannot be edited", &error))?;
         }
@@ -224,7 +225,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         self.computed += step.batch.len() as u32;
         self.work.counters.steps.fetch_add(1, Ordering::Relaxed);
         self.work.counters.prefilled.fetch_add(step.prefill as u64, Ordering::Relaxed);
-        self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill) as u64, Ordering::Relaxed);
+        self.work.counters.decoded.fetch_add((step.batch.len() - step.prefill - step.padding) as u64, Ordering::Relaxed);
         Ok(())
     }
 
