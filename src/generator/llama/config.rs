@@ -32,6 +32,8 @@ pub struct LlamaConfig {
     pub threads: usize,
     /// Layers to put on GPUs, [`ALL_LAYERS`] for all; with 0 no GPU is touched.
     pub gpu_layers: u32,
+    /// Contexts on each GPU: while the step of one is computed, the tokens of another are drawn.
+    pub contexts_per_gpu: usize,
     /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`](super::Llama::tune) measures the best.
     pub settings: Settings,
     /// Most tokens of one request, prompt and new tokens together; 0 for the model's training context.
@@ -57,6 +59,7 @@ impl LlamaConfig {
             path: path.into(),
             threads: 0,
             gpu_layers: 0,
+            contexts_per_gpu: 2,
             settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,
             kernels: Kernels::Auto,

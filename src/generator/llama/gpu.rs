@@ -58,7 +58,7 @@ fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
 
 fn load_library(path: &Path) -> Result<(), String> {
     // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
-    let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {error}"))?;
+    let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error)))?;
     let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;
     // SAFETY: a string that ends with a zero; ggml checks the back end's version before it calls anything else.
     if unsafe { sys::ggml_backend_load(name.as_ptr()).is_null() } {
@@ -67,6 +67,11 @@ fn load_library(path: &Path) -> Result<(), String> {
     // ggml holds it too, until the process ends.
     std::mem::forget(library);
     Ok(())
+}
+
+/// What the linker says.
+fn reason(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), reason)
 }
 
 /// All symbols are looked for at once, so that a missing one is an error here and no abort later.

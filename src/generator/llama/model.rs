@@ -17,9 +17,6 @@ use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::request::GenerateError;
 
-/// While one context's step is computed, the tokens of the other's are drawn.
-const CONTEXTS_PER_GPU: usize = 2;
-
 /// A description of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -123,7 +120,7 @@ impl Llama {
 
     /// Number of contexts decoded in parallel.
     pub(super) fn workers(&self) -> usize {
-        if self.placement.on_cpu() { self.config.cpu_workers() } else { CONTEXTS_PER_GPU * self.models().count() }
+        if self.placement.on_cpu() { self.config.cpu_workers() } else { self.config.contexts_per_gpu.max(1) * self.models().count() }
     }
 
     /// The loaded model's description.

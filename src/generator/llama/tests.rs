@@ -240,7 +240,7 @@ fn every_request_is_written_within_its_bounds() {
 }
 
 #[test]
-fn greedy_texts_do_not_depend_on_the_batch() {
+fn greedy_texts_depend_neither_on_the_batch_nor_on_the_layout() {
     let Some((mut llama, exact)) = load_exact() else { return };
     let greedy = |id| {
         let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
@@ -254,6 +254,9 @@ fn greedy_texts_do_not_depend_on_the_batch() {
         assert_eq!(together[&id].text, alone.text);
         assert_eq!(together[&(id + 9)].text, alone.text);
     }
+    llama.set(Settings { unified: false, ..with_slots(3) }).unwrap();
+    let streamed = complete(&mut llama, &(0..12).map(greedy).collect::<Vec<_>>()).unwrap();
+    assert!(!exact || (0..12).all(|id| streamed[&id].text == together[&id].text), "{streamed:?} {together:?}");
 }
 
 #[test]
