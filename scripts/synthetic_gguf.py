@@ -225,7 +225,7 @@ def write_prompts(count, path):
     beginnings = [text(48) for _ in range(4)]
     with open(path, "w") as file:
         for i in range(count):
-            file.write(f" {beginnings[i * 4 // count]} {text(16)}\n")
+            file.write(f" {beginnings[i % 4]} {text(16)}\n")
 
 
 def main():
