@@ -1,4 +1,4 @@
-//! How fast the generator writes and judges with given settings, on a CPU or a GPU: a line of JSON for each combination of slots and layout.
+//! How fast the generator writes and judges with given settings, on a CPU or a GPU: a line of JSON for each number of slots and layout.
 //! The executable runs anywhere without cargo, with a model and prompts from scripts/synthetic_gguf.py:
 //!
 //!     speed model.gguf --prompts prompts.txt --gpu-layers 99 --slots 64,128 --layout unified,streams

@@ -21,7 +21,7 @@ import urllib.parse
 
 # A back-end library finds ggml's functions in the package's own.
 sys.setdlopenflags(os.RTLD_GLOBAL | os.RTLD_NOW)
-import xllamacpp  # noqa: E402
+import xllamacpp
 
 
 def load_backend(path):

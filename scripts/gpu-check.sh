@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Checks and measures lacuna on a machine that has no cargo, no network and no model: correctness first, then speeds, then a table.
+#
+#   scripts/gpu-check.sh KIT                   all parts, with the files that scripts/gpu-kit.sh has put into the folder KIT
+#   scripts/gpu-check.sh KIT facts doctor same speed rival large small      only these parts
+#
+# facts   the machine, and whether the libraries find theirs     speed   lacuna by slots, layout and format, on a model of 1B
+# doctor  what lacuna says about the machine                     rival   llama.cpp's server on the same model
+# same    texts and answers on the GPU against the CPU's         large   both on a model of 8B in F16
+# small   a step of the small model, and PyTorch's
+#
+# Each part has a time limit, and one that fails leaves the others alone. The results, results.jsonl and table.md among them, go to $OUT if
+# it is set, else to results/gpu. On a CPU or a GPU in software the models are tiny and the numbers mean nothing: it shows that all parts
+# run.
+#
+# GPU_CHECK_DEVICE  cuda, vulkan or cpu (default: cuda where nvidia-smi finds a GPU, else vulkan where the kit has its library, else cpu)
+# GPU_CHECK_SIZE    full or tiny models (default: full with cuda)
+# GPU_CHECK_MODELS  where the models are written and kept, 25 GB when full (default: lacuna-gpu-check in the temporary folder)
+# LACUNA_PYTHON     a Python with numpy, and for the part small with torch (default: python3)
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+[ $# -ge 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+kit=$(realpath "$1")
+shift
+python=${LACUNA_PYTHON:-python3}
+export OUT=${OUT:-$PWD/results/gpu}
+models=${GPU_CHECK_MODELS:-${TMPDIR:-/tmp}/lacuna-gpu-check}
+results=$OUT/results.jsonl
+prompts=$models/prompts.txt
+mkdir -p "$OUT" "$models"
+
+if [ -n "${GPU_CHECK_DEVICE:-}" ]; then device=$GPU_CHECK_DEVICE
+elif nvidia-smi -L >/dev/null 2>&1; then device=cuda
+elif [ -e "$kit/libggml-vulkan.so" ]; then device=vulkan
+else device=cpu; fi
+if [ -n "${GPU_CHECK_SIZE:-}" ]; then size=$GPU_CHECK_SIZE
+elif [ "$device" = cuda ]; then size=full
+else size=tiny; fi
+layers=99
+[ "$device" != cpu ] || layers=0
+backend=$kit/libggml-$device.so
+# ggml leaves out a Vulkan device that is a CPU unless it is named.
+[ "$device" != vulkan ] || export GGML_VK_VISIBLE_DEVICES=${GGML_VK_VISIBLE_DEVICES:-0}
+# Back ends are found beside the executables; nothing of this user's is read or written.
+export LACUNA_HOME=$models/home
+
+say() { echo "gpu-check: $*" >&2; }
+
+# model SHAPE FORMAT: the path of the model, which is written if it is not there.
+model() {
+    local path=$models/$1-$2.gguf
+    # The large ones are written ahead, by another process.
+    (
+        flock 9
+        [ -e "$path" ] || { "$python" scripts/synthetic_gguf.py "$1" "$2" "$path.part" && mv "$path.part" "$path"; }
+    ) 9>"$path.lock" && echo "$path"
+}
+
+# record PART SECONDS COMMAND...: appends what the command prints, lines of JSON, with the part's name; it may fail.
+record() {
+    local part=$1 limit=$2
+    shift 2
+    say "$part: ${*##*/}"
+    timeout -k 5 "$limit" "$@" 2>>"$OUT/log.txt" | sed -u "s/^{/{\"part\": \"$part\", /" | grep --line-buffered '^{' | tee -a "$results"
+    local code=${PIPESTATUS[0]}
+    [ "$code" = 0 ] || echo "{\"part\": \"$part\", \"error\": \"ended with $code: ${*##*/}\"}" | tee -a "$results"
+    return "$code"
+}
+
+part_facts() {
+    {
+        date -u +%FT%TZ
+        uname -srm
+        ldd --version | head -1
+        echo "$(nproc) cores, $(grep -m 1 'model name' /proc/cpuinfo | cut -d: -f2)"
+        free -g | sed -n 2p
+        df -h "$models" | tail -1
+        "$python" --version
+        [ "$device" != cuda ] || nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm,power.limit --format=csv
+        for file in "$kit"/libggml-*.so "$kit"/lacuna "$kit"/speed; do
+            [ ! -e "$file" ] || { echo "$file:"; ldd "$file" 2>&1; }
+        done
+    } | tee -a "$OUT/facts.txt"
+    ! grep -q "not found" "$OUT/facts.txt"
+}
+
+part_doctor() { "$kit/lacuna" doctor 2>&1 | tee -a "$OUT/facts.txt"; }
+
+part_same() {
+    local shape format code=0
+    for shape in tiny tiny-qwen2; do
+        for format in F16 Q8_0 Q4_0; do
+            same 60 "$(model $shape $format)" --texts 8 --tokens 16 --questions 16 --slots 4 --layout unified || code=1
+        done
+        same 60 "$(model $shape F16)" --texts 8 --tokens 16 --questions 16 --slots 4 --layout streams || code=1
+    done
+    [ "$size" = full ] || return $code
+    for format in F16 Q4_0; do
+        same 60 "$(model llama-3.2-1b $format)" --texts 16 --tokens 16 --questions 32 --slots 16 || code=1
+    done
+    return $code
+}
+
+same() { record same "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers" --against-cpu; }
+
+part_speed() {
+    local format slots=64,128,250 shape=llama-3.2-1b amount=(--texts 1024 --questions 2048)
+    [ "$size" = full ] || { slots=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
+    for format in F16 Q8_0 Q4_0; do
+        speed 100 "$(model $shape $format)" "${amount[@]}" --slots "$slots" --layout unified,streams
+    done
+    # Further settings belong here: another line of speed each, with what differs.
+    speed 40 "$(model $shape F16)" "${amount[@]}" --slots ${slots##*,} --layout streams --top-k 0
+    [ "$size" = tiny ] || speed 60 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 250 --layout streams
+}
+
+speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers"; }
+
+part_rival() {
+    local slots all="32 64 128" shape=llama-3.2-1b amount=(--texts 1024 --questions 1024)
+    [ "$size" = full ] || { all=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
+    for slots in $all; do
+        rival rival 80 "$(model $shape F16)" "${amount[@]}" --slots "$slots"
+    done
+    [ "$size" = tiny ] || rival rival 80 "$(model $shape Q4_0)" "${amount[@]}" --slots 128
+    [ "$size" = tiny ] || rival rival 80 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 128
+}
+
+# rival PART SECONDS MODEL OPTION...
+rival() {
+    local options=(--gpu-layers "$layers")
+    [ "$device" = cpu ] || options+=(--backend "$backend")
+    PYTHONPATH=$kit/site record "$1" "$2" "$python" scripts/gpu_rival.py "${@:3}" --prompts "$prompts" "${options[@]}"
+}
+
+part_large() {
+    local path slots
+    [ "$size" = full ] || { say "large: only with full models"; return 0; }
+    path=$(model llama-3.1-8b F16) || return
+    record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1024 --questions 1024 --slots 128,250 \
+        --layout streams,unified
+    for slots in 128 64; do
+        rival large 100 "$path" --texts 512 --questions 256 --slots "$slots"
+    done
+}
+
+# The small model: the executable of models/benches/step_cuda.rs, and the same shapes with PyTorch.
+part_small() {
+    [ -x "$kit/step_cuda" ] || { say "small: the kit has no step_cuda"; return 0; }
+    record small 120 "$kit/step_cuda"
+    record small 120 "$python" scripts/step_torch_cuda.py
+}
+
+# With its name in the environment, a part runs here; without, each runs in a process of its own with a time limit.
+if [ -n "${GPU_CHECK_PART:-}" ]; then
+    "part_$GPU_CHECK_PART"
+    exit
+fi
+declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=180)
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small)
+: >"$results"
+: >"$OUT/facts.txt"
+: >"$OUT/log.txt"
+say "$device, $size models in $models, results in $OUT"
+if [ "$device" = cuda ]; then
+    nvidia-smi --query-gpu=timestamp,utilization.gpu,memory.used,power.draw,clocks.sm --format=csv -lms 500 >"$OUT/gpu.csv" 2>/dev/null &
+    watcher=$!
+fi
+"$python" scripts/synthetic_gguf.py --prompts 2048 "$prompts"
+if [ "$size" = full ]; then
+    case " ${parts[*]} " in *" speed "* | *" rival "*)
+        wanted=(llama-3.2-1b:F16 llama-3.2-1b:Q4_0 llama-3.2-1b:Q8_0 qwen2.5-1.5b:F16) ;;
+    esac
+    case " ${parts[*]} " in *" large "*) wanted+=(llama-3.1-8b:F16) ;; esac
+    for one in ${wanted[@]+"${wanted[@]}"}; do model "${one%:*}" "${one#*:}"; done >/dev/null &
+    writer=$!
+fi
+failed=()
+for part in "${parts[@]}"; do
+    begun=$SECONDS
+    # On a GPU in software compiling a model's shaders takes minutes, once.
+    limit=${limits[$part]:-60}
+    [ "$size" = full ] || limit=900
+    GPU_CHECK_PART=$part GPU_CHECK_DEVICE=$device GPU_CHECK_SIZE=$size timeout -k 5 "$limit" bash "$0" "$kit" || failed+=("$part")
+    say "$part took $((SECONDS - begun)) s"
+done
+[ -z "${writer:-}" ] || wait "$writer"
+[ -z "${watcher:-}" ] || kill "$watcher"
+"$python" scripts/gpu_table.py "$results" | tee "$OUT/table.md"
+if [ ${#failed[@]} -gt 0 ]; then
+    say "failed: ${failed[*]}"
+    exit 1
+fi

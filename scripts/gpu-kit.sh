@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Puts what scripts/gpu-check.sh needs into a folder and packs it, for a machine without cargo and network: executables for any x86-64
+# processor with AVX2, back ends for GPUs, and llama.cpp's server.
+#
+#   scripts/gpu-kit.sh                         target/gpu-kit and target/gpu-kit.tar.xz, with libggml-cuda.so
+#   scripts/gpu-kit.sh cuda vulkan             with these back ends; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build them
+#
+# LACUNA_BACKENDS   where the back ends are (default: $LACUNA_HOME/backends/VERSION)
+# LACUNA_PYTHON     the Python to use (default: python3)
+# CARGO_TARGET_DIR  where cargo builds (default: target/x86-64-v3)
+# JOBS              compilers at work at once (default: all cores)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/backend.sh
+. scripts/backend.sh
+
+python=${LACUNA_PYTHON:-python3}
+xllamacpp=2026.10.11549
+kit=target/gpu-kit
+from=${LACUNA_BACKENDS:-${LACUNA_HOME:-$HOME/.cache/lacuna}/backends/$version}
+export RUSTFLAGS="-C target-cpu=x86-64-v3" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/x86-64-v3}
+
+# executable PACKAGE bin|bench NAME: builds it and puts it into the kit, stripped.
+executable() {
+    local path
+    say "cargo build --release $3"
+    path=$(cargo build --release --locked ${JOBS:+-j "$JOBS"} -p "$1" "--$2" "$3" --message-format json-render-diagnostics |
+        "$python" -c 'import json, sys; print([path for line in sys.stdin if (path := json.loads(line).get("executable"))][-1])')
+    strip -o "$kit/$3" "$path"
+}
+
+mkdir -p "$kit"
+rm -f "$kit"/libggml-*.so
+for backend in "${@:-cuda}"; do cp "$from/libggml-$backend.so" "$kit/"; done
+executable lacuna bin lacuna
+executable lacuna bench speed
+# The small model's bench on a GPU, where it is there.
+[ ! -e models/benches/step_cuda.rs ] || executable lacuna-models bench step_cuda
+if [ ! -d "$kit/site" ]; then
+    say "pip download xllamacpp $xllamacpp"
+    wheel=$(mktemp -d)
+    "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --dest "$wheel" "xllamacpp==$xllamacpp"
+    "$python" -m zipfile -e "$wheel"/*.whl "$wheel/site"
+    # Two thirds of it are debugging information.
+    strip --strip-debug "$wheel"/site/xllamacpp/*.so
+    mv "$wheel/site" "$kit/site"
+    rm -r "$wheel"
+fi
+say "packing"
+tar -C target -c gpu-kit | xz -6 -T "${JOBS:-0}" >target/gpu-kit.tar.xz
+du -m "$kit"/* target/gpu-kit.tar.xz >&2
