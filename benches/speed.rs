@@ -26,6 +26,9 @@ struct Arguments {
     slots: Vec<usize>,
     #[arg(long, value_delimiter = ',', value_enum, default_value = "unified")]
     layout: Vec<Layout>,
+    /// Contexts on each GPU
+    #[arg(long, default_value_t = 2)]
+    contexts: usize,
     #[arg(long, value_enum, default_value = "f16")]
     kv: KvFormat,
     #[arg(long, default_value_t = 512)]
@@ -95,7 +98,7 @@ fn main() -> Result<()> {
         let mut line = json!({
             "side": "lacuna", "model": model.file_name().unwrap_or_default().to_string_lossy(), "slots": slots,
             "layout": if settings.unified { "unified" } else { "streams" }, "gpu_layers": arguments.gpu_layers,
-            "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
+            "contexts": arguments.contexts, "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
         });
         merge(&mut line, measured);
         merge(&mut line, json!({"record": llama.record()}));
@@ -111,7 +114,8 @@ impl Arguments {
 
     fn load(&self, model: &std::path::Path, gpu_layers: u32) -> Result<Llama> {
         let settings = self.settings(self.slots[0], self.layout[0]);
-        Ok(Llama::load(LlamaConfig { threads: self.threads, gpu_layers, settings, n_ctx: 1024, ..LlamaConfig::new(model) })?)
+        let (threads, contexts_per_gpu) = (self.threads, self.contexts);
+        Ok(Llama::load(LlamaConfig { threads, gpu_layers, contexts_per_gpu, settings, n_ctx: 1024, ..LlamaConfig::new(model) })?)
     }
 
     fn work(&self, prompts: &[&str], top_k: u32, temperature: f32) -> Work {

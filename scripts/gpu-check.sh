@@ -105,14 +105,19 @@ part_same() {
 same() { record same "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers" --against-cpu; }
 
 part_speed() {
-    local format slots=64,128,250 shape=llama-3.2-1b amount=(--texts 1024 --questions 2048)
-    [ "$size" = full ] || { slots=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
-    for format in F16 Q8_0 Q4_0; do
-        speed 100 "$(model $shape $format)" "${amount[@]}" --slots "$slots" --layout unified,streams
+    local format contexts slots=64,128,208 some=128 shape=llama-3.2-1b amount=(--texts 1536 --questions 2048)
+    [ "$size" = full ] || { slots=4; some=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
+    speed 100 "$(model $shape F16)" "${amount[@]}" --slots "$slots" --layout streams,unified
+    for contexts in 1 4; do
+        speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams,unified --contexts $contexts
+    done
+    for format in Q8_0 Q4_0; do
+        speed 60 "$(model $shape $format)" "${amount[@]}" --slots "$some" --layout streams
     done
     # Further settings belong here: another line of speed each, with what differs.
-    speed 40 "$(model $shape F16)" "${amount[@]}" --slots ${slots##*,} --layout streams --top-k 0
-    [ "$size" = tiny ] || speed 60 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 250 --layout streams
+    speed 40 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout unified --n-batch 2048
+    speed 40 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --top-k 0
+    [ "$size" = tiny ] || speed 60 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 128 --layout streams
 }
 
 speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers"; }
