@@ -43,6 +43,8 @@ pub(super) struct Streams<'a> {
     slots: Vec<Slot>,
     /// Prompts that are prefilled together.
     berths: Vec<Berth>,
+    /// The prefix that is left in each berth's cache from the prompt before, to be used again: a copy costs a GPU more than its bytes.
+    left: Vec<Option<usize>>,
     /// Columns of the berths' rectangle that are in the cache; `None` before it has begun.
     columns: Option<usize>,
     prefixes: Prefixes<'a>,
@@ -54,7 +56,8 @@ impl<'a> Streams<'a> {
         assert!(1 <= limits.berths && limits.berths <= limits.n_batch, "streams need a berth, and a batch a token of each: {limits:?}");
         let holders = limits.slots + limits.berths..limits.sequences();
         let (slots, prefixes) = (vec![Slot::Idle(0); limits.slots], Prefixes::new(jobs, tree, holders));
-        Streams { limits, jobs, tree, slots, berths: Vec::new(), columns: None, prefixes, edits: Vec::new() }
+        let left = vec![None; limits.berths];
+        Streams { limits, jobs, tree, slots, berths: Vec::new(), left, columns: None, prefixes, edits: Vec::new() }
     }
 
     fn idle(&self) -> usize {
@@ -71,6 +74,17 @@ impl<'a> Streams<'a> {
         let all = || self.berths.iter().map(|berth| (berth.job, berth.base)).chain([(job, base)]);
         let columns = all().map(|(job, base)| self.own(job, base)).max().unwrap_or(0);
         all().all(|(_, base)| self.prefixes.end(base) + columns <= self.limits.n_cells)
+    }
+
+    /// The state of the next free berth: with this prefix, or waiting for it.
+    fn fill_next_berth(&mut self, job: usize, base: Option<usize>) -> Fill {
+        let (at, end) = (self.berths.len(), self.jobs[job].input_ids.len());
+        match self.left[at].take() {
+            left @ Some(_) if left == base => return Fill { from: None, at: self.prefixes.end(base), end },
+            Some(_) => self.edits.push(CacheEdit::Clear { seq: self.limits.slots + at }),
+            None => {}
+        }
+        Fill { from: base, at: 0, end }
     }
 
     /// The next columns of the berths' rectangle.
@@ -103,7 +117,7 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// Once all prompts are whole and their first tokens known: copies them to their slots, and frees the berths.
+    /// Once all prompts are whole and their first tokens known: copies them to their slots, and leaves their prefixes in the berths.
     fn land(&mut self) {
         let Some(columns) = self.columns else { return };
         let is_open = |berth: &Berth| {
@@ -121,7 +135,8 @@ impl<'a> Streams<'a> {
                 self.edits.push(CacheEdit::Copy { from: seq, to: slot });
                 self.slots[slot] = Slot::Writes { job, base, at: length, sampled };
             }
-            self.edits.push(CacheEdit::Clear { seq });
+            self.left[at] = base;
+            self.edits.push(base.map_or(CacheEdit::Clear { seq }, |_| CacheEdit::Trim { seq, from: self.prefixes.end(base) }));
         }
     }
 
@@ -174,7 +189,7 @@ impl Schedule for Streams<'_> {
             self.edits.push(CacheEdit::Clear { seq: slot });
         }
         self.slots[slot] = Slot::Waits { job, sampled: None };
-        let fill = Fill { from: base, at: 0, end: self.jobs[job].input_ids.len() };
+        let fill = self.fill_next_berth(job, base);
         self.berths.push(Berth { job, slot, base, fill });
         Some(slot)
     }
