@@ -217,7 +217,7 @@ fn doctor_reports_missing_and_damaged_files() {
     let output = lacuna(&fixture, &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    for word in ["processor", "kernels", "back ends", "not in the cache; get it with `lacuna fetch all-minilm-l6-v2`"] {
+    for word in ["processor", "kernels", "back end", "not in the cache; get it with `lacuna fetch all-minilm-l6-v2`"] {
         assert!(text.contains(word), "{text}");
     }
     std::fs::create_dir_all(fixture.path("home/models/all-minilm-l6-v2")).unwrap();
