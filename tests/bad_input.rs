@@ -161,14 +161,14 @@ fn invalid_small_models_are_refused() {
     broken("config.json", Some(br#"{"model_type": "gpt2"}"#), &["config.json", "gpt2"]);
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "metal"))]
 #[test]
 fn a_device_that_this_build_cannot_use_is_refused() {
     let fixture = Fixture::new();
-    let output = lacuna(&fixture, &["run", "task.toml", "--small-device", "cuda"]);
+    let output = lacuna(&fixture, &["run", "task.toml", "--small-device", "metal"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{error}");
-    assert!(error.contains("small model: device: cuda:0 cannot be used"), "{error}");
+    assert!(error.contains("small model: device: metal:0 cannot be used"), "{error}");
     assert!(!fixture.path("runs").exists());
 }
 

@@ -18,7 +18,7 @@ pub struct AdamW {
 
 impl AdamW {
     /// The factors of the first moment and of the root of the second, with bias correction, and the factor of weight decay.
-    fn factors(&self, weight_decay: f32) -> (f32, f32, f32) {
+    pub fn factors(&self, weight_decay: f32) -> (f32, f32, f32) {
         assert!(self.step > 0, "steps count from 1");
         let correction = |beta: f32| 1.0 - (beta as f64).powi(self.step as i32);
         let rate = (self.lr as f64 / correction(self.beta1)) as f32;

@@ -45,9 +45,15 @@ impl Dropout {
 
     /// The mask of row `row` of this shard.
     pub fn row(&self, row: usize) -> RowMask {
-        let key = mix(self.key ^ (self.first_row + row) as u64);
-        let threshold = (self.rate as f64 * 4_294_967_296.0) as u32;
-        RowMask { low: key as u32, high: (key >> 32) as u32, threshold, scale: 1.0 / (1.0 - self.rate) }
+        let (key, first_row, threshold, scale) = self.words();
+        let key = mix(key ^ (first_row + row) as u64);
+        RowMask { low: key as u32, high: (key >> 32) as u32, threshold, scale }
+    }
+
+    /// What the masks are made of, for kernels in other languages: key, first row, threshold below which a hash drops its element, and the
+    /// factor of the others.
+    pub fn words(&self) -> (u64, usize, u32, f32) {
+        (self.key, self.first_row, (self.rate as f64 * 4_294_967_296.0) as u32, 1.0 / (1.0 - self.rate))
     }
 
     /// Multiplies `x` (tokens, columns) by the masks of its rows, whose boundaries in tokens are `cu_seqlens`.

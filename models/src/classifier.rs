@@ -66,6 +66,8 @@ impl Classifier {
 
     /// Adds `offsets` (one for each label) to the bias of the classifier, and so to all logits.
     pub fn add_offsets(&mut self, offsets: &[f32]) {
+        // A GPU that has newer parameters and fails now fails again at the model's next use, with an error there.
+        let Ok(_) = self.network.host_flat() else { return };
         let Parameters { layout, flat, .. } = &mut self.network.params;
         let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
         let (_, bias) = classifier.parts_mut(&mut flat[layout.words..]);
@@ -75,6 +77,7 @@ impl Classifier {
 
     /// Multiplies the classifier's weights and biases, and so all logits, by `factor`.
     pub fn scale_logits(&mut self, factor: f32) {
+        let Ok(_) = self.network.host_flat() else { return };
         let Parameters { layout, flat, .. } = &mut self.network.params;
         let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
         let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);

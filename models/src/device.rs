@@ -2,6 +2,7 @@
 
 #[cfg(feature = "candle")]
 use crate::ModelError;
+use crate::cuda::Session;
 use std::fmt;
 
 /// The device on which logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule
@@ -11,10 +12,13 @@ pub enum Device {
     /// The CPU, with our kernels.
     #[default]
     Cpu,
-    /// The NVIDIA GPU of this number, with candle's operations in f32; only in builds with the feature `cuda`.
+    /// The NVIDIA GPU of this number, with our kernels; in every build, where the driver and cublasLt can be loaded.
     Cuda(usize),
-    /// The Apple GPU of this number, likewise, with the feature `metal`.
+    /// The Apple GPU of this number, with candle's operations in f32; only in builds with the feature `metal`.
     Metal(usize),
+    /// The CPU in the place of an NVIDIA GPU, thousands of times slower: for tests.
+    #[cfg(feature = "emulated")]
+    Emulated,
     /// The CPU with candle's operations, several times slower than [`Device::Cpu`]: for comparisons.
     #[cfg(feature = "candle")]
     CandleCpu,
@@ -23,19 +27,23 @@ pub enum Device {
 impl Device {
     /// The first GPU that this build supports and the machine has, else the CPU.
     pub fn detect() -> Self {
+        if Session::open(Device::Cuda(0)).is_some_and(|session| session.is_ok()) {
+            return Device::Cuda(0);
+        }
         #[cfg(feature = "candle")]
-        if let Some(gpu) = [Device::Cuda(0), Device::Metal(0)].into_iter().find(|gpu| gpu.open().is_ok()) {
-            return gpu;
+        if Device::Metal(0).open().is_ok() {
+            return Device::Metal(0);
         }
         Device::Cpu
     }
 
-    /// candle's device; `None` for the CPU with our kernels.
+    /// candle's device; `None` for one with our kernels.
     #[cfg(feature = "candle")]
     pub(crate) fn open(self) -> Result<Option<candle_core::Device>, ModelError> {
         let opened = match self {
-            Device::Cpu => return Ok(None),
-            Device::Cuda(number) => candle_core::Device::new_cuda(number),
+            Device::Cpu | Device::Cuda(_) => return Ok(None),
+            #[cfg(feature = "emulated")]
+            Device::Emulated => return Ok(None),
             Device::Metal(number) => candle_core::Device::new_metal(number),
             Device::CandleCpu => Ok(candle_core::Device::Cpu),
         };
@@ -49,6 +57,8 @@ impl fmt::Display for Device {
             Device::Cpu => write!(f, "cpu"),
             Device::Cuda(number) => write!(f, "cuda:{number}"),
             Device::Metal(number) => write!(f, "metal:{number}"),
+            #[cfg(feature = "emulated")]
+            Device::Emulated => write!(f, "emulated"),
             #[cfg(feature = "candle")]
             Device::CandleCpu => write!(f, "candle's cpu"),
         }

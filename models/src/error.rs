@@ -48,6 +48,12 @@ impl From<candle_core::Error> for ModelError {
     }
 }
 
+impl From<lacuna_cuda::CudaError> for ModelError {
+    fn from(error: lacuna_cuda::CudaError) -> Self {
+        ModelError::Device(error.to_string())
+    }
+}
+
 impl ModelError {
     pub(crate) fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

@@ -2,10 +2,13 @@
 
 use crate::ModelError;
 use crate::batch::{PackedBatch, Shard};
+use crate::device::Device;
 use crate::encoder::{self, Encoder};
 use crate::network::Network;
+use crate::parameters::Parameters;
 use crate::pooling::means;
 use crate::spread::spread;
+use std::sync::OnceLock;
 
 impl Network {
     /// The mean of the last hidden states of each row's tokens, `[CLS]` and `[SEP]` included: (rows, hidden). The head is not used.
@@ -15,6 +18,11 @@ impl Network {
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.
     pub fn features(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.params.config)?;
+        let newest = self.newest()?;
+        if !std::ptr::eq(newest, &self.params.flat[..]) {
+            let params = Parameters { flat: newest.to_vec(), ..self.params.clone() };
+            return Network { params, cuda: None, device: Device::Cpu, rounded: OnceLock::new(), ..self.clone() }.features(batch, threads);
+        }
         let rounded = self.rounded(threads);
         let features = spread(batch.shards(threads), |shard| {
             let shard = Shard { every_token: true, ..shard };

@@ -206,6 +206,14 @@ impl Layout {
         all.filter(|affine| affine.rounded.is_some()).collect()
     }
 
+    /// Number of logits of a batch.
+    pub fn logits(&self, rows: usize, tokens: usize) -> usize {
+        match self.head() {
+            Head::Labels(labels) => rows * labels,
+            Head::Span => 2 * tokens,
+        }
+    }
+
     /// Length of the flat buffer.
     pub fn len(&self) -> usize {
         self.tensors.last().map_or(0, |t| t.range.end)

@@ -30,6 +30,7 @@ mod composed;
 mod config;
 mod config_file;
 mod contrastive;
+mod cuda;
 mod dense;
 mod device;
 mod distilbert;

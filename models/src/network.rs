@@ -3,6 +3,7 @@
 use crate::batch::{PackedBatch, Shard};
 use crate::checkpoint;
 use crate::config::Config;
+use crate::cuda;
 use crate::device::Device;
 use crate::encoder::{self, Encoder};
 use crate::layout::Head;
@@ -34,7 +35,9 @@ pub struct Network {
     /// The weights for inference, rounded when first needed.
     pub(crate) rounded: OnceLock<Rounded>,
     pub(crate) device: Device,
-    /// The parameters on a device other than [`Device::Cpu`].
+    /// The parameters on an NVIDIA GPU.
+    pub(crate) cuda: Option<cuda::Placed>,
+    /// The parameters on a device of candle's.
     #[cfg(feature = "candle")]
     pub(crate) placed: Option<Placed>,
 }
@@ -48,6 +51,7 @@ impl Network {
             precision: Precision::Auto,
             rounded: OnceLock::new(),
             device: Device::Cpu,
+            cuda: None,
             #[cfg(feature = "candle")]
             placed: None,
         };
@@ -71,14 +75,17 @@ impl Network {
     /// # Errors
     /// [`ModelError::Device`] for a device that this build cannot use or that is not there; the model then stays where it is.
     pub fn set_device(&mut self, device: Device) -> Result<(), ModelError> {
+        #[cfg(not(feature = "candle"))]
+        if matches!(device, Device::Metal(_)) {
+            return Err(ModelError::Device(format!("{device} cannot be used: build with the feature `metal`")));
+        }
+        self.host_flat()?;
+        let cuda = cuda::Placed::open(device, &self.params)?;
         #[cfg(feature = "candle")]
         {
             self.placed = device.open()?.map(Placed::new);
         }
-        #[cfg(not(feature = "candle"))]
-        if device != Device::Cpu {
-            return Err(ModelError::Device(format!("{device} cannot be used: build with the feature `cuda` or `metal`")));
-        }
+        self.cuda = cuda;
         self.device = device;
         Ok(())
     }
@@ -88,9 +95,26 @@ impl Network {
         self.device
     }
 
-    /// Drops all rounded and device copies of the parameters: the parameters have changed.
+    /// The host's parameters, after those of an NVIDIA GPU were copied back if they are newer. Whoever changes them calls
+    /// [`Network::params_changed`] then.
+    pub(crate) fn host_flat(&mut self) -> Result<&mut [f32], ModelError> {
+        if let Some(newer) = self.cuda.as_mut().map_or(Ok(None), cuda::Placed::take_newer)? {
+            self.params.flat = newer;
+        }
+        Ok(&mut self.params.flat)
+    }
+
+    /// The newest parameters, wherever they are.
+    pub(crate) fn newest(&self) -> Result<&[f32], ModelError> {
+        self.cuda.as_ref().map_or(Ok(&self.params.flat), |cuda| cuda.newest(&self.params.flat))
+    }
+
+    /// Drops all rounded and device copies of the parameters: the host's parameters have changed.
     pub(crate) fn params_changed(&mut self) {
         self.rounded.take();
+        if let Some(cuda) = &mut self.cuda {
+            cuda.forget();
+        }
         #[cfg(feature = "candle")]
         if let Some(placed) = &mut self.placed {
             placed.forget();
@@ -113,6 +137,9 @@ impl Network {
     /// The logits of a batch, without dropout; its rows go in `threads` jobs to the caller's rayon pool.
     pub(crate) fn logits(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.params.config)?;
+        if let Some(cuda) = &self.cuda {
+            return cuda.logits(&self.params, batch, self.precision.on_cuda());
+        }
         #[cfg(feature = "candle")]
         if let Some(placed) = &self.placed {
             return placed.logits(&self.params, batch);
@@ -125,6 +152,10 @@ impl Network {
     /// [`Network::logits`] on this thread, in work space that is kept between calls.
     pub(crate) fn logits_with<'a>(&self, forward: &'a mut Forward, batch: &PackedBatch) -> Result<&'a [f32], ModelError> {
         batch.check(&self.params.config)?;
+        if let Some(cuda) = &self.cuda {
+            forward.head.logits = cuda.logits(&self.params, batch, self.precision.on_cuda())?;
+            return Ok(&forward.head.logits);
+        }
         #[cfg(feature = "candle")]
         if let Some(placed) = &self.placed {
             forward.head.logits = placed.logits(&self.params, batch)?;
@@ -160,7 +191,7 @@ impl Network {
 
     /// The parameters as a safetensors file with the names of transformers.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        checkpoint::to_bytes(&self.params.layout.tensors, &self.params.flat)
+        checkpoint::to_bytes(&self.params.layout.tensors, self.newest()?)
     }
 
     /// Name, place in the flat buffer and shape of every parameter, in the order of the buffer. Biases and LayerNorms are those with
@@ -174,8 +205,8 @@ impl Network {
         self.params.layout.len() - self.params.layout.words
     }
 
-    /// The flat buffer that [`Network::parameters`] describes.
+    /// The flat buffer that [`Network::parameters`] describes; nothing if the GPU that has it failed.
     pub fn flat(&self) -> &[f32] {
-        &self.params.flat
+        self.newest().unwrap_or_default()
     }
 }

@@ -1,9 +1,11 @@
 //! The number format of the large matrix products.
 
+use lacuna_cuda::Number;
 use lacuna_kernels::packed::Format;
 use serde::{Deserialize, Serialize};
 
-/// The number format of operands in the linear layers' matrix products. Sums, parameters, gradients and everything else are f32.
+/// The number format of operands in the linear layers' matrix products. Sums, parameters, gradients and everything else are f32; on an NVIDIA
+/// GPU the activations have the format of the operands, which is bf16 for all but [`Precision::F32`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -29,5 +31,10 @@ impl Precision {
             Precision::Bf16 => Some(Format::Bf16),
             Precision::Int16 => Some(Format::Int16),
         }
+    }
+
+    /// The format of activations and products on an NVIDIA GPU.
+    pub(crate) fn on_cuda(self) -> Number {
+        if self == Precision::F32 { Number::F32 } else { Number::Bf16 }
     }
 }

@@ -61,7 +61,7 @@ impl Trainer {
         let seen: Vec<u8> = self.optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
         let buffers = [
-            ("params", Buffer::floats(&model.params.flat)),
+            ("params", Buffer::floats(model.newest()?)),
             ("exp_avg", Buffer::floats(&m)),
             ("exp_avg_sq", Buffer::floats(&v)),
             ("seen", Buffer::Bytes(seen, shape)),

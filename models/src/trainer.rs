@@ -4,6 +4,7 @@ use crate::ModelError;
 use crate::batch::{PackedBatch, Shard};
 use crate::classifier::Classifier;
 use crate::config::Config;
+use crate::cuda;
 use crate::device::Device;
 use crate::encoder::{self, Encoder};
 use crate::head;
@@ -25,6 +26,7 @@ use std::borrow::Cow;
 
 #[cfg(feature = "candle")]
 mod on_device;
+mod on_cuda;
 mod pairs;
 
 /// The result of a training step.
@@ -47,7 +49,9 @@ pub struct Trainer {
     pub(crate) step: usize,
     gradients: Vec<f32>,
     pub(crate) optimizer: Optimizer,
-    /// The optimiser's moments once they are on a device.
+    /// Gradients and moments once they are on an NVIDIA GPU.
+    fit: Option<cuda::Fit>,
+    /// The optimiser's moments once they are on a device of candle's.
     #[cfg(feature = "candle")]
     moments: Option<on_device::Moments>,
     /// The model's weights as they were at the last gradients, for fast products.
@@ -70,7 +74,7 @@ struct ShardWork {
 
 impl Trainer {
     /// Buffers for training a model of this shape, a [`Classifier`] or a [`SpanExtractor`], on the device where it is. On a GPU the
-    /// configuration's threads and precision mean nothing.
+    /// configuration's threads mean nothing.
     pub fn new(model: &Network, config: TrainConfig) -> Self {
         Trainer {
             config,
@@ -78,6 +82,7 @@ impl Trainer {
             step: 0,
             gradients: vec![0.0; model.params.layout.len()],
             optimizer: Optimizer::new(&model.params),
+            fit: None,
             #[cfg(feature = "candle")]
             moments: None,
             rounded: Rounded::default(),
@@ -112,6 +117,9 @@ impl Trainer {
     /// [`Trainer::step`] on a batch that comes in parts, for less memory: the same masks, loss and (but for rounding) gradients as if
     /// the rows of all parts were one batch.
     pub fn step_micro_batches(&mut self, model: &mut Network, parts: &[MicroBatch]) -> Result<StepOutcome, ModelError> {
+        if model.cuda.is_some() {
+            return self.step_on_cuda(model, parts);
+        }
         #[cfg(feature = "candle")]
         if let Some(placed) = model.placed.clone() {
             return self.step_on_device(model, placed, parts);
@@ -137,12 +145,16 @@ impl Trainer {
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(ModelError::NotFinite { step: self.step, loss, grad_norm: grad_norm as f32 });
         }
-        let lr = self.config.lr_at(self.step);
-        let TrainConfig { beta1, beta2, eps, max_grad_norm, .. } = self.config;
-        let grad_scale = max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
+        let grad_scale = self.config.max_grad_norm.map_or(1.0, |max| adamw::clip_scale(grad_norm, max as f64));
+        let adamw = AdamW { grad_scale, ..self.unclipped_update() };
         self.step += 1;
-        let adamw = AdamW { lr, beta1, beta2, eps, step: self.step as u32, grad_scale };
-        Ok((adamw, StepOutcome { loss, grad_norm: grad_norm as f32, lr }))
+        Ok((adamw, StepOutcome { loss, grad_norm: grad_norm as f32, lr: adamw.lr }))
+    }
+
+    /// The settings of the next update, without clipping.
+    fn unclipped_update(&self) -> AdamW {
+        let TrainConfig { beta1, beta2, eps, .. } = self.config;
+        AdamW { lr: self.config.lr_at(self.step), beta1, beta2, eps, step: self.step as u32 + 1, grad_scale: 1.0 }
     }
 
     /// Steps done.
@@ -152,6 +164,9 @@ impl Trainer {
 
     /// First and second moment of all parameters, each in the order of the flat buffer, from where they are.
     pub(crate) fn moments(&self) -> Result<[Cow<'_, [f32]>; 2], ModelError> {
+        if let Some(fit) = &self.fit {
+            return fit.moments();
+        }
         #[cfg(feature = "candle")]
         if let Some(moments) = &self.moments {
             return Ok(moments.flat()?);
@@ -180,6 +195,9 @@ impl Trainer {
 
     /// The loss of all parts together, and their gradients into `self.gradients`.
     fn accumulate(&mut self, model: &Network, parts: &[MicroBatch]) -> Result<f32, ModelError> {
+        if model.cuda.is_some() {
+            return self.accumulate_on_cuda(model, parts);
+        }
         #[cfg(feature = "candle")]
         if let Some(placed) = &model.placed {
             return self.accumulate_on_device(model, placed, parts);

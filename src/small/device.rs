@@ -13,7 +13,7 @@ pub enum SmallDevice {
     #[default]
     Auto,
     Cpu,
-    /// Needs a build with the feature `cuda`
+    /// The first NVIDIA GPU
     Cuda,
     /// Needs a build with the feature `metal`
     Metal,

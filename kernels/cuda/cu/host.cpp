@@ -1,0 +1,2 @@
+//! All kernels for the host.
+#include "kernels.cu"

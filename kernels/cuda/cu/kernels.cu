@@ -1,0 +1,15 @@
+//! All kernels in one number format.
+#include "norm.cu"
+#include "gelu.cu"
+#include "attention.cu"
+#include "head.cu"
+#include "sums.cu"
+#include "update.cu"
+
+#ifndef __CUDACC__
+#if NUMBER == BF16
+extern "C" const Table *lacuna_emulated_bf16() { return &kernels; }
+#else
+extern "C" const Table *lacuna_emulated_f32() { return &kernels; }
+#endif
+#endif

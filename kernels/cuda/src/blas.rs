@@ -1,0 +1,174 @@
+//! Matrix products by cublasLt; how it does one is asked once for each shape.
+
+use crate::device::Number;
+use crate::error::{CudaError, failed};
+use crate::memory::Place;
+use crate::product::{Operand, Product};
+use cudarc::cublaslt::result;
+use cudarc::cublaslt::sys::{
+    cublasComputeType_t, cublasLtEpilogue_t, cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t,
+    cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t, cudaDataType,
+};
+use cudarc::driver::CudaStream;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes that a product may use besides its matrices.
+const WORKSPACE: usize = 32 << 20;
+
+/// cublasLt with what it said about the products seen so far.
+pub struct Blas {
+    handle: cublasLtHandle_t,
+    workspace: u64,
+    plans: Mutex<HashMap<Key, Plan>>,
+}
+
+// SAFETY: cublasLt's handle may be used by any thread with the context bound; plans are used under their lock.
+unsafe impl Send for Blas {}
+// SAFETY: as above.
+unsafe impl Sync for Blas {}
+
+/// What a plan depends on.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    shape: [usize; 6],
+    transposed: [bool; 2],
+    numbers: [Number; 2],
+    has_bias: bool,
+    accumulate: bool,
+    alignment: u32,
+}
+
+/// How cublasLt does a product; kept until the process ends. Its matrices have columns, so that it computes cᵀ = bᵀ aᵀ.
+struct Plan {
+    product: cublasLtMatmulDesc_t,
+    a: cublasLtMatrixLayout_t,
+    b: cublasLtMatrixLayout_t,
+    c: cublasLtMatrixLayout_t,
+    algorithm: cublasLtMatmulAlgo_t,
+}
+
+impl Key {
+    fn new(p: &Product) -> Self {
+        let addresses = p.a.place.0 | p.b.place.0 | p.c.0 | 256;
+        Key {
+            shape: [p.m, p.n, p.k, p.a.stride, p.b.stride, p.c_stride],
+            transposed: [p.a.transposed, p.b.transposed],
+            numbers: [p.number, p.c_number],
+            has_bias: !p.bias.is_none(),
+            accumulate: p.accumulate,
+            alignment: 1 << addresses.trailing_zeros(),
+        }
+    }
+}
+
+impl Blas {
+    /// In the current context.
+    pub fn new() -> Result<Self, CudaError> {
+        let handle = result::create_handle().map_err(failed("cublasLt cannot be used"))?;
+        // SAFETY: kept for the life of the process.
+        let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE) }.map_err(failed("GPU memory for products"))?;
+        Ok(Blas { handle, workspace, plans: Mutex::default() })
+    }
+
+    pub fn multiply(&self, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = match plans.entry(Key::new(product)) {
+            std::collections::hash_map::Entry::Occupied(plan) => plan.into_mut(),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                let plan = self.plan(product, vacant.key().alignment);
+                vacant.insert(plan.map_err(|e| CudaError(format!("cublasLt has no way for {product:?}: {}", e.0)))?)
+            }
+        };
+        let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
+        if !product.bias.is_none() {
+            set_bias(plan.product, product.bias)?;
+        }
+        let pointer = |place: Place| place.0 as *mut c_void;
+        // SAFETY: the plan is one for these shapes; whoever made the product sees to the sizes of its matrices.
+        let done = unsafe {
+            result::matmul(
+                self.handle,
+                plan.product,
+                std::ptr::from_ref(&one).cast(),
+                std::ptr::from_ref(&beta).cast(),
+                pointer(product.b.place),
+                plan.a,
+                pointer(product.a.place),
+                plan.b,
+                pointer(product.c),
+                plan.c,
+                pointer(product.c),
+                plan.c,
+                &plan.algorithm,
+                self.workspace as *mut c_void,
+                WORKSPACE,
+                stream.cu_stream().cast(),
+            )
+        };
+        done.map_err(|e| CudaError(format!("the product {product:?} failed: {e:?}")))
+    }
+
+    fn plan(&self, p: &Product, alignment: u32) -> Result<Plan, CudaError> {
+        let product = result::create_matmul_desc(cublasComputeType_t::CUBLAS_COMPUTE_32F, cudaDataType::CUDA_R_32F)
+            .map_err(failed("a description"))?;
+        use cublasLtMatmulDescAttributes_t as Attribute;
+        describe(product, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(p.b))?;
+        describe(product, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(p.a))?;
+        if !p.bias.is_none() {
+            describe(product, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
+            set_bias(product, p.bias)?;
+        }
+        let a = layout(p.b, p.k, p.n, p.number)?;
+        let b = layout(p.a, p.m, p.k, p.number)?;
+        let c = layout(Operand::rows(p.c, p.c_stride), p.m, p.n, p.c_number)?;
+        let preference = result::create_matmul_pref().map_err(failed("a preference"))?;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
+        for least in [
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        ] {
+            prefer(preference, least, &alignment)?;
+        }
+        // SAFETY: all handles were made above.
+        let found = unsafe { result::get_matmul_algo_heuristic(self.handle, product, a, b, c, c, preference) };
+        // SAFETY: made above, and not used any more.
+        unsafe { result::destroy_matmul_pref(preference) }.map_err(failed("a preference"))?;
+        Ok(Plan { product, a, b, c, algorithm: found.map_err(failed("the heuristic"))?.algo })
+    }
+}
+
+/// CUBLAS_OP_N or CUBLAS_OP_T.
+fn operation(operand: Operand) -> i32 {
+    operand.transposed.into()
+}
+
+/// The layout of an operand of (rows, columns): as it lies in memory, and in cublasLt's eyes transposed.
+fn layout(operand: Operand, rows: usize, columns: usize, number: Number) -> Result<cublasLtMatrixLayout_t, CudaError> {
+    let (rows, columns) = if operand.transposed { (columns, rows) } else { (rows, columns) };
+    let number = if number == Number::F32 { cudaDataType::CUDA_R_32F } else { cudaDataType::CUDA_R_16BF };
+    result::create_matrix_layout(number, columns as u64, rows as u64, operand.stride as i64).map_err(failed("a layout"))
+}
+
+fn set_bias(product: cublasLtMatmulDesc_t, bias: Place) -> Result<(), CudaError> {
+    describe(product, cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)
+}
+
+fn describe<T>(product: cublasLtMatmulDesc_t, attribute: cublasLtMatmulDescAttributes_t, value: &T) -> Result<(), CudaError> {
+    // SAFETY: the value is of the type that the attribute has.
+    unsafe { result::set_matmul_desc_attribute(product, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+        .map_err(failed("a description"))
+}
+
+fn prefer<T>(
+    preference: cudarc::cublaslt::sys::cublasLtMatmulPreference_t,
+    attribute: Preference,
+    value: &T,
+) -> Result<(), CudaError> {
+    // SAFETY: the value is of the type that the attribute has.
+    unsafe { result::set_matmul_pref_attribute(preference, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+        .map_err(failed("a preference"))
+}

@@ -1,0 +1,150 @@
+//! An NVIDIA GPU through the driver's interface.
+
+use crate::blas::Blas;
+use crate::device::{Backend, Kernel, Number};
+use crate::error::{CudaError, failed};
+use crate::memory::Place;
+use crate::product::Product;
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction, CUmodule};
+use cudarc::driver::{CudaContext, CudaStream, result};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const PTX: [(Number, &str); 2] = [(Number::F32, include_str!("../ptx/f32.ptx")), (Number::Bf16, include_str!("../ptx/bf16.ptx"))];
+
+/// A GPU with its stream and the kernels on it.
+pub struct Gpu {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    modules: [(Number, Module); 2],
+    functions: Mutex<HashMap<Kernel, Function>>,
+    blas: Blas,
+}
+
+/// A module stays on the GPU until the process ends.
+struct Module(CUmodule);
+#[derive(Clone, Copy)]
+struct Function(CUfunction);
+
+// SAFETY: handles of the driver, which may be used by any thread with the context bound.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+
+impl Gpu {
+    pub fn open(number: usize) -> Result<Self, CudaError> {
+        check_libraries()?;
+        let context = CudaContext::new(number).map_err(failed("the GPU cannot be opened"))?;
+        check_age(&context)?;
+        let stream = context.new_stream().map_err(failed("a stream cannot be made"))?;
+        let load = |(number, source): (Number, &str)| Ok((number, load(source)?));
+        let modules = [load(PTX[0])?, load(PTX[1])?];
+        let blas = Blas::new()?;
+        Ok(Gpu { context, stream, modules, functions: Mutex::default(), blas })
+    }
+
+    fn bind(&self) -> Result<(), CudaError> {
+        self.context.bind_to_thread().map_err(failed("the GPU cannot be used by this thread"))
+    }
+
+    fn function(&self, kernel: Kernel) -> Result<CUfunction, CudaError> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(&kernel) {
+            return Ok(function.0);
+        }
+        let (_, module) = &self.modules[(kernel.number == Number::Bf16) as usize];
+        let name = CString::new(kernel.name).map_err(failed("a kernel's name"))?;
+        // SAFETY: the module is loaded and stays so.
+        let function = unsafe { result::module::get_function(module.0, name) }.map_err(failed(kernel.name))?;
+        functions.insert(kernel, Function(function));
+        Ok(function)
+    }
+}
+
+/// Whether the two libraries can be loaded: cudarc panics where they cannot.
+fn check_libraries() -> Result<(), CudaError> {
+    // SAFETY: both only load a library.
+    let (driver, blas) = unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::cublaslt::sys::is_culib_present()) };
+    match (driver, blas) {
+        (false, _) => Err(CudaError("there is no NVIDIA driver: libcuda cannot be loaded".into())),
+        (_, false) => Err(CudaError(
+            "libcublasLt cannot be loaded: install CUDA's cuBLAS, or put its folder (PyTorch has one: nvidia/cu13/lib) on LD_LIBRARY_PATH"
+                .into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The kernels need bf16 in hardware, from compute capability 8.0 on.
+fn check_age(context: &CudaContext) -> Result<(), CudaError> {
+    let major = context
+        .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        .map_err(failed("the GPU does not say what it can do"))?;
+    if major >= 8 { Ok(()) } else { Err(CudaError(format!("the GPU is too old: compute capability {major}, and 8 is needed"))) }
+}
+
+fn load(source: &str) -> Result<Module, CudaError> {
+    let source = CString::new(source).map_err(failed("the kernels' PTX"))?;
+    // SAFETY: the image is a string that ends with a zero.
+    let module = unsafe { result::module::load_data(source.as_ptr().cast()) };
+    module.map(Module).map_err(failed("the driver does not take the kernels; it must be of version 580 or newer"))
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        self.context.name().unwrap_or_default()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Place, CudaError> {
+        self.bind()?;
+        // SAFETY: the memory is freed by `free` alone.
+        let place = unsafe { result::malloc_sync(bytes) };
+        place.map(Place).map_err(|e| CudaError(format!("{} MiB of GPU memory cannot be had: {e:?}; use smaller batches", bytes >> 20)))
+    }
+
+    fn free(&self, place: Place) {
+        // SAFETY: the place comes from `allocate`. The driver waits for what still runs. An error here is that of an earlier call.
+        let _ = self.bind().map(|()| unsafe { result::free_sync(place.0) });
+    }
+
+    fn zero(&self, place: Place, bytes: usize) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: whoever made the place sees to its size.
+        unsafe { result::memset_d8_async(place.0, 0, bytes, self.stream.cu_stream()) }.map_err(failed("zeros on the GPU"))
+    }
+
+    fn upload(&self, place: Place, from: &[u8]) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: as for `zero`. The driver has taken the bytes of pageable memory when the call returns.
+        unsafe { result::memcpy_htod_async(place.0, from, self.stream.cu_stream()) }.map_err(failed("a copy to the GPU"))
+    }
+
+    fn download(&self, place: Place, to: &mut [u8]) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: as for `zero`; the slice is not touched before the stream has been waited for.
+        unsafe { result::memcpy_dtoh_async(to, place.0, self.stream.cu_stream()) }.map_err(failed("a copy from the GPU"))?;
+        self.stream.synchronize().map_err(failed("the GPU failed"))
+    }
+
+    fn copy(&self, from: Place, to: Place, bytes: usize) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: as for `zero`.
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream.cu_stream()) }.map_err(failed("a copy on the GPU"))
+    }
+
+    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, arguments: *const c_void, _: usize) -> Result<(), CudaError> {
+        self.bind()?;
+        let (function, stream) = (self.function(kernel)?, self.stream.cu_stream());
+        let (grid, block) = ((grid[0], grid[1], grid[2]), (threads, 1, 1));
+        // SAFETY: the kernel takes one structure, laid out in C on both sides; its places are whoever's made them.
+        unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut [arguments.cast_mut()]) }.map_err(failed(kernel.name))
+    }
+
+    fn multiply(&self, product: &Product) -> Result<(), CudaError> {
+        self.bind()?;
+        self.blas.multiply(product, &self.stream)
+    }
+}

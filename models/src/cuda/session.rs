@@ -1,0 +1,69 @@
+//! A device that was opened, and its work space.
+
+use super::arena::Arena;
+use super::tests_on_start;
+use crate::ModelError;
+use crate::config::Config;
+use crate::device::Device;
+use lacuna_cuda::kernels::WIDEST;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A device with the work space that all models on it share.
+pub struct Session {
+    pub device: Arc<lacuna_cuda::Device>,
+    arena: Mutex<Arena>,
+}
+
+/// The devices that were opened, or why they cannot be: asked once.
+static SESSIONS: Mutex<Vec<(Device, Result<Arc<Session>, String>)>> = Mutex::new(Vec::new());
+
+impl Session {
+    /// The session of a device, opened and tested when first asked for; `None` for a device that is not of this kind.
+    pub fn open(device: Device) -> Option<Result<Arc<Session>, ModelError>> {
+        let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sessions.iter().any(|(of, _)| *of == device) {
+            let opened = open(device)?;
+            let session = opened.map(Session::new).and_then(|session| {
+                tests_on_start::run(&session).map_err(|e| e.to_string())?;
+                Ok(session)
+            });
+            sessions.push((device, session));
+        }
+        let (_, session) = sessions.iter().find(|(of, _)| *of == device)?;
+        Some(session.clone().map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}"))))
+    }
+
+    fn new(device: Arc<lacuna_cuda::Device>) -> Arc<Self> {
+        Arc::new(Session { arena: Mutex::new(Arena::new(device.clone())), device })
+    }
+
+    /// The work space, empty. One thread at a time uses the device, as long as it has this.
+    pub fn lock(&self) -> MutexGuard<'_, Arena> {
+        let mut arena = self.arena.lock().unwrap_or_else(PoisonError::into_inner);
+        arena.clear();
+        arena
+    }
+}
+
+/// None for a device of another kind.
+fn open(device: Device) -> Option<Result<Arc<lacuna_cuda::Device>, String>> {
+    match device {
+        Device::Cuda(number) => Some(lacuna_cuda::Device::gpu(number).map_err(|e| e.to_string())),
+        #[cfg(feature = "emulated")]
+        Device::Emulated => Some(Ok(lacuna_cuda::Device::emulated())),
+        _ => None,
+    }
+}
+
+/// Whether the kernels have the sizes of a model.
+pub fn check(config: &Config) -> Result<(), ModelError> {
+    let (hidden, head) = (config.hidden_size, config.head_size());
+    if hidden > WIDEST || ![32, 64].contains(&head) || !config.intermediate_size.is_multiple_of(8) || config.num_hidden_layers == 0 {
+        let reason = format!(
+            "the kernels for NVIDIA GPUs have heads of 32 or 64 numbers and hidden sizes up to {WIDEST}; this model has heads of {head} and a \
+             hidden size of {hidden}: use the CPU"
+        );
+        return Err(ModelError::Device(reason));
+    }
+    Ok(())
+}
