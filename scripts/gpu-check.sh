@@ -61,10 +61,12 @@ model() {
 record() {
     local part=$1 limit=$2
     shift 2
+    # A GPU in software takes minutes to compile a model's shaders, once.
+    [ "$size" = full ] || limit=900
     say "$part: ${*##*/}"
-    timeout -k 5 "$limit" "$@" 2>>"$OUT/log.txt" | sed -u "s/^{/{\"part\": \"$part\", /" | grep --line-buffered '^{' | tee -a "$results"
+    timeout -k 5 "$limit" "$@" 2>>"$OUT/log.txt" | sed -u "s/^{/{\"part\": \"$part\", /" | grep --line-buffered '^{' >>"$results"
     local code=${PIPESTATUS[0]}
-    [ "$code" = 0 ] || echo "{\"part\": \"$part\", \"error\": \"ended with $code: ${*##*/}\"}" | tee -a "$results"
+    [ "$code" = 0 ] || echo "{\"part\": \"$part\", \"error\": \"ended with $code: ${*##*/}\"}" >>"$results"
     return "$code"
 }
 
@@ -185,9 +187,8 @@ fi
 failed=()
 for part in "${parts[@]}"; do
     begun=$SECONDS
-    # On a GPU in software compiling a model's shaders takes minutes, once.
     limit=${limits[$part]:-60}
-    [ "$size" = full ] || limit=900
+    [ "$size" = full ] || limit=3600
     GPU_CHECK_PART=$part GPU_CHECK_DEVICE=$device GPU_CHECK_SIZE=$size timeout -k 5 "$limit" bash "$0" "$kit" || failed+=("$part")
     say "$part took $((SECONDS - begun)) s"
 done

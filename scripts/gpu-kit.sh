@@ -20,22 +20,24 @@ kit=target/gpu-kit
 from=${LACUNA_BACKENDS:-${LACUNA_HOME:-$HOME/.cache/lacuna}/backends/$version}
 export RUSTFLAGS="-C target-cpu=x86-64-v3" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/x86-64-v3}
 
-# executable PACKAGE bin|bench NAME: builds it and puts it into the kit, stripped.
-executable() {
-    local path
-    say "cargo build --release $3"
-    path=$(cargo build --release --locked ${JOBS:+-j "$JOBS"} -p "$1" "--$2" "$3" --message-format json-render-diagnostics |
-        "$python" -c 'import json, sys; print([path for line in sys.stdin if (path := json.loads(line).get("executable"))][-1])')
-    strip -o "$kit/$3" "$path"
+# executables PACKAGE OPTION...: builds what cargo's options name and puts it into the kit, stripped.
+executables() {
+    local name path
+    say "cargo build --release -p $*"
+    cargo build --release --locked ${JOBS:+-j "$JOBS"} -p "$@" --message-format json-render-diagnostics | "$python" -c '
+import json, sys
+for line in map(json.loads, sys.stdin):
+    if line.get("executable"):
+        print(line["target"]["name"], line["executable"])' | while read -r name path; do strip -o "$kit/$name" "$path"; done
 }
 
 mkdir -p "$kit"
 rm -f "$kit"/libggml-*.so
 for backend in "${@:-cuda}"; do cp "$from/libggml-$backend.so" "$kit/"; done
-executable lacuna bin lacuna
-executable lacuna bench speed
+# Together: dependencies may be built otherwise for one of them alone.
+executables lacuna --bin lacuna --bench speed
 # The small model's bench on a GPU, where it is there.
-[ ! -e models/benches/step_cuda.rs ] || executable lacuna-models bench step_cuda
+[ ! -e models/benches/step_cuda.rs ] || executables lacuna-models --bench step_cuda
 if [ ! -d "$kit/site" ]; then
     say "pip download xllamacpp $xllamacpp"
     wheel=$(mktemp -d)

@@ -39,6 +39,9 @@ def main():
         lines = [json.loads(line) for line in file]
     good = [line for line in lines if "error" not in line]
     table("GPU against CPU: greedy texts, and log-probabilities of answers", COMPARED, [line for line in good if line["part"] == "same"])
+    for line in good:
+        if line["part"] == "same" and not (line["finite"] and line["mean_log_prob_difference"] < 0.1):
+            print(f"\n{line['model']}, {line['layout']}: the GPU's answers are NOT the CPU's")
     written = [line for line in good if line["part"] in ("speed", "rival", "large")]
     table("Speeds", SPEEDS, sorted(written, key=lambda line: (line["model"], line["side"])))
     for model in sorted({line["model"] for line in written}):
