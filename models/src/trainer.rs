@@ -24,9 +24,9 @@ use lacuna_kernels::adamw::{self, AdamW};
 use lacuna_kernels::embedding;
 use std::borrow::Cow;
 
+mod on_cuda;
 #[cfg(feature = "candle")]
 mod on_device;
-mod on_cuda;
 mod pairs;
 
 /// The result of a training step.

@@ -1,7 +1,11 @@
 //! All kernels in one number format.
 #include "norm.cu"
 #include "gelu.cu"
+#if NUMBER == BF16
+#include "attention_mma.cu"
+#else
 #include "attention.cu"
+#endif
 #include "head.cu"
 #include "sums.cu"
 #include "update.cu"

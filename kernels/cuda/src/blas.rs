@@ -1,13 +1,13 @@
-//! Matrix products by cublasLt; how it does one is asked once for each shape.
+//! Matrix products by cublasLt; how it does one is asked once for each shape, with numbers of tokens rounded up.
 
 use crate::device::Number;
 use crate::error::{CudaError, failed};
 use crate::memory::Place;
-use crate::product::{Operand, Product};
+use crate::product::{Dimension, Operand, Product};
 use cudarc::cublaslt::result;
 use cudarc::cublaslt::sys::{
     cublasComputeType_t, cublasLtEpilogue_t, cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t,
-    cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t, cudaDataType,
+    cublasLtMatmulPreferenceAttributes_t as Preference, cublasLtMatrixLayout_t, cublasLtMatrixLayoutAttribute_t, cudaDataType,
 };
 use cudarc::driver::CudaStream;
 use std::collections::HashMap;
@@ -33,6 +33,7 @@ unsafe impl Sync for Blas {}
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     shape: [usize; 6],
+    varies: Dimension,
     transposed: [bool; 2],
     numbers: [Number; 2],
     has_bias: bool,
@@ -40,7 +41,8 @@ struct Key {
     alignment: u32,
 }
 
-/// How cublasLt does a product; kept until the process ends. Its matrices have columns, so that it computes cᵀ = bᵀ aᵀ.
+/// How cublasLt does a product; kept until the process ends. Its matrices have columns, so that it computes cᵀ = bᵀ aᵀ. The number of
+/// tokens is a number of columns in all of them: it is set anew for each product.
 struct Plan {
     product: cublasLtMatmulDesc_t,
     a: cublasLtMatrixLayout_t,
@@ -49,16 +51,44 @@ struct Plan {
     algorithm: cublasLtMatmulAlgo_t,
 }
 
+/// A number of tokens, rounded up so that few products need a plan of their own.
+fn rounded_up(tokens: usize) -> usize {
+    match tokens {
+        ..=128 => tokens.next_multiple_of(16),
+        129..=1024 => tokens.next_multiple_of(128),
+        _ => tokens.next_multiple_of(512),
+    }
+}
+
+/// The product for whose shape cublasLt is asked.
+fn asked(p: &Product) -> Product {
+    match p.varies {
+        Dimension::M => Product { m: rounded_up(p.m), ..*p },
+        Dimension::K => Product { k: rounded_up(p.k), ..*p },
+    }
+}
+
 impl Key {
+    /// Of a product with its number of tokens rounded up.
     fn new(p: &Product) -> Self {
         let addresses = p.a.place.0 | p.b.place.0 | p.c.0 | 256;
         Key {
             shape: [p.m, p.n, p.k, p.a.stride, p.b.stride, p.c_stride],
+            varies: p.varies,
             transposed: [p.a.transposed, p.b.transposed],
             numbers: [p.number, p.c_number],
             has_bias: !p.bias.is_none(),
             accumulate: p.accumulate,
             alignment: 1 << addresses.trailing_zeros(),
+        }
+    }
+}
+
+impl Plan {
+    fn set_tokens(&self, p: &Product) -> Result<(), CudaError> {
+        match p.varies {
+            Dimension::M => columns(self.b, p.m).and_then(|()| columns(self.c, p.m)),
+            Dimension::K => columns(self.a, p.k).and_then(|()| columns(self.b, p.k)),
         }
     }
 }
@@ -74,13 +104,15 @@ impl Blas {
 
     pub fn multiply(&self, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = match plans.entry(Key::new(product)) {
+        let asked = asked(product);
+        let plan = match plans.entry(Key::new(&asked)) {
             std::collections::hash_map::Entry::Occupied(plan) => plan.into_mut(),
             std::collections::hash_map::Entry::Vacant(vacant) => {
-                let plan = self.plan(product, vacant.key().alignment);
+                let plan = self.plan(&asked, vacant.key().alignment);
                 vacant.insert(plan.map_err(|e| CudaError(format!("cublasLt has no way for {product:?}: {}", e.0)))?)
             }
         };
+        plan.set_tokens(product)?;
         let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         if !product.bias.is_none() {
             set_bias(plan.product, product.bias)?;
@@ -141,6 +173,14 @@ impl Blas {
     }
 }
 
+fn columns(layout: cublasLtMatrixLayout_t, columns: usize) -> Result<(), CudaError> {
+    let columns = columns as u64;
+    let attribute = cublasLtMatrixLayoutAttribute_t::CUBLASLT_MATRIX_LAYOUT_COLS;
+    // SAFETY: the attribute is a number of 64 bits.
+    unsafe { result::set_matrix_layout_attribute(layout, attribute, std::ptr::from_ref(&columns).cast(), size_of::<u64>()) }
+        .map_err(failed("a layout"))
+}
+
 /// CUBLAS_OP_N or CUBLAS_OP_T.
 fn operation(operand: Operand) -> i32 {
     operand.transposed.into()
@@ -163,11 +203,7 @@ fn describe<T>(product: cublasLtMatmulDesc_t, attribute: cublasLtMatmulDescAttri
         .map_err(failed("a description"))
 }
 
-fn prefer<T>(
-    preference: cudarc::cublaslt::sys::cublasLtMatmulPreference_t,
-    attribute: Preference,
-    value: &T,
-) -> Result<(), CudaError> {
+fn prefer<T>(preference: cudarc::cublaslt::sys::cublasLtMatmulPreference_t, attribute: Preference, value: &T) -> Result<(), CudaError> {
     // SAFETY: the value is of the type that the attribute has.
     unsafe { result::set_matmul_pref_attribute(preference, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
         .map_err(failed("a preference"))

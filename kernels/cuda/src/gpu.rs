@@ -5,7 +5,8 @@ use crate::device::{Backend, Kernel, Number};
 use crate::error::{CudaError, failed};
 use crate::memory::Place;
 use crate::product::Product;
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction, CUmodule};
+use crate::profile;
+use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags, CUfunction, CUmodule};
 use cudarc::driver::{CudaContext, CudaStream, result};
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -48,6 +49,19 @@ impl Gpu {
 
     fn bind(&self) -> Result<(), CudaError> {
         self.context.bind_to_thread().map_err(failed("the GPU cannot be used by this thread"))
+    }
+
+    /// Does `work`, and times it if a profile is wanted.
+    fn timed(&self, name: impl FnOnce() -> String, work: impl FnOnce() -> Result<(), CudaError>) -> Result<(), CudaError> {
+        if !profile::is_on() {
+            return work();
+        }
+        let mark = || self.stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(failed("an event"));
+        let start = mark()?;
+        work()?;
+        let ms = start.elapsed_ms(&mark()?).map_err(failed("the time of a launch"))?;
+        profile::add(name(), ms.into());
+        Ok(())
     }
 
     fn function(&self, kernel: Kernel) -> Result<CUfunction, CudaError> {
@@ -140,11 +154,14 @@ impl Backend for Gpu {
         let (function, stream) = (self.function(kernel)?, self.stream.cu_stream());
         let (grid, block) = ((grid[0], grid[1], grid[2]), (threads, 1, 1));
         // SAFETY: the kernel takes one structure, laid out in C on both sides; its places are whoever's made them.
-        unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut [arguments.cast_mut()]) }.map_err(failed(kernel.name))
+        let launch = || unsafe { result::launch_kernel(function, grid, block, 0, stream, &mut [arguments.cast_mut()]) };
+        self.timed(|| kernel.name.into(), || launch().map_err(failed(kernel.name)))
     }
 
     fn multiply(&self, product: &Product) -> Result<(), CudaError> {
         self.bind()?;
-        self.blas.multiply(product, &self.stream)
+        let Product { m, n, k, accumulate, .. } = product;
+        let name = || format!("product ({m}, {k}) ({k}, {n}){}", if *accumulate { " added" } else { "" });
+        self.timed(name, || self.blas.multiply(product, &self.stream))
     }
 }

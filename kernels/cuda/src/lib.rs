@@ -13,8 +13,9 @@ mod gpu;
 pub mod kernels;
 mod memory;
 mod product;
+pub mod profile;
 
 pub use device::{Device, Number};
 pub use error::CudaError;
 pub use memory::{Memory, Place};
-pub use product::{Operand, Product};
+pub use product::{Dimension, Operand, Product};

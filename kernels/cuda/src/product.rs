@@ -18,6 +18,8 @@ pub struct Product {
     pub m: usize,
     pub n: usize,
     pub k: usize,
+    /// Which of them is a number of tokens, and another one in every batch.
+    pub varies: Dimension,
     /// The format of `a`, `b` and `bias`.
     pub number: Number,
     pub a: Operand,
@@ -29,6 +31,13 @@ pub struct Product {
     /// May be [`Place::NONE`]; must be that if `c` is of another format or is added to.
     pub bias: Place,
     pub accumulate: bool,
+}
+
+/// A dimension of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    M,
+    K,
 }
 
 impl Operand {

@@ -83,7 +83,14 @@ impl Fit {
     }
 
     /// One step; returns the loss and the gradients' norm. If one of them is not finite, nothing has changed.
-    pub fn step(&mut self, step: Step, parts: &[MicroBatch], adamw: &AdamW, decay: f32, clip: Option<f32>) -> Result<(f32, f64), ModelError> {
+    pub fn step(
+        &mut self,
+        step: Step,
+        parts: &[MicroBatch],
+        adamw: &AdamW,
+        decay: f32,
+        clip: Option<f32>,
+    ) -> Result<(f32, f64), ModelError> {
         let session = self.session.clone();
         let mut arena = session.lock();
         let losses = self.accumulate(step, parts, &mut arena)?;

@@ -174,14 +174,7 @@ impl Pass<'_> {
     }
 
     /// `y` = LayerNorm(dropout(x_hat's room) + residual).
-    fn norm(
-        &self,
-        affine: &Affine,
-        norm: Norm,
-        residual: Place,
-        y: Hidden,
-        (site, queries): (Site, Queries),
-    ) -> Result<(), ModelError> {
+    fn norm(&self, affine: &Affine, norm: Norm, residual: Place, y: Hidden, (site, queries): (Site, Queries)) -> Result<(), ModelError> {
         let (position_ids, rows) = self.query_tables(queries);
         let norm = ResidualNorm {
             x: norm.x_hat,

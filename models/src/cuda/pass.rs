@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
 use lacuna_cuda::kernels::Dropout;
-use lacuna_cuda::{Device, Number, Operand, Place, Product};
+use lacuna_cuda::{Device, Dimension, Number, Operand, Place, Product};
 use lacuna_kernels::attention::Queries;
 use std::ops::Range;
 
@@ -94,6 +94,7 @@ impl Pass<'_> {
             m: count,
             n: outputs,
             k: inputs,
+            varies: Dimension::M,
             number: self.number,
             a: Operand::rows(x, inputs),
             b: Operand::rows(self.operand(&affine.weight), inputs).t(),
@@ -113,6 +114,7 @@ impl Pass<'_> {
             m: outputs,
             n: inputs,
             k: count,
+            varies: Dimension::K,
             number: self.number,
             a: Operand::rows(dy, outputs).t(),
             b: Operand::rows(x, inputs),
@@ -132,6 +134,7 @@ impl Pass<'_> {
             m: count,
             n: inputs,
             k: outputs,
+            varies: Dimension::M,
             number: self.number,
             a: Operand::rows(dy, outputs),
             b: Operand::rows(self.operand(&affine.weight), inputs),

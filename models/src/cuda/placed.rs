@@ -25,11 +25,16 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// On a device that was opened.
+    pub fn new(session: Arc<Session>) -> Self {
+        Placed { session, weights: OnceLock::new(), newer: None }
+    }
+
     /// None for a device of another kind.
     pub fn open(device: Device, params: &Parameters) -> Result<Option<Self>, ModelError> {
         let Some(session) = Session::open(device) else { return Ok(None) };
         session::check(&params.config).map_err(|e| ModelError::Device(format!("{device} cannot be used: {e}")))?;
-        Ok(Some(Placed { session: session?, weights: OnceLock::new(), newer: None }))
+        Ok(Some(Placed::new(session?)))
     }
 
     /// The parameters on the device, copied there if they are not. The session must be locked.
