@@ -9,9 +9,9 @@ nvcc=${NVCC:-../../.tools/cuda/root/bin/nvcc}
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
 for format in f32:FLOAT bf16:BF16; do
-    # The first comments name the compiler's build.
+    # The first comments name the compiler's build, and internal names the folder.
     "$nvcc" -std=c++17 -O3 -DNUMBER="${format#*:}" -ptx -arch=compute_80 cu/kernels.cu -o "$made/ptx"
-    grep -v '^//' "$made/ptx" > "$made/${format%:*}.ptx"
+    sed -e '/^\/\//d' -e 's/_INTERNAL_[0-9a-f]\{8\}_/_INTERNAL_00000000_/g' "$made/ptx" > "$made/${format%:*}.ptx"
     rm "$made/ptx"
 done
 if [ "${1:-}" = --check ]; then

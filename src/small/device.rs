@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 /// The choice of device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SmallDevice {
-    /// The first GPU that this build supports and the machine has, else the CPU
+    /// The first GPU that this build supports and the machine has, if it can run the model, else the CPU
     #[default]
     Auto,
     Cpu,
-    /// The first NVIDIA GPU
+    /// The first NVIDIA GPU; needs its driver and cublasLt
     Cuda,
     /// Needs a build with the feature `metal`
     Metal,
@@ -25,9 +25,12 @@ impl SmallDevice {
     /// # Errors
     /// An explicitly chosen device that cannot be used.
     pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
+        // Not every model's sizes are those of a GPU's kernels.
+        if self == SmallDevice::Auto && small.base.set_device(Device::detect()).is_ok() {
+            return Ok(());
+        }
         let device = match self {
-            SmallDevice::Auto => Device::detect(),
-            SmallDevice::Cpu => Device::Cpu,
+            SmallDevice::Auto | SmallDevice::Cpu => Device::Cpu,
             SmallDevice::Cuda => Device::Cuda(0),
             SmallDevice::Metal => Device::Metal(0),
         };

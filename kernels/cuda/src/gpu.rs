@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 const PTX: [(Number, &str); 2] = [(Number::F32, include_str!("../ptx/f32.ptx")), (Number::Bf16, include_str!("../ptx/bf16.ptx"))];
 
+/// Bytes of the host's memory that copies to the GPU go through.
+const STAGING: usize = 4 << 20;
+
 /// A GPU with its stream and the kernels on it.
 pub struct Gpu {
     context: Arc<CudaContext>,
@@ -21,6 +24,37 @@ pub struct Gpu {
     modules: [(Number, Module); 2],
     functions: Mutex<HashMap<Kernel, Function>>,
     blas: Blas,
+    staging: Mutex<Staging>,
+}
+
+/// Memory of the host that the GPU can read: a copy from other memory would wait for all that runs. `taken` bytes of it may still be read.
+struct Staging {
+    bytes: *mut u8,
+    taken: usize,
+}
+
+// SAFETY: the memory belongs to this structure alone.
+unsafe impl Send for Staging {}
+
+impl Staging {
+    /// In the current context, for the life of the process.
+    fn new() -> Result<Self, CudaError> {
+        // SAFETY: the memory is never freed.
+        let bytes = unsafe { result::malloc_host(STAGING, 0) }.map_err(failed("memory of the host for copies"))?;
+        Ok(Staging { bytes: bytes.cast(), taken: 0 })
+    }
+
+    /// A copy of `from` that stays until `taken` is set back; none if there is no room.
+    fn copy(&mut self, from: &[u8]) -> Option<&[u8]> {
+        if self.taken + from.len() > STAGING {
+            return None;
+        }
+        // SAFETY: there is room for it, and nobody reads it.
+        let place = unsafe { std::slice::from_raw_parts_mut(self.bytes.add(self.taken), from.len()) };
+        place.copy_from_slice(from);
+        self.taken += from.len().next_multiple_of(16);
+        Some(place)
+    }
 }
 
 /// A module stays on the GPU until the process ends.
@@ -44,7 +78,8 @@ impl Gpu {
         let load = |(number, source): (Number, &str)| Ok((number, load(source)?));
         let modules = [load(PTX[0])?, load(PTX[1])?];
         let blas = Blas::new()?;
-        Ok(Gpu { context, stream, modules, functions: Mutex::default(), blas })
+        let staging = Mutex::new(Staging::new()?);
+        Ok(Gpu { context, stream, modules, functions: Mutex::default(), blas, staging })
     }
 
     fn bind(&self) -> Result<(), CudaError> {
@@ -132,15 +167,20 @@ impl Backend for Gpu {
 
     fn upload(&self, place: Place, from: &[u8]) -> Result<(), CudaError> {
         self.bind()?;
-        // SAFETY: as for `zero`. The driver has taken the bytes of pageable memory when the call returns.
-        unsafe { result::memcpy_htod_async(place.0, from, self.stream.cu_stream()) }.map_err(failed("a copy to the GPU"))
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: as for `zero`. The copy stays until the stream was waited for; of other memory the driver has taken the bytes when the call
+        // returns.
+        unsafe { result::memcpy_htod_async(place.0, staging.copy(from).unwrap_or(from), self.stream.cu_stream()) }
+            .map_err(failed("a copy to the GPU"))
     }
 
     fn download(&self, place: Place, to: &mut [u8]) -> Result<(), CudaError> {
         self.bind()?;
         // SAFETY: as for `zero`; the slice is not touched before the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(to, place.0, self.stream.cu_stream()) }.map_err(failed("a copy from the GPU"))?;
-        self.stream.synchronize().map_err(failed("the GPU failed"))
+        self.stream.synchronize().map_err(failed("the GPU failed"))?;
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner).taken = 0;
+        Ok(())
     }
 
     fn copy(&self, from: Place, to: Place, bytes: usize) -> Result<(), CudaError> {

@@ -14,23 +14,29 @@ pub struct Session {
     arena: Mutex<Arena>,
 }
 
-/// The devices that were opened, or why they cannot be: asked once.
-static SESSIONS: Mutex<Vec<(Device, Result<Arc<Session>, String>)>> = Mutex::new(Vec::new());
+/// A device that was asked for, and its session or why there is none.
+struct Asked {
+    device: Device,
+    session: Result<Arc<Session>, String>,
+}
+
+/// Every device is asked for once.
+static SESSIONS: Mutex<Vec<Asked>> = Mutex::new(Vec::new());
 
 impl Session {
     /// The session of a device, opened and tested when first asked for; `None` for a device that is not of this kind.
     pub fn open(device: Device) -> Option<Result<Arc<Session>, ModelError>> {
         let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sessions.iter().any(|(of, _)| *of == device) {
+        if !sessions.iter().any(|asked| asked.device == device) {
             let opened = open(device)?;
             let session = opened.map(Session::new).and_then(|session| {
                 tests_on_start::run(&session).map_err(|e| e.to_string())?;
                 Ok(session)
             });
-            sessions.push((device, session));
+            sessions.push(Asked { device, session });
         }
-        let (_, session) = sessions.iter().find(|(of, _)| *of == device)?;
-        Some(session.clone().map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}"))))
+        let asked = sessions.iter().find(|asked| asked.device == device)?;
+        Some(asked.session.clone().map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}"))))
     }
 
     fn new(device: Arc<lacuna_cuda::Device>) -> Arc<Self> {
