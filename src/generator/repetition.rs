@@ -72,35 +72,47 @@ impl Repetition {
         Ok(())
     }
 
+    /// Whether a penalty may raise a logit.
+    pub fn may_raise(&self) -> bool {
+        self.repeat < 1.0 || self.frequency < 0.0 || self.presence < 0.0
+    }
+
     /// Lowers `logits (n_vocab)` after the tokens of `prompt` and `text`. Ids outside the vocabulary are ignored.
     pub fn apply(&self, logits: &mut [f32], prompt: &[Token], text: &[Token]) {
+        self.change(prompt, text, |token, penalty| {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit = penalty(*logit);
+            }
+        });
+    }
+
+    /// Gives each token that is penalised after `prompt` and `text` to `change`, with the function of its logit; a token may come twice.
+    pub fn change(&self, prompt: &[Token], text: &[Token], mut change: impl FnMut(Token, &dyn Fn(f32) -> f32)) {
         if self.counts() {
-            self.apply_counts(logits, last(text, self.last_n as usize));
+            self.change_counted(last(text, self.last_n as usize), &mut change);
         }
         if self.dry() {
-            self.apply_dry(logits, prompt, text);
+            self.change_continued(prompt, text, &mut change);
         }
     }
 
-    fn apply_counts(&self, logits: &mut [f32], window: &[Token]) {
+    fn change_counted(&self, window: &[Token], change: &mut impl FnMut(Token, &dyn Fn(f32) -> f32)) {
         let mut sorted = window.to_vec();
         sorted.sort_unstable();
         for same in sorted.chunk_by(|a, b| a == b) {
-            let Some(logit) = logits.get_mut(same[0] as usize) else { continue };
-            *logit = if *logit <= 0.0 { *logit * self.repeat } else { *logit / self.repeat };
-            *logit -= same.len() as f32 * self.frequency + self.presence;
+            let subtracted = same.len() as f32 * self.frequency + self.presence;
+            change(same[0], &|logit| (if logit <= 0.0 { logit * self.repeat } else { logit / self.repeat }) - subtracted);
         }
     }
 
-    fn apply_dry(&self, logits: &mut [f32], prompt: &[Token], text: &[Token]) {
+    fn change_continued(&self, prompt: &[Token], text: &[Token], change: &mut impl FnMut(Token, &dyn Fn(f32) -> f32)) {
         let from_prompt = last(prompt, (self.last_n as usize).saturating_sub(text.len()));
         let history = [from_prompt, last(text, self.last_n as usize)].concat();
         for (token, run) in continued_runs(&history, self.dry_allowed.max(1) as usize) {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                let exponent = (run as f32 - self.dry_allowed as f32).max(0.0);
-                // A run of hundreds of tokens must not make the logit infinite.
-                *logit -= (self.dry_multiplier * self.dry_base.powf(exponent)).min(1e30);
-            }
+            let exponent = (run as f32 - self.dry_allowed as f32).max(0.0);
+            // A run of hundreds of tokens must not make the logit infinite.
+            let subtracted = (self.dry_multiplier * self.dry_base.powf(exponent)).min(1e30);
+            change(token, &|logit| logit - subtracted);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::prefix::Token;
 use super::request::Sampling;
+use lacuna_cuda::{Head, Want};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cmp::Ordering;
@@ -14,8 +15,8 @@ pub struct BadLogits(&'static str);
 /// Tokens processed together.
 const BLOCK: usize = 64;
 
-/// A token that survived truncation, with its logit.
-type Candidate = (f32, Token);
+/// A token with its logit.
+pub type Candidate = (f32, Token);
 
 /// Work space, reused from token to token.
 #[derive(Default)]
@@ -88,6 +89,91 @@ impl Sampler {
         Ok(self.pick(max, candidates))
     }
 
+    /// What of a row of logits suffices for most draws; `None` if it takes all of them.
+    pub fn want(&self) -> Option<Want> {
+        let Sampling { temperature, top_p, top_k, min_p, repetition } = self.sampling;
+        let all = Want { row: 0, top_k: 0, top_p: 1.0, distance: f32::INFINITY };
+        // Penalties push tokens down, and others come up from below.
+        let (more, deeper) = if repetition.is_on() { (repetition.last_n.min(64), 4.0) } else { (0, 0.0) };
+        let from_min_p = deeper - min_p.ln();
+        match (temperature == 0.0, top_k > 0, top_p < 1.0, min_p > 0.0) {
+            _ if repetition.may_raise() => None,
+            (true, ..) => Some(Want { distance: deeper, ..all }),
+            (_, true, true, _) => Some(Want { top_k: top_k + more, ..all }),
+            (_, true, false, _) => Some(Want { top_k: top_k + more, distance: from_min_p, ..all }),
+            (_, _, true, _) if repetition.is_on() => Some(Want { top_p: 0.5 + 0.5 * top_p, ..all }),
+            (_, _, true, _) => Some(Want { top_p, ..all }),
+            (_, _, _, true) => Some(Want { distance: from_min_p, ..all }),
+            _ => None,
+        }
+    }
+
+    /// The tokens whose logits repetition penalties would change now, in ascending order.
+    pub fn penalised(&self) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        self.sampling.repetition.change(&self.prompt, &self.text, |token, _| tokens.push(token));
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
+    }
+
+    /// [`Sampler::draw`] from the likeliest tokens and the penalised ones, (logit, token), as [`Sampler::want`] and
+    /// [`Sampler::penalised`] ask for them; `None`, and no random number is used, if all logits are needed.
+    pub fn draw_from(&mut self, head: &Head, penalised: &[Candidate], room: &mut Room) -> Result<Option<Token>, BadLogits> {
+        check_max(head.max)?;
+        let kept = &mut room.candidates;
+        kept.clear();
+        kept.extend(head.tokens.iter().chain(penalised));
+        kept.sort_unstable_by_key(|candidate| candidate.1);
+        kept.dedup_by_key(|candidate| candidate.1);
+        let repetition = self.sampling.repetition;
+        let mut others = f64::from(head.total);
+        others -= penalised.iter().map(|candidate| f64::from((candidate.0 - head.max).exp())).sum::<f64>();
+        repetition.change(&self.prompt, &self.text, |token, penalty| {
+            if let Ok(at) = kept.binary_search_by_key(&token, |candidate| candidate.1) {
+                kept[at].0 = penalty(kept[at].0);
+            }
+        });
+        let now = |kept: &[Candidate], token: Token| kept.binary_search_by_key(&token, |candidate| candidate.1).map(|at| kept[at].0);
+        others += penalised.iter().filter_map(|&(_, token)| now(kept, token).ok()).map(|x| f64::from((x - head.max).exp())).sum::<f64>();
+        // Below the floor there may be others.
+        kept.retain(|candidate| candidate.0 >= head.floor);
+        let max = kept.iter().fold(f32::NEG_INFINITY, |max, candidate| max.max(candidate.0));
+        let total = others * f64::from(head.max - max).exp();
+        let token = match self.sampling.temperature {
+            _ if kept.is_empty() => return Ok(None),
+            0.0 => kept.iter().find(|candidate| candidate.0 == max).map_or(0, |candidate| candidate.1),
+            _ if !truncate_head(kept, head.floor, max, total as f32, &self.sampling) => return Ok(None),
+            _ => self.pick(max, kept),
+        };
+        if repetition.is_on() {
+            self.text.push(token);
+        }
+        Ok(Some(token))
+    }
+
+    /// Draws one of the tokens in proportion to softmax(logits / T), where these are all that are allowed.
+    pub fn draw_allowed(&mut self, allowed: &[Candidate], room: &mut Room) -> Result<Token, BadLogits> {
+        let Room { candidates, adjusted } = room;
+        candidates.clear();
+        candidates.extend(allowed);
+        self.sampling.repetition.change(&self.prompt, &self.text, |token, penalty| {
+            if let Ok(at) = candidates.binary_search_by_key(&token, |candidate| candidate.1) {
+                candidates[at].0 = penalty(candidates[at].0);
+            }
+        });
+        // The sampler's own rules over these tokens alone.
+        let tokens: Vec<Token> = candidates.iter().map(|candidate| candidate.1).collect();
+        adjusted.clear();
+        adjusted.extend(candidates.iter().map(|candidate| candidate.0));
+        let at = self.choose(adjusted, candidates)?;
+        let token = tokens[at as usize];
+        if self.sampling.repetition.is_on() {
+            self.text.push(token);
+        }
+        Ok(token)
+    }
+
     /// Draws from softmax(logits / T) over the vocabulary: first a block of tokens, then a token in the block.
     fn pick_from_all(&mut self, logits: &[f32], max: f32, candidates: &mut Vec<Candidate>) -> Token {
         let scale = self.sampling.temperature.recip();
@@ -145,14 +231,52 @@ pub fn log_probs(logits: &[f32], tokens: &[Token]) -> Result<Vec<f32>, BadLogits
     Ok(tokens.iter().map(|&token| logits[token as usize] - max - log_total).collect())
 }
 
+/// [`log_probs`] from a head and the tokens' logits.
+pub fn log_probs_from(head: &Head, logits: &[f32]) -> Result<Vec<f32>, BadLogits> {
+    check_max(head.max)?;
+    Ok(logits.iter().map(|logit| logit - head.max - head.total.ln()).collect())
+}
+
+/// Leaves in `kept`, all tokens from `floor` on, those that top-k, top-p and min-p leave; false if tokens below the floor may be among
+/// them. `total` is Σ exp(logit − max) over the vocabulary.
+fn truncate_head(kept: &mut Vec<Candidate>, floor: f32, max: f32, total: f32, sampling: &Sampling) -> bool {
+    let min_p_floor = max + sampling.min_p.ln(); // -inf at 0
+    let (k, top_p) = (sampling.top_k as usize, sampling.top_p);
+    let whole = floor == f32::NEG_INFINITY || min_p_floor >= floor;
+    if k > 0 {
+        if kept.len() < k && (top_p < 1.0 || !whole) {
+            return false;
+        }
+        kept.sort_unstable_by(by_logit);
+        kept.truncate(k);
+        if top_p < 1.0 {
+            let head: f32 = kept.iter().map(|&(logit, _)| exp_nonpositive(logit - max)).sum();
+            cut_nucleus(kept, max, top_p * head);
+        }
+    } else if top_p < 1.0 {
+        let mass: f32 = kept.iter().map(|&(logit, _)| exp_nonpositive(logit - max)).sum();
+        if mass < top_p * total && floor > f32::NEG_INFINITY {
+            return false;
+        }
+        cut_nucleus(kept, max, top_p * total);
+    } else if !whole {
+        return false;
+    }
+    kept.retain(|&(logit, _)| logit >= min_p_floor);
+    true
+}
+
 /// Fills `kept` with the tokens that top-k, top-p and min-p leave; at least one.
 fn truncate(logits: &[f32], max: f32, sampling: &Sampling, kept: &mut Vec<Candidate>) {
     let min_p_floor = max + sampling.min_p.ln(); // -inf at 0
     let k = sampling.top_k as usize;
     if 0 < k && k < logits.len() {
-        collect_head(logits, max, kept, |kept| kept.len() >= k);
+        let floor = head_floor(logits, k, kept);
+        collect(logits, floor, kept);
         kept.select_nth_unstable_by(k - 1, by_logit);
         kept.truncate(k);
+        // What is drawn does not depend on how many more were collected.
+        kept.sort_unstable_by(by_logit);
         if sampling.top_p < 1.0 {
             let total: f32 = kept.iter().map(|&(logit, _)| exp_nonpositive(logit - max)).sum();
             cut_nucleus(kept, max, sampling.top_p * total);
@@ -222,17 +346,12 @@ fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
     (found.map_or(f32::NEG_INFINITY, |at| floors[at]), enough)
 }
 
-/// Collects the tokens within a growing distance of the maximum until `suffices` holds; all tokens if it never does.
-fn collect_head(logits: &[f32], max: f32, kept: &mut Vec<Candidate>, suffices: impl Fn(&[Candidate]) -> bool) {
-    let mut distance = 4.0;
-    while distance < 64.0 {
-        collect(logits, max - distance, kept);
-        if suffices(kept) {
-            return;
-        }
-        distance *= 1.5;
-    }
-    collect(logits, f32::NEG_INFINITY, kept);
+/// A lower bound of the k-th largest logit, near to it: the k-th largest of the blocks' maxima.
+fn head_floor(logits: &[f32], k: usize, room: &mut Vec<Candidate>) -> f32 {
+    let largest = |block: &[f32]| block.iter().fold(f32::NEG_INFINITY, |max, &logit| if logit > max { logit } else { max });
+    room.clear();
+    room.extend(logits.chunks(BLOCK).map(largest).zip(0..));
+    if room.len() <= k { f32::NEG_INFINITY } else { room.select_nth_unstable_by(k - 1, by_logit).1.0 }
 }
 
 /// Collects the tokens whose logit is at least `floor`; a vectorised comparison skips blocks without any.
@@ -258,7 +377,11 @@ fn checked_max(logits: &[f32]) -> Result<f32, BadLogits> {
         }
     }
     let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    match (nan.contains(&1), max.is_finite()) {
+    check_max(if nan.contains(&1) { f32::NAN } else { max })
+}
+
+fn check_max(max: f32) -> Result<f32, BadLogits> {
+    match (max.is_nan(), max.is_finite()) {
         (true, _) => Err(BadLogits("not numbers (NaN)")),
         (false, false) => Err(BadLogits("infinite")),
         (false, true) => Ok(max),
@@ -517,6 +640,39 @@ mod tests {
             let want = reference(&logits, &sampling).iter().filter(|&&p| p > 0.0).count();
             // Rounding may move the nucleus's cut by one token.
             prop_assert!(kept.len().abs_diff(want) <= 1, "{} against {want}", kept.len());
+        }
+
+        /// The kernel that finds heads, on the host.
+        #[test]
+        fn draws_from_a_head_are_those_from_all_logits(
+            logits in prop::collection::vec(-12.0f32..12.0, 300..400), top_p in 0.3f32..1.2, top_k in 0..60u32, min_p in -0.2f32..0.5,
+            greedy: bool, penalised: bool, seed: u64,
+        ) {
+            let repetition = if penalised { Repetition { repeat: 1.3, presence: 1.0, ..Repetition::OFF } } else { Repetition::OFF };
+            let temperature = if greedy { 0.0 } else { 0.8 };
+            let sampling = Sampling { temperature, top_p: top_p.min(1.0), top_k, min_p: min_p.max(0.0), repetition };
+            let text: Vec<Token> = (0..40).map(|i| i * 7 % 300).collect();
+            let sampler = || Sampler { text: if penalised { text.clone() } else { Vec::new() }, ..Sampler::new(sampling, seed, &[]) };
+            let (mut room, mut from_all, mut from_head) = (Room::default(), sampler(), sampler());
+            let Some(want) = from_head.want() else {
+                prop_assert!(!greedy && top_k == 0 && top_p >= 1.0 && min_p <= 0.0);
+                return Ok(());
+            };
+            let device = lacuna_cuda::Device::emulated();
+            let memory = device.uploaded(&logits).unwrap();
+            // SAFETY: one row, which lives as long as `memory`.
+            let row = unsafe { lacuna_cuda::Logits::at(memory.address(), logits.len()) };
+            let mut heads = lacuna_cuda::Heads::new(&device, 1).unwrap();
+            let head = heads.heads(row, &[want]).unwrap().remove(0).unwrap();
+            let also: Vec<Candidate> = from_head.penalised().iter().map(|&token| (logits[token as usize], token)).collect();
+            let drawn = from_head.draw_from(&head, &also, &mut room).unwrap();
+            prop_assert!(drawn.is_some() || penalised);
+            // With penalties a nucleus is collected in another order, so that a random number means another token.
+            let same_order = greedy || top_k > 0 || top_p >= 1.0 || !penalised;
+            if let Some(drawn) = drawn.filter(|_| same_order) {
+                prop_assert_eq!(drawn, from_all.draw(&logits, &mut room, None).unwrap());
+                prop_assert_eq!(from_head.text, from_all.text);
+            }
         }
 
         #[test]

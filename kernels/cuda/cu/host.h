@@ -59,6 +59,12 @@ static inline unsigned __float_as_uint(float x) {
     memcpy(&bits, &x, 4);
     return bits;
 }
+/// Threads take turns at barriers alone.
+static inline unsigned atomicAdd(unsigned *to, unsigned x) {
+    unsigned before = *to;
+    *to += x;
+    return before;
+}
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float __fdividef(float x, float y) { return x / y; }
 #define isfinite std::isfinite

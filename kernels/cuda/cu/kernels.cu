@@ -7,6 +7,9 @@
 #include "attention.cu"
 #endif
 #include "head.cu"
+#if NUMBER != BF16
+#include "heads.cu"
+#endif
 #include "sums.cu"
 #include "update.cu"
 

@@ -234,7 +234,7 @@ mod tests {
             Want { top_k: 40, ..want(0) },
             Want { top_p: 0.9, ..want(0) },
             Want { distance: 2.5, ..want(0) },
-            Want { top_k: 40, distance: 0.5, ..want(0) },
+            Want { top_k: 40, distance: 0.05, ..want(0) },
         ]);
         let row = &rows[..3000];
         let heads: Vec<Head> = found.into_iter().map(Option::unwrap).collect();
@@ -243,7 +243,7 @@ mod tests {
         let mass: f32 = heads[1].tokens.iter().map(|(x, _)| (x - heads[1].max).exp()).sum();
         assert!(mass >= 0.9 * heads[1].total && heads[1].tokens.len() < 3000);
         assert_eq!(heads[2].floor, heads[2].max - 2.5);
-        assert_eq!(heads[3].floor, heads[3].max - 0.5);
+        assert_eq!(heads[3].floor, heads[3].max - 0.05);
     }
 
     #[test]

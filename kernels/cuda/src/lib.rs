@@ -10,6 +10,7 @@ mod device;
 mod emulated;
 mod error;
 mod gpu;
+mod heads;
 pub mod kernels;
 mod memory;
 mod product;
@@ -17,5 +18,6 @@ pub mod profile;
 
 pub use device::{Device, Number};
 pub use error::CudaError;
+pub use heads::{Head, Heads, Logits, Want};
 pub use memory::{Memory, Place};
 pub use product::{Dimension, Operand, Product};

@@ -25,6 +25,11 @@ impl Memory {
         self.place
     }
 
+    /// The address in the device's memory.
+    pub fn address(&self) -> u64 {
+        self.place.0
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

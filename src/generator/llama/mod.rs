@@ -6,6 +6,7 @@ mod gguf;
 mod gpu;
 mod guard;
 mod host;
+mod in_place;
 mod memory;
 mod model;
 mod placement;

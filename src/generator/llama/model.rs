@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::backend::{backend, choose_kernels};
 use super::config::{LlamaConfig, Settings, check_settings, with_context};
 use super::gguf::{self, Header};
+use super::in_place::{self, SharedGpu};
 use super::memory::{self, Footprint};
 use super::placement::Placement;
 use super::tokenise;
@@ -59,6 +60,8 @@ pub struct Llama {
     /// The same model on further GPUs.
     pub(super) replicas: Vec<LlamaModel>,
     pub(super) placement: Placement,
+    /// The GPU of each model, where its logits can be read without copying them; none if they cannot.
+    pub(super) logits_gpus: Vec<SharedGpu>,
     pub(super) template: ChatTemplate,
     pub(super) config: LlamaConfig,
     pub(super) description: Description,
@@ -89,11 +92,15 @@ impl Llama {
         let description = describe(&model, &config);
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
+        // With some layers on the CPU, the output may be there too.
+        let gpus = if config.gpu_layers > model.n_layer() { placement.whole_on() } else { Vec::new() };
+        let logits_gpus = gpus.iter().map_while(|name| in_place::open(name)).collect();
         let config = with_context(config, description.n_ctx_train);
         Ok(Llama {
             backend,
             model,
             replicas,
+            logits_gpus,
             placement,
             template,
             config,

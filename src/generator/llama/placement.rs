@@ -49,6 +49,11 @@ impl Placement {
         self.gpus.iter().map(|gpu| format!("{} {}", gpu.name, gpu.description)).collect()
     }
 
+    /// ggml's name of the GPU of each model, in their order; none if a model is on several.
+    pub(super) fn whole_on(&self) -> Vec<&str> {
+        if self.each { self.gpus.iter().map(|gpu| gpu.name.as_str()).collect() } else { Vec::new() }
+    }
+
     /// How to load each model.
     pub(super) fn params(&self, layers: u32) -> Result<Vec<LlamaModelParams>, String> {
         let indices: Vec<usize> = self.gpus.iter().map(|gpu| gpu.index).collect();

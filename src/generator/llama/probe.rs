@@ -2,6 +2,7 @@
 
 use super::config::{KvFormat, Settings, Wishes};
 use super::host::machine;
+use super::in_place::Ask;
 use super::model::Llama;
 use super::workers::{Next, Outputs, Reader};
 use crate::files::sha256::sha256_of_bytes;
@@ -275,6 +276,10 @@ struct AtOnce;
 impl Reader for AtOnce {
     type Answer = ();
 
+    fn ask(&mut self, _: usize) -> Ask {
+        Ask::Tokens(Vec::new())
+    }
+
     fn read(&mut self, _: Outputs, _: &mut Room) -> Result<Next<()>, GenerateError> {
         Ok(Next::Done(()))
     }
@@ -282,6 +287,10 @@ impl Reader for AtOnce {
 
 impl Reader for Pacing<'_> {
     type Answer = Duration;
+
+    fn ask(&mut self, _: usize) -> Ask {
+        Ask::Tokens(Vec::new())
+    }
 
     fn read(&mut self, _: Outputs, _: &mut Room) -> Result<Next<Duration>, GenerateError> {
         let elapsed = self.pacer.first.get_or_init(|| First { at: Instant::now(), cpu: cpu_time() }).at.elapsed();

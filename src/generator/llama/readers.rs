@@ -1,13 +1,19 @@
 //! How requests use logits: a completion samples its next token, a question reads the log-probabilities of its words.
 
-use super::workers::{Next, Outputs, Reader};
+use super::in_place::{Ask, Found};
+use super::workers::{Logits, Next, Outputs, Reader};
 use crate::generator::form::{Guide, Vocabulary};
 use crate::generator::prefix::Token;
 use crate::generator::request::{Completion, CompletionRequest, Finish, GenerateError, Likelihood, Posterior};
-use crate::generator::sampler::{self, BadLogits, Room, Sampler};
+use crate::generator::sampler::{self, BadLogits, Candidate, Room, Sampler};
 use crate::generator::stop::GrowingText;
+use lacuna_cuda::Want;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
+use std::sync::Arc;
+
+/// More allowed tokens than this are not worth reading one by one.
+const MOST_SINGLE: usize = 4096;
 
 /// A completion in progress.
 pub(super) struct Writing<'m> {
@@ -26,6 +32,26 @@ impl<'m> Writing<'m> {
         let sampler = Sampler::new(sampling, seed, prompt);
         let guide = request.form.as_ref().zip(vocabulary).map(|(form, vocabulary)| Guide::new(form, vocabulary));
         Writing { model, id, sampler, guide, text: GrowingText::new(request.stop.clone()), tokens: 0, max_tokens }
+    }
+
+    /// The tokens that the form allows next, if there is one.
+    fn allowed(&mut self) -> Option<Arc<[Token]>> {
+        let budget = (self.max_tokens - self.tokens) as usize;
+        self.guide.as_mut().map(|guide| guide.allowed(budget))
+    }
+
+    /// The next token; `None` if it takes all logits.
+    fn draw(&mut self, logits: &Logits, room: &mut Room) -> Result<Option<Token>, BadLogits> {
+        let allowed = self.allowed();
+        let with = |logits: &[f32], tokens: &[Token]| logits.iter().copied().zip(tokens.iter().copied()).collect::<Vec<Candidate>>();
+        match (logits, &allowed) {
+            (Logits::Found(Found::Head { head, also }), _) => {
+                let penalised = with(also, &self.sampler.penalised());
+                self.sampler.draw_from(head, &penalised, room)
+            }
+            (Logits::Found(Found::Tokens(found)), Some(allowed)) => self.sampler.draw_allowed(&with(found, allowed), room).map(Some),
+            _ => self.sampler.draw(logits.whole(), room, allowed.as_deref()).map(Some),
+        }
     }
 
     /// Appends a token; returns why the text is complete, if it is.
@@ -48,10 +74,16 @@ impl<'m> Writing<'m> {
 impl Reader for Writing<'_> {
     type Answer = Completion;
 
+    fn ask(&mut self, _: usize) -> Ask {
+        match self.allowed() {
+            Some(allowed) if allowed.len() > MOST_SINGLE => Ask::Whole,
+            Some(allowed) => Ask::Tokens(allowed.to_vec()),
+            None => self.sampler.want().map_or(Ask::Whole, |want| Ask::Head { want, also: self.sampler.penalised() }),
+        }
+    }
+
     fn read(&mut self, Outputs { logits, .. }: Outputs, room: &mut Room) -> Result<Next<Completion>, GenerateError> {
-        let budget = (self.max_tokens - self.tokens) as usize;
-        let allowed = self.guide.as_mut().map(|guide| guide.allowed(budget));
-        let token = self.sampler.draw(logits, room, allowed.as_deref()).map_err(|error| bad_logits(self.id, error))?;
+        let Some(token) = self.draw(&logits, room).map_err(|error| bad_logits(self.id, error))? else { return Ok(Next::Whole) };
         let Some(finish) = self.push(LlamaToken(token)) else { return Ok(Next::Token(token)) };
         let text = std::mem::replace(&mut self.text, GrowingText::new(Vec::new())).into_text();
         Ok(Next::Done(Completion { id: self.id, text, tokens: self.tokens, computed: 0, finish }))
@@ -73,11 +105,12 @@ pub(super) struct Judging {
 impl Reader for Judging {
     type Answer = Posterior;
 
+    fn ask(&mut self, _: usize) -> Ask {
+        ask_log_probs(&self.words)
+    }
+
     fn read(&mut self, Outputs { logits, states }: Outputs, _: &mut Room) -> Result<Next<Posterior>, GenerateError> {
-        let log_probs = match self.words[..] {
-            [] => Vec::new(),
-            _ => sampler::log_probs(logits, &self.words).map_err(|error| bad_logits(self.id, error))?,
-        };
+        let log_probs = log_probs(&logits, &self.words).map_err(|error| bad_logits(self.id, error))?;
         if states.iter().flatten().any(|x| !x.is_finite()) {
             return Err(GenerateError::Decode(format!("request {}: a hidden state is not finite", self.id)));
         }
@@ -106,14 +139,35 @@ impl Reading {
 impl Reader for Reading {
     type Answer = Likelihood;
 
+    fn ask(&mut self, ahead: usize) -> Ask {
+        let at = self.rest.len().saturating_sub(ahead + 1);
+        ask_log_probs(self.rest.get(at..=at).unwrap_or_default())
+    }
+
     fn read(&mut self, Outputs { logits, .. }: Outputs, _: &mut Room) -> Result<Next<Likelihood>, GenerateError> {
         if let Some(token) = self.rest.pop() {
-            self.log_probs.extend(sampler::log_probs(logits, &[token]).map_err(|error| bad_logits(self.id, error))?);
+            self.log_probs.extend(log_probs(&logits, &[token]).map_err(|error| bad_logits(self.id, error))?);
         }
         if !self.rest.is_empty() {
             return Ok(Next::More);
         }
         Ok(Next::Done(Likelihood { id: self.id, log_probs: std::mem::take(&mut self.log_probs) }))
+    }
+}
+
+/// What the log-probabilities of some tokens take: the sum over the vocabulary, which comes with any head, and their own logits.
+fn ask_log_probs(tokens: &[Token]) -> Ask {
+    match tokens {
+        [] => Ask::Tokens(Vec::new()),
+        _ => Ask::Head { want: Want { row: 0, top_k: 0, top_p: 1.0, distance: 0.0 }, also: tokens.to_vec() },
+    }
+}
+
+fn log_probs(logits: &Logits, tokens: &[Token]) -> Result<Vec<f32>, BadLogits> {
+    match logits {
+        _ if tokens.is_empty() => Ok(Vec::new()),
+        Logits::Found(Found::Head { head, also }) => sampler::log_probs_from(head, also),
+        _ => sampler::log_probs(logits.whole(), tokens),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::backend::running_kernels;
 use super::config::{KvFormat, LlamaConfig};
 use super::host::machine;
+use super::in_place::InPlace;
 use super::model::{Description, Llama};
 use super::raw::raw_params;
 use super::readers::{Judging, Reading, Writing};
@@ -105,14 +106,24 @@ impl Llama {
         let contexts = (0..workers).map(|worker| {
             let mut params = params.clone();
             let tap = (!depth.layers.is_empty()).then(|| Tap::new(depth.layers, self.model.n_layer() as usize, depth.cut));
-            // SAFETY: context and tap go together from here on, and the context is dropped first.
+            let mut in_place = self.logits_in_place(worker % models.len(), limits, tap.is_some())?;
+            // SAFETY: context, tap and logits go together from here on, and the context is dropped first.
             tap.iter().for_each(|tap| unsafe { tap.attach(&mut params) });
+            in_place.iter_mut().for_each(|in_place| unsafe { in_place.attach(&mut params) });
             let context = models[worker % models.len()].new_context(self.backend, params).map_err(|_| {
                 GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
             })?;
-            Ok(Tapped { context, tap })
+            Ok(Tapped { context, tap, in_place })
         });
         Ok((contexts.collect::<Result<_, GenerateError>>()?, limits))
+    }
+
+    /// What reads the logits of a context where they are, if that is an NVIDIA GPU.
+    fn logits_in_place(&self, model: usize, limits: Limits, tapped: bool) -> Result<Option<InPlace>, GenerateError> {
+        let Some(gpu) = self.logits_gpus.get(model).filter(|_| !tapped) else { return Ok(None) };
+        let vocabulary = self.model.n_vocab().max(0) as usize;
+        let made = InPlace::new(gpu, limits.sequences(), limits.n_batch, vocabulary);
+        made.map(Some).map_err(|error| GenerateError::Decode(format!("logits cannot be read on the GPU: {error}")))
     }
 
     /// Whether jobs can have a KV cache of their own for each sequence: texts to write, by a model that forgets padding when its cells

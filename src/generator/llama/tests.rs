@@ -7,6 +7,7 @@ use super::model::writes_text;
 use super::workers::Reader;
 use super::*;
 use crate::generator::form::{Field, Form};
+use crate::generator::repetition::Repetition;
 use crate::generator::request::{
     Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest,
 };
@@ -259,6 +260,43 @@ fn greedy_texts_depend_neither_on_the_batch_nor_on_the_layout() {
     assert!(!exact || (0..12).all(|id| streamed[&id].text == together[&id].text), "{streamed:?} {together:?}");
 }
 
+/// The kernels that read logits on a GPU, on the host.
+#[test]
+fn logits_read_in_place_give_the_answers_of_copied_ones() {
+    let Some((mut llama, exact)) = load_exact() else { return };
+    let penalties = Repetition { repeat: 1.2, dry_multiplier: 0.8, ..Repetition::OFF };
+    let samplings = [
+        Sampling { temperature: 0.0, ..Sampling::PLAIN },
+        Sampling { temperature: 0.0, repetition: penalties, ..Sampling::PLAIN },
+        Sampling { top_k: 40, ..Sampling::PLAIN },
+        Sampling { top_k: 40, top_p: 0.9, repetition: penalties, ..Sampling::PLAIN },
+        Sampling { top_p: 0.9, temperature: 0.7, ..Sampling::PLAIN },
+        Sampling { min_p: 0.05, ..Sampling::PLAIN },
+        Sampling { min_p: 0.05, repetition: penalties, ..Sampling::PLAIN },
+        Sampling::PLAIN,
+    ];
+    let requests: Vec<_> = (0..24)
+        .map(|id| {
+            let user = ["Write one sentence about snow.", "Name a colour.", "What is the capital of France?"][id as usize / 8];
+            CompletionRequest { sampling: samplings[id as usize % 8], max_tokens: 10, ..request(id, user) }
+        })
+        .collect();
+    let questions: Vec<_> = ["warm and funny", "a waste of time"].iter().zip(0..).map(|(text, id)| question(id, text)).collect();
+    let texts = [LikelihoodRequest { id: 0, prompt: prompt("Name a colour.", ""), text: " Blue is a colour.".into() }];
+    let copied =
+        (complete(&mut llama, &requests).unwrap(), posteriors(&mut llama, &questions).unwrap(), likelihood(&mut llama, &texts).unwrap());
+    llama.logits_gpus = vec![in_place::SharedGpu::new(lacuna_cuda::Device::emulated())];
+    for unified in [true, false] {
+        llama.set(Settings { unified, ..with_slots(5) }).unwrap();
+        let found = complete(&mut llama, &requests).unwrap();
+        let differ: Vec<_> = requests.iter().filter(|request| found[&request.id].text != copied.0[&request.id].text).collect();
+        assert!(!exact || differ.is_empty(), "unified {unified}: {differ:?}");
+    }
+    let answers = (posteriors(&mut llama, &questions).unwrap(), likelihood(&mut llama, &texts).unwrap());
+    answers.0.iter().for_each(|(id, found)| assert!(furthest(found, &copied.1[id]) < 1e-3, "{found:?} {:?}", copied.1[id]));
+    assert!(furthest(&answers.1[&0].log_probs, &copied.2[&0].log_probs) < 1e-3);
+}
+
 #[test]
 fn an_error_of_the_sink_stops_the_workers() {
     let Some(mut llama) = load() else { return };
@@ -372,7 +410,7 @@ fn a_panicking_worker_is_an_error() {
     impl Reader for Panics {
         type Answer = ();
         fn read(&mut self, Outputs { logits, .. }: Outputs, _: &mut Room) -> Result<Next<()>, GenerateError> {
-            panic!("at {} logits", logits.len())
+            panic!("at {} logits", logits.whole().len())
         }
     }
     let Some(llama) = load() else { return };

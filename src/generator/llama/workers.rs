@@ -1,12 +1,13 @@
 //! The decode loop: each worker runs its own context on jobs from the shared queue until all requests are served.
 
 use super::guard;
+use super::in_place::{Ask, Found, InPlace};
 use super::tap::Tap;
 use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::queue::Queue;
 use crate::generator::request::{GenerateError, Sink};
 use crate::generator::sampler::Room;
-use crate::generator::scheduler::{CacheEdit, Job, Limits, Schedule, SeqId, Step, schedule};
+use crate::generator::scheduler::{CacheEdit, Job, Limits, Output, Schedule, SeqId, Step, schedule};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
@@ -19,6 +20,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 pub(super) enum Next<T> {
     /// It waits for more logits of its prompt.
     More,
+    /// It needs all logits at this token.
+    Whole,
     /// It continues with this token.
     Token(Token),
     /// It is finished, with this answer.
@@ -27,10 +30,28 @@ pub(super) enum Next<T> {
 
 /// What was computed at a token.
 pub(super) struct Outputs<'l> {
-    /// (n_vocab); empty if no request reads them.
-    pub(super) logits: &'l [f32],
+    pub(super) logits: Logits<'l>,
     /// (layers, hidden), of the layers that were asked for.
     pub(super) states: Vec<Vec<f32>>,
+}
+
+/// The logits at a token.
+pub(super) enum Logits<'l> {
+    /// (n_vocab); empty if no request reads them.
+    Whole(&'l [f32]),
+    /// What the request has asked for.
+    Found(Found),
+}
+
+impl Logits<'_> {
+    /// All of them.
+    pub(super) fn whole(&self) -> &[f32] {
+        match self {
+            Logits::Whole(logits) => logits,
+            Logits::Found(Found::Whole(logits)) => logits,
+            Logits::Found(_) => &[],
+        }
+    }
 }
 
 /// A request in a slot.
@@ -39,6 +60,11 @@ pub(super) trait Reader: Send {
 
     /// Reads what was computed at its last token so far.
     fn read(&mut self, outputs: Outputs, room: &mut Room) -> Result<Next<Self::Answer>, GenerateError>;
+
+    /// What of the logits suffices for its next reading but `ahead`; where logits are not copied from a GPU, it gets that alone.
+    fn ask(&mut self, _ahead: usize) -> Ask {
+        Ask::Whole
+    }
 
     /// Tells an answer how many tokens were computed since the one before.
     fn charge(_answer: &mut Self::Answer, _computed: u32) {}
@@ -72,10 +98,12 @@ pub(super) struct Work<'a, S> {
     pub(super) counters: &'a Counters,
 }
 
-/// A context, and what reads its hidden states, if anything does. The context comes first: it is dropped first.
+/// A context, and what reads its hidden states or its logits, if anything does. The context comes first: it is dropped first.
 pub(super) struct Tapped<'m> {
     pub(super) context: LlamaContext<'m>,
     pub(super) tap: Option<Tap>,
+    /// Its logits, where they are not copied.
+    pub(super) in_place: Option<InPlace>,
 }
 
 /// Serves all jobs, one worker per context; answers go to the sink on this thread. The first error stops every worker before its next
@@ -125,6 +153,15 @@ fn deliver<T>(received: Receiver<Result<T, GenerateError>>, cancelled: &AtomicBo
 fn describe_panic(panic: &(dyn std::any::Any + Send)) -> GenerateError {
     let message = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     GenerateError::Decode(format!("a worker stopped unexpectedly: {}", message.unwrap_or("no message")))
+}
+
+/// The place of every row of the batch among those with logits, in the order of the batch.
+fn places(step: &Step) -> Vec<usize> {
+    let computed = step.batch.iter().scan(0, |computed, input| {
+        *computed += usize::from(input.logits);
+        Some(*computed)
+    });
+    computed.map(|computed| computed.saturating_sub(1)).collect()
 }
 
 /// What the request in a slot does next.
@@ -205,7 +242,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
     fn decode(&mut self, step: &Step) -> Result<(), GenerateError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| GenerateError::Decode(format!("{what}: {error}"));
         guard::check_step(step, &self.work.limits, self.work.n_vocab).map_err(|what| fail("invalid step", &what))?;
-        let Tapped { context, tap } = &mut self.tapped;
+        let Tapped { context, tap, .. } = &mut self.tapped;
         for &edit in &step.edits {
             let edited = match edit {
                 CacheEdit::Clear { seq } => context.kv_cache_seq_rm(seq as i32, None, None),
@@ -234,7 +271,7 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         let mut answers = Vec::new();
         for (slot, next) in self.next(step)? {
             match next {
-                Next::More => {}
+                Next::More | Next::Whole => {}
                 Next::Token(token) => self.scheduler.extend(slot, token),
                 Next::Done(answer) => {
                     self.scheduler.finish(slot);
@@ -248,10 +285,15 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
 
     /// What each request of the step does next.
     fn next(&mut self, step: &Step) -> Result<Vec<Turn<R>>, GenerateError> {
-        let Tapped { context, tap } = &mut self.tapped;
+        if self.tapped.in_place.is_some() { self.next_in_place(step) } else { self.next_of_copied(step) }
+    }
+
+    /// The same where llama.cpp has copied the logits.
+    fn next_of_copied(&mut self, step: &Step) -> Result<Vec<Turn<R>>, GenerateError> {
+        let Tapped { context, tap, .. } = &mut self.tapped;
         let cut = tap.as_ref().is_some_and(Tap::cuts);
         let mut outputs_of = |row: usize| Outputs {
-            logits: if cut { &[] } else { context.get_logits_ith(row as i32) },
+            logits: Logits::Whole(if cut { &[] } else { context.get_logits_ith(row as i32) }),
             states: tap.as_mut().map(|tap| tap.states(row)).unwrap_or_default(),
         };
         let mut readers: Vec<Option<&mut R>> = self.readers.iter_mut().map(Option::as_mut).collect();
@@ -268,5 +310,39 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         } else {
             work.map(|work| read(&mut self.room, work)).collect()
         }
+    }
+
+    /// The same where the logits stay on the GPU: requests say what they need of them, and those for which it does not suffice get all.
+    fn next_in_place(&mut self, step: &Step) -> Result<Vec<Turn<R>>, GenerateError> {
+        let fail = |reason: String| GenerateError::Decode(format!("logits cannot be read on the GPU: {reason}"));
+        let Tapped { context, in_place: Some(in_place), .. } = &mut self.tapped else { return Ok(Vec::new()) };
+        let Some(first) = step.outputs.first() else { return Ok(Vec::new()) };
+        // Asking for any logits waits for the batch.
+        let _ = context.get_logits_ith(first.row as i32);
+        let places = places(step);
+        let rows = step.batch.iter().filter(|input| input.logits).count();
+        let slots: Vec<&[Output]> =
+            step.outputs.chunk_by(|a, b| a.slot == b.slot).filter(|own| self.readers[own[0].slot].is_some()).collect();
+        let mut asks = Vec::with_capacity(step.outputs.len());
+        for own in &slots {
+            let Some(reader) = &mut self.readers[own[0].slot] else { continue };
+            asks.extend(own.iter().enumerate().map(|(ahead, output)| (places[output.row], reader.ask(ahead))));
+        }
+        let mut found = in_place.read(rows, &asks).map_err(fail)?.into_iter();
+        let mut turns = Vec::with_capacity(slots.len());
+        for own in slots {
+            let Some(reader) = &mut self.readers[own[0].slot] else { continue };
+            let mut next = Next::More;
+            for (output, found) in own.iter().zip(found.by_ref()) {
+                let outputs = Outputs { logits: Logits::Found(found), states: Vec::new() };
+                next = reader.read(outputs, &mut self.room)?;
+                if matches!(next, Next::Whole) {
+                    let row = in_place.row(rows, places[output.row]).map_err(fail)?;
+                    next = reader.read(Outputs { logits: Logits::Whole(&row), states: Vec::new() }, &mut self.room)?;
+                }
+            }
+            turns.push((own[0].slot, next));
+        }
+        Ok(turns)
     }
 }
