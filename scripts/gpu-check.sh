@@ -44,6 +44,8 @@ backend=$kit/libggml-$device.so
 [ "$device" != vulkan ] || export GGML_VK_VISIBLE_DEVICES=${GGML_VK_VISIBLE_DEVICES:-0}
 # Back ends are found beside the executables; nothing of this user's is read or written.
 export LACUNA_HOME=$models/home
+# What Python has printed before a time limit is kept.
+export PYTHONUNBUFFERED=1
 
 say() { echo "gpu-check: $*" >&2; }
 
@@ -152,11 +154,18 @@ part_large() {
     done
 }
 
-# The small model: the executable of models/benches/step_cuda.rs, and the same shapes with PyTorch.
+# The small model: models/benches/step_cuda.rs and the same shapes with PyTorch. small.txt has the comparison of gradients with the CPU's.
 part_small() {
     [ -x "$kit/step_cuda" ] || { say "small: the kit has no step_cuda"; return 0; }
-    record small 120 "$kit/step_cuda"
-    record small 120 "$python" scripts/step_torch_cuda.py
+    [ "$device" = cuda ] || { record small 120 "$kit/step_cuda" --device cpu --model minilm-l6 --steps 2; return; }
+    local code=0
+    for precision in f32 bf16; do
+        timeout -k 5 60 "$kit/step_cuda" --check --model minilm-l6 --precision $precision >>"$OUT/small.txt" 2>&1 || code=1
+    done
+    timeout -k 5 60 "$kit/step_cuda" --profile --model minilm-l6 --steps 20 >>"$OUT/small.txt" 2>&1 || code=1
+    record small 90 "$kit/step_cuda" || code=1
+    record small 150 "$python" scripts/step_torch_cuda.py || code=1
+    return $code
 }
 
 # With its name in the environment, a part runs here; without, each runs in a process of its own with a time limit.
@@ -164,7 +173,7 @@ if [ -n "${GPU_CHECK_PART:-}" ]; then
     "part_$GPU_CHECK_PART"
     exit
 fi
-declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=180)
+declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=280)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small)
 : >"$results"
