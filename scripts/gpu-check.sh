@@ -127,7 +127,7 @@ part_speed() {
 speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers"; }
 
 part_rival() {
-    local slots all="32 64 128" shape=llama-3.2-1b amount=(--texts 1024 --questions 1024)
+    local slots all="32 64 128" shape=llama-3.2-1b amount=(--texts 768 --questions 512)
     [ "$size" = full ] || { all=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
     for slots in $all; do
         rival rival 80 "$(model $shape F16)" "${amount[@]}" --slots "$slots"
