@@ -97,12 +97,14 @@ def measure(args, address, prompts):
     total = lambda answers, field: sum(answer[field] for answer in answers)
     result = {"side": "llama-server", "version": xllamacpp.__version__, "model": os.path.basename(args.model), "slots": args.slots}
     result |= {"layout": "unified" if args.unified else "streams", "gpu_layers": args.gpu_layers, "texts": args.texts}
-    serve(address, clients, [text_body(prompts[i % len(prompts)], 8, i) for i in range(args.slots)])
+    # Prompts from the end: the prompt cache must not know those that are timed.
+    serve(address, clients, [text_body(prompts[-1 - i % len(prompts)], 8, i) for i in range(args.slots)])
     if args.texts:
         bodies = [text_body(prompts[i % len(prompts)], args.tokens, i) for i in range(args.texts)]
         answers, seconds = serve(address, clients, bodies)
         tokens = total(answers, "tokens_predicted")
         result |= {"seconds": seconds, "new_tokens": tokens, "prompt_tokens": total(answers, "tokens_evaluated")}
+        result |= {"prefilled_tokens": sum(answer["timings"]["prompt_n"] for answer in answers)}
         result |= {"tokens_per_second": tokens / seconds, "texts_per_second": len(bodies) / seconds}
     if args.questions:
         # Words that no earlier prompt had, so that the prompt cache does not know the answers.
