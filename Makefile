@@ -34,7 +34,7 @@ test:
 	        LACUNA_TEST_GOLD="$$($(LACUNA) fetch --where movie-snippets)" && \
 	    cargo test --doc --release --locked --workspace && \
 	    cargo nextest run --release --locked --workspace
-	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle
+	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels -p lacuna-cuda --features lacuna-models/candle,lacuna-models/emulated
 
 # One room after an edit: compiles lacuna's library alone, runs that room's tests.
 room:
@@ -50,7 +50,7 @@ check:
 	@scripts/bootstrap.sh
 	$(ENV) cargo fmt --all --check
 	$(ENV) cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	$(ENV) cargo clippy --release --locked -p lacuna-models -p lacuna-kernels --features lacuna-models/candle --all-targets -- -D warnings
+	$(ENV) cargo clippy --release --locked -p lacuna-models -p lacuna-kernels -p lacuna-cuda --features lacuna-models/candle,lacuna-models/emulated --all-targets -- -D warnings
 	$(ENV) cargo test --quiet --locked -p lacuna-arrows
 	$(ENV) scripts/deny.sh
 

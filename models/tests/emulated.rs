@@ -289,6 +289,30 @@ fn five_span_steps_lead_to_the_same_parameters() {
     }
 }
 
+/// No result depends on which thread comes first: a barrier that is missing would show.
+#[test]
+fn threads_may_come_in_any_order() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        for heads in [1, 2] {
+            let (labels, answers) = (emulated(&classifier("bert", heads)), emulated(&extractor("distilbert", heads)));
+            let (batch, targets, weights) = labelled(LENGTHS[0]);
+            let config = TrainConfig { precision, ..rates(0.2) };
+            let gradients = |reversed: bool| {
+                lacuna_cuda::reverse_threads(reversed);
+                let (mut of_labels, mut of_answers) = (Trainer::new(&labels, config.clone()), Trainer::new(&answers, config.clone()));
+                let of_labels = of_labels.gradients(&labels, &batch, &targets, &weights).unwrap().1.to_vec();
+                let of_answers = of_answers.span_gradients(&answers, &batch, &spans(LENGTHS[0])).unwrap().1.to_vec();
+                let mut trained = labels.clone();
+                Trainer::new(&trained, config.clone()).step(&mut trained, &batch, &targets, &weights).unwrap();
+                [of_labels, of_answers, trained.flat().to_vec()]
+            };
+            let (forwards, backwards) = (gradients(false), gradients(true));
+            lacuna_cuda::reverse_threads(false);
+            assert!(forwards == backwards, "heads of {} in {precision:?}", HIDDEN / heads);
+        }
+    }
+}
+
 fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
     MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
 }

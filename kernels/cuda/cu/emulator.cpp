@@ -28,6 +28,7 @@ ucontext_t outside;
 Call kernel;
 const void *arguments;
 unsigned running;
+bool reversed; // the last thread comes first
 
 void yield() {
     unsigned self = running;
@@ -74,11 +75,12 @@ void run_block() {
     for (unsigned i = 0; i < blockDim.x; i++) fibers[i].done = false;
     for (bool busy = true; busy;) {
         busy = false;
-        for (unsigned i = 0; i < blockDim.x; i++)
-            if (!fibers[i].done) {
-                resume(i);
-                busy = true;
-            }
+        for (unsigned turn = 0; turn < blockDim.x; turn++) {
+            unsigned i = reversed ? blockDim.x - 1 - turn : turn;
+            if (fibers[i].done) continue;
+            resume(i);
+            busy = true;
+        }
     }
 }
 
@@ -87,6 +89,8 @@ void run_block() {
 void sync_block() { wait(block, blockDim.x); }
 void sync_warp() { wait(warps[threadIdx.x / 32], 32); }
 char (*warp_places())[64] { return places[threadIdx.x / 32][fibers[threadIdx.x].turn++ & 1]; }
+
+extern "C" void lacuna_emulated_reverse(int on) { reversed = on; }
 
 /// Runs a kernel of a table. 0: done; 1: no kernel of this name; 2: arguments of another size; 3: a block that cannot run.
 extern "C" int lacuna_emulated_launch(const Table *table, const char *name, const unsigned *grid, unsigned threads, const void *args, unsigned size) {

@@ -25,6 +25,7 @@ struct Table {
 unsafe extern "C" {
     fn lacuna_emulated_f32() -> *const Table;
     fn lacuna_emulated_bf16() -> *const Table;
+    fn lacuna_emulated_reverse(on: c_int);
     fn lacuna_emulated_launch(
         table: *const Table,
         name: *const c_char,
@@ -33,6 +34,13 @@ unsafe extern "C" {
         arguments: *const c_void,
         size: u32,
     ) -> c_int;
+}
+
+/// In which order the threads of a block take turns: a kernel that lacks a barrier gives other results in another order.
+pub fn reverse_threads(on: bool) {
+    let _alone = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: no kernel runs.
+    unsafe { lacuna_emulated_reverse(on.into()) };
 }
 
 fn layout(bytes: usize) -> Result<Layout, CudaError> {

@@ -17,6 +17,8 @@ mod product;
 pub mod profile;
 
 pub use device::{Device, Number};
+#[cfg(feature = "emulated")]
+pub use emulated::reverse_threads;
 pub use error::CudaError;
 pub use heads::{Head, Heads, Logits, Want};
 pub use memory::{Memory, Place};

@@ -67,11 +67,14 @@ impl Fit {
         let device = &session.device;
         let pieces = pieces(&params.layout);
         let seen: Vec<u32> = optimizer.seen.iter().map(|&seen| seen.into()).collect();
+        // Before the first step the moments are zeros: those need no copy.
+        let fresh = !optimizer.seen.contains(&true);
+        let moment = |of: &[f32]| if fresh { device.zeros(size_of_val(of)) } else { device.uploaded(of) };
         Ok(Fit {
             session: session.clone(),
             grads: device.memory(4 * params.layout.len())?,
-            m: device.uploaded(&optimizer.m)?,
-            v: device.uploaded(&optimizer.v)?,
+            m: moment(&optimizer.m)?,
+            v: moment(&optimizer.v)?,
             stamps: device.uploaded(&seen)?,
             stamp: 1,
             piece_count: pieces.len() / 4,
