@@ -34,6 +34,7 @@ test:
 	        LACUNA_TEST_GOLD="$$($(LACUNA) fetch --where movie-snippets)" && \
 	    cargo test --doc --release --locked --workspace && \
 	    cargo nextest run --release --locked --workspace
+	$(ENV) scripts/test-vulkan.sh
 	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels -p lacuna-cuda --features lacuna-models/candle,lacuna-models/emulated
 
 # One room after an edit: compiles lacuna's library alone, runs that room's tests.

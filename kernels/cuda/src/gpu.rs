@@ -21,7 +21,8 @@ const STAGING: usize = 4 << 20;
 pub struct Gpu {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    modules: [(Number, Module); 2],
+    /// Loaded when first needed: the driver takes seconds to translate one, at its first time on a machine.
+    modules: Mutex<HashMap<Number, Module>>,
     functions: Mutex<HashMap<Kernel, Function>>,
     blas: Blas,
     staging: Mutex<Staging>,
@@ -75,11 +76,9 @@ impl Gpu {
         let context = CudaContext::new(number).map_err(failed("the GPU cannot be opened"))?;
         check_age(&context)?;
         let stream = context.new_stream().map_err(failed("a stream cannot be made"))?;
-        let load = |(number, source): (Number, &str)| Ok((number, load(source)?));
-        let modules = [load(PTX[0])?, load(PTX[1])?];
         let blas = Blas::new()?;
         let staging = Mutex::new(Staging::new()?);
-        Ok(Gpu { context, stream, modules, functions: Mutex::default(), blas, staging })
+        Ok(Gpu { context, stream, modules: Mutex::default(), functions: Mutex::default(), blas, staging })
     }
 
     fn bind(&self) -> Result<(), CudaError> {
@@ -99,15 +98,25 @@ impl Gpu {
         Ok(())
     }
 
+    fn module(&self, number: Number) -> Result<CUmodule, CudaError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(&number) {
+            return Ok(module.0);
+        }
+        let (_, source) = PTX.iter().find(|(of, _)| *of == number).ok_or_else(|| CudaError(format!("no kernels for {number:?}")))?;
+        let module = load(source)?;
+        Ok(modules.entry(number).or_insert(module).0)
+    }
+
     fn function(&self, kernel: Kernel) -> Result<CUfunction, CudaError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = functions.get(&kernel) {
             return Ok(function.0);
         }
-        let (_, module) = &self.modules[(kernel.number == Number::Bf16) as usize];
+        let module = self.module(kernel.number)?;
         let name = CString::new(kernel.name).map_err(failed("a kernel's name"))?;
         // SAFETY: the module is loaded and stays so.
-        let function = unsafe { result::module::get_function(module.0, name) }.map_err(failed(kernel.name))?;
+        let function = unsafe { result::module::get_function(module, name) }.map_err(failed(kernel.name))?;
         functions.insert(kernel, Function(function));
         Ok(function)
     }

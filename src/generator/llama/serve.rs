@@ -101,7 +101,9 @@ impl Llama {
         let mut params = self.context_params(limits, threads);
         // Logits are computed for this many tokens of a batch at most; room for all of them would be a large part of a GPU's memory.
         // llama.cpp itself makes room for one of each sequence.
-        raw_params(&mut params).n_outputs_max = if jobs.iter().all(Job::reads_one) { limits.sequences() } else { limits.n_batch } as u32;
+        let rows = if jobs.iter().all(Job::reads_one) { limits.sequences() } else { limits.n_batch } as u32;
+        let raw = raw_params(&mut params);
+        (raw.n_outputs_max, raw.n_outputs_max_per_seq) = (rows, rows);
         let models: Vec<_> = self.models().collect();
         let contexts = (0..workers).map(|worker| {
             let mut params = params.clone();

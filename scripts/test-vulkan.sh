@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs tests/gpu.rs on Mesa's lavapipe, a GPU in software: layers are really offloaded, through a back end loaded at run time.
+#
+#   scripts/test-vulkan.sh
+#
+# It needs what scripts/vulkan-backend.sh needs, lavapipe, and numpy. Where that cannot be had it says so and succeeds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skip() { echo "test-vulkan: SKIPPED: $*" >&2; exit 0; }
+
+python=${LACUNA_PYTHON:-python3}
+export LACUNA_BACKENDS=$PWD/target/backends/vulkan-library
+scripts/vulkan-backend.sh || skip "the Vulkan back end cannot be built here"
+lavapipe=$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -1)
+[ -n "$lavapipe" ] || skip "there is no lavapipe (package mesa-vulkan-drivers)"
+if ! "$python" -c 'import numpy' 2>/dev/null; then
+    export PYTHONPATH=$PWD/.tools/numpy
+    "$python" -c 'import numpy' 2>/dev/null ||
+        "$python" -m pip install --quiet --disable-pip-version-check --target .tools/numpy numpy || skip "numpy cannot be installed"
+fi
+"$python" scripts/synthetic_gguf.py tiny F16 target/backends/tiny-F16.gguf
+# A home of its own: only this back end is there.
+home=$PWD/target/backends/home
+version=$(sed -n 's/^llama-cpp-sys-2 = .*"=\([^"]*\)".*/\1/p' Cargo.toml)
+mkdir -p "$home/backends"
+ln -sfn "$LACUNA_BACKENDS" "$home/backends/$version"
+export LACUNA_HOME=$home VK_DRIVER_FILES=$lavapipe GGML_VK_VISIBLE_DEVICES=0 LACUNA_TEST_GPU_GGUF=$PWD/target/backends/tiny-F16.gguf
+exec cargo nextest run --release --locked -p lacuna --test gpu
