@@ -20,20 +20,20 @@ const POSITIONS: usize = 80;
 const LENGTHS: [&[u32]; 3] = [&[5, 1, 70, 33, 64, 2], &[1, 1], &[17, 17, 17]];
 
 /// Name and shape of every tensor of an encoder.
-fn tensors(architecture: &str) -> Vec<(String, Vec<usize>)> {
+fn tensors(architecture: &str, hidden: usize) -> Vec<(String, Vec<usize>)> {
     let bert = architecture == "bert";
     let mut tensors = vec![
-        ("embeddings.word_embeddings.weight".to_string(), vec![VOCABULARY, HIDDEN]),
-        ("embeddings.position_embeddings.weight".to_string(), vec![POSITIONS, HIDDEN]),
+        ("embeddings.word_embeddings.weight".to_string(), vec![VOCABULARY, hidden]),
+        ("embeddings.position_embeddings.weight".to_string(), vec![POSITIONS, hidden]),
     ];
     if bert {
-        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![2, HIDDEN]));
+        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![2, hidden]));
     }
     let mut affine = |name: String, shape: &[usize]| {
         tensors.push((format!("{name}.weight"), shape.to_vec()));
         tensors.push((format!("{name}.bias"), shape[..1].to_vec()));
     };
-    affine("embeddings.LayerNorm".into(), &[HIDDEN]);
+    affine("embeddings.LayerNorm".into(), &[hidden]);
     let (layer, square, norms, ffn) = if bert {
         let square = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
         ("encoder.layer", square, ["attention.output.LayerNorm", "output.LayerNorm"], ["intermediate.dense", "output.dense"])
@@ -42,10 +42,10 @@ fn tensors(architecture: &str) -> Vec<(String, Vec<usize>)> {
         ("transformer.layer", square, ["sa_layer_norm", "output_layer_norm"], ["ffn.lin1", "ffn.lin2"])
     };
     for i in 0..2 {
-        square.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[HIDDEN, HIDDEN]));
-        norms.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[HIDDEN]));
-        affine(format!("{layer}.{i}.{}", ffn[0]), &[4 * HIDDEN, HIDDEN]);
-        affine(format!("{layer}.{i}.{}", ffn[1]), &[HIDDEN, 4 * HIDDEN]);
+        square.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden, hidden]));
+        norms.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden]));
+        affine(format!("{layer}.{i}.{}", ffn[0]), &[4 * hidden, hidden]);
+        affine(format!("{layer}.{i}.{}", ffn[1]), &[hidden, 4 * hidden]);
     }
     tensors
 }
@@ -60,12 +60,13 @@ fn numbers(name: &str, n: usize) -> impl Iterator<Item = f32> {
     .take(n)
 }
 
-fn write(folder: &Path, architecture: &str, heads: usize) {
+fn write(folder: &Path, architecture: &str, hidden: usize, heads: usize) {
+    let size = 1.6 / (hidden as f32).sqrt();
     let data = |name: &str, n: usize| -> Vec<u8> {
         let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
-        numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { 0.2 * x }).to_le_bytes()).collect()
+        numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { size * x }).to_le_bytes()).collect()
     };
-    let tensors: Vec<_> = tensors(architecture)
+    let tensors: Vec<_> = tensors(architecture, hidden)
         .into_iter()
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());
@@ -76,21 +77,25 @@ fn write(folder: &Path, architecture: &str, heads: usize) {
     std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
     let config = if architecture == "bert" {
         json!({
-            "model_type": "bert", "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": HIDDEN, "num_hidden_layers": 2,
-            "num_attention_heads": heads, "intermediate_size": 4 * HIDDEN, "max_position_embeddings": POSITIONS, "type_vocab_size": 2,
+            "model_type": "bert", "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
+            "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": POSITIONS, "type_vocab_size": 2,
         })
     } else {
         json!({
-            "model_type": "distilbert", "activation": "gelu", "vocab_size": VOCABULARY, "dim": HIDDEN, "n_layers": 2, "n_heads": heads,
-            "hidden_dim": 4 * HIDDEN, "max_position_embeddings": POSITIONS, "sinusoidal_pos_embds": false,
+            "model_type": "distilbert", "activation": "gelu", "vocab_size": VOCABULARY, "dim": hidden, "n_layers": 2, "n_heads": heads,
+            "hidden_dim": 4 * hidden, "max_position_embeddings": POSITIONS, "sinusoidal_pos_embds": false,
         })
     };
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
 
 fn classifier(architecture: &str, heads: usize) -> Classifier {
+    wide_classifier(architecture, HIDDEN, heads)
+}
+
+fn wide_classifier(architecture: &str, hidden: usize, heads: usize) -> Classifier {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), architecture, heads);
+    write(folder.path(), architecture, hidden, heads);
     let mut model = Classifier::load(folder.path(), &common::labels(&["a", "b", "c"]), 1).unwrap();
     model.set_precision(Precision::F32);
     // A drawn head has small weights: gradients through it would be small too.
@@ -100,7 +105,7 @@ fn classifier(architecture: &str, heads: usize) -> Classifier {
 
 fn extractor(architecture: &str, heads: usize) -> SpanExtractor {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), architecture, heads);
+    write(folder.path(), architecture, HIDDEN, heads);
     let mut model = SpanExtractor::load(folder.path(), 1).unwrap();
     model.set_precision(Precision::F32);
     model
@@ -182,6 +187,24 @@ fn classifiers_have_the_same_gradients() {
             let (loss, found) = trainer.gradients(&other, &batch, &targets, &weights).unwrap();
             assert!((loss - expected_loss).abs() < 1e-5 * expected_loss, "{loss}, expected {expected_loss}");
             gradients_agree(&model, found, expected, 2e-5);
+        }
+    }
+}
+
+/// The kernels for LayerNorm come in three widths.
+#[test]
+fn wide_models_have_the_same_gradients() {
+    for (hidden, heads) in [(384, 12), (768, 12), (1024, 16)] {
+        let model = wide_classifier("bert", hidden, heads);
+        let other = emulated(&model);
+        let (batch, targets, weights) = labelled(&[5, 1, 3]);
+        let mut expected = Trainer::new(&model, rates(0.2));
+        let (expected_loss, expected) = expected.gradients(&model, &batch, &targets, &weights).unwrap();
+        for (precision, most) in [(Precision::F32, 3e-5), (Precision::Bf16, 0.15)] {
+            let mut trainer = Trainer::new(&other, TrainConfig { precision, ..rates(0.2) });
+            let (loss, found) = trainer.gradients(&other, &batch, &targets, &weights).unwrap();
+            assert!((loss - expected_loss).abs() < most * expected_loss, "{loss}, expected {expected_loss}");
+            gradients_agree(&model, found, expected, most);
         }
     }
 }
