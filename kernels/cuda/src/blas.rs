@@ -11,6 +11,7 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::CudaStream;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 
@@ -103,20 +104,32 @@ impl Blas {
     }
 
     pub fn multiply(&self, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = asked(product);
-        let plan = match plans.entry(Key::new(&asked)) {
-            std::collections::hash_map::Entry::Occupied(plan) => plan.into_mut(),
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                let plan = self.plan(&asked, vacant.key().alignment);
-                vacant.insert(plan.map_err(|e| CudaError(format!("cublasLt has no way for {product:?}: {}", e.0)))?)
+        let done = self.multiply_as(&asked, product, stream);
+        // A way to do a somewhat larger product may not do this one: then one for its very shape is asked for.
+        let exact = |error| if Key::new(&asked) == Key::new(product) { Err(error) } else { self.multiply_as(product, product, stream) };
+        done.or_else(exact).map_err(|e| CudaError(format!("cublasLt cannot do {product:?}: {}", e.0)))
+    }
+
+    /// Does a product in the way that cublasLt has for `asked`, which has no fewer tokens.
+    fn multiply_as(&self, asked: &Product, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = match plans.entry(Key::new(asked)) {
+            Entry::Occupied(plan) => plan.into_mut(),
+            Entry::Vacant(vacant) => {
+                let plan = self.plan(asked, vacant.key().alignment)?;
+                vacant.insert(plan)
             }
         };
         plan.set_tokens(product)?;
-        let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         if !product.bias.is_none() {
             set_bias(plan.product, product.bias)?;
         }
+        self.run(plan, product, stream)
+    }
+
+    fn run(&self, plan: &Plan, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         let pointer = |place: Place| place.0 as *mut c_void;
         // SAFETY: the plan is one for these shapes; whoever made the product sees to the sizes of its matrices.
         let done = unsafe {
@@ -139,7 +152,7 @@ impl Blas {
                 stream.cu_stream().cast(),
             )
         };
-        done.map_err(|e| CudaError(format!("the product {product:?} failed: {e:?}")))
+        done.map_err(failed("the product"))
     }
 
     fn plan(&self, p: &Product, alignment: u32) -> Result<Plan, CudaError> {
