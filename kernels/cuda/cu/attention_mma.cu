@@ -71,8 +71,8 @@ template <int D> DEVICE void attend(const Attention &a) {
         float sum = row_total(total[half]);
         u32 query = p.first + row + g + 8 * half;
         if (query >= p.queries) continue;
-        for (int n = 0; n < D / 8; n++)
-            store2(a.context + p.context + (u64)query * a.hidden + 8 * n + 2 * t, make_float2(context[n][2 * half] / sum, context[n][2 * half + 1] / sum));
+        bf16 *to = a.context + p.context + (u64)query * a.hidden + 2 * t;
+        for (int n = 0; n < D / 8; n++) store2(to + 8 * n, make_float2(context[n][2 * half] / sum, context[n][2 * half + 1] / sum));
         if (a.lse && t == 0) a.lse[(u64)p.head * a.queries + p.first_query + query] = highest[half] * a.scale + logf(sum);
     }
 }
@@ -81,7 +81,8 @@ template <int D> DEVICE void attend(const Attention &a) {
 struct QueryRows { float lse[TILE], along[TILE]; };
 
 /// Loads queries from `first` on; for those beyond the last one everything is 0. Two threads a query.
-template <int D> DEVICE void load_queries(QueryRows &rows, Tile<D> &q, Tile<D> &dcontext, const AttentionBackward &b, const Place &p, u32 first) {
+template <int D>
+DEVICE void load_queries(QueryRows &rows, Tile<D> &q, Tile<D> &dcontext, const AttentionBackward &b, const Place &p, u32 first) {
     const Attention &a = b.forward;
     u64 at = p.context + (u64)first * a.hidden;
     load_tile<D>(q, a.q + p.q + (u64)first * a.q_stride, a.q_stride, in_tile(p.queries, first));
@@ -126,7 +127,8 @@ DEVICE void write_rows(const AttentionBackward &b, const float (&x)[D / 8][4], b
 
 /// dq of 64 queries.
 template <int D>
-DEVICE void queries_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext, QueryRows &rows) {
+DEVICE void queries_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext,
+                             QueryRows &rows) {
     const Attention &a = b.forward;
     const u32 row = 16 * warp(), g = lane() / 4, t = lane() % 4;
     float dq[D / 8][4] = {};
@@ -157,7 +159,8 @@ DEVICE void queries_backward(const AttentionBackward &b, const Place &p, Tile<D>
 
 /// dk and dv of 64 keys.
 template <int D>
-DEVICE void keys_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext, QueryRows &rows) {
+DEVICE void keys_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext,
+                          QueryRows &rows) {
     const Attention &a = b.forward;
     const u32 row = 16 * warp(), g = lane() / 4, t = lane() % 4, count = in_tile(p.keys, p.first);
     const u64 at = p.kv + (u64)p.first * a.kv_stride;

@@ -93,7 +93,8 @@ char (*warp_places())[64] { return places[threadIdx.x / 32][fibers[threadIdx.x].
 extern "C" void lacuna_emulated_reverse(int on) { reversed = on; }
 
 /// Runs a kernel of a table. 0: done; 1: no kernel of this name; 2: arguments of another size; 3: a block that cannot run.
-extern "C" int lacuna_emulated_launch(const Table *table, const char *name, const unsigned *grid, unsigned threads, const void *args, unsigned size) {
+extern "C" int lacuna_emulated_launch(const Table *table, const char *name, const unsigned *grid, unsigned threads, const void *args,
+                                      unsigned size) {
     if (threads == 0 || threads > MOST_THREADS || threads % 32) return 3;
     for (unsigned i = 0; i < table->count; i++) {
         if (strcmp(table->entries[i].name, name)) continue;

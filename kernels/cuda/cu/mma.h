@@ -1,7 +1,7 @@
 //! Products of 16-bit tiles on tensor cores: mma.sync m16n8k16, and its fragments from tiles in shared memory.
 //!
-//! With g = lane / 4 and t = lane % 4, a lane holds of A (16, 16) rows g and g + 8 in columns 2t, 2t + 1 and 8 further; of B (16, 8) column g
-//! in the rows 2t, 2t + 1 and 8 further; of C (16, 8) rows g and g + 8 in columns 2t and 2t + 1.
+//! With g = lane / 4 and t = lane % 4, a lane holds of A (16, 16) rows g and g + 8 in columns 2t, 2t + 1 and 8 further; of B (16, 8)
+//! column g in the rows 2t, 2t + 1 and 8 further; of C (16, 8) rows g and g + 8 in columns 2t and 2t + 1.
 #pragma once
 #include "number.h"
 
@@ -39,7 +39,9 @@ template <int D> struct Tile {
     bf16 numbers[64 * (D + 8)];
 };
 
-template <int D> DEVICE u32 word(const Tile<D> &x, u32 row, u32 column) { return *(const u32 *)(x.numbers + row * Tile<D>::STRIDE + column); }
+template <int D> DEVICE u32 word(const Tile<D> &x, u32 row, u32 column) {
+    return *(const u32 *)(x.numbers + row * Tile<D>::STRIDE + column);
+}
 
 /// The fragment of A whose first row and column are those of the tile.
 template <int D> DEVICE void fragment_a(u32 (&a)[4], const Tile<D> &x, u32 row, u32 column) {
