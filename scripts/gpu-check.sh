@@ -100,26 +100,23 @@ part_same() {
         same 60 "$(model $shape F16)" --texts 8 --tokens 16 --questions 16 --slots 4 --layout streams || code=1
     done
     [ "$size" = full ] || return $code
-    for format in F16 Q4_0; do
-        same 60 "$(model llama-3.2-1b $format)" --texts 16 --tokens 16 --questions 32 --slots 16 || code=1
-    done
+    same 60 "$(model llama-3.2-1b F16)" --texts 16 --tokens 16 --questions 32 --slots 16 || code=1
     return $code
 }
 
 same() { record same "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers" --against-cpu; }
 
 part_speed() {
-    local format contexts slots=64,128,208 some=128 shape=llama-3.2-1b amount=(--texts 1536 --questions 2048)
+    local format contexts slots=128,208 some=128 shape=llama-3.2-1b amount=(--texts 1536 --questions 2048)
     [ "$size" = full ] || { slots=4; some=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
     speed 100 "$(model $shape F16)" "${amount[@]}" --slots "$slots" --layout streams,unified
     for contexts in 1 4; do
-        speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams,unified --contexts $contexts
+        speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --contexts $contexts
     done
     for format in Q8_0 Q4_0; do
         speed 60 "$(model $shape $format)" "${amount[@]}" --slots "$some" --layout streams
     done
     # Further settings belong here: another line of speed each, with what differs.
-    speed 40 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout unified --n-batch 2048
     speed 40 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --top-k 0
     [ "$size" = tiny ] || speed 60 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 128 --layout streams
 }
@@ -127,13 +124,11 @@ part_speed() {
 speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layers "$layers"; }
 
 part_rival() {
-    local slots all="32 64 128" shape=llama-3.2-1b amount=(--texts 768 --questions 512)
+    local slots all="128 32" shape=llama-3.2-1b amount=(--texts 768 --questions 512)
     [ "$size" = full ] || { all=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
     for slots in $all; do
         rival rival 80 "$(model $shape F16)" "${amount[@]}" --slots "$slots"
     done
-    [ "$size" = tiny ] || rival rival 80 "$(model $shape Q4_0)" "${amount[@]}" --slots 128
-    [ "$size" = tiny ] || rival rival 80 "$(model qwen2.5-1.5b F16)" "${amount[@]}" --slots 128
 }
 
 # rival PART SECONDS MODEL OPTION...
@@ -144,14 +139,12 @@ rival() {
 }
 
 part_large() {
-    local path slots
+    local path
     [ "$size" = full ] || { say "large: only with full models"; return 0; }
     path=$(model llama-3.1-8b F16) || return
-    record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1024 --questions 1024 --slots 128,250 \
+    record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1024 --questions 1024 --slots 128,208 \
         --layout streams,unified
-    for slots in 128 64; do
-        rival large 100 "$path" --texts 512 --questions 256 --slots "$slots"
-    done
+    rival large 100 "$path" --texts 512 --questions 256 --slots 128
 }
 
 # The small model: models/benches/step_cuda.rs and the same shapes with PyTorch. small.txt has the comparison of gradients with the CPU's.

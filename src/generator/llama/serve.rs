@@ -91,7 +91,8 @@ impl Llama {
         let slots = self.config.settings.slots.min(jobs.len().div_ceil(workers));
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
         let berths = if unified { 0 } else { slots.div_ceil(8) };
-        let holders = if unified { slots } else { slots.div_ceil(4) }.min(guard::MOST_SEQUENCES - slots - berths).min(tree.nodes.len());
+        let holders =
+            if unified { slots } else { slots.div_ceil(4).max(4) }.min(guard::MOST_SEQUENCES - slots - berths).min(tree.nodes.len());
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + berths + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
