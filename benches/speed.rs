@@ -29,6 +29,9 @@ struct Arguments {
     /// Contexts on each GPU
     #[arg(long, default_value_t = 2)]
     contexts: usize,
+    /// Copy all logits to the host
+    #[arg(long)]
+    copy_logits: bool,
     #[arg(long, value_enum, default_value = "f16")]
     kv: KvFormat,
     #[arg(long, default_value_t = 512)]
@@ -98,7 +101,7 @@ fn main() -> Result<()> {
         let mut line = json!({
             "side": "lacuna", "model": model.file_name().unwrap_or_default().to_string_lossy(), "slots": slots,
             "layout": if settings.unified { "unified" } else { "streams" }, "gpu_layers": arguments.gpu_layers,
-            "contexts": arguments.contexts, "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
+            "contexts": arguments.contexts, "logits": if arguments.copy_logits { "copied" } else { "in place" }, "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
         });
         merge(&mut line, measured);
         merge(&mut line, json!({"record": llama.record()}));
@@ -114,8 +117,9 @@ impl Arguments {
 
     fn load(&self, model: &std::path::Path, gpu_layers: u32) -> Result<Llama> {
         let settings = self.settings(self.slots[0], self.layout[0]);
-        let (threads, contexts_per_gpu) = (self.threads, self.contexts);
-        Ok(Llama::load(LlamaConfig { threads, gpu_layers, contexts_per_gpu, settings, n_ctx: 1024, ..LlamaConfig::new(model) })?)
+        let (threads, contexts_per_gpu, copy_logits) = (self.threads, self.contexts, self.copy_logits);
+        let config = LlamaConfig { threads, gpu_layers, contexts_per_gpu, copy_logits, settings, n_ctx: 1024, ..LlamaConfig::new(model) };
+        Ok(Llama::load(config)?)
     }
 
     fn work(&self, prompts: &[&str], top_k: u32, temperature: f32) -> Work {

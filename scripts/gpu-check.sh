@@ -113,6 +113,7 @@ part_speed() {
     for contexts in 1 4; do
         speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --contexts $contexts
     done
+    speed 40 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --copy-logits
     for format in Q8_0 Q4_0; do
         speed 60 "$(model $shape $format)" "${amount[@]}" --slots "$some" --layout streams
     done

@@ -7,7 +7,7 @@ import json
 import sys
 
 SPEEDS = [
-    ("model", "model"), ("side", "side"), ("slots", "slots"), ("layout", "layout"), ("contexts", "contexts"),
+    ("model", "model"), ("side", "side"), ("slots", "slots"), ("layout", "layout"), ("contexts", "contexts"), ("logits", "logits"),
     ("top_k", "top-k"), ("tokens_per_second", "tokens/s"),
     ("texts_per_second", "texts/s"), ("questions_per_second", "questions/s"), ("steps", "steps"),
 ]

@@ -34,6 +34,8 @@ pub struct LlamaConfig {
     pub gpu_layers: u32,
     /// Contexts on each GPU: while the step of one is computed, the tokens of another are drawn.
     pub contexts_per_gpu: usize,
+    /// Whether a GPU's logits are copied to the host, for comparisons; if not, they are read where they are where that is possible.
+    pub copy_logits: bool,
     /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`](super::Llama::tune) measures the best.
     pub settings: Settings,
     /// Most tokens of one request, prompt and new tokens together; 0 for the model's training context.
@@ -60,6 +62,7 @@ impl LlamaConfig {
             threads: 0,
             gpu_layers: 0,
             contexts_per_gpu: 2,
+            copy_logits: false,
             settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,
             kernels: Kernels::Auto,

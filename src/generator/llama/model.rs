@@ -93,7 +93,7 @@ impl Llama {
         check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
         let template = chat_template(&model)?;
         // With some layers on the CPU, the output may be there too.
-        let gpus = if config.gpu_layers > model.n_layer() { placement.whole_on() } else { Vec::new() };
+        let gpus = if config.gpu_layers > model.n_layer() && !config.copy_logits { placement.whole_on() } else { Vec::new() };
         let logits_gpus = gpus.iter().map_while(|name| in_place::open(name)).collect();
         let config = with_context(config, description.n_ctx_train);
         Ok(Llama {
