@@ -101,7 +101,8 @@ fn main() -> Result<()> {
         let mut line = json!({
             "side": "lacuna", "model": model.file_name().unwrap_or_default().to_string_lossy(), "slots": slots,
             "layout": if settings.unified { "unified" } else { "streams" }, "gpu_layers": arguments.gpu_layers,
-            "contexts": arguments.contexts, "logits": if arguments.copy_logits { "copied" } else { "in place" }, "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
+            "contexts": arguments.contexts, "logits": if arguments.copy_logits { "copied" } else { "in place" },
+            "texts": work.texts.len(), "load_seconds": load_seconds, "top_k": arguments.top_k,
         });
         merge(&mut line, measured);
         merge(&mut line, json!({"record": llama.record()}));
