@@ -13,7 +13,9 @@ struct Want {
 struct Found { float max, total; u32 first, count, nan; float floor; };
 #define OVERFLOW 0xffffffffu
 
-/// A block of 256 threads a row.
+/// Threads of a block, which takes a row: as many as can be, since they wait for memory.
+#define THREADS 1024
+
 struct Heads {
     const float *logits; // (rows, vocabulary)
     const Want *wants;
@@ -39,22 +41,31 @@ DEVICE u32 ordered(float x) {
 }
 DEVICE float unordered(u32 key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
 
-DEVICE float block_max(float x) {
-    __shared__ float maxima[8];
+DEVICE float row_max(float x) {
+    __shared__ float maxima[THREADS / 32];
     x = warp_max(x);
     __syncthreads();
     if (lane() == 0) maxima[warp()] = x;
     __syncthreads();
-    for (int i = 0; i < 8; i++) x = maxima[i] > x ? maxima[i] : x;
-    return x;
+    return warp_max(maxima[lane()]);
 }
 
-/// The k-th largest of the threads' numbers, k at most 256: found bit by bit.
+/// The sum over the block, always in the same order; every thread gets it.
+template <class V> DEVICE V row_sum_of(V x) {
+    __shared__ V sums[THREADS / 32];
+    x = warp_sum(x);
+    __syncthreads();
+    if (lane() == 0) sums[warp()] = x;
+    __syncthreads();
+    return warp_sum(sums[lane()]);
+}
+
+/// The k-th largest of the threads' numbers, k at most THREADS: found bit by bit.
 DEVICE float kth_largest(float x, u32 k) {
     u32 key = ordered(x), found = 0;
     for (int bit = 31; bit >= 0; bit--) {
         u32 tried = found | 1u << bit;
-        if (block_sum(key >= tried ? 1.0 : 0.0) >= k) found = tried;
+        if (row_sum_of(u32(key >= tried)) >= k) found = tried;
     }
     return unordered(found);
 }
@@ -68,55 +79,54 @@ DEVICE float nucleus_distance(int i) {
 /// A logit below which no token of a nucleus lies.
 DEVICE float nucleus_floor(const float *row, u32 vocabulary, float max, double total, float top_p) {
     double mass[7] = {};
-    for (u32 i = threadIdx.x; i < vocabulary; i += 256) {
+    for (u32 i = threadIdx.x; i < vocabulary; i += THREADS) {
         float below = max - row[i], weight = expf(-below);
         for (int d = 0; d < 7; d++) mass[d] += below <= nucleus_distance(d) ? weight : 0.0f;
     }
     float floor = -INFINITY;
     for (int d = 6; d >= 0; d--)
-        if (block_sum(mass[d]) >= top_p * total) floor = max - nucleus_distance(d);
+        if (row_sum_of(mass[d]) >= top_p * total) floor = max - nucleus_distance(d);
     return floor;
 }
 
-KERNEL(heads, Heads, 256) {
+KERNEL(heads, Heads, THREADS) {
     __shared__ u32 first, place;
     Want want = a.wants[blockIdx.x];
     const float *row = a.logits + (u64)want.row * a.vocabulary;
     float own = -INFINITY;
     bool nan = false;
 #pragma unroll 8
-    for (u32 i = threadIdx.x; i < a.vocabulary; i += 256) {
+    for (u32 i = threadIdx.x; i < a.vocabulary; i += THREADS) {
         float x = row[i];
         own = x > own ? x : own;
         nan |= x != x;
     }
-    float max = block_max(own), sum = 0;
+    float max = row_max(own), sum = 0;
 #pragma unroll 8
-    for (u32 i = threadIdx.x; i < a.vocabulary; i += 256) sum += expf(row[i] - max);
-    double total = block_sum(sum);
+    for (u32 i = threadIdx.x; i < a.vocabulary; i += THREADS) sum += expf(row[i] - max);
+    double total = row_sum_of((double)sum);
     float floor = max - want.distance;
     if (want.top_k) {
-        float kth = want.top_k > 256 ? -INFINITY : kth_largest(own, want.top_k);
+        float kth = want.top_k > THREADS ? -INFINITY : kth_largest(own, want.top_k);
         floor = kth > floor ? kth : floor;
     } else if (want.top_p < 1.0f) {
         floor = nucleus_floor(row, a.vocabulary, max, total, want.top_p);
     }
     u32 mine = 0;
 #pragma unroll 8
-    for (u32 i = threadIdx.x; i < a.vocabulary; i += 256) mine += row[i] >= floor;
-    double bad = block_sum(nan ? 1.0 : 0.0);
-    u32 count = (u32)block_sum((double)mine);
+    for (u32 i = threadIdx.x; i < a.vocabulary; i += THREADS) mine += row[i] >= floor;
+    u32 bad = row_sum_of((u32)nan), count = row_sum_of(mine);
     if (threadIdx.x == 0) {
-        first = atomicAdd(a.taken, count);
+        // A row that takes more than its share leaves the others theirs.
+        if (count > a.room / gridDim.x) count = OVERFLOW;
+        first = count == OVERFLOW ? OVERFLOW : atomicAdd(a.taken, count);
         place = 0;
-        if (first > a.room || count > a.room - first) count = OVERFLOW;
-        a.found[blockIdx.x] = {max, (float)total, first, count, (u32)bad, floor};
-        if (count == OVERFLOW) first = OVERFLOW;
+        a.found[blockIdx.x] = {max, (float)total, first, count, bad, floor};
     }
     __syncthreads();
     if (first == OVERFLOW) return;
     // In any order: the host sorts them.
-    for (u32 i = threadIdx.x; i < a.vocabulary; i += 256)
+    for (u32 i = threadIdx.x; i < a.vocabulary; i += THREADS)
         if (row[i] >= floor) {
             u32 at = first + atomicAdd(&place, 1);
             a.tokens[at] = i;
