@@ -6,6 +6,7 @@
 #
 # facts   the machine, and whether the libraries find theirs     speed   lacuna by slots, layout and format, on a model of 1B
 # doctor  what lacuna says about the machine                     rival   llama.cpp's server on the same model
+# loop    a whole run of lacuna, all stages
 # same    texts and answers on the GPU against the CPU's         large   both on a model of 8B in F16
 # small   a step of the small model, and PyTorch's
 #
@@ -15,6 +16,7 @@
 #
 # GPU_CHECK_DEVICE  cuda, vulkan or cpu (default: cuda where nvidia-smi finds a GPU, else vulkan where the kit has its library, else cpu)
 # GPU_CHECK_SIZE    full or tiny models (default: full with cuda)
+# GPU_CHECK_BRIEF   1: only the settings that compare with llama.cpp's server
 # GPU_CHECK_MODELS  where the models are written and kept, 25 GB when full (default: lacuna-gpu-check in the temporary folder)
 # LACUNA_PYTHON     a Python with numpy, and for the part small with torch (default: python3)
 set -uo pipefail
@@ -109,6 +111,14 @@ same() { record same "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-layer
 part_speed() {
     local format contexts slots=128,208 some=128 shape=llama-3.2-1b amount=(--texts 1536 --questions 2048)
     [ "$size" = full ] || { slots=4; some=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
+    if [ -n "${GPU_CHECK_BRIEF:-}" ]; then
+        [ "$size" = tiny ] || amount=(--texts 4096 --questions 2048)
+        for contexts in 2 4; do
+            speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --contexts $contexts
+        done
+        [ "$size" = tiny ] || speed 60 "$(model $shape Q4_0)" "${amount[@]}" --slots "$some" --layout streams --contexts 4
+        return
+    fi
     speed 100 "$(model $shape F16)" "${amount[@]}" --slots "$slots" --layout streams,unified
     for contexts in 1 4; do
         speed 60 "$(model $shape F16)" "${amount[@]}" --slots "$some" --layout streams --contexts $contexts
@@ -126,6 +136,7 @@ speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-lay
 
 part_rival() {
     local slots all="128 32" shape=llama-3.2-1b amount=(--texts 768 --questions 512)
+    [ -z "${GPU_CHECK_BRIEF:-}" ] || all=128
     [ "$size" = full ] || { all=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
     for slots in $all; do
         rival rival 80 "$(model $shape F16)" "${amount[@]}" --slots "$slots"
@@ -140,12 +151,31 @@ rival() {
 }
 
 part_large() {
-    local path
+    local path contexts
     [ "$size" = full ] || { say "large: only with full models"; return 0; }
     path=$(model llama-3.1-8b F16) || return
-    record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1024 --questions 1024 --slots 128,208 \
-        --layout streams,unified
-    rival large 100 "$path" --texts 512 --questions 256 --slots 128
+    if [ -n "${GPU_CHECK_BRIEF:-}" ]; then
+        for contexts in 2 4; do
+            record large 60 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1536 --questions 1024 --slots 128 \
+                --layout streams --contexts $contexts
+        done
+    else
+        record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1536 --questions 1024 --slots 128,208 \
+            --layout streams,unified
+    fi
+    rival large 100 "$path" --texts 384 --questions 256 --slots 128
+}
+
+# A whole run on random models: seconds by stage.
+part_loop() {
+    local shape=llama-3.2-1b small=() options=(--device gpu) rows=4000 slots=128
+    [ "$size" = full ] || { shape=tiny; small=(--small-layers 2 --small-width 64); rows=60; slots=8; }
+    [ "$device" = cuda ] || options=(--gpu-layers "$layers" --small-device cpu)
+    rm -rf "$models/loop"
+    "$python" scripts/gpu_loop.py "$models/loop" "$(model $shape F16)" --rows $rows "${small[@]}" || return
+    (cd "$models/loop" && LACUNA_WEIGHTS=as-is timeout -k 5 150 "$kit/lacuna" run task.toml --run run "${options[@]}" --slots $slots --kv f16 \
+        --kv-unified false --n-batch 512) >>"$OUT/loop.txt" 2>&1 || { tail -3 "$OUT/loop.txt"; return 1; }
+    record loop 10 "$python" scripts/gpu_loop.py "$models/loop" --report
 }
 
 # The small model: models/benches/step_cuda.rs and the same shapes with PyTorch. small.txt has the comparison of gradients with the CPU's.
@@ -167,9 +197,9 @@ if [ -n "${GPU_CHECK_PART:-}" ]; then
     "part_$GPU_CHECK_PART"
     exit
 fi
-declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=280)
+declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=280 [loop]=200)
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small)
+[ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small loop)
 : >"$results"
 : >"$OUT/facts.txt"
 : >"$OUT/log.txt"
@@ -180,9 +210,8 @@ if [ "$device" = cuda ]; then
 fi
 "$python" scripts/synthetic_gguf.py --prompts 2048 "$prompts"
 if [ "$size" = full ]; then
-    case " ${parts[*]} " in *" speed "* | *" rival "*)
-        wanted=(llama-3.2-1b:F16 llama-3.2-1b:Q4_0 llama-3.2-1b:Q8_0 qwen2.5-1.5b:F16) ;;
-    esac
+    case " ${parts[*]} " in *" speed "* | *" rival "* | *" loop "*) wanted=(llama-3.2-1b:F16 llama-3.2-1b:Q4_0) ;; esac
+    [ -n "${GPU_CHECK_BRIEF:-}" ] || case " ${parts[*]} " in *" speed "*) wanted+=(llama-3.2-1b:Q8_0 qwen2.5-1.5b:F16) ;; esac
     case " ${parts[*]} " in *" large "*) wanted+=(llama-3.1-8b:F16) ;; esac
     for one in ${wanted[@]+"${wanted[@]}"}; do model "${one%:*}" "${one#*:}"; done >/dev/null &
     writer=$!
