@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_enum, default_value = "unified")]
     layout: Vec<Layout>,
     /// Contexts on each GPU
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 4)]
     contexts: usize,
     /// Copy all logits to the host
     #[arg(long)]

@@ -83,7 +83,7 @@ pub struct Machine {
     /// CPU kernels for the generator's matrix products and attention
     #[arg(long, env = "LACUNA_KERNELS", value_enum, default_value_t, value_name = "WHOSE")]
     pub kernels: Kernels,
-    /// Texts that a thread, or one of a GPU's two contexts, writes in parallel (slots) [default: measured]
+    /// Texts that a thread, or one of a GPU's contexts, writes in parallel (slots) [default: measured]
     #[arg(long, env = "LACUNA_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
     /// Number format of the generator's KV cache [default: measured]

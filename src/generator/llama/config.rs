@@ -32,7 +32,7 @@ pub struct LlamaConfig {
     pub threads: usize,
     /// Layers to put on GPUs, [`ALL_LAYERS`] for all; with 0 no GPU is touched.
     pub gpu_layers: u32,
-    /// Contexts on each GPU: while the step of one is computed, the tokens of another are drawn.
+    /// Contexts on each GPU, fewer if memory is short: while the step of one is computed, the tokens of another are drawn.
     pub contexts_per_gpu: usize,
     /// Whether a GPU's logits are copied to the host, for comparisons; if not, they are read where they are where that is possible.
     pub copy_logits: bool,
@@ -61,7 +61,7 @@ impl LlamaConfig {
             path: path.into(),
             threads: 0,
             gpu_layers: 0,
-            contexts_per_gpu: 2,
+            contexts_per_gpu: 4,
             copy_logits: false,
             settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,

@@ -81,10 +81,29 @@ impl Llama {
         outcome
     }
 
+    /// The workers' contexts. On GPUs, as many as memory allows, one for each model at least.
+    fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
+        let (mut workers, models) = (self.workers().min(jobs.len()), self.models().count());
+        loop {
+            match self.contexts_of(workers, jobs, tree, depth) {
+                Err(GenerateError::Decode(reason)) if !self.placement.on_cpu() && workers > models => {
+                    tracing::info!("{workers} contexts: {reason}");
+                    workers = (workers / 2).max(models);
+                }
+                made => return made,
+            }
+        }
+    }
+
     /// One context per worker, as large as the jobs need or memory allows. They are created one by one: llama.cpp may write to the model
     /// meanwhile.
-    fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
-        let workers = self.workers().min(jobs.len());
+    fn contexts_of(
+        &self,
+        workers: usize,
+        jobs: &[Job],
+        tree: &PrefixTree,
+        depth: Depth,
+    ) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
         let unified = self.config.settings.unified || !depth.layers.is_empty() || !self.can_stream(jobs);
         // Few jobs are shared by all workers.
