@@ -35,6 +35,7 @@ test:
 	    cargo test --doc --release --locked --workspace && \
 	    cargo nextest run --release --locked --workspace
 	$(ENV) scripts/test-vulkan.sh
+	scripts/cuda-ptx.sh --check
 	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels -p lacuna-cuda --features lacuna-models/candle,lacuna-models/emulated
 
 # One room after an edit: compiles lacuna's library alone, runs that room's tests.
