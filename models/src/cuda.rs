@@ -12,7 +12,6 @@ mod pass;
 mod placed;
 mod plan;
 mod session;
-mod tests_on_start;
 mod weights;
 
 pub use fit::{Fit, Step};

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "candle")]
 use crate::ModelError;
-use crate::cuda::Session;
 use std::fmt;
 
 /// The device on which logits and gradients are computed and parameters updated. Parameters, loss, dropout masks, clipping and schedule
@@ -24,21 +23,9 @@ pub enum Device {
     CandleCpu,
 }
 
+#[cfg(feature = "candle")]
 impl Device {
-    /// The first GPU that this build supports and the machine has, else the CPU.
-    pub fn detect() -> Self {
-        if Session::open(Device::Cuda(0)).is_some_and(|session| session.is_ok()) {
-            return Device::Cuda(0);
-        }
-        #[cfg(feature = "candle")]
-        if Device::Metal(0).open().is_ok() {
-            return Device::Metal(0);
-        }
-        Device::Cpu
-    }
-
     /// candle's device; `None` for one with our kernels.
-    #[cfg(feature = "candle")]
     pub(crate) fn open(self) -> Result<Option<candle_core::Device>, ModelError> {
         let opened = match self {
             Device::Cpu | Device::Cuda(_) => return Ok(None),

@@ -62,6 +62,7 @@ mod targets;
 mod tokenize;
 mod train_config;
 mod trainer;
+mod try_out;
 
 pub use batch::PackedBatch;
 pub use classifier::Classifier;
@@ -79,3 +80,4 @@ pub use targets::{MicroBatch, Targets};
 pub use tokenize::{Reading, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{StepOutcome, Trainer};
+pub use try_out::{detect, try_out};

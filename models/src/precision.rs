@@ -4,8 +4,8 @@ use lacuna_cuda::Number;
 use lacuna_kernels::packed::Format;
 use serde::{Deserialize, Serialize};
 
-/// The number format of operands in the linear layers' matrix products. Sums, parameters, gradients and everything else are f32; on an NVIDIA
-/// GPU the activations have the format of the operands, which is bf16 for all but [`Precision::F32`].
+/// The number format of operands in the linear layers' matrix products. Sums, parameters, gradients and everything else are f32; on an
+/// NVIDIA GPU the activations have the format of the operands, which is bf16 for all but [`Precision::F32`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

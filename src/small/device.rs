@@ -26,7 +26,7 @@ impl SmallDevice {
     /// An explicitly chosen device that cannot be used.
     pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
         // Not every model's sizes are those of a GPU's kernels.
-        if self == SmallDevice::Auto && small.base.set_device(Device::detect()).is_ok() {
+        if self == SmallDevice::Auto && small.base.set_device(lacuna_models::detect()).is_ok() {
             return Ok(());
         }
         let device = match self {
@@ -34,6 +34,7 @@ impl SmallDevice {
             SmallDevice::Cuda => Device::Cuda(0),
             SmallDevice::Metal => Device::Metal(0),
         };
-        small.base.set_device(device).map_err(|e| Error::Model(format!("small model: {e}")))
+        let placed = lacuna_models::try_out(device).and_then(|()| small.base.set_device(device));
+        placed.map_err(|e| Error::Model(format!("small model: {e}")))
     }
 }

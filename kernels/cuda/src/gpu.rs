@@ -177,8 +177,8 @@ impl Backend for Gpu {
     fn upload(&self, place: Place, from: &[u8]) -> Result<(), CudaError> {
         self.bind()?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: as for `zero`. The copy stays until the stream was waited for; of other memory the driver has taken the bytes when the call
-        // returns.
+        // SAFETY: as for `zero`. The copy stays until the stream was waited for; of other memory the driver has taken the bytes when the
+        // call returns.
         unsafe { result::memcpy_htod_async(place.0, staging.copy(from).unwrap_or(from), self.stream.cu_stream()) }
             .map_err(failed("a copy to the GPU"))
     }

@@ -1,7 +1,6 @@
 //! A device that was opened, and its work space.
 
 use super::arena::Arena;
-use super::tests_on_start;
 use crate::ModelError;
 use crate::config::Config;
 use crate::device::Device;
@@ -24,16 +23,12 @@ struct Asked {
 static SESSIONS: Mutex<Vec<Asked>> = Mutex::new(Vec::new());
 
 impl Session {
-    /// The session of a device, opened and tested when first asked for; `None` for a device that is not of this kind.
+    /// The session of a device, opened when first asked for; `None` for a device that is not of this kind.
     pub fn open(device: Device) -> Option<Result<Arc<Session>, ModelError>> {
         let mut sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
         if !sessions.iter().any(|asked| asked.device == device) {
             let opened = open(device)?;
-            let session = opened.map(Session::new).and_then(|session| {
-                tests_on_start::run(&session).map_err(|e| e.to_string())?;
-                Ok(session)
-            });
-            sessions.push(Asked { device, session });
+            sessions.push(Asked { device, session: opened.map(Session::new) });
         }
         let asked = sessions.iter().find(|asked| asked.device == device)?;
         Some(asked.session.clone().map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}"))))

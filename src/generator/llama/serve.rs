@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::backend::running_kernels;
-use super::config::{KvFormat, LlamaConfig};
+use super::config::{KvFormat, LlamaConfig, Settings};
 use super::host::machine;
 use super::in_place::InPlace;
 use super::model::{Description, Llama};
@@ -105,18 +105,20 @@ impl Llama {
         depth: Depth,
     ) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
-        let unified = self.config.settings.unified || !depth.layers.is_empty() || !self.can_stream(jobs);
+        let Settings { slots, n_batch, unified, .. } = self.config.settings;
         // Few jobs are shared by all workers.
-        let slots = self.config.settings.slots.min(jobs.len().div_ceil(workers));
+        let slots = slots.min(jobs.len().div_ceil(workers));
+        // A batch must have room for a token of each sequence.
+        let unified = unified || slots == n_batch || !depth.layers.is_empty() || !self.can_stream(jobs);
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
-        let berths = if unified { 0 } else { slots.div_ceil(8) };
-        let holders =
-            if unified { slots } else { slots.div_ceil(4).max(4) }.min(guard::MOST_SEQUENCES - slots - berths).min(tree.nodes.len());
+        let berths = if unified { 0 } else { slots.div_ceil(8).min(n_batch - slots) };
+        let holders = if unified { slots } else { slots.div_ceil(4).max(4) };
+        let holders = holders.min(guard::MOST_SEQUENCES.min(n_batch) - slots - berths).min(tree.nodes.len());
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + berths + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
-        let limits = Limits { slots, berths, holders, n_batch: self.config.settings.n_batch, n_cells, unified };
+        let limits = Limits { slots, berths, holders, n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let mut params = self.context_params(limits, threads);
         // Logits are computed for this many tokens of a batch at most; room for all of them would be a large part of a GPU's memory.

@@ -1,6 +1,6 @@
 //! Shared prefixes in the KV cache: each is prefilled once, in a holder, and stays while requests build on it.
 
-use super::{CacheEdit, Input, Job, SeqId, Step};
+use super::step::{CacheEdit, Input, Job, SeqId, Step};
 use crate::generator::prefix::{Node, PrefixTree, Token};
 
 /// The progress of a prefill.

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::prefixes::{Fill, Prefixes};
-use super::{CacheEdit, Input, Job, Limits, Output, Schedule, SeqId, Step};
+use super::step::{CacheEdit, Input, Job, Limits, Output, Schedule, SeqId, Step};
 use crate::generator::prefix::{PrefixTree, Token};
 
 /// The number of slots in a batch is a multiple of this, or all of them.

@@ -1,6 +1,7 @@
 //! Both schedules against a fake KV cache that refuses what llama.cpp would abort on.
 
 use super::*;
+use crate::generator::prefix::Token;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

@@ -2,7 +2,7 @@
 //! one batch. A slot that finishes is refilled before the next step, and its prompt is prefilled beside the tokens of the others.
 
 use super::prefixes::{Fill, Prefixes, prefill};
-use super::{CacheEdit, Input, Job, Limits, Output, Schedule, SeqId, Step};
+use super::step::{CacheEdit, Input, Job, Limits, Output, Schedule, SeqId, Step};
 use crate::generator::prefix::{PrefixTree, Token};
 
 /// A request in a slot.

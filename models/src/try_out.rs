@@ -1,10 +1,9 @@
-//! The test that a device has to pass when it is opened: the gradients and a step of two tiny models as on the CPU.
+//! The device to use, and the test that an NVIDIA GPU has to pass first: gradients and a step of tiny models as on the CPU.
 
-use super::placed::Placed;
-use super::session::Session;
 use crate::batch::PackedBatch;
 use crate::classifier::Classifier;
 use crate::config::{Architecture, Config};
+use crate::cuda::{Placed, Session};
 use crate::device::Device;
 use crate::layout::{Head, Layout};
 use crate::network::Network;
@@ -13,15 +12,45 @@ use crate::precision::Precision;
 use crate::train_config::TrainConfig;
 use crate::trainer::Trainer;
 use crate::{ModelError, StepOutcome};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Tokens of the rows: one, a tile of attention, and more.
 const LENGTHS: [u32; 4] = [1, 64, 70, 5];
 const LABELS: usize = 3;
 
+/// What the devices that were tried said.
+static TRIED: Mutex<Vec<(Device, Result<(), String>)>> = Mutex::new(Vec::new());
+
+/// The first GPU that this build supports and the machine has, and that passes its test, else the CPU.
+pub fn detect() -> Device {
+    if try_out(Device::Cuda(0)).is_ok() {
+        return Device::Cuda(0);
+    }
+    #[cfg(feature = "candle")]
+    if Device::Metal(0).open().is_ok() {
+        return Device::Metal(0);
+    }
+    Device::Cpu
+}
+
+/// Tests an NVIDIA GPU, once per process; other devices need no test.
+///
 /// # Errors
-/// A device that fails, or whose results are not those of the CPU.
-pub fn run(session: &Arc<Session>) -> Result<(), ModelError> {
+/// A device that cannot be opened or fails, or whose results are not those of the CPU.
+pub fn try_out(device: Device) -> Result<(), ModelError> {
+    let Some(session) = Session::open(device) else { return Ok(()) };
+    let session = session?;
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = tried.iter().find(|(known, _)| *known == device).map(|(_, said)| said.clone());
+    let said = known.unwrap_or_else(|| {
+        let said = compare_all(&session).map_err(|e| e.to_string());
+        tried.push((device, said.clone()));
+        said
+    });
+    said.map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}")))
+}
+
+fn compare_all(session: &Arc<Session>) -> Result<(), ModelError> {
     for heads in [1, 2] {
         for (precision, most) in [(Precision::F32, 1e-4), (Precision::Bf16, 0.1)] {
             compare(session, heads, precision, most)?;
