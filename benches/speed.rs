@@ -27,8 +27,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_enum, default_value = "unified")]
     layout: Vec<Layout>,
     /// Contexts on each GPU
-    #[arg(long, default_value_t = 4)]
-    contexts: usize,
+    #[arg(long)]
+    contexts: Option<usize>,
     /// Copy all logits to the host
     #[arg(long)]
     copy_logits: bool,

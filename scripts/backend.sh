@@ -2,6 +2,9 @@
 
 say() { echo "backend: $*" >&2; }
 
+# Where lacuna keeps its things, as src/files/home.rs says.
+lacuna_home() { echo "${LACUNA_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/lacuna}"; }
+
 # The llama.cpp inside the crate that lacuna is built with, and that crate's version.
 read -r version llama < <(cargo metadata --format-version 1 --locked | "${LACUNA_PYTHON:-python3}" -c '
 import json, os, sys
@@ -20,7 +23,8 @@ configure() {
 # compile FOLDER TARGET
 compile() {
     say "compiling $2 in $1 (it goes on where it was stopped)"
-    cmake --build "$1" --target "$2" -j "${JOBS:-$(nproc)}" >>"$1.log" 2>&1 || { tail -40 "$1.log" >&2; say "the compiler failed: $1.log"; exit 1; }
+    cmake --build "$1" --target "$2" -j "${JOBS:-$(nproc)}" >>"$1.log" 2>&1 ||
+        { tail -40 "$1.log" >&2; say "the compiler failed: $1.log"; exit 1; }
 }
 
 # link FOLDER TARGET LIBRARY...: links the objects without libggml-base. Its functions come from lacuna itself, which exports them: two
@@ -28,7 +32,7 @@ compile() {
 link() {
     local folder=$1 target=$2 into objects
     shift 2
-    into=${LACUNA_BACKENDS:-${LACUNA_HOME:-$HOME/.cache/lacuna}/backends/$version}
+    into=${LACUNA_BACKENDS:-$(lacuna_home)/backends/$version}
     mkdir -p "$into"
     mapfile -t objects < <(find "$folder/ggml/src" -path "*/$target.dir/*.o" | sort)
     # Written beside and moved: a lacuna that runs now keeps the library that it has mapped.

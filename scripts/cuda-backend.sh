@@ -27,7 +27,9 @@ cuda_root() {
 
 this_gpu() {
     local capability
-    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u | tr -d . | sed 's/$/-real/' | paste -sd ';')
+    # Without a GPU nothing is said.
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null || true)
+    capability=$(sort -u <<<"$capability" | tr -d . | sed -n 's/.$/&-real/p' | paste -sd ';')
     echo "${capability:-90-real}"
 }
 

@@ -1,7 +1,7 @@
 # Sourced by cuda-backend.sh and cuda-ptx.sh: CUDA 13.0.2 from PyPI, under .tools/cuda. No GPU and no driver is needed.
 
-# wheels EXTRA...: a toolkit with these parts of it; prints its folder. What the wheels lack are names (lib64, .so without a version) and the
-# driver's stub to link against.
+# wheels EXTRA...: a toolkit with these parts of it; prints its folder. What the wheels lack are names (lib64, .so without a version) and
+# the driver's stub to link against.
 wheels() {
     local root=.tools/cuda/root parts ready
     parts=$(IFS=,; echo "$*")

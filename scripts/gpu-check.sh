@@ -34,14 +34,14 @@ mkdir -p "$OUT" "$models"
 
 if [ -n "${GPU_CHECK_DEVICE:-}" ]; then device=$GPU_CHECK_DEVICE
 elif nvidia-smi -L >/dev/null 2>&1; then device=cuda
-elif [ -e "$kit/libggml-vulkan.so" ]; then device=vulkan
+elif compgen -G "$kit/backends/*/libggml-vulkan.so" >/dev/null; then device=vulkan
 else device=cpu; fi
 if [ -n "${GPU_CHECK_SIZE:-}" ]; then size=$GPU_CHECK_SIZE
 elif [ "$device" = cuda ]; then size=full
 else size=tiny; fi
 layers=99
 [ "$device" != cpu ] || layers=0
-backend=$kit/libggml-$device.so
+backend=$(compgen -G "$kit/backends/*/libggml-$device.so" | head -1)
 # ggml leaves out a Vulkan device that is a CPU unless it is named.
 [ "$device" != vulkan ] || export GGML_VK_VISIBLE_DEVICES=${GGML_VK_VISIBLE_DEVICES:-0}
 # Back ends are found beside the executables; nothing of this user's is read or written.
@@ -84,7 +84,7 @@ part_facts() {
         df -h "$models" | tail -1
         "$python" --version
         [ "$device" != cuda ] || nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.max.sm,power.limit --format=csv
-        for file in "$kit"/libggml-*.so "$kit"/lacuna "$kit"/speed; do
+        for file in "$kit"/backends/*/libggml-*.so "$kit"/lacuna "$kit"/speed; do
             [ ! -e "$file" ] || { echo "$file:"; ldd "$file" 2>&1; }
         done
     } | tee -a "$OUT/facts.txt"
@@ -173,8 +173,9 @@ part_loop() {
     [ "$device" = cuda ] || options=(--gpu-layers "$layers" --small-device cpu)
     rm -rf "$models/loop"
     "$python" scripts/gpu_loop.py "$models/loop" "$(model $shape F16)" --rows $rows "${small[@]}" || return
-    (cd "$models/loop" && LACUNA_WEIGHTS=as-is timeout -k 5 150 "$kit/lacuna" run task.toml --run run "${options[@]}" --slots $slots --kv f16 \
-        --kv-unified false --n-batch 512) >>"$OUT/loop.txt" 2>&1 || { tail -3 "$OUT/loop.txt"; return 1; }
+    options+=(--slots $slots --kv f16 --kv-unified false --n-batch 512 --weights as-is)
+    (cd "$models/loop" && timeout -k 5 150 "$kit/lacuna" run task.toml --run run "${options[@]}") >>"$OUT/loop.txt" 2>&1 ||
+        { tail -3 "$OUT/loop.txt"; return 1; }
     record loop 10 "$python" scripts/gpu_loop.py "$models/loop" --report
 }
 

@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 python=${LACUNA_PYTHON:-python3}
 xllamacpp=2026.10.11549
 kit=target/gpu-kit
-from=${LACUNA_BACKENDS:-${LACUNA_HOME:-$HOME/.cache/lacuna}/backends/$version}
+from=${LACUNA_BACKENDS:-$(lacuna_home)/backends/$version}
 export RUSTFLAGS="-C target-cpu=x86-64-v3" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/x86-64-v3}
 
 # executables PACKAGE OPTION...: builds what cargo's options name and puts it into the kit, stripped.
@@ -32,8 +32,9 @@ for line in map(json.loads, sys.stdin):
 }
 
 mkdir -p "$kit"
-rm -f "$kit"/libggml-*.so
-for backend in "${@:-cuda}"; do cp "$from/libggml-$backend.so" "$kit/"; done
+rm -rf "$kit/backends"
+mkdir -p "$kit/backends/$version"
+for backend in "${@:-cuda}"; do cp "$from/libggml-$backend.so" "$kit/backends/$version/"; done
 # Together: dependencies may be built otherwise for one of them alone.
 executables lacuna --bin lacuna --bench speed
 # The small model's bench on a GPU, where it is there.

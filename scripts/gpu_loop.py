@@ -3,7 +3,8 @@
     gpu_loop.py FOLDER GENERATOR.gguf [--rows 4000] [--small-layers 6]     writes FOLDER/task.toml, gold, test and a small model
     gpu_loop.py --report FOLDER                                            prints a line of JSON after `lacuna run`
 
-The generator is one of scripts/synthetic_gguf.py, the small model has the shape of MiniLM-L6 and random weights: only seconds mean anything.
+The generator is one of scripts/synthetic_gguf.py, the small model has the shape of MiniLM-L6 and random weights: only seconds mean
+anything.
 """
 
 import argparse
@@ -104,8 +105,9 @@ def tensors(layers, hidden, vocab):
 def write_small(folder, layers, hidden, known):
     os.makedirs(folder, exist_ok=True)
     config = {
-        "model_type": "bert", "vocab_size": len(known), "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": hidden // 32,
-        "intermediate_size": 4 * hidden, "max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
+        "model_type": "bert", "vocab_size": len(known), "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32, "intermediate_size": 4 * hidden, "max_position_embeddings": 512, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "pad_token_id": 0,
     }
     tokenizer = {

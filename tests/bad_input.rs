@@ -10,6 +10,7 @@ use common::Fixture;
 fn lacuna(fixture: &Fixture, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
     command.current_dir(fixture.folder.path()).args(arguments).env("LACUNA_HOME", fixture.path("home")).env("LACUNA_WEIGHTS", "as-is");
+    command.env_remove("LACUNA_DEVICE").env_remove("LACUNA_GPU_LAYERS");
     command.output().unwrap()
 }
 

@@ -37,6 +37,7 @@ impl Trap {
 fn lacuna(fixture: &Fixture, arguments: &[&str]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
     command.current_dir(fixture.folder.path()).args(arguments).env("LACUNA_HOME", fixture.path("home")).env("LACUNA_WEIGHTS", "as-is");
+    command.env_remove("LACUNA_DEVICE").env_remove("LACUNA_GPU_LAYERS");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output, said)
@@ -58,6 +59,8 @@ fn a_back_end_is_loaded_only_where_a_gpu_may_be_used() {
         lacuna(&trap.fixture, &[&["run", "task.toml"][..], words].concat());
         assert!(!trap.touched().exists(), "{words:?} has loaded a back end");
     }
+    lacuna(&trap.fixture, &["run", "task.toml", "--device", "cpu", "--gpu-layers", "9"]);
+    assert!(!trap.touched().exists(), "--device cpu is stronger than --gpu-layers");
     lacuna(&trap.fixture, &["run", "task.toml"]);
     assert!(trap.touched().exists());
 }

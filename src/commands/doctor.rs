@@ -63,6 +63,11 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
         let state = found.loaded.as_ref().map_or_else(|reason| format!("NOT LOADED: {reason}"), |()| "loaded".into());
         ["back end".into(), format!("{}: {state}", found.path.display())]
     }));
+    let small = match lacuna_models::try_out(lacuna_models::Device::Cuda(0)) {
+        Ok(()) => "on the first NVIDIA GPU, self-test passed".into(),
+        Err(reason) => format!("on the CPU: {reason}"),
+    };
+    rows.push(["small model".into(), small]);
     if host.back_ends.is_empty() {
         rows.push(["back end".into(), no_back_end(&host.folders)]);
     }

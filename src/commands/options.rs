@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::error::{Error, Result};
-use crate::generator::llama::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, fits_on_gpus, needs_gpu};
+use crate::generator::llama::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, fits_on_gpus, load_back_ends, needs_gpu};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
 use crate::task::file::{JudgeKind, TargetKind, Task};
@@ -115,8 +115,9 @@ impl Machine {
     /// A GPU that was asked for and is not there.
     pub fn generator(&self, path: &Path) -> Result<LlamaConfig> {
         let gpu_layers = match (self.gpu_layers, self.device) {
+            (_, DeviceChoice::Cpu) => 0,
+            (Some(0), DeviceChoice::Gpu) => return Err(Error::Model("--gpu-layers 0 puts nothing on the GPU of --device gpu".into())),
             (Some(layers), _) => layers,
-            (None, DeviceChoice::Cpu) => 0,
             (None, DeviceChoice::Gpu) => ALL_LAYERS,
             (None, DeviceChoice::Auto) => self.layers_that_fit(path)?,
         };
@@ -129,7 +130,7 @@ impl Machine {
     /// There is none; says why.
     pub fn check_device(&self) -> Result<()> {
         let asked = self.gpu_layers.map_or(self.device == DeviceChoice::Gpu, |layers| layers > 0);
-        if asked { needs_gpu().map_err(Error::Model) } else { Ok(()) }
+        if asked && self.device != DeviceChoice::Cpu { needs_gpu().map_err(Error::Model) } else { Ok(()) }
     }
 
     /// All layers, if there is a GPU that holds them.
@@ -144,9 +145,19 @@ impl Machine {
         }
     }
 
-    /// The device for the small model.
+    /// The device for the small model. Where that may be a GPU, the generator's back ends are loaded: CUDA's knows where cublasLt lies.
     pub fn small_device(&self) -> SmallDevice {
-        if self.device == DeviceChoice::Cpu && self.small_device == SmallDevice::Auto { SmallDevice::Cpu } else { self.small_device }
+        match (self.device, self.small_device) {
+            (DeviceChoice::Cpu, SmallDevice::Auto) | (_, SmallDevice::Cpu) => SmallDevice::Cpu,
+            // With --gpu-layers 0 none is loaded.
+            (_, device) if self.gpu_layers == Some(0) => device,
+            (_, device) => {
+                if let Err(reason) = load_back_ends() {
+                    tracing::warn!("{reason}");
+                }
+                device
+            }
+        }
     }
 
     pub fn progress(&self) -> Progress {

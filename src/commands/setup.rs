@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
 use crate::files::sha256::sha256_of;
 use crate::generator::Generate;
-use crate::generator::llama::{Choice, Llama, Weights, Wishes, fastest_weights};
+use crate::generator::llama::{Choice, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
@@ -41,8 +41,8 @@ pub struct Setup {
     pub temperature: bool,
     /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Vec<Context>>,
-    /// The generator's file, and the measurements that chose its weights; none for a setup of the student alone.
-    generator: Option<(PathBuf, Option<Choice>)>,
+    /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
+    generator: Option<(LlamaConfig, Option<Choice>)>,
     /// SHA-256 of data and models, by role.
     sums: BTreeMap<String, Value>,
     pub(super) loaded: ByHead,
@@ -117,7 +117,7 @@ impl Setup {
         small.reader.encoder.set_reading(task.reading());
         options.machine.small_device().place(&mut small)?;
         let mut files = vec![("gold", data.gold_path.clone())];
-        files.extend(generator.iter().map(|(path, _)| ("generator", path.clone())));
+        files.extend(generator.iter().map(|(config, _)| ("generator", config.path.clone())));
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
@@ -168,8 +168,8 @@ impl Setup {
     /// # Errors
     /// A model that cannot be loaded; a setup without a generator.
     pub(super) fn load_generator(&self) -> Result<Box<dyn Generate>> {
-        let (path, _) = self.generator.as_ref().ok_or_else(|| Error::Failed("this was set up without a generator".into()))?;
-        let mut llama = Llama::load(self.machine.generator(path)?)?;
+        let (config, _) = self.generator.as_ref().ok_or_else(|| Error::Failed("this was set up without a generator".into()))?;
+        let mut llama = Llama::load(config.clone())?;
         let Machine { slots, kv, kv_unified: unified, n_batch, .. } = self.machine;
         let progress = self.machine.progress();
         llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
@@ -305,32 +305,31 @@ fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
     files.into_iter().map(sum).collect()
 }
 
-/// The generator's file, or on a CPU a faster copy of the same quality, with the measurements that chose it.
-fn choose_weights(path: PathBuf, options: &Options, progress: Progress) -> Result<(PathBuf, Option<Choice>)> {
+/// How to load the generator: its file, or on a CPU a faster copy of the same quality, with the measurements that chose it.
+fn choose_weights(config: LlamaConfig, options: &Options, progress: Progress) -> Result<(LlamaConfig, Option<Choice>)> {
     if options.weights == Weights::AsIs {
-        return Ok((path, None));
+        return Ok((config, None));
     }
-    let config = options.machine.generator(&path)?;
     let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"), &|what| progress.say(what))?;
-    if fast != path {
-        let (own, copy) = (path.display(), fast.display());
+    if fast != config.path {
+        let (own, copy) = (config.path.display(), fast.display());
         progress.say(format!("{own}: its format is slow on this machine; using {copy} (--weights as-is for the original)"));
     }
-    Ok((fast, Some(choice)))
+    Ok((LlamaConfig { path: fast, ..config }, Some(choice)))
 }
 
 fn cache() -> Result<Cache> {
     Cache::from_env().map_err(|e| Error::Model(e.to_string()))
 }
 
-/// The generator's file, checked, and the measurements that chose its weights.
-fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<(PathBuf, Option<Choice>)> {
+/// How to load the generator, whose file is checked and whose device is chosen once, and the measurements that chose its weights.
+fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<(LlamaConfig, Option<Choice>)> {
     let path = find_model(&task.models.generator, task_path)?;
     if !path.is_file() {
         return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", path.display())));
     }
     options.machine.check_device()?;
-    choose_weights(path, options, options.machine.progress())
+    choose_weights(options.machine.generator(&path)?, options, options.machine.progress())
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

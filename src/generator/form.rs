@@ -318,6 +318,7 @@ impl Vocabulary {
                 }
             }
         }
+        allowed.sort_unstable();
         allowed
     }
 }

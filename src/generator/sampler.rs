@@ -348,9 +348,18 @@ fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
 
 /// A lower bound of the k-th largest logit, near to it: the k-th largest of the blocks' maxima.
 fn head_floor(logits: &[f32], k: usize, room: &mut Vec<Candidate>) -> f32 {
-    let largest = |block: &[f32]| block.iter().fold(f32::NEG_INFINITY, |max, &logit| if logit > max { logit } else { max });
+    const LANES: usize = 8;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let largest = |block: &[f32]| {
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        let mut max = [f32::NEG_INFINITY; LANES];
+        chunks.iter().for_each(|chunk| (0..LANES).for_each(|i| max[i] = larger(max[i], chunk[i])));
+        max.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
+    };
+    // More blocks than tokens are wanted.
+    let block = (logits.len() / (2 * k)).clamp(1, BLOCK);
     room.clear();
-    room.extend(logits.chunks(BLOCK).map(largest).zip(0..));
+    room.extend(logits.chunks(block).map(largest).zip(0..));
     if room.len() <= k { f32::NEG_INFINITY } else { room.select_nth_unstable_by(k - 1, by_logit).1.0 }
 }
 

@@ -78,8 +78,13 @@ impl Manifest {
             return Ok(Some(manifest));
         }
         let folder = run.path().display();
+        let device = if changes.iter().any(|change| change.contains("sha256.generator")) {
+            " The generator's weights depend on where it runs: it may have been --device cpu, --device gpu or --weights as-is."
+        } else {
+            ""
+        };
         Err(Error::Run(format!(
-            "{folder} was started with other inputs:\n  {}\nRestore them, or choose another folder with --run.",
+            "{folder} was started with other inputs:\n  {}\nRestore them, or choose another folder with --run.{device}",
             changes.join("\n  ")
         )))
     }

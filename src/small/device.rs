@@ -26,8 +26,11 @@ impl SmallDevice {
     /// An explicitly chosen device that cannot be used.
     pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
         // Not every model's sizes are those of a GPU's kernels.
-        if self == SmallDevice::Auto && small.base.set_device(lacuna_models::detect()).is_ok() {
-            return Ok(());
+        if self == SmallDevice::Auto {
+            match small.base.set_device(lacuna_models::detect()) {
+                Ok(()) => return Ok(()),
+                Err(reason) => tracing::warn!("the small model stays on the CPU: {reason}"),
+            }
         }
         let device = match self {
             SmallDevice::Auto | SmallDevice::Cpu => Device::Cpu,

@@ -33,6 +33,9 @@ pub(crate) struct Kernel {
 /// What a device can do. Calls run in their order; only `download` waits for them.
 pub(crate) trait Backend: Send + Sync {
     fn name(&self) -> String;
+    fn is_emulated(&self) -> bool {
+        false
+    }
     fn allocate(&self, bytes: usize) -> Result<Place, CudaError>;
     fn free(&self, place: Place);
     fn zero(&self, place: Place, bytes: usize) -> Result<(), CudaError>;
@@ -69,6 +72,11 @@ impl Device {
     #[cfg(feature = "emulated")]
     pub fn emulated() -> Arc<Self> {
         Arc::new(Device { backend: Box::new(crate::emulated::Emulated) })
+    }
+
+    /// Whether it is the host in the place of a GPU.
+    pub fn is_emulated(&self) -> bool {
+        self.backend.is_emulated()
     }
 
     /// What it is called by its maker.

@@ -52,6 +52,10 @@ impl Backend for Emulated {
         "emulated".into()
     }
 
+    fn is_emulated(&self) -> bool {
+        true
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Place, CudaError> {
         // SAFETY: the layout is not empty. Bits of NaN show what is read before it is written.
         unsafe {

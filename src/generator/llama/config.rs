@@ -32,8 +32,9 @@ pub struct LlamaConfig {
     pub threads: usize,
     /// Layers to put on GPUs, [`ALL_LAYERS`] for all; with 0 no GPU is touched.
     pub gpu_layers: u32,
-    /// Contexts on each GPU, fewer if memory is short: while the step of one is computed, the tokens of another are drawn.
-    pub contexts_per_gpu: usize,
+    /// Contexts on each GPU, fewer if memory is short: while the step of one is computed, the tokens of another are drawn. None: as many
+    /// as were found best.
+    pub contexts_per_gpu: Option<usize>,
     /// Whether a GPU's logits are copied to the host, for comparisons; if not, they are read where they are where that is possible.
     pub copy_logits: bool,
     /// Slots, batch size, and format and layout of the KV cache; [`Llama::tune`](super::Llama::tune) measures the best.
@@ -61,7 +62,7 @@ impl LlamaConfig {
             path: path.into(),
             threads: 0,
             gpu_layers: 0,
-            contexts_per_gpu: 4,
+            contexts_per_gpu: None,
             copy_logits: false,
             settings: Settings { slots: 32, kv: KvFormat::F16, unified: true, n_batch: N_BATCH },
             n_ctx: 0,

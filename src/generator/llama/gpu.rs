@@ -22,11 +22,10 @@ pub struct BackEnd {
     pub loaded: Result<(), String>,
 }
 
-/// Where back ends are looked for: `$LACUNA_HOME/backends/VERSION`, where the scripts put them, and beside the executable.
+/// Where back ends are looked for: `backends/VERSION` in `$LACUNA_HOME`, where the scripts put them, and beside the executable.
 pub fn folders() -> Vec<PathBuf> {
-    let own = home().map(|home| home.join("backends").join(VERSION));
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
-    own.into_iter().chain(beside).collect()
+    home().into_iter().chain(beside).map(|folder| folder.join("backends").join(VERSION)).collect()
 }
 
 /// Loads the back ends that are there, once per process. Until then no GPU is touched.
@@ -60,7 +59,7 @@ fn load_library(path: &Path) -> Result<(), String> {
     // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
     let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error)))?;
     let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;
-    // SAFETY: a string that ends with a zero; ggml checks the back end's version before it calls anything else.
+    // SAFETY: a string that ends with a zero. Of the library's version ggml knows little: its folder is that of ours.
     if unsafe { sys::ggml_backend_load(name.as_ptr()).is_null() } {
         return Err("ggml refuses it: it was built from another version, or finds no device (LACUNA_LOG=llama-cpp-2=info says more)".into());
     }
@@ -97,7 +96,9 @@ pub fn gpus() -> Result<Vec<LlamaBackendDevice>, String> {
     load()?;
     let devices = list_llama_ggml_backend_devices();
     let first_backend = |kind: LlamaBackendDeviceType| {
-        let of_kind: Vec<&LlamaBackendDevice> = devices.iter().filter(|device| device.device_type == kind).collect();
+        // A card without any memory has refused to be used.
+        let usable = |device: &&LlamaBackendDevice| device.memory_total > 0 || kind == LlamaBackendDeviceType::IntegratedGpu;
+        let of_kind: Vec<&LlamaBackendDevice> = devices.iter().filter(|device| device.device_type == kind).filter(usable).collect();
         let backend = of_kind.first().map(|device| device.backend.clone());
         of_kind.into_iter().filter(|device| Some(&device.backend) == backend.as_ref()).cloned().collect::<Vec<_>>()
     };

@@ -23,6 +23,11 @@ impl SharedGpu {
         SharedGpu(Arc::new(Mutex::new(device)))
     }
 
+    /// Whether its memory is the host's, as in tests.
+    fn on_host(&self) -> bool {
+        self.lock().is_emulated()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Arc<Device>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,6 +147,10 @@ impl InPlace {
         let tensor = unsafe { self.seen.as_ref().logits.as_ref() }.ok_or("llama.cpp did not show where its logits are")?;
         let shape = [tensor.ne[0], tensor.ne[1], tensor.ne[2] * tensor.ne[3]];
         let whole = tensor.nb[0] == 4 && tensor.nb[1] == 4 * self.vocabulary;
+        // SAFETY: a tensor that was computed has a buffer.
+        if tensor.buffer.is_null() || unsafe { sys::ggml_backend_buffer_is_host(tensor.buffer) } != self.gpu.on_host() {
+            return Err("llama.cpp computes its logits elsewhere".into());
+        }
         if tensor.type_ != sys::GGML_TYPE_F32 || shape != [self.vocabulary as i64, rows as i64, 1] || !whole || tensor.data.is_null() {
             return Err(format!("llama.cpp's logits have the shape {shape:?}, expected are {rows} rows of {}", self.vocabulary));
         }

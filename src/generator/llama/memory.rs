@@ -115,7 +115,10 @@ impl Footprint {
         );
         match (1..workers as u64).rev().find(|&fewer| affordable(fewer) >= longest) {
             Some(fewer) => Err(format!("{short}. They fit with --threads {fewer}")),
-            None => Err(format!("{short}. With one worker, prompt and new tokens together can be {} at most", affordable(1))),
+            None => Err(format!(
+                "{short}. With one worker, prompt and new tokens together can be {} at most; fewer --slots and --kv-unified true need less",
+                affordable(1)
+            )),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Llama {
         let gpus = if config.gpu_layers > model.n_layer() && !config.copy_logits { placement.whole_on() } else { Vec::new() };
         let logits_gpus = gpus.iter().map_while(|name| in_place::open(name)).collect();
         let config = with_context(config, description.n_ctx_train);
-        Ok(Llama {
+        let mut llama = Llama {
             backend,
             model,
             replicas,
@@ -110,7 +110,13 @@ impl Llama {
             vocabulary: OnceLock::new(),
             shown_layers: OnceLock::new(),
             exact_attention: false,
-        })
+        };
+        if let Some(Err(error)) = (!llama.logits_gpus.is_empty()).then(|| llama.try_logits_in_place()) {
+            tracing::info!("logits are copied from the GPU: {error}");
+            llama.logits_gpus.clear();
+        }
+        llama.counters = Counters::default();
+        Ok(llama)
     }
 
     /// Changes the settings, from the next call on.
@@ -127,7 +133,14 @@ impl Llama {
 
     /// Number of contexts decoded in parallel.
     pub(super) fn workers(&self) -> usize {
-        if self.placement.on_cpu() { self.config.cpu_workers() } else { self.config.contexts_per_gpu.max(1) * self.models().count() }
+        let per_model = match self.config.contexts_per_gpu {
+            // The CPU's layers need all threads; beside other GPUs than NVIDIA's nothing was measured.
+            None if self.config.gpu_layers <= self.model.n_layer() => 1,
+            None if self.placement.is_cuda() => 4,
+            None => 2,
+            Some(contexts) => contexts.max(1),
+        };
+        if self.placement.on_cpu() { self.config.cpu_workers() } else { per_model * self.models().count() }
     }
 
     /// The loaded model's description.

@@ -30,14 +30,21 @@ impl Placement {
         needs_gpu()?;
         let gpus = gpu::gpus()?;
         let n_layers = header.layers().unwrap_or(u64::MAX - 1);
-        // A device that shares the system's memory may not report its free memory.
-        let check = |free: u64| if free == 0 { Ok(()) } else { footprint.check_gpu(free, layers, n_layers) };
-        let least = gpus.iter().map(|gpu| gpu.memory_free as u64).min().unwrap_or(0);
-        let each = check(least).is_ok();
-        if !each {
-            check(gpus.iter().map(|gpu| gpu.memory_free as u64).sum())?;
+        // A device that shares the system's memory may not report its own.
+        let check = |free: u64, total: u64| if total == 0 { Ok(()) } else { footprint.check_gpu(free, layers, n_layers) };
+        let holds = |gpu: &LlamaBackendDevice| check(gpu.memory_free as u64, gpu.memory_total as u64).is_ok();
+        let whole: Vec<LlamaBackendDevice> = gpus.iter().filter(|gpu| holds(gpu)).cloned().collect();
+        if !whole.is_empty() {
+            return Ok(Placement { gpus: whole, each: true });
         }
-        Ok(Placement { gpus, each })
+        let all = |of: fn(&LlamaBackendDevice) -> usize| gpus.iter().map(|gpu| of(gpu) as u64).sum::<u64>();
+        check(all(|gpu| gpu.memory_free), all(|gpu| gpu.memory_total))?;
+        Ok(Placement { gpus, each: false })
+    }
+
+    /// Whether the GPUs are NVIDIA's.
+    pub(super) fn is_cuda(&self) -> bool {
+        self.gpus.iter().all(|gpu| gpu.backend == "CUDA")
     }
 
     pub(super) fn on_cpu(&self) -> bool {

@@ -14,7 +14,7 @@ use super::raw::raw_params;
 use super::readers::{Judging, Reading, Writing};
 use super::tap::Tap;
 use super::workers::{self, Reader, Tapped, Work};
-use super::{guard, tokenise};
+use super::{guard, memory, tokenise};
 use crate::generator::prefix::PrefixTree;
 use crate::generator::request::{
     Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
@@ -64,13 +64,15 @@ impl Llama {
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree, depth)?;
+        let pool = (!self.placement.on_cpu()).then(|| rayon::ThreadPoolBuilder::new().num_threads(self.config.threads).build());
+        let pool = pool.transpose().map_err(|error| GenerateError::Decode(format!("cannot start threads: {error}")))?;
         let work = Work {
             jobs: &jobs,
             tree: &tree,
             limits,
             n_vocab: self.model.n_vocab().max(0) as usize,
             start: |job: usize| start(&jobs[job], &details[job]),
-            on_all_cores: !self.placement.on_cpu(),
+            pool: pool.as_ref(),
             counters: &self.counters,
         };
         let outcome = workers::run(contexts, &work, sink);
@@ -81,16 +83,23 @@ impl Llama {
         outcome
     }
 
-    /// The workers' contexts. On GPUs, as many as memory allows, one for each model at least.
+    /// The workers' contexts: as many, with as many slots, as memory allows. With little of it first GPUs have fewer contexts, then streams
+    /// fewer slots, and at last all slots share one cache.
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let (mut workers, models) = (self.workers().min(jobs.len()), self.models().count());
+        let mut settings = self.config.settings;
+        settings.unified |= !depth.layers.is_empty() || !self.can_stream(jobs);
         loop {
-            match self.contexts_of(workers, jobs, tree, depth) {
-                Err(GenerateError::Decode(reason)) if !self.placement.on_cpu() && workers > models => {
-                    tracing::info!("{workers} contexts: {reason}");
-                    workers = (workers / 2).max(models);
-                }
+            let reason = match self.contexts_of(workers, settings, jobs, tree, depth) {
+                Err(GenerateError::Decode(reason)) => reason,
                 made => return made,
+            };
+            tracing::info!("{workers} contexts, {settings:?}: {reason}");
+            match settings {
+                _ if !self.placement.on_cpu() && workers > models => workers = (workers / 2).max(models),
+                Settings { unified: false, slots: 17.., .. } => settings.slots /= 2,
+                Settings { unified: false, .. } => settings.unified = true,
+                _ => return Err(GenerateError::Decode(reason)),
             }
         }
     }
@@ -100,16 +109,17 @@ impl Llama {
     fn contexts_of(
         &self,
         workers: usize,
+        settings: Settings,
         jobs: &[Job],
         tree: &PrefixTree,
         depth: Depth,
     ) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
-        let Settings { slots, n_batch, unified, .. } = self.config.settings;
+        let Settings { slots, n_batch, unified, .. } = settings;
         // Few jobs are shared by all workers.
         let slots = slots.min(jobs.len().div_ceil(workers));
         // A batch must have room for a token of each sequence.
-        let unified = unified || slots == n_batch || !depth.layers.is_empty() || !self.can_stream(jobs);
+        let unified = unified || slots == n_batch;
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
         let berths = if unified { 0 } else { slots.div_ceil(8).min(n_batch - slots) };
         let holders = if unified { slots } else { slots.div_ceil(4).max(4) };
@@ -126,6 +136,7 @@ impl Llama {
         let rows = if jobs.iter().all(Job::reads_one) { limits.sequences() } else { limits.n_batch } as u32;
         let raw = raw_params(&mut params);
         (raw.n_outputs_max, raw.n_outputs_max_per_seq) = (rows, rows);
+        self.check_rows(workers, rows as usize, depth)?;
         let models: Vec<_> = self.models().collect();
         let contexts = (0..workers).map(|worker| {
             let mut params = params.clone();
@@ -135,11 +146,24 @@ impl Llama {
             tap.iter().for_each(|tap| unsafe { tap.attach(&mut params) });
             in_place.iter_mut().for_each(|in_place| unsafe { in_place.attach(&mut params) });
             let context = models[worker % models.len()].new_context(self.backend, params).map_err(|_| {
-                GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer slots or threads"))
+                let or_threads = if self.placement.on_cpu() { " or --threads" } else { "" };
+                GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer --slots{or_threads}"))
             })?;
             Ok(Tapped { context, tap, in_place })
         });
         Ok((contexts.collect::<Result<_, GenerateError>>()?, limits))
+    }
+
+    /// Whether the host has memory for what llama.cpp allocates there beside logits in place, locked: four numbers for each logit.
+    fn check_rows(&self, workers: usize, rows: usize, depth: Depth) -> Result<(), GenerateError> {
+        let in_place = !self.logits_gpus.is_empty() && depth.layers.is_empty();
+        let needed = (workers * rows * 16) as u64 * self.model.n_vocab().max(0) as u64;
+        match memory::available() {
+            Some(free) if in_place && needed > free / 2 => {
+                Err(GenerateError::Decode(format!("{} MiB of memory are needed beside the GPU, and {} are free", needed >> 20, free >> 20)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What reads the logits of a context where they are, if that is an NVIDIA GPU.
@@ -156,6 +180,17 @@ impl Llama {
         let window = format!("{}.attention.sliding_window", self.description.architecture);
         let forgets = !self.model.is_recurrent() && !self.model.is_hybrid() && self.model.meta_val_str(&window).is_err();
         forgets && jobs.iter().all(|job| job.reads_one() && job.max_tokens > 0)
+    }
+
+    /// Whether logits can be read in place: two short prompts are tried. A recurrent model's batches are cut, and those of the last piece
+    /// alone would be found.
+    pub(super) fn try_logits_in_place(&self) -> Result<(), GenerateError> {
+        if self.model.is_recurrent() || self.model.is_hybrid() {
+            return Err(GenerateError::Decode("llama.cpp cuts the batches of a recurrent model".into()));
+        }
+        let token = 1.min(self.model.n_vocab() - 1);
+        let jobs = (0..2).map(|id| (Job::new(vec![token; 2 + id], 0), Judging { id: id as u64, words: vec![token] })).collect();
+        self.run(jobs, |_, judging| judging.clone(), &mut |_| Ok(()))
     }
 
     /// The number of layers, if the states of the first and the last one can be read; else 0. Architectures name their tensors as they
@@ -255,7 +290,8 @@ impl Generate for Llama {
         let Description { path, quantisation, .. } = &self.description;
         serde_json::json!({
             "weights": path, "format": quantisation, "threads": threads, "gpu_layers": gpu_layers, "n_ctx": n_ctx, "settings": settings,
-            "kernels": running_kernels(), "gpus": self.placement.gpus(), "machine": machine(*kernels), "parameters": self.description.n_params,
+            "kernels": running_kernels(), "gpus": self.placement.gpus(), "machine": machine(*kernels),
+            "parameters": self.description.n_params,
         })
     }
 

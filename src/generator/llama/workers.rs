@@ -91,8 +91,8 @@ pub(super) struct Work<'a, S> {
     pub(super) tree: &'a PrefixTree,
     pub(super) limits: Limits,
     pub(super) n_vocab: usize,
-    /// Whether the slots' logits are read on all cores, as beside a GPU, whose workers are few; else on the worker's own.
-    pub(super) on_all_cores: bool,
+    /// The threads that read the slots' logits beside a GPU, whose workers are few; without them a worker reads its own.
+    pub(super) pool: Option<&'a rayon::ThreadPool>,
     /// Creates the reader of a job when the job gets a slot.
     pub(super) start: S,
     pub(super) counters: &'a Counters,
@@ -305,10 +305,12 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         });
         let read =
             |room: &mut Room, (slot, reader, outputs): (SeqId, &mut R, Vec<Outputs>)| Ok((slot, read_in_turn(reader, outputs, room)?));
-        if self.work.on_all_cores {
-            work.collect::<Vec<_>>().into_par_iter().map_init(Room::default, read).collect()
-        } else {
-            work.map(|work| read(&mut self.room, work)).collect()
+        match self.work.pool {
+            Some(pool) => {
+                let work: Vec<_> = work.collect();
+                pool.install(|| work.into_par_iter().map_init(Room::default, read).collect())
+            }
+            None => work.map(|work| read(&mut self.room, work)).collect(),
         }
     }
 
@@ -333,7 +335,10 @@ impl<'a, R: Reader, S: Fn(usize) -> R> Worker<'a, R, S> {
         for own in slots {
             let Some(reader) = &mut self.readers[own[0].slot] else { continue };
             let mut next = Next::More;
-            for (output, found) in own.iter().zip(found.by_ref()) {
+            for (output, found) in own.iter().zip(found.by_ref().take(own.len()).collect::<Vec<_>>()) {
+                if !matches!(next, Next::More) {
+                    break;
+                }
                 let outputs = Outputs { logits: Logits::Found(found), states: Vec::new() };
                 next = reader.read(outputs, &mut self.room)?;
                 if matches!(next, Next::Whole) {
