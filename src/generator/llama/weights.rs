@@ -1,7 +1,8 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster on this machine and not noticeably worse.
 
-use super::config::LlamaConfig;
+use super::config::{KvFormat, LlamaConfig, N_BATCH, Settings};
 use super::gguf::Header;
+use super::gpu;
 use super::host::machine;
 use super::model::Llama;
 use super::probe::Pace;
@@ -63,17 +64,19 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     let path = &config.path;
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     let own = Header::read(path).map_err(fail)?.format();
-    let candidates = candidates(&own);
-    if candidates.is_empty() || config.gpu_layers > 0 {
-        return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine: machine(config.kernels) }));
+    let on_gpu = config.gpu_layers > 0;
+    let candidates = if on_gpu { candidates_on_gpu(&own) } else { candidates(&own) };
+    let machine = machine_of(config).map_err(fail)?;
+    if candidates.is_empty() {
+        return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine }));
     }
     let unusable = |error: std::io::Error| fail(format!("cannot make a faster copy in {}: {error}", cache_dir.display()));
     let copies = Copies::of(path, cache_dir).map_err(unusable)?;
-    let record = cache_dir.join(format!("{}.weights.json", copies.stem));
+    let record = cache_dir.join(format!("{}.{}weights.json", copies.stem, if on_gpu { "gpu." } else { "" }));
     let form = |format: &str| if format == own { path.clone() } else { copies.path(format) };
     let kept = || {
         let choice: Choice = serde_json::from_slice(&std::fs::read(&record).ok()?).ok()?;
-        (choice.machine == machine(config.kernels) && form(&choice.format).is_file()).then_some(choice)
+        (choice.machine == machine && form(&choice.format).is_file()).then_some(choice)
     };
     if let Some(choice) = kept() {
         return Ok((form(&choice.format), choice));
@@ -83,8 +86,16 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     if let Some(choice) = kept() {
         return Ok((form(&choice.format), choice));
     }
+    if on_gpu && !f16_fits(path, &own).map_err(fail)? {
+        let choice = Choice { format: own, measured: Vec::new(), machine };
+        keep(&choice, &record).map_err(unusable)?;
+        return Ok((path.clone(), choice));
+    }
     let formats: Vec<&str> = candidates.iter().map(|(_, format)| *format).collect();
     say(format!("{}: measuring whether {} is faster on this machine than {own} and as good (once)", path.display(), formats.join(", ")));
+    // On a GPU as many texts are written at once as it is there for: formats differ by that.
+    let wide = Settings { slots: 128, kv: KvFormat::F16, unified: false, n_batch: N_BATCH };
+    let config = &LlamaConfig { settings: if on_gpu { wide } else { config.settings }, ..config.clone() };
     let mut measured = vec![measure(config, path, &own)?];
     let mut made = Vec::new();
     for (file_type, format) in candidates {
@@ -95,12 +106,12 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
         }
         measured.push(measure(config, &copy, format)?);
     }
-    let choice = Choice { format: fastest_as_good(&measured), measured, machine: machine(config.kernels) };
+    let choice = Choice { format: fastest_as_good(&measured), measured, machine };
     // A copy that existed before may be in use.
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
-    serde_json::to_vec_pretty(&choice).map_err(Into::into).and_then(|json| put(&record, &json)).map_err(unusable)?;
+    keep(&choice, &record).map_err(unusable)?;
     Ok((form(&choice.format), choice))
 }
 
@@ -142,6 +153,35 @@ pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError
         requantise(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
     }
     Ok(copy)
+}
+
+fn keep(choice: &Choice, record: &Path) -> std::io::Result<()> {
+    put(record, &serde_json::to_vec_pretty(choice)?)
+}
+
+/// On a GPU, F16 in place of quantised weights: it is faster where many texts are written at once and the GPU multiplies F16 on its matrix
+/// units (results/gpu.md).
+fn candidates_on_gpu(format: &str) -> Vec<(sys::llama_ftype, &'static str)> {
+    quantised_bits(format).map(|_| (sys::LLAMA_FTYPE_MOSTLY_F16, "F16")).into_iter().collect()
+}
+
+/// Whether a model's weights in F16 leave half of their own memory on a GPU for the contexts.
+fn f16_fits(path: &Path, format: &str) -> Result<bool, String> {
+    let Some(bits) = quantised_bits(format) else { return Ok(true) };
+    let f16 = (Header::read(path)?.bytes as f64 * 16.0 / bits) as u64;
+    Ok(gpu::gpus()?.iter().any(|gpu| f16 + f16 / 2 < gpu.memory_free as u64))
+}
+
+/// Roughly the bits of a quantised weight, with its part of the scales; `None` for other formats.
+fn quantised_bits(format: &str) -> Option<f64> {
+    let digit = format.trim_start_matches(['I', 'T']).strip_prefix('Q')?.chars().next()?.to_digit(10)?;
+    Some(f64::from(digit) + 0.5)
+}
+
+/// Identifies what a measurement depends on: the machine, and its GPUs if they are used.
+fn machine_of(config: &LlamaConfig) -> Result<String, String> {
+    let gpus = if config.gpu_layers > 0 { gpu::gpus()? } else { Vec::new() };
+    Ok(gpus.iter().fold(machine(config.kernels), |all, gpu| format!("{all}, {} {}", gpu.name, gpu.description)))
 }
 
 /// The formats worth measuring: those with a packed matrix product and about as many bits per weight as the original.
@@ -212,6 +252,12 @@ mod tests {
         assert_eq!(choose(&[measured("Q4_0", 180.0, 20.3), measured("Q8_0", 150.0, 19.9)]), "Q8_0", "Q4_0 is more than 1 % worse");
         assert_eq!(choose(&[measured("Q4_0", 180.0, 25.0), measured("Q8_0", 105.0, 20.0)]), "Q4_1", "a little faster is not enough");
         assert_eq!(choose(&[measured("Q4_0", 180.0, f64::NAN)]), "Q4_1");
+    }
+
+    #[test]
+    fn bits_are_read_from_a_formats_name() {
+        let bits = ["Q4_K_M", "Q8_0", "IQ2_XS", "TQ1_0", "F16", "BF16", "F32", ""].map(quantised_bits);
+        assert_eq!(bits, [Some(4.5), Some(8.5), Some(2.5), Some(1.5), None, None, None, None]);
     }
 
     #[test]
