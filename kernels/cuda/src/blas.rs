@@ -13,7 +13,6 @@ use cudarc::driver::CudaStream;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::c_void;
-use std::sync::{Mutex, PoisonError};
 
 /// Bytes that a product may use besides its matrices.
 const WORKSPACE: usize = 32 << 20;
@@ -22,13 +21,11 @@ const WORKSPACE: usize = 32 << 20;
 pub struct Blas {
     handle: cublasLtHandle_t,
     workspace: u64,
-    plans: Mutex<HashMap<Key, Plan>>,
+    plans: HashMap<Key, Plan>,
 }
 
-// SAFETY: cublasLt's handle may be used by any thread with the context bound; plans are used under their lock.
+// SAFETY: cublasLt's handle and descriptions may be used by any thread with the context bound, one at a time.
 unsafe impl Send for Blas {}
-// SAFETY: as above.
-unsafe impl Sync for Blas {}
 
 /// What a plan depends on.
 #[derive(PartialEq, Eq, Hash)]
@@ -42,7 +39,7 @@ struct Key {
     alignment: u32,
 }
 
-/// How cublasLt does a product; kept until the process ends. Its matrices have columns, so that it computes cᵀ = bᵀ aᵀ. The number of
+/// How cublasLt does a product; kept as long as the handle. Its matrices have columns, so that it computes cᵀ = bᵀ aᵀ. The number of
 /// tokens is a number of columns in all of them: it is set anew for each product.
 struct Plan {
     product: cublasLtMatmulDesc_t,
@@ -86,76 +83,8 @@ impl Key {
 }
 
 impl Plan {
-    fn set_tokens(&self, p: &Product) -> Result<(), CudaError> {
-        match p.varies {
-            Dimension::M => columns(self.b, p.m).and_then(|()| columns(self.c, p.m)),
-            Dimension::K => columns(self.a, p.k).and_then(|()| columns(self.b, p.k)),
-        }
-    }
-}
-
-impl Blas {
-    /// In the current context.
-    pub fn new() -> Result<Self, CudaError> {
-        let handle = result::create_handle().map_err(failed("cublasLt cannot be used"))?;
-        // SAFETY: kept for the life of the process.
-        let workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE) }.map_err(failed("GPU memory for products"))?;
-        Ok(Blas { handle, workspace, plans: Mutex::default() })
-    }
-
-    pub fn multiply(&self, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
-        let asked = asked(product);
-        let done = self.multiply_as(&asked, product, stream);
-        // A way to do a somewhat larger product may not do this one: then one for its very shape is asked for.
-        let exact = |error| if Key::new(&asked) == Key::new(product) { Err(error) } else { self.multiply_as(product, product, stream) };
-        done.or_else(exact).map_err(|e| CudaError(format!("cublasLt cannot do {product:?}: {}", e.0)))
-    }
-
-    /// Does a product in the way that cublasLt has for `asked`, which has no fewer tokens.
-    fn multiply_as(&self, asked: &Product, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = match plans.entry(Key::new(asked)) {
-            Entry::Occupied(plan) => plan.into_mut(),
-            Entry::Vacant(vacant) => {
-                let plan = self.plan(asked, vacant.key().alignment)?;
-                vacant.insert(plan)
-            }
-        };
-        plan.set_tokens(product)?;
-        if !product.bias.is_none() {
-            set_bias(plan.product, product.bias)?;
-        }
-        self.run(plan, product, stream)
-    }
-
-    fn run(&self, plan: &Plan, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
-        let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-        let pointer = |place: Place| place.0 as *mut c_void;
-        // SAFETY: the plan is one for these shapes; whoever made the product sees to the sizes of its matrices.
-        let done = unsafe {
-            result::matmul(
-                self.handle,
-                plan.product,
-                std::ptr::from_ref(&one).cast(),
-                std::ptr::from_ref(&beta).cast(),
-                pointer(product.b.place),
-                plan.a,
-                pointer(product.a.place),
-                plan.b,
-                pointer(product.c),
-                plan.c,
-                pointer(product.c),
-                plan.c,
-                &plan.algorithm,
-                self.workspace as *mut c_void,
-                WORKSPACE,
-                stream.cu_stream().cast(),
-            )
-        };
-        done.map_err(failed("the product"))
-    }
-
-    fn plan(&self, p: &Product, alignment: u32) -> Result<Plan, CudaError> {
+    /// What cublasLt has for a product.
+    fn new(handle: cublasLtHandle_t, p: &Product, alignment: u32) -> Result<Plan, CudaError> {
         let product = result::create_matmul_desc(cublasComputeType_t::CUBLAS_COMPUTE_32F, cudaDataType::CUDA_R_32F)
             .map_err(failed("a description"))?;
         use cublasLtMatmulDescAttributes_t as Attribute;
@@ -179,10 +108,103 @@ impl Blas {
             prefer(preference, least, &alignment)?;
         }
         // SAFETY: all handles were made above.
-        let found = unsafe { result::get_matmul_algo_heuristic(self.handle, product, a, b, c, c, preference) };
+        let found = unsafe { result::get_matmul_algo_heuristic(handle, product, a, b, c, c, preference) };
         // SAFETY: made above, and not used any more.
         unsafe { result::destroy_matmul_pref(preference) }.map_err(failed("a preference"))?;
         Ok(Plan { product, a, b, c, algorithm: found.map_err(failed("the heuristic"))?.algo })
+    }
+
+    fn set_tokens(&self, p: &Product) -> Result<(), CudaError> {
+        match p.varies {
+            Dimension::M => columns(self.b, p.m).and_then(|()| columns(self.c, p.m)),
+            Dimension::K => columns(self.a, p.k).and_then(|()| columns(self.b, p.k)),
+        }
+    }
+
+    /// Does a product of this shape.
+    fn run(&self, (handle, workspace): (cublasLtHandle_t, u64), product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let (one, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
+        let pointer = |place: Place| place.0 as *mut c_void;
+        // SAFETY: the plan is one for these shapes; whoever made the product sees to the sizes of its matrices.
+        let done = unsafe {
+            result::matmul(
+                handle,
+                self.product,
+                std::ptr::from_ref(&one).cast(),
+                std::ptr::from_ref(&beta).cast(),
+                pointer(product.b.place),
+                self.a,
+                pointer(product.a.place),
+                self.b,
+                pointer(product.c),
+                self.c,
+                pointer(product.c),
+                self.c,
+                &self.algorithm,
+                workspace as *mut c_void,
+                WORKSPACE,
+                stream.cu_stream().cast(),
+            )
+        };
+        done.map_err(failed("the product"))
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, and not used any more. An error here is that of an earlier call.
+        let _ = unsafe { result::destroy_matmul_desc(self.product) };
+        for layout in [self.a, self.b, self.c] {
+            // SAFETY: as above.
+            let _ = unsafe { result::destroy_matrix_layout(layout) };
+        }
+    }
+}
+
+impl Blas {
+    /// In the current context.
+    pub fn new() -> Result<Self, CudaError> {
+        let handle = result::create_handle().map_err(failed("cublasLt cannot be used"))?;
+        let mut blas = Blas { handle, workspace: 0, plans: HashMap::new() };
+        // SAFETY: freed when `blas` is dropped.
+        blas.workspace = unsafe { cudarc::driver::result::malloc_sync(WORKSPACE) }.map_err(failed("GPU memory for products"))?;
+        Ok(blas)
+    }
+
+    pub fn multiply(&mut self, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let asked = asked(product);
+        let done = self.multiply_as(&asked, product, stream);
+        // A way to do a somewhat larger product may not do this one: then one for its very shape is asked for.
+        let exact = |error| if Key::new(&asked) == Key::new(product) { Err(error) } else { self.multiply_as(product, product, stream) };
+        done.or_else(exact).map_err(|e| CudaError(format!("cublasLt cannot do {product:?}: {}", e.0)))
+    }
+
+    /// Does a product in the way that cublasLt has for `asked`, which has no fewer tokens.
+    fn multiply_as(&mut self, asked: &Product, product: &Product, stream: &CudaStream) -> Result<(), CudaError> {
+        let with = (self.handle, self.workspace);
+        let plan = match self.plans.entry(Key::new(asked)) {
+            Entry::Occupied(plan) => plan.into_mut(),
+            Entry::Vacant(vacant) => {
+                let plan = Plan::new(self.handle, asked, vacant.key().alignment)?;
+                vacant.insert(plan)
+            }
+        };
+        plan.set_tokens(product)?;
+        if !product.bias.is_none() {
+            set_bias(plan.product, product.bias)?;
+        }
+        plan.run(with, product, stream)
+    }
+}
+
+impl Drop for Blas {
+    /// In the current context, when no product runs any more.
+    fn drop(&mut self) {
+        self.plans.clear();
+        // SAFETY: made in `new`; 0 is no place. An error here is that of an earlier call.
+        let _ = unsafe { cudarc::driver::result::free_sync(self.workspace) };
+        // SAFETY: as above.
+        let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 

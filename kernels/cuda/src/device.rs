@@ -36,6 +36,7 @@ pub(crate) trait Backend: Send + Sync {
     fn is_emulated(&self) -> bool {
         false
     }
+    fn free_memory(&self) -> Result<usize, CudaError>;
     fn allocate(&self, bytes: usize) -> Result<Place, CudaError>;
     fn free(&self, place: Place);
     fn zero(&self, place: Place, bytes: usize) -> Result<(), CudaError>;
@@ -82,6 +83,11 @@ impl Device {
     /// What it is called by its maker.
     pub fn name(&self) -> String {
         self.backend.name()
+    }
+
+    /// Bytes of its memory that nobody uses.
+    pub fn free_memory(&self) -> Result<usize, CudaError> {
+        self.backend.free_memory()
     }
 
     /// Memory of arbitrary content.

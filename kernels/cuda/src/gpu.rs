@@ -24,8 +24,19 @@ pub struct Gpu {
     /// Loaded when first needed: the driver takes seconds to translate one, at its first time on a machine.
     modules: Mutex<HashMap<Number, Module>>,
     functions: Mutex<HashMap<Kernel, Function>>,
-    blas: Blas,
-    staging: Mutex<Staging>,
+    /// These two are made when first needed: only who multiplies takes cublasLt's work space.
+    blas: Mutex<Option<Blas>>,
+    staging: Mutex<Option<Staging>>,
+}
+
+/// Gives back the memory of the two while their context is there.
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // An error here is that of an earlier call.
+        let _ = self.bind().map(|()| self.stream.synchronize());
+        self.blas.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        self.staging.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// Memory of the host that the GPU can read: a copy from other memory would wait for all that runs. `taken` bytes of it may still be read.
@@ -38,9 +49,9 @@ struct Staging {
 unsafe impl Send for Staging {}
 
 impl Staging {
-    /// In the current context, for the life of the process.
+    /// In the current context.
     fn new() -> Result<Self, CudaError> {
-        // SAFETY: the memory is never freed.
+        // SAFETY: the memory is freed when this is dropped.
         let bytes = unsafe { result::malloc_host(STAGING, 0) }.map_err(failed("memory of the host for copies"))?;
         Ok(Staging { bytes: bytes.cast(), taken: 0 })
     }
@@ -56,6 +67,20 @@ impl Staging {
         self.taken += from.len().next_multiple_of(16);
         Some(place)
     }
+}
+
+impl Drop for Staging {
+    /// In the current context, when no copy runs any more.
+    fn drop(&mut self) {
+        // SAFETY: the memory comes from `malloc_host`. An error here is that of an earlier call.
+        let _ = unsafe { result::free_host(self.bytes.cast()) };
+    }
+}
+
+/// What is there, made with `make` if nothing is.
+fn made<T>(there: &mut Option<T>, make: impl FnOnce() -> Result<T, CudaError>) -> Result<&mut T, CudaError> {
+    let it = there.take().map_or_else(make, Ok)?;
+    Ok(there.insert(it))
 }
 
 /// A module stays on the GPU until the process ends.
@@ -76,9 +101,14 @@ impl Gpu {
         let context = CudaContext::new(number).map_err(failed("the GPU cannot be opened"))?;
         check_age(&context)?;
         let stream = context.new_stream().map_err(failed("a stream cannot be made"))?;
-        let blas = Blas::new()?;
-        let staging = Mutex::new(Staging::new()?);
-        Ok(Gpu { context, stream, modules: Mutex::default(), functions: Mutex::default(), blas, staging })
+        Ok(Gpu {
+            context,
+            stream,
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            blas: Mutex::default(),
+            staging: Mutex::default(),
+        })
     }
 
     fn bind(&self) -> Result<(), CudaError> {
@@ -122,18 +152,20 @@ impl Gpu {
     }
 }
 
-/// Whether the two libraries can be loaded: cudarc panics where they cannot.
+/// Whether the two libraries can be loaded: cudarc panics where they cannot. Without a driver the other one, which is large, is not tried.
 fn check_libraries() -> Result<(), CudaError> {
-    // SAFETY: both only load a library.
-    let (driver, blas) = unsafe { (cudarc::driver::sys::is_culib_present(), cudarc::cublaslt::sys::is_culib_present()) };
-    match (driver, blas) {
-        (false, _) => Err(CudaError("there is no NVIDIA driver: libcuda cannot be loaded".into())),
-        (_, false) => Err(CudaError(
+    // SAFETY: it only loads a library.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err(CudaError("there is no NVIDIA driver: libcuda cannot be loaded".into()));
+    }
+    // SAFETY: as above.
+    if !unsafe { cudarc::cublaslt::sys::is_culib_present() } {
+        return Err(CudaError(
             "libcublasLt cannot be loaded: install CUDA's cuBLAS, or put its folder (PyTorch has one: nvidia/cu13/lib) on LD_LIBRARY_PATH"
                 .into(),
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 /// The kernels need bf16 in hardware, from compute capability 8.0 on.
@@ -154,6 +186,12 @@ fn load(source: &str) -> Result<Module, CudaError> {
 impl Backend for Gpu {
     fn name(&self) -> String {
         self.context.name().unwrap_or_default()
+    }
+
+    fn free_memory(&self) -> Result<usize, CudaError> {
+        self.bind()?;
+        let (free, _) = result::mem_get_info().map_err(failed("the GPU does not say how much memory is free"))?;
+        Ok(free)
     }
 
     fn allocate(&self, bytes: usize) -> Result<Place, CudaError> {
@@ -177,6 +215,7 @@ impl Backend for Gpu {
     fn upload(&self, place: Place, from: &[u8]) -> Result<(), CudaError> {
         self.bind()?;
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let staging = made(&mut staging, Staging::new)?;
         // SAFETY: as for `zero`. The copy stays until the stream was waited for; of other memory the driver has taken the bytes when the
         // call returns.
         unsafe { result::memcpy_htod_async(place.0, staging.copy(from).unwrap_or(from), self.stream.cu_stream()) }
@@ -188,7 +227,8 @@ impl Backend for Gpu {
         // SAFETY: as for `zero`; the slice is not touched before the stream has been waited for.
         unsafe { result::memcpy_dtoh_async(to, place.0, self.stream.cu_stream()) }.map_err(failed("a copy from the GPU"))?;
         self.stream.synchronize().map_err(failed("the GPU failed"))?;
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner).taken = 0;
+        // All copies from there are done.
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().for_each(|staging| staging.taken = 0);
         Ok(())
     }
 
@@ -211,6 +251,8 @@ impl Backend for Gpu {
         self.bind()?;
         let Product { m, n, k, accumulate, .. } = product;
         let name = || format!("product ({m}, {k}) ({k}, {n}){}", if *accumulate { " added" } else { "" });
-        self.timed(name, || self.blas.multiply(product, &self.stream))
+        let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        let blas = made(&mut blas, Blas::new)?;
+        self.timed(name, || blas.multiply(product, &self.stream))
     }
 }
