@@ -179,8 +179,8 @@ fn bench(options: &Options, shape: Shape) {
         let outcome = step();
         let mut inference: Vec<f64> = (0..options.steps).map(|_| timed(|| model.logits(&batch, 1).unwrap())).collect();
         println!(
-            "{{\"model\": \"{}\", \"precision\": \"{:?}\", \"batch\": \"{name}\", \"tokens\": {}, \"step_ms\": {:.3}, \"fastest_ms\": {:.3}, \
-             \"logits_ms\": {:.3}, \"loss\": {:.4}}}",
+            "{{\"model\": \"{}\", \"precision\": \"{:?}\", \"batch\": \"{name}\", \"tokens\": {}, \"step_ms\": {:.3}, \
+             \"fastest_ms\": {:.3}, \"logits_ms\": {:.3}, \"loss\": {:.4}}}",
             shape.name,
             options.precision,
             batch.tokens(),
