@@ -59,6 +59,7 @@ mod span_extractor;
 mod span_loss;
 mod spread;
 mod targets;
+mod tiny;
 mod tokenize;
 mod train_config;
 mod trainer;

@@ -1,22 +1,14 @@
 //! The device to use, and the test that an NVIDIA GPU has to pass first: gradients and a step of tiny models as on the CPU.
 
-use crate::batch::PackedBatch;
 use crate::classifier::Classifier;
-use crate::config::{Architecture, Config};
 use crate::cuda::{Placed, Session};
 use crate::device::Device;
-use crate::layout::{Head, Layout};
-use crate::network::Network;
-use crate::parameters::Parameters;
 use crate::precision::Precision;
+use crate::tiny::{LENGTHS, batch, model};
 use crate::train_config::TrainConfig;
 use crate::trainer::Trainer;
 use crate::{ModelError, StepOutcome};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-/// Tokens of the rows: one, a tile of attention, and more.
-const LENGTHS: [u32; 4] = [1, 64, 70, 5];
-const LABELS: usize = 3;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the devices that were tried said.
 static TRIED: Mutex<Vec<(Device, Result<(), String>)>> = Mutex::new(Vec::new());
@@ -59,53 +51,6 @@ fn compare_all(session: &Arc<Session>) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Small numbers that differ.
-fn numbers(n: usize) -> Vec<f32> {
-    (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 25) as f32 - 0.25).collect()
-}
-
-fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
-    let config = Config {
-        architecture: Architecture::Bert,
-        vocab_size: 40,
-        hidden_size: 64,
-        num_hidden_layers: 2,
-        num_attention_heads: heads,
-        intermediate_size: 128,
-        max_position_embeddings: 80,
-        type_vocab_size: 2,
-        layer_norm_eps: 1e-12,
-        hidden_dropout: 0.1,
-        attention_dropout: 0.1,
-        classifier_dropout: 0.1,
-        pad_token_id: 0,
-    };
-    let layout = Layout::new(&config, Head::Labels(LABELS));
-    let mut flat = numbers(layout.len());
-    let norms = layout.tensors.iter().filter(|tensor| tensor.name.ends_with("LayerNorm.weight"));
-    norms.for_each(|tensor| flat[tensor.range.clone()].iter_mut().for_each(|x| *x += 1.0));
-    let network = Network {
-        params: Parameters { config, layout, flat },
-        precision: Precision::F32,
-        rounded: OnceLock::new(),
-        device: Device::Cpu,
-        cuda,
-        #[cfg(feature = "candle")]
-        placed: None,
-    };
-    Classifier { network, labels: (0..LABELS).map(|label| label.to_string()).collect() }
-}
-
-fn batch() -> PackedBatch {
-    let tokens = LENGTHS.iter().sum();
-    let mut cu_seqlens = vec![0];
-    cu_seqlens.extend(LENGTHS.iter().scan(0, |end, n| {
-        *end += n;
-        Some(*end)
-    }));
-    PackedBatch { input_ids: (0..tokens).map(|i| i * 7 % 37).collect(), token_type_ids: (0..tokens).map(|i| i % 2).collect(), cu_seqlens }
-}
-
 /// Loss, gradients, and what a step gave.
 fn train(model: &mut Classifier, precision: Precision) -> Result<(f32, Vec<f32>, StepOutcome), ModelError> {
     let (batch, targets, weights) = (batch(), [0.2, 0.5, 0.3].repeat(LENGTHS.len()), [1.0, 0.5, 2.0, 1.0]);
@@ -140,8 +85,8 @@ fn compare(session: &Arc<Session>, heads: usize, precision: Precision, most: f32
         return Ok(());
     }
     Err(ModelError::Device(format!(
-        "its results are not those of the CPU: in {precision:?} with heads of {}, the loss is {loss} instead of {expected_loss}, the gradients \
-         are apart by {apart} of their length, and a step goes {far} instead of {expected_far}; use the CPU, and report this",
+        "its results are not those of the CPU: in {precision:?} with heads of {}, the loss is {loss} instead of {expected_loss}, the \
+         gradients are apart by {apart} of their length, and a step goes {far} instead of {expected_far}; use the CPU, and report this",
         64 / heads
     )))
 }
