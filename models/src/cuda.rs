@@ -14,6 +14,6 @@ mod plan;
 mod session;
 mod weights;
 
-pub use fit::{Fit, Step};
+pub use fit::{Fit, Step, training_bytes};
 pub use placed::Placed;
 pub use session::Session;

@@ -63,6 +63,7 @@ mod tiny;
 mod tokenize;
 mod train_config;
 mod trainer;
+mod training_memory;
 mod try_out;
 
 pub use batch::PackedBatch;
@@ -81,4 +82,5 @@ pub use targets::{MicroBatch, Targets};
 pub use tokenize::{Reading, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{StepOutcome, Trainer};
+pub use training_memory::{fits, training_bytes};
 pub use try_out::{detect, try_out};

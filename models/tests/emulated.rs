@@ -20,11 +20,11 @@ const POSITIONS: usize = 80;
 const LENGTHS: [&[u32]; 3] = [&[5, 1, 70, 33, 64, 2], &[1, 1], &[17, 17, 17]];
 
 /// Name and shape of every tensor of an encoder.
-fn tensors(architecture: &str, hidden: usize) -> Vec<(String, Vec<usize>)> {
+fn tensors(architecture: &str, hidden: usize, positions: usize) -> Vec<(String, Vec<usize>)> {
     let bert = architecture == "bert";
     let mut tensors = vec![
         ("embeddings.word_embeddings.weight".to_string(), vec![VOCABULARY, hidden]),
-        ("embeddings.position_embeddings.weight".to_string(), vec![POSITIONS, hidden]),
+        ("embeddings.position_embeddings.weight".to_string(), vec![positions, hidden]),
     ];
     if bert {
         tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![2, hidden]));
@@ -60,13 +60,13 @@ fn numbers(name: &str, n: usize) -> impl Iterator<Item = f32> {
     .take(n)
 }
 
-fn write(folder: &Path, architecture: &str, hidden: usize, heads: usize) {
+fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, heads: usize) {
     let size = 1.6 / (hidden as f32).sqrt();
     let data = |name: &str, n: usize| -> Vec<u8> {
         let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
         numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { size * x }).to_le_bytes()).collect()
     };
-    let tensors: Vec<_> = tensors(architecture, hidden)
+    let tensors: Vec<_> = tensors(architecture, hidden, positions)
         .into_iter()
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());
@@ -78,12 +78,12 @@ fn write(folder: &Path, architecture: &str, hidden: usize, heads: usize) {
     let config = if architecture == "bert" {
         json!({
             "model_type": "bert", "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
-            "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": POSITIONS, "type_vocab_size": 2,
+            "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": positions, "type_vocab_size": 2,
         })
     } else {
         json!({
             "model_type": "distilbert", "activation": "gelu", "vocab_size": VOCABULARY, "dim": hidden, "n_layers": 2, "n_heads": heads,
-            "hidden_dim": 4 * hidden, "max_position_embeddings": POSITIONS, "sinusoidal_pos_embds": false,
+            "hidden_dim": 4 * hidden, "max_position_embeddings": positions, "sinusoidal_pos_embds": false,
         })
     };
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
@@ -95,7 +95,7 @@ fn classifier(architecture: &str, heads: usize) -> Classifier {
 
 fn wide_classifier(architecture: &str, hidden: usize, heads: usize) -> Classifier {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), architecture, hidden, heads);
+    write(folder.path(), architecture, hidden, POSITIONS, heads);
     let mut model = Classifier::load(folder.path(), &common::labels(&["a", "b", "c"]), 1).unwrap();
     model.set_precision(Precision::F32);
     // A drawn head has small weights: gradients through it would be small too.
@@ -105,7 +105,7 @@ fn wide_classifier(architecture: &str, hidden: usize, heads: usize) -> Classifie
 
 fn extractor(architecture: &str, heads: usize) -> SpanExtractor {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), architecture, HIDDEN, heads);
+    write(folder.path(), architecture, HIDDEN, POSITIONS, heads);
     let mut model = SpanExtractor::load(folder.path(), 1).unwrap();
     model.set_precision(Precision::F32);
     model
@@ -433,6 +433,20 @@ fn what_is_refused() {
     let mut small_heads = common::load(&common::golden("bert"));
     let error = small_heads.set_device(Device::Emulated).unwrap_err().to_string();
     assert!(error.contains("heads of 8") && error.contains("use the CPU"), "{error}");
+}
+
+/// Before a run, not in its middle: rows may be as long as the model takes them.
+#[test]
+fn models_of_long_rows_are_refused() {
+    for (positions, fits) in [(512, true), (513, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "bert", HIDDEN, positions, 2);
+        let mut model = Classifier::load(folder.path(), &common::labels(&["a", "b", "c"]), 1).unwrap();
+        match model.set_device(Device::Emulated) {
+            Ok(()) => assert!(fits),
+            Err(error) => assert!(!fits && error.to_string().contains("may have 513: use the CPU"), "{error}"),
+        }
+    }
 }
 
 /// A loss that is not finite is an error and leaves the model unchanged.

@@ -15,14 +15,17 @@ use crate::masks::Masks;
 use crate::optimizer::Optimizer;
 use crate::parameters::Parameters;
 use crate::targets::{MicroBatch, Targets};
-use lacuna_cuda::kernels::{PIECE, SQUARES, Squares, Update};
+use lacuna_cuda::kernels::{LONGEST, PIECE, SQUARES, Squares, Update};
 use lacuna_cuda::{Memory, Number};
 use lacuna_kernels::adamw::AdamW;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How many bytes the activations of one piece of a batch may take.
-const ACTIVATIONS: usize = 4 << 30;
+const ACTIVATIONS: usize = 2 << 30;
+
+/// Tokens of a large batch: 64 rows of the longest.
+const TOKENS: usize = 64 * LONGEST;
 
 /// Gradients and moments of a model's parameters, on its device.
 pub struct Fit {
@@ -141,8 +144,10 @@ impl Fit {
         for part in parts {
             let step = Step { masks: Masks { first_row, ..step.masks }, ..step };
             for shard in part.batch.shards(self.shards(part, &step)) {
+                let mark = arena.mark();
                 let place = losses.place.bytes(8 * a_row * (first_row + shard.first_row));
                 self.pass(step, &shard, &part.targets, (place, 1.0 / rows as f32, accumulate), arena)?;
+                arena.rewind(mark);
                 accumulate = true;
                 self.touched.extend_from_slice(shard.input_ids);
                 self.touched.sort_unstable();
@@ -155,9 +160,7 @@ impl Fit {
 
     /// Into how many shards a part is cut so that the activations of each stay near the allowed bytes.
     fn shards(&self, part: &MicroBatch, step: &Step) -> usize {
-        let Config { hidden_size, intermediate_size, num_hidden_layers, .. } = step.params.config;
-        let token = (num_hidden_layers + 1) * (10 * hidden_size + 2 * intermediate_size) * step.number.bytes();
-        (part.batch.tokens() * token).div_ceil(self.activations)
+        (part.batch.tokens() * token_bytes(&step.params.config, step.number)).div_ceil(self.activations)
     }
 
     /// Forward and backward of one shard.
@@ -235,6 +238,28 @@ impl Fit {
         };
         Ok(update.run(device, self.piece_count)?)
     }
+}
+
+/// The work space of a fit is large: others on the device need it afterwards.
+impl Drop for Fit {
+    fn drop(&mut self) {
+        self.session.lock().release();
+    }
+}
+
+/// About how many bytes the activations of a token take.
+fn token_bytes(config: &Config, number: Number) -> usize {
+    (config.num_hidden_layers + 1) * (10 * config.hidden_size + 2 * config.intermediate_size) * number.bytes()
+}
+
+/// How many bytes a fit of a model of this layout takes on a device at most, with its parameters there and with batches of up to
+/// [`TOKENS`].
+pub fn training_bytes(config: &Config, layout: &Layout) -> usize {
+    // Parameters, gradients and two moments; the dense parameters in bf16; a number for each word row.
+    let parameters = 4 * 4 * layout.len() + 2 * (layout.len() - layout.words) + 4 * config.vocab_size;
+    let activations = (TOKENS * token_bytes(config, Number::Bf16)).min(ACTIVATIONS);
+    // Partial sums come on top of the activations, and the arena asks for somewhat more than it needs.
+    parameters + activations + activations / 4
 }
 
 /// The dense parameters in pieces: start, length, whether it decays (biases and LayerNorms do not), and nothing.

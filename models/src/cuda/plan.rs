@@ -5,7 +5,7 @@ use crate::ModelError;
 use crate::batch::Shard;
 use crate::layout::{Head, Layout};
 use crate::targets::Targets;
-use lacuna_cuda::kernels::{ADD, LONGEST, PARTIAL, Segment, TILE};
+use lacuna_cuda::kernels::{ADD, PARTIAL, Segment, TILE};
 use lacuna_cuda::{Device, Place};
 use std::ops::Range;
 
@@ -128,7 +128,8 @@ fn targets_of(shard: &Shard, targets: &Targets, head: Head) -> (Vec<u32>, Vec<u3
 }
 
 impl Plan {
-    /// For a shard with targets, to train on, or without. `touched` are the words with a gradient from parts before, in order.
+    /// For a shard of a checked batch, with targets, to train on, or without. `touched` are the words with a gradient from parts before, in
+    /// order.
     pub fn new(
         device: &Device,
         arena: &mut Arena,
@@ -136,10 +137,6 @@ impl Plan {
         (layout, hidden): (&Layout, usize),
         training: Option<(&Targets, &[u32])>,
     ) -> Result<Self, ModelError> {
-        if let Some(ends) = shard.cu_seqlens.windows(2).find(|ends| ends[1] - ends[0] > LONGEST) {
-            let reason = format!("a row has {} tokens; on an NVIDIA GPU a row has at most {LONGEST}: use the CPU", ends[1] - ends[0]);
-            return Err(ModelError::Batch(reason));
-        }
         let segments = training.map(|(_, touched)| Segments::new(shard, layout, hidden, touched)).unwrap_or_default();
         let (targets, weights) = training.map(|(targets, _)| targets_of(shard, targets, layout.head())).unwrap_or_default();
         let (tiles, mut table) = (tiles(shard), Table::default());

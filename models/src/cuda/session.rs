@@ -4,7 +4,7 @@ use super::arena::Arena;
 use crate::ModelError;
 use crate::config::Config;
 use crate::device::Device;
-use lacuna_cuda::kernels::WIDEST;
+use lacuna_cuda::kernels::{LONGEST, WIDEST};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A device with the work space that all models on it share.
@@ -34,8 +34,14 @@ impl Session {
         Some(asked.session.clone().map_err(|reason| ModelError::Device(format!("{device} cannot be used: {reason}"))))
     }
 
-    fn new(device: Arc<lacuna_cuda::Device>) -> Arc<Self> {
+    pub fn new(device: Arc<lacuna_cuda::Device>) -> Arc<Self> {
         Arc::new(Session { arena: Mutex::new(Arena::new(device.clone())), device })
+    }
+
+    /// Bytes of the device's memory that nobody uses: what the work space has can be had too.
+    pub fn free_memory(&self) -> Result<usize, ModelError> {
+        let arena = self.lock();
+        Ok(self.device.free_memory()? + arena.bytes())
     }
 
     /// The work space, empty. One thread at a time uses the device, as long as it has this.
@@ -56,15 +62,19 @@ fn open(device: Device) -> Option<Result<Arc<lacuna_cuda::Device>, String>> {
     }
 }
 
-/// Whether the kernels have the sizes of a model.
+/// Whether the kernels have the sizes of a model, and take its longest rows.
 pub fn check(config: &Config) -> Result<(), ModelError> {
-    let (hidden, head) = (config.hidden_size, config.head_size());
-    if hidden > WIDEST || ![32, 64].contains(&head) || !config.intermediate_size.is_multiple_of(8) || config.num_hidden_layers == 0 {
-        let reason = format!(
-            "the kernels for NVIDIA GPUs have heads of 32 or 64 numbers and hidden sizes up to {WIDEST}; this model has heads of {head} and a \
-             hidden size of {hidden}: use the CPU"
-        );
-        return Err(ModelError::Device(reason));
-    }
-    Ok(())
+    let (hidden, head, longest) = (config.hidden_size, config.head_size(), config.max_position_embeddings);
+    let fits = hidden <= WIDEST && [32, 64].contains(&head) && config.intermediate_size.is_multiple_of(8) && config.num_hidden_layers > 0;
+    let reason = if !fits {
+        format!(
+            "the kernels for NVIDIA GPUs have heads of 32 or 64 numbers and hidden sizes up to {WIDEST}; this model has heads of {head} \
+             and a hidden size of {hidden}: use the CPU"
+        )
+    } else if longest > LONGEST {
+        format!("the kernels for NVIDIA GPUs take rows of up to {LONGEST} tokens; this model's may have {longest}: use the CPU")
+    } else {
+        return Ok(());
+    };
+    Err(ModelError::Device(reason))
 }
