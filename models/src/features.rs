@@ -18,7 +18,7 @@ impl Network {
     /// [`ModelError::Batch`] for a batch that [`PackedBatch::check`] refuses.
     pub fn features(&self, batch: &PackedBatch, threads: usize) -> Result<Vec<f32>, ModelError> {
         batch.check(&self.params.config)?;
-        let newest = self.newest()?;
+        let newest = self.flat()?;
         if !std::ptr::eq(newest, &self.params.flat[..]) {
             let params = Parameters { flat: newest.to_vec(), ..self.params.clone() };
             return Network { params, cuda: None, device: Device::Cpu, rounded: OnceLock::new(), ..self.clone() }.features(batch, threads);

@@ -104,11 +104,6 @@ impl Network {
         Ok(&mut self.params.flat)
     }
 
-    /// The newest parameters, wherever they are.
-    pub(crate) fn newest(&self) -> Result<&[f32], ModelError> {
-        self.cuda.as_ref().map_or(Ok(&self.params.flat), |cuda| cuda.newest(&self.params.flat))
-    }
-
     /// Drops all rounded and device copies of the parameters: the host's parameters have changed.
     pub(crate) fn params_changed(&mut self) {
         self.rounded.take();
@@ -191,7 +186,7 @@ impl Network {
 
     /// The parameters as a safetensors file with the names of transformers.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        checkpoint::to_bytes(&self.params.layout.tensors, self.newest()?)
+        checkpoint::to_bytes(&self.params.layout.tensors, self.flat()?)
     }
 
     /// Name, place in the flat buffer and shape of every parameter, in the order of the buffer. Biases and LayerNorms are those with
@@ -205,8 +200,11 @@ impl Network {
         self.params.layout.len() - self.params.layout.words
     }
 
-    /// The flat buffer that [`Network::parameters`] describes; nothing if the GPU that has it failed.
-    pub fn flat(&self) -> &[f32] {
-        self.newest().unwrap_or_default()
+    /// The flat buffer that [`Network::parameters`] describes, as it is now, wherever it is.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] if the GPU that has it fails.
+    pub fn flat(&self) -> Result<&[f32], ModelError> {
+        self.cuda.as_ref().map_or(Ok(&self.params.flat), |cuda| cuda.newest(&self.params.flat))
     }
 }

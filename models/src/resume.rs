@@ -55,13 +55,14 @@ impl Trainer {
     /// All that [`Trainer::resume`] needs, as the bytes of a safetensors file. Who writes them sees to it that the file is whole.
     ///
     /// # Errors
-    /// Moments that cannot be fetched from their device.
+    /// Moments that cannot be fetched from their device; a model that the trainer was not made for, or that is elsewhere by now.
     pub fn checkpoint(&self, model: &Network) -> Result<Vec<u8>, ModelError> {
+        self.check_model(model)?;
         let [m, v] = self.moments()?;
         let seen: Vec<u8> = self.optimizer.seen.iter().map(|&seen| seen.into()).collect();
         let shape = [seen.len()];
         let buffers = [
-            ("params", Buffer::floats(model.newest()?)),
+            ("params", Buffer::floats(model.flat()?)),
             ("exp_avg", Buffer::floats(&m)),
             ("exp_avg_sq", Buffer::floats(&v)),
             ("seen", Buffer::Bytes(seen, shape)),

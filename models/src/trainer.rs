@@ -258,7 +258,7 @@ impl Trainer {
     }
 
     /// Whether the configuration can be used, and the model is one that the trainer was made for.
-    fn check_model(&self, model: &Network) -> Result<(), ModelError> {
+    pub(crate) fn check_model(&self, model: &Network) -> Result<(), ModelError> {
         self.config.check()?;
         if (&model.params.config, model.params.layout.head(), model.device) != (&self.shape.0, self.shape.1, self.shape.2) {
             return Err(ModelError::Train("the trainer was made for a model of another shape, or on another device".into()));
