@@ -25,7 +25,8 @@ pub fn fits(device: Device, model: &Network) -> Result<(), ModelError> {
     Err(ModelError::Device(format!("training the model needs {needed} MiB on {device}, and {free} MiB are free: use the CPU")))
 }
 
-#[cfg(all(test, feature = "emulated"))]
+#[cfg(test)]
+#[cfg(feature = "emulated")]
 mod tests {
     use super::*;
     use crate::layout::{Head, Layout};

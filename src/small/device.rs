@@ -27,7 +27,8 @@ impl SmallDevice {
     pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
         // Not every model's sizes are those of a GPU's kernels.
         if self == SmallDevice::Auto {
-            match small.base.set_device(lacuna_models::detect()) {
+            let device = lacuna_models::detect();
+            match lacuna_models::fits(device, &small.base).and_then(|()| small.base.set_device(device)) {
                 Ok(()) => return Ok(()),
                 Err(reason) => tracing::warn!("the small model stays on the CPU: {reason}"),
             }

@@ -193,7 +193,8 @@ fn head(found: &Found, tokens: &[u32], values: &[f32]) -> Option<Head> {
     Some(Head { max: found.max, total: found.total, tokens: head, floor: found.floor })
 }
 
-#[cfg(all(test, feature = "emulated"))]
+#[cfg(test)]
+#[cfg(feature = "emulated")]
 mod tests {
     use super::*;
 

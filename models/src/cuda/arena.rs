@@ -99,7 +99,8 @@ impl Arena {
     }
 }
 
-#[cfg(all(test, feature = "emulated"))]
+#[cfg(test)]
+#[cfg(feature = "emulated")]
 impl Arena {
     /// The most bytes that were taken at once.
     pub fn peak(&self) -> usize {
@@ -107,7 +108,8 @@ impl Arena {
     }
 }
 
-#[cfg(all(test, feature = "emulated"))]
+#[cfg(test)]
+#[cfg(feature = "emulated")]
 mod tests {
     use super::*;
 

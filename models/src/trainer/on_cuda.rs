@@ -55,7 +55,8 @@ fn not_there() -> ModelError {
     ModelError::Device("the model is not on an NVIDIA GPU".into())
 }
 
-#[cfg(all(test, feature = "emulated"))]
+#[cfg(test)]
+#[cfg(feature = "emulated")]
 mod tests {
     use super::*;
     use crate::batch::PackedBatch;
