@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::distance;
+use common::{distance, labelled, rates, spans};
 use lacuna_models::{
-    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Pair, Precision, Span, SpanExtractor, StepOutcome, Targets,
-    TrainConfig, Trainer,
+    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Pair, Precision, SpanExtractor, StepOutcome, Targets, TrainConfig,
+    Trainer,
 };
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
@@ -115,36 +115,6 @@ fn emulated<M: DerefMut<Target = Network> + Clone>(model: &M) -> M {
     let mut model = model.clone();
     model.set_device(Device::Emulated).unwrap();
     model
-}
-
-fn rates(rate: f32) -> TrainConfig {
-    TrainConfig {
-        lr: 1e-2,
-        weight_decay: 0.1,
-        warmup_ratio: 0.2,
-        max_grad_norm: Some(0.5),
-        hidden_dropout: rate,
-        attention_dropout: rate,
-        classifier_dropout: rate,
-        total_steps: 8,
-        precision: Precision::F32,
-        seed: 11,
-        ..TrainConfig::default()
-    }
-}
-
-/// Two token types, soft targets and a row that does not count. The last words of the vocabulary are in no batch.
-fn labelled(lengths: &[u32]) -> (PackedBatch, Vec<f32>, Vec<f32>) {
-    let mut batch = common::batch(lengths);
-    batch.token_type_ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i % 3 == 1) as u32);
-    let rows = lengths.len();
-    let targets = (0..rows).flat_map(|i| (0..3).map(move |l| if i % 3 == l { 0.8 } else { 0.1 })).collect();
-    let weights = (0..rows).map(|i| if i == 1 { 0.0 } else { 0.5 + i as f32 }).collect();
-    (batch, targets, weights)
-}
-
-fn spans(lengths: &[u32]) -> Vec<Span> {
-    lengths.iter().map(|&n| Span { start: n as usize / 3, end: n as usize / 2 }).collect()
 }
 
 fn norm(x: impl Iterator<Item = f32>) -> f32 {

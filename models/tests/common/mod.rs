@@ -1,7 +1,7 @@
 //! Tiny models in temporary folders, for the tests.
 #![allow(dead_code)] // each test file uses its part
 
-use lacuna_models::{Classifier, PackedBatch, Precision};
+use lacuna_models::{Classifier, PackedBatch, Precision, Span, TrainConfig};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -175,4 +175,36 @@ pub fn copy_moved(from: &Path, to: &Path, wanted: &str, direction: &[f32], step:
         }
         Some((name.into(), shape.to_vec(), data))
     });
+}
+
+/// Eight steps of training with this dropout.
+pub fn rates(rate: f32) -> TrainConfig {
+    TrainConfig {
+        lr: 1e-2,
+        weight_decay: 0.1,
+        warmup_ratio: 0.2,
+        max_grad_norm: Some(0.5),
+        hidden_dropout: rate,
+        attention_dropout: rate,
+        classifier_dropout: rate,
+        total_steps: 8,
+        precision: Precision::F32,
+        seed: 11,
+        ..TrainConfig::default()
+    }
+}
+
+/// Two token types, soft targets and a row that does not count.
+pub fn labelled(lengths: &[u32]) -> (PackedBatch, Vec<f32>, Vec<f32>) {
+    let mut batch = batch(lengths);
+    batch.token_type_ids.iter_mut().enumerate().for_each(|(i, id)| *id = (i % 3 == 1) as u32);
+    let rows = lengths.len();
+    let targets = (0..rows).flat_map(|i| (0..3).map(move |l| if i % 3 == l { 0.8 } else { 0.1 })).collect();
+    let weights = (0..rows).map(|i| if i == 1 { 0.0 } else { 0.5 + i as f32 }).collect();
+    (batch, targets, weights)
+}
+
+/// A span in each row.
+pub fn spans(lengths: &[u32]) -> Vec<Span> {
+    lengths.iter().map(|&n| Span { start: n as usize / 3, end: n as usize / 2 }).collect()
 }
