@@ -20,11 +20,11 @@ if ! "$python" -c 'import numpy' 2>/dev/null; then
         "$python" -m pip install --quiet --disable-pip-version-check --target .tools/numpy numpy || skip "numpy cannot be installed"
 fi
 "$python" scripts/synthetic_gguf.py tiny F16 target/backends/tiny-F16.gguf
-# A home of its own: only this back end is there.
+# A home of its own: only this back end is there. The device is named twice: each of two GPUs has a model.
 home=$PWD/target/backends/home
 version=$(sed -n 's/^llama-cpp-sys-2 = .*"=\([^"]*\)".*/\1/p' Cargo.toml)
 mkdir -p "$home/backends"
 ln -sfn "$LACUNA_BACKENDS" "$home/backends/$version"
-export LACUNA_HOME=$home VK_DRIVER_FILES=$lavapipe GGML_VK_VISIBLE_DEVICES=0 LACUNA_TEST_GPU_GGUF=$PWD/target/backends/tiny-F16.gguf
+export LACUNA_HOME=$home VK_DRIVER_FILES=$lavapipe GGML_VK_VISIBLE_DEVICES=0,0 LACUNA_TEST_GPUS=2 LACUNA_TEST_GPU_GGUF=$PWD/target/backends/tiny-F16.gguf
 # Lavapipe itself may crash (Mesa 22.3), in a thread of its own.
 exec cargo nextest run --release --locked --workspace --test gpu --retries 2

@@ -1,5 +1,5 @@
-//! The generator on a GPU against the CPU. `LACUNA_TEST_GPU_GGUF` names a small model; scripts/test-vulkan.sh runs this on a GPU in
-//! software.
+//! The generator on a GPU against the CPU. `LACUNA_TEST_GPU_GGUF` names a small model, `LACUNA_TEST_GPUS` the number of GPUs (default: 1);
+//! scripts/test-vulkan.sh runs this on GPUs in software.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,7 +61,8 @@ fn a_gpu_answers_and_writes_like_the_cpu() {
     };
     let (mut cpu, mut gpu) = (load(&model, 0), load(&model, ALL_LAYERS));
     let record = gpu.record();
-    assert!(record["gpus"].as_array().is_some_and(|gpus| !gpus.is_empty()), "{record}");
+    let gpus: usize = std::env::var("LACUNA_TEST_GPUS").map_or(1, |gpus| gpus.parse().unwrap());
+    assert_eq!(record["gpus"].as_array().map(Vec::len), Some(gpus), "{record}");
     assert_eq!(cpu.record()["gpus"], serde_json::json!([]));
     let answers = posteriors(&mut cpu);
     for (id, found) in posteriors(&mut gpu) {
