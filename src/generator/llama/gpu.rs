@@ -38,6 +38,20 @@ pub fn load() -> Result<&'static [BackEnd], String> {
     Ok(LOADED.get_or_init(|| KNOWN.iter().filter_map(|(library, name)| find_and_load(library, name)).collect()))
 }
 
+/// [`load`], if there is any: without one llama.cpp is not started.
+///
+/// # Errors
+/// llama.cpp cannot start.
+pub fn load_what_is_there() -> Result<(), String> {
+    if KNOWN.iter().any(|(library, _)| find(library).is_some()) { load().map(|_| ()) } else { Ok(()) }
+}
+
+/// The first file of a back end in the folders.
+fn find(library: &str) -> Option<PathBuf> {
+    let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.is_file())
+}
+
 /// Loads a back end from the first folder that has it, unless it is compiled in.
 fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
     let known = CString::new(name).expect("a name without a zero");
@@ -45,8 +59,7 @@ fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
     if unsafe { !sys::ggml_backend_reg_by_name(known.as_ptr()).is_null() } {
         return None;
     }
-    let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let path = folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.is_file())?;
+    let path = find(library)?;
     let loaded = load_library(&path);
     match &loaded {
         Ok(()) => tracing::info!("{}: loaded", path.display()),
