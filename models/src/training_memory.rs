@@ -11,13 +11,14 @@ pub fn training_bytes(model: &Network) -> usize {
     cuda::training_bytes(&model.params.config, &model.params.layout)
 }
 
-/// Whether an NVIDIA GPU has memory to train a model that is not there yet; of other devices nothing is asked.
+/// Whether an NVIDIA GPU has memory to train a model that is not there yet, beside so many bytes for others; of other devices nothing is
+/// asked.
 ///
 /// # Errors
 /// Too little memory is free; a device that cannot be opened or does not say.
-pub fn fits(device: Device, model: &Network) -> Result<(), ModelError> {
+pub fn fits(device: Device, model: &Network, beside: usize) -> Result<(), ModelError> {
     let Some(session) = Session::open(device) else { return Ok(()) };
-    let (needed, free) = (training_bytes(model), session?.free_memory()?);
+    let (needed, free) = (training_bytes(model), session?.free_memory()?.saturating_sub(beside));
     if needed <= free {
         return Ok(());
     }
@@ -38,12 +39,13 @@ mod tests {
         let needed = training_bytes(&model);
         let parameters = model.params.layout.len();
         assert!((16 * parameters..(16 * parameters).max(1 << 30)).contains(&needed), "{needed} bytes");
-        assert!(fits(Device::Emulated, &model).is_ok() && fits(Device::Cpu, &model).is_ok());
+        assert!(fits(Device::Emulated, &model, 0).is_ok() && fits(Device::Cpu, &model, usize::MAX).is_ok());
+        assert!(fits(Device::Emulated, &model, usize::MAX).is_err());
 
         model.params.config.vocab_size = 1 << 36;
         model.params.layout = Layout::new(&model.params.config, Head::Span);
-        let error = fits(Device::Emulated, &model).unwrap_err().to_string();
+        let error = fits(Device::Emulated, &model, 0).unwrap_err().to_string();
         assert!(error.contains("MiB are free: use the CPU"), "{error}");
-        assert!(fits(Device::Cpu, &model).is_ok());
+        assert!(fits(Device::Cpu, &model, 0).is_ok());
     }
 }

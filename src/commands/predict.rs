@@ -121,7 +121,7 @@ pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, output: impl W
 fn predict_with<H: PredictHead>(head: H, folder: &Path, wanted: Wanted, input: impl BufRead, mut output: impl Write) -> Result<()> {
     let shape = head.shape();
     let mut small = SmallModel::load(folder, head, 0, wanted.threads)?;
-    wanted.device.place(&mut small)?;
+    wanted.device.place(&mut small, 0)?;
     let stdin = Path::new("standard input");
     let (mut lines, chunk) = (Vec::new(), LINES_PER_THREAD * wanted.threads.max(1));
     for (index, line) in input.split(b'\n').enumerate() {

@@ -115,7 +115,9 @@ impl Setup {
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
         small.reader.encoder.set_reading(task.reading());
-        options.machine.small_device().place(&mut small)?;
+        let on_gpu = generator.iter().filter(|(config, _)| config.gpu_layers > 0);
+        let beside: u64 = on_gpu.filter_map(|(config, _)| std::fs::metadata(&config.path).ok()).map(|file| file.len()).sum();
+        options.machine.small_device().place(&mut small, beside as usize)?;
         let mut files = vec![("gold", data.gold_path.clone())];
         files.extend(generator.iter().map(|(config, _)| ("generator", config.path.clone())));
         files.push(("small model", small_path.join("model.safetensors")));

@@ -20,15 +20,15 @@ pub enum SmallDevice {
 }
 
 impl SmallDevice {
-    /// Moves `small` to the device, and with it every model that is fine-tuned from it.
+    /// Moves `small` to the device, and with it every model that is fine-tuned from it. The generator will take `beside` bytes of a GPU.
     ///
     /// # Errors
     /// An explicitly chosen device that cannot be used.
-    pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>) -> Result<()> {
+    pub fn place<H: SmallHead>(self, small: &mut SmallModel<H>, beside: usize) -> Result<()> {
         // Not every model's sizes are those of a GPU's kernels.
         if self == SmallDevice::Auto {
             let device = lacuna_models::detect();
-            match lacuna_models::fits(device, &small.base).and_then(|()| small.base.set_device(device)) {
+            match lacuna_models::fits(device, &small.base, beside).and_then(|()| small.base.set_device(device)) {
                 Ok(()) => return Ok(()),
                 Err(reason) => tracing::warn!("the small model stays on the CPU: {reason}"),
             }
