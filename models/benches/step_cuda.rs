@@ -3,8 +3,12 @@
 //!
 //!     step_cuda [--check] [--profile] [--model NAME] [--precision f32|bf16] [--steps N] [--device cuda|emulated|cpu]
 
+#[path = "../tests/common/shapes.rs"]
+mod shapes;
+
 use lacuna_models::{Classifier, Device, PackedBatch, Precision, TrainConfig, Trainer};
 use safetensors::tensor::{Dtype, TensorView};
+use shapes::tensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -65,34 +69,6 @@ fn device(name: &str) -> Device {
     }
 }
 
-/// Name and shape of every tensor of the encoder.
-fn tensors(shape: Shape) -> Vec<(String, Vec<usize>)> {
-    let Shape { bert, layers, hidden, .. } = shape;
-    let mut tables = vec![("word", VOCABULARY), ("position", 512)];
-    tables.extend(bert.then_some(("token_type", 2)));
-    let mut tensors: Vec<(String, Vec<usize>)> =
-        tables.into_iter().map(|(table, rows)| (format!("embeddings.{table}_embeddings.weight"), vec![rows, hidden])).collect();
-    let mut affine = |name: String, shape: &[usize]| {
-        tensors.push((format!("{name}.weight"), shape.to_vec()));
-        tensors.push((format!("{name}.bias"), shape[..1].to_vec()));
-    };
-    affine("embeddings.LayerNorm".into(), &[hidden]);
-    let (layer, square, norms, ffn) = if bert {
-        let square = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
-        ("encoder.layer", square, ["attention.output.LayerNorm", "output.LayerNorm"], ["intermediate.dense", "output.dense"])
-    } else {
-        let square = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
-        ("transformer.layer", square, ["sa_layer_norm", "output_layer_norm"], ["ffn.lin1", "ffn.lin2"])
-    };
-    for i in 0..layers {
-        square.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden, hidden]));
-        norms.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden]));
-        affine(format!("{layer}.{i}.{}", ffn[0]), &[4 * hidden, hidden]);
-        affine(format!("{layer}.{i}.{}", ffn[1]), &[hidden, 4 * hidden]);
-    }
-    tensors
-}
-
 /// Writes a checkpoint of random numbers in the sizes of a trained model's.
 fn write(folder: &Path, shape: Shape) {
     let mut state = 1u64;
@@ -104,7 +80,7 @@ fn write(folder: &Path, shape: Shape) {
         let centre = if name.contains("Norm.weight") || name.contains("norm.weight") { 1.0 } else { 0.0 };
         (0..n).flat_map(|_| (centre + 0.07 * random()).to_le_bytes()).collect()
     };
-    let tensors: Vec<_> = tensors(shape)
+    let tensors: Vec<_> = tensors(shape.bert, shape.layers, shape.hidden, VOCABULARY, 512)
         .into_iter()
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());

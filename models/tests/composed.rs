@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::{golden, labelled, load, rates, spans};
-use lacuna_models::{
-    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Pair, Precision, SpanExtractor, Targets, TrainConfig, Trainer,
-};
+use common::{golden, labelled, load, micro_batch, parts, rates, spans};
+use lacuna_models::{Classifier, Device, MicroBatch, ModelError, Network, Pair, Precision, SpanExtractor, TrainConfig, Trainer};
 
 /// Rows of one token and of the most the model takes among others; and rows of one length.
 const LENGTHS: [&[u32]; 3] = [&[5, 1, 9, 3, 12, 2], &[1, 1], &[7, 7, 7]];
@@ -172,21 +170,11 @@ fn five_span_steps_lead_to_the_same_parameters() {
     }
 }
 
-fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
-    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
-}
-
 /// A batch in parts is the batch, also on a device.
 #[test]
 fn parts_are_the_batch() {
     let (all, targets, weights) = labelled(&[4, 2, 6]);
-    let [first, second] = [0..4, 4..12].map(|tokens| PackedBatch {
-        input_ids: all.input_ids[tokens.clone()].to_vec(),
-        token_type_ids: all.token_type_ids[tokens].to_vec(),
-        ..PackedBatch::default()
-    });
-    let first = PackedBatch { cu_seqlens: vec![0, 4], ..first };
-    let second = PackedBatch { cu_seqlens: vec![0, 2, 8], ..second };
+    let [first, second] = parts(&all);
     let step = |parts: &[MicroBatch]| {
         let mut model = on_candle(&classifier("bert"));
         let outcome = Trainer::new(&model, rates(0.2)).step_micro_batches(&mut model, parts).unwrap();

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{distance, labelled, rates, spans};
+use common::shapes::tensors;
+use common::{distance, labelled, micro_batch, parts, rates, spans};
 use lacuna_models::{
-    Classifier, Device, MicroBatch, ModelError, Network, PackedBatch, Pair, Precision, SpanExtractor, StepOutcome, Targets, TrainConfig,
-    Trainer,
+    Classifier, Device, MicroBatch, ModelError, Network, Pair, Precision, SpanExtractor, StepOutcome, TrainConfig, Trainer,
 };
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;
@@ -18,37 +18,6 @@ const VOCABULARY: usize = 48;
 const POSITIONS: usize = 80;
 /// Rows of one token, of a tile of attention, and of more than one; and rows of one length.
 const LENGTHS: [&[u32]; 3] = [&[5, 1, 70, 33, 64, 2], &[1, 1], &[17, 17, 17]];
-
-/// Name and shape of every tensor of an encoder.
-fn tensors(architecture: &str, hidden: usize, positions: usize) -> Vec<(String, Vec<usize>)> {
-    let bert = architecture == "bert";
-    let mut tensors = vec![
-        ("embeddings.word_embeddings.weight".to_string(), vec![VOCABULARY, hidden]),
-        ("embeddings.position_embeddings.weight".to_string(), vec![positions, hidden]),
-    ];
-    if bert {
-        tensors.push(("embeddings.token_type_embeddings.weight".into(), vec![2, hidden]));
-    }
-    let mut affine = |name: String, shape: &[usize]| {
-        tensors.push((format!("{name}.weight"), shape.to_vec()));
-        tensors.push((format!("{name}.bias"), shape[..1].to_vec()));
-    };
-    affine("embeddings.LayerNorm".into(), &[hidden]);
-    let (layer, square, norms, ffn) = if bert {
-        let square = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"];
-        ("encoder.layer", square, ["attention.output.LayerNorm", "output.LayerNorm"], ["intermediate.dense", "output.dense"])
-    } else {
-        let square = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"];
-        ("transformer.layer", square, ["sa_layer_norm", "output_layer_norm"], ["ffn.lin1", "ffn.lin2"])
-    };
-    for i in 0..2 {
-        square.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden, hidden]));
-        norms.iter().for_each(|part| affine(format!("{layer}.{i}.{part}"), &[hidden]));
-        affine(format!("{layer}.{i}.{}", ffn[0]), &[4 * hidden, hidden]);
-        affine(format!("{layer}.{i}.{}", ffn[1]), &[hidden, 4 * hidden]);
-    }
-    tensors
-}
 
 /// Numbers from -1 to 1 that depend on the name.
 fn numbers(name: &str, n: usize) -> impl Iterator<Item = f32> {
@@ -66,7 +35,7 @@ fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, hea
         let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
         numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { size * x }).to_le_bytes()).collect()
     };
-    let tensors: Vec<_> = tensors(architecture, hidden, positions)
+    let tensors: Vec<_> = tensors(architecture == "bert", 2, hidden, VOCABULARY, positions)
         .into_iter()
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());
@@ -306,21 +275,11 @@ fn threads_may_come_in_any_order() {
     }
 }
 
-fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
-    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
-}
-
 /// A batch in parts is the batch.
 #[test]
 fn parts_are_the_batch() {
     let (all, targets, weights) = labelled(&[4, 2, 6]);
-    let [first, second] = [0..4, 4..12].map(|tokens| PackedBatch {
-        input_ids: all.input_ids[tokens.clone()].to_vec(),
-        token_type_ids: all.token_type_ids[tokens].to_vec(),
-        ..PackedBatch::default()
-    });
-    let first = PackedBatch { cu_seqlens: vec![0, 4], ..first };
-    let second = PackedBatch { cu_seqlens: vec![0, 2, 8], ..second };
+    let [first, second] = parts(&all);
     let step = |parts: &[MicroBatch]| {
         let mut model = emulated(&classifier("bert", 2));
         let outcome = Trainer::new(&model, TrainConfig { warmup_ratio: 0.0, ..rates(0.2) }).step_micro_batches(&mut model, parts).unwrap();

@@ -4,7 +4,7 @@ use super::report::table;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, Check};
 use crate::fetch::registry::{Entry, EntryKind, Registry, RegistryError};
-use crate::generator::llama::{Fit, Host, Unavailable};
+use crate::generator::llama::{Fit, Host, Unavailable, how_to_get_one};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -63,21 +63,15 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
         let state = found.loaded.as_ref().map_or_else(|reason| format!("NOT LOADED: {reason}"), |()| "loaded".into());
         ["back end".into(), format!("{}: {state}", found.path.display())]
     }));
+    if host.back_ends.is_empty() {
+        rows.push(["back end".into(), format!("none for a GPU in {}", how_to_get_one())]);
+    }
     let small = match lacuna_models::try_out(lacuna_models::Device::Cuda(0)) {
         Ok(()) => "on the first NVIDIA GPU, self-test passed".into(),
         Err(reason) => format!("on the CPU: {reason}"),
     };
     rows.push(["small model".into(), small]);
-    if host.back_ends.is_empty() {
-        rows.push(["back end".into(), no_back_end(&host.folders)]);
-    }
     rows
-}
-
-/// How to use a GPU.
-fn no_back_end(folders: &[PathBuf]) -> String {
-    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
-    format!("none for a GPU in {}; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build one", folders.join(" or "))
 }
 
 fn network() -> &'static str {

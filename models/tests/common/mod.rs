@@ -1,7 +1,9 @@
 //! Tiny models in temporary folders, for the tests.
 #![allow(dead_code)] // each test file uses its part
 
-use lacuna_models::{Classifier, PackedBatch, Precision, Span, TrainConfig};
+pub mod shapes;
+
+use lacuna_models::{Classifier, MicroBatch, PackedBatch, Precision, Span, Targets, TrainConfig};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -207,4 +209,20 @@ pub fn labelled(lengths: &[u32]) -> (PackedBatch, Vec<f32>, Vec<f32>) {
 /// A span in each row.
 pub fn spans(lengths: &[u32]) -> Vec<Span> {
     lengths.iter().map(|&n| Span { start: n as usize / 3, end: n as usize / 2 }).collect()
+}
+
+pub fn micro_batch<'a>(batch: &'a PackedBatch, probabilities: &'a [f32], weights: &'a [f32]) -> MicroBatch<'a> {
+    MicroBatch { batch, targets: Targets::Labels { probabilities, weights } }
+}
+
+/// The first row of a batch of 4, 2 and 6 tokens, and the others.
+pub fn parts(all: &PackedBatch) -> [PackedBatch; 2] {
+    let [first, second] = [0..4, 4..12].map(|tokens| PackedBatch {
+        input_ids: all.input_ids[tokens.clone()].to_vec(),
+        token_type_ids: all.token_type_ids[tokens].to_vec(),
+        ..PackedBatch::default()
+    });
+    let first = PackedBatch { cu_seqlens: vec![0, 4], ..first };
+    let second = PackedBatch { cu_seqlens: vec![0, 2, 8], ..second };
+    [first, second]
 }

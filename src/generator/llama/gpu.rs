@@ -23,9 +23,15 @@ pub struct BackEnd {
 }
 
 /// Where back ends are looked for: `backends/VERSION` in `$LACUNA_HOME`, where the scripts put them, and beside the executable.
-pub fn folders() -> Vec<PathBuf> {
+fn folders() -> Vec<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     home().into_iter().chain(beside).map(|folder| folder.join("backends").join(VERSION)).collect()
+}
+
+/// The folders, and how a back end gets there.
+pub fn how_to_get_one() -> String {
+    let folders: Vec<String> = folders().iter().map(|folder| folder.display().to_string()).collect();
+    format!("{}; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build one", folders.join(" or "))
 }
 
 /// Loads the back ends that are there, once per process. Until then no GPU is touched.

@@ -6,7 +6,7 @@ use super::gpu::{self, BackEnd};
 use super::memory::{self, Footprint};
 use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The machine's resources for a generator.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,6 @@ pub struct Host {
     pub kernels: Result<&'static str, Unavailable>,
     /// GPU back ends that were found, and whether they were loaded.
     pub back_ends: &'static [BackEnd],
-    /// Where back ends are looked for.
-    pub folders: Vec<PathBuf>,
     /// Devices of all back ends, including the CPU.
     pub devices: Vec<Device>,
 }
@@ -50,7 +48,6 @@ impl Host {
             processor: Host::processor(),
             free: memory::available(),
             back_ends,
-            folders: gpu::folders(),
             kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()),
             devices: devices
                 .map(|device| Device { backend: device.backend, description: device.description, free: device.memory_free as u64 })

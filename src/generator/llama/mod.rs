@@ -27,7 +27,7 @@ mod tests;
 
 pub use backend::Unavailable;
 pub use config::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Settings, Wishes};
-pub use gpu::{BackEnd, load_what_is_there as load_back_ends};
+pub use gpu::{BackEnd, how_to_get_one, load_what_is_there as load_back_ends};
 pub use host::{Device, Fit, Host};
 pub use model::{Description, Llama, Stats};
 pub use placement::{fits_on_gpus, needs_gpu};

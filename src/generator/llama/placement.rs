@@ -110,13 +110,9 @@ pub fn needs_gpu() -> Result<(), String> {
     let failed: Vec<String> =
         found.iter().filter_map(|found| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?))).collect();
     let why = match (found.is_empty(), failed.is_empty()) {
-        (true, _) => format!("no back end for one is in {}; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build them", folders()),
+        (true, _) => format!("no back end for one is in {}", gpu::how_to_get_one()),
         (false, false) => failed.join("; "),
         (false, true) => "the back ends that were loaded find none".into(),
     };
     Err(format!("no GPU can be used: {why}. --device cpu runs on the CPU"))
-}
-
-fn folders() -> String {
-    gpu::folders().iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" or ")
 }
