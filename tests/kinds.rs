@@ -14,6 +14,7 @@ use lacuna::commands::judge::{JudgeReport, judge};
 use lacuna::commands::label::{Labelling, label};
 use lacuna::commands::learning_curve::{LearningCurve, learning_curve};
 use lacuna::commands::methods::{self, Budget};
+use lacuna::commands::options::Options;
 use lacuna::commands::setup::Setup;
 use lacuna::commands::sweep::{Sweep, sweep};
 use lacuna::generator::scripted::Scripted;
@@ -228,7 +229,7 @@ fn the_rest_of_the_gold_rows_is_unlabelled() {
         rest.iter()
             .all(|row| row.text == gold[row.line - 1]["text"] && row.text_pair.as_deref() == gold[row.line - 1]["text_pair"].as_str())
     );
-    assert!(manifest["inputs"]["task.data.unlabelled"].is_null(), "a run does not read them");
+    assert_eq!(manifest["inputs"]["task.data.unlabelled"], "rest");
     assert_eq!(setup(&pairs()).unlabelled().unwrap(), []);
 }
 
@@ -243,10 +244,15 @@ fn unlabelled_texts_of_a_file_are_known_by_their_content() {
     let run = fixture.path("run");
     setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
     let inputs = json(&run.join("manifest.json"))["inputs"].clone();
-    assert!(inputs["sha256.unlabelled"].is_null() && inputs["task.data.unlabelled"].is_null(), "a run does not read them");
+    assert!(inputs["sha256.unlabelled"].is_string() && inputs["task.data.unlabelled"].is_null());
     std::fs::write(fixture.path("more.jsonl"), other).unwrap();
-    assert!(setup(&fixture).sum("unlabelled").is_some());
-    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    let error = setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap_err().to_string();
+    assert!(error.contains("sha256.unlabelled: was "), "{error}");
+    // One that reads none does not depend on them.
+    let deaf = Options { read_rows: Some(0), ..options() };
+    let deaf = Setup::new(&fixture.path("task.toml"), &deaf).unwrap();
+    deaf.run(&fixture.path("deaf"), &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    assert!(json(&fixture.path("deaf/manifest.json"))["inputs"]["sha256.unlabelled"].is_null());
     std::fs::write(fixture.path("more.jsonl"), std::fs::read(fixture.path("test.jsonl")).unwrap()).unwrap();
     let error = Setup::new(&fixture.path("task.toml"), &options()).err().unwrap().to_string();
     assert!(error.contains("30 test rows in ") && error.contains("more.jsonl (line 1 is line 1 there, "), "{error}");
@@ -330,7 +336,7 @@ fn methods_side_by_side() {
     let lines = json(&folder.join("compare.json"));
     let lines = lines.as_array().unwrap();
     let names: Vec<&str> = lines.iter().map(|line| line["method"].as_str().unwrap()).collect();
-    let of_unlabelled = ["self-training", "judged texts", "judged texts + gold"];
+    let of_unlabelled = ["self-training", "judged texts", "judged texts + gold", "S3, texts read", "S3, texts read + gold"];
     let all: Vec<&str> = methods::names().into_iter().filter(|name| !of_unlabelled.contains(name)).collect();
     assert_eq!(names, all);
     let of = |name: &str| lines.iter().find(|line| line["method"] == name).unwrap();

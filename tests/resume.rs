@@ -94,8 +94,11 @@ fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
 /// Without its temperature, the same run delivers the same model but for its head, and logits that are larger by that factor.
 fn the_delivered_model_is_calibrated(fixture: &Fixture, run: &Path, delivery: &Delivery) {
     let scaled = delivery.scaled.unwrap();
+    let loss = |method| delivery.candidates.iter().find(|one| one.method == method).unwrap().out_of_fold.log_loss;
+    let least = if loss(Method::S3Gold) < loss(Method::GoldOnly) { Method::S3Gold } else { Method::GoldOnly };
+    assert_eq!((delivery.delivered, scaled.log_loss[1], delivery.candidates.len()), (least, loss(least), 2));
     let (mut plain, other) = (setup(fixture), fixture.path("plain"));
-    plain.temperature = false;
+    plain.chooses = false;
     assert_eq!(plain.run(&other, &METHODS, &mut boxed(scripted())).unwrap().scaled, None);
     let logits = |run: &Path| {
         let model = SmallModel::load(&run.join("model"), plain.task.labels_head(), 1, 1).unwrap();
@@ -112,19 +115,18 @@ fn the_delivered_model_is_calibrated(fixture: &Fixture, run: &Path, delivery: &D
 fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
     let fixture = Fixture::new();
     let setup = setup(&fixture);
-    let delivered = |name: &str, judge: fn(&PosteriorRequest) -> Vec<f32>| {
+    let run = |name: &str, judge: fn(&PosteriorRequest) -> Vec<f32>| {
         let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-        let delivery = setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, judge))).unwrap();
-        let saved = std::fs::read(fixture.path(name).join("model/model.safetensors")).unwrap();
-        (delivery.delivered, saved)
+        setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, judge))).unwrap()
     };
-    let (knowing, with_synthetic) = delivered("knowing", |request| {
+    let candidates = |delivery: &Delivery| delivery.candidates.iter().map(|one| one.method).collect::<Vec<_>>();
+    let knowing = run("knowing", |request| {
         let good = GOOD.iter().any(|word| request.prompt.user.contains(word));
         if good { vec![-4.0, -1.0] } else { vec![-1.0, -4.0] }
     });
-    let (ignorant, gold_alone) = delivered("ignorant", |_| vec![-1.0, -1.0]);
-    assert_eq!((knowing, ignorant), (Method::S3Gold, Method::GoldOnly));
-    assert_ne!(with_synthetic, gold_alone);
+    assert_eq!(candidates(&knowing), [Method::GoldOnly, Method::S3Gold]);
+    let ignorant = run("ignorant", |_| vec![-1.0, -1.0]);
+    assert_eq!((ignorant.delivered, candidates(&ignorant)), (Method::GoldOnly, vec![Method::GoldOnly]));
     // With hard targets too.
     std::fs::write(fixture.path("task.toml"), TASK.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]")).unwrap();
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
@@ -150,7 +152,7 @@ fn a_crash_changes_nothing_of_a_stacked_judge() {
     let kept = lacuna::judge::kept::read(&whole.join("journal/states-gold.safetensors")).unwrap();
     assert!(kept.len() == 40 && kept.iter().all(|reply| reply.states.len() == 2 && reply.states[0].len() == 64));
     let judged = json_lines(&whole.join("journal/judge-0.jsonl"));
-    assert!(judged.iter().all(|row| row["probed"].as_array().unwrap().len() == 2), "{judged:?}");
+    assert!(judged.iter().all(|row| row["by_probe"].as_array().unwrap().len() == 7), "{judged:?}");
     let plain = fixture.path("plain");
     setup(&fixture).run(&plain, &METHODS, &mut boxed(scripted())).unwrap();
     let targets = |run: &Path| json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"].clone()).collect::<Vec<_>>();

@@ -12,9 +12,6 @@ use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
 
-/// Unlabelled texts a gold row, and how many there may be at least.
-const UNLABELLED: (usize, usize) = (4, 2000);
-
 /// What the baselines of one draw share.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
@@ -73,11 +70,11 @@ impl<'a> Bench<'a> {
         self.test.iter().map(GoldRow::input).collect()
     }
 
-    /// The unlabelled texts that may be learnt from: all, or as many drawn as there may be.
+    /// The unlabelled texts that may be learnt from: all, or as many drawn as the task reads.
     pub(super) fn some_unlabelled(&self) -> Vec<Input<'a>> {
         let mut unlabelled = self.unlabelled.to_vec();
         unlabelled.shuffle(&mut random::rng(self.seed, "unlabelled texts", 0));
-        unlabelled.truncate(UNLABELLED.1.max(UNLABELLED.0 * self.gold.len()));
+        unlabelled.truncate(self.task.read.rows);
         unlabelled
     }
 

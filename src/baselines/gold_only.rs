@@ -1,13 +1,13 @@
 //! The baseline of every kind of task: the small model learns from the gold rows alone.
 
 use super::fitting::fit_gold;
-use super::folds::Folds;
 use super::tune::learning_rate;
 use crate::data::example::GoldRow;
 use crate::error::Result;
 use crate::math::random;
 use crate::run::progress::Progress;
 use crate::small::fit::Fitted;
+use crate::small::folds::Folds;
 use crate::small::model::SmallModel;
 use crate::task::file::TrainKeys;
 

@@ -5,7 +5,6 @@
 pub mod baseline;
 pub mod bench;
 pub mod fitting;
-pub mod folds;
 pub mod gold_only;
 pub mod judged_texts;
 pub mod linear;

@@ -5,7 +5,6 @@ use std::time::Instant;
 use rand::seq::SliceRandom;
 
 use super::bench::{Bench, Predicted};
-use super::folds::{at, sides};
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::Result;
@@ -20,6 +19,7 @@ use crate::math::vectors::softmax;
 use crate::measure::folds::stratified;
 use crate::measure::metrics::log_loss;
 use crate::run::progress::Progress;
+use crate::small::folds::{at, sides};
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
 

@@ -3,7 +3,6 @@
 use lacuna_models::Classifier;
 
 use super::bench::{Bench, Predicted};
-use super::folds::{Folds, at, sides};
 use super::linear::{GRID, classify};
 use crate::data::example::Input;
 use crate::error::Result;
@@ -12,6 +11,7 @@ use crate::measure::logistic::Logistic;
 use crate::measure::metrics::log_loss;
 use crate::small::contrastive::PairPlan;
 use crate::small::fit::Fitted;
+use crate::small::folds::{Folds, at, sides};
 
 /// The steps to choose from, as divisors of those of a fit of the small model: the fewest first.
 const DIVISORS: [usize; 2] = [8, 2];

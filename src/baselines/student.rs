@@ -6,13 +6,13 @@ use lacuna_models::Classifier;
 
 use super::bench::{Bench, Predicted, log_probabilities, train_row};
 use super::fitting::{fit, fit_gold};
-use super::folds::{Folds, at, sides};
 use super::gold_only::member_seed;
 use super::tune::{Tuned, learning_rate};
 use crate::data::example::{GoldRow, Input};
 use crate::error::Result;
 use crate::math::random;
 use crate::small::fit::Fitted;
+use crate::small::folds::{Folds, at, sides};
 use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 use crate::small::plan::FitPlan;

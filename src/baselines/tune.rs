@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::fitting::fit_gold;
-use super::folds::{Folds, at, sides};
 use crate::data::example::GoldRow;
 use crate::error::Result;
 use crate::run::progress::Progress;
+use crate::small::folds::{Folds, at, sides};
 use crate::small::model::SmallModel;
 use crate::task::file::TrainKeys;
 

@@ -253,7 +253,8 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 fn run_task(setup: &Setup, folder: &Path) -> Result<()> {
-    let methods = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
+    let read = if setup.task.reads() { &[Method::ReadGold][..] } else { &[] };
+    let methods = [&[Method::GoldOnly][..], read, &[Method::Seed, Method::S3, Method::S3Gold]].concat();
     let delivery = setup.run(folder, &methods, &mut None)?;
     print(&report::of_run(&delivery, folder))
 }

@@ -128,7 +128,7 @@ impl<'c> Draw<'c> {
             let message = "a comparison needs test rows: add data.test".to_string();
             return Err(Error::Task { path: comparison.task.to_path_buf(), line: None, message });
         }
-        setup.temperature = false;
+        setup.chooses = false;
         let task = setup.task.clone();
         Ok(Draw { comparison, setup, task, gold, seed })
     }
@@ -136,7 +136,7 @@ impl<'c> Draw<'c> {
     /// Whether its rows can be drawn and split, and the methods and the curve fit it: before hours of work.
     fn check(&self, methods: &[Method], curve: Option<&Curve>) -> Result<()> {
         let unlabelled = self.setup.unlabelled()?;
-        if unlabelled.is_empty() && methods.iter().any(|method| method.baseline().is_some_and(Baseline::needs_unlabelled)) {
+        if unlabelled.is_empty() && methods.iter().any(|method| method.needs_unlabelled()) {
             let message = format!(
                 "with {} gold rows no unlabelled text is left for the methods that learn from it; leave them out with --methods",
                 self.gold
@@ -181,7 +181,7 @@ impl<'c> Draw<'c> {
         self.say(writer.folder());
         let folder = self.folder(self.gold).join(writer.folder());
         if let Some(lender) = self.lender(writer) {
-            let judged = task.targets.judge == JudgeKind::Prompt;
+            let judged = task.judge_kind() == JudgeKind::Prompt;
             borrow_journals(&lender, &folder, task.seed.budget, judged)?;
         }
         self.setup.task = task.clone();
@@ -194,7 +194,7 @@ impl<'c> Draw<'c> {
         let own = self.folder(self.gold);
         match writer {
             Writer::ZeroGenSelect | Writer::ZeroGenTargets => Some(own.join(Writer::ZeroGen.folder())),
-            Writer::Seed | Writer::GoldGen => Some(own.join(Writer::S3.folder())),
+            Writer::Seed | Writer::GoldGen | Writer::S3Read => Some(own.join(Writer::S3.folder())),
             Writer::ZeroGen | Writer::S3 => {
                 let first = *self.comparison.gold.first()?;
                 (first != self.gold && !self.task.seed_sees_gold()).then(|| self.folder(first).join(writer.folder()))

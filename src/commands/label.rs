@@ -77,10 +77,7 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let mut bar = setup.machine.progress().bar("labelling", "questions", texts.len() * each, done);
     let generator = loaded_generator(&setup, generator)?;
     let questions = Questions::of(&setup.task, &prompts)?;
-    let questions = match stack.probe() {
-        Some(probe) => questions.with_probe(probe, layers(generator.layers())),
-        None => questions,
-    };
+    let questions = questions.with_probes(stack.probe().into_iter().collect(), layers(generator.layers()));
     for (wave, texts) in texts.chunks(WAVE).enumerate() {
         let keyed: Vec<(u64, Input)> = texts.iter().enumerate().map(|(i, text)| ((wave * WAVE + i) as u64, text.input())).collect();
         let answered = keyed.iter().filter_map(|(key, _)| known.remove(key)).flatten().collect();

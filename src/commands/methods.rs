@@ -35,11 +35,14 @@ pub enum Writer {
     Seed,
     /// The rounds of S3, from all *mine* rows, right or wrong.
     GoldGen,
-    /// The task as it is.
+    /// The task as it is, but without the unlabelled texts.
     S3,
+    /// The task as it is: S3 that reads unlabelled texts too.
+    S3Read,
 }
 
-const WRITERS: [Writer; 6] = [Writer::ZeroGen, Writer::ZeroGenSelect, Writer::ZeroGenTargets, Writer::Seed, Writer::GoldGen, Writer::S3];
+const WRITERS: [Writer; 7] =
+    [Writer::ZeroGen, Writer::ZeroGenSelect, Writer::ZeroGenTargets, Writer::Seed, Writer::GoldGen, Writer::S3, Writer::S3Read];
 
 /// What the methods that write are made equal in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -95,8 +98,11 @@ impl Writer {
             task.seed.rationales = 0;
             task.seed.rationale_candidates = None;
         }
+        if self != Writer::S3Read {
+            task.read.rows = 0;
+        }
         match self {
-            Writer::S3 => return task,
+            Writer::S3 | Writer::S3Read => return task,
             Writer::GoldGen => {
                 let Extent { rounds, rows_of_round, .. } = *extent;
                 let rows = Some(rows_of_round.max(1));
@@ -134,6 +140,7 @@ impl Writer {
             Writer::Seed => "seed with rationales".to_string(),
             Writer::GoldGen => "GoldGen".to_string(),
             Writer::S3 => "S3".to_string(),
+            Writer::S3Read => "S3, texts read".to_string(),
         }
     }
 
@@ -146,11 +153,20 @@ impl Writer {
             Writer::Seed => "seed",
             Writer::GoldGen => "goldgen",
             Writer::S3 => "s3",
+            Writer::S3Read => "s3-read",
         }
     }
 }
 
 impl Method {
+    /// Whether it learns from unlabelled texts.
+    pub fn needs_unlabelled(self) -> bool {
+        match self {
+            Method::Baseline(baseline) => baseline.needs_unlabelled(),
+            Method::Writing(writing) => writing.writer == Writer::S3Read,
+        }
+    }
+
     /// The baseline, if it is one.
     pub fn baseline(self) -> Option<Baseline> {
         match self {
@@ -184,7 +200,7 @@ impl Method {
         let rounds = variant.extrapolate.max_rounds > 0;
         GoldUse {
             contexts: task.kind != TaskKind::Text && task.gold_contexts(),
-            judge: variant.targets.kind == TargetKind::Soft,
+            judge: variant.targets.kind == TargetKind::Soft || variant.reads(),
             select: (variant.train.use_select && !gold) || rounds,
             prompts: rounds,
             training: gold,
@@ -202,7 +218,7 @@ impl Writing {
 /// All methods of a task, in the order of the table. Two that are the same variant of this task are one row: without rationales the seed is
 /// ZeroGen with S3's targets, without rounds S3 is the seed.
 pub fn of_task(task: &Task) -> Vec<Method> {
-    let unlabelled = task.data.unlabelled.is_some();
+    let unlabelled = task.reads();
     let baselines = Baseline::ALL.into_iter().filter(|baseline| baseline.fits(task, unlabelled)).map(Method::Baseline);
     let extent = Extent { seed_rows: task.seed.rows, budget: None, rounds: task.extrapolate.max_rounds, rows_of_round: 1 };
     let mut variants: Vec<Task> = Vec::new();
@@ -211,7 +227,8 @@ pub fn of_task(task: &Task) -> Vec<Method> {
         let variant = writer.task(task, &extent);
         let repeats = variants.contains(&variant) || variant == Writer::S3.task(task, &extent);
         let without_rounds = writer == Writer::GoldGen && extent.rounds == 0;
-        if writer != Writer::S3 && (repeats || without_rounds) {
+        let unread = writer == Writer::S3Read && (!task.reads() || task.prompts.judge.is_empty());
+        if unread || (writer != Writer::S3 && (repeats || without_rounds)) {
             continue;
         }
         variants.push(variant);
@@ -231,6 +248,7 @@ pub fn names() -> Vec<&'static str> {
         Writer::Seed => &["seed with rationales", "seed with rationales + gold"],
         Writer::GoldGen => &["GoldGen", "GoldGen + gold"],
         Writer::S3 => &["S3", "S3 + gold"],
+        Writer::S3Read => &["S3, texts read", "S3, texts read + gold"],
     });
     let writers = writers.copied();
     Baseline::ALL.into_iter().map(Baseline::name).chain(writers).collect()

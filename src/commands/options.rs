@@ -19,9 +19,12 @@ pub struct Options {
     /// Number of gold rows to draw from the gold data
     #[arg(long, env = "LACUNA_GOLD_ROWS", value_name = "N")]
     pub gold_rows: Option<usize>,
-    /// Unlabelled texts, for self-training: a file, or "rest" for the texts that --gold-rows leaves out
+    /// Unlabelled texts to read: a file, or "rest" for the texts that --gold-rows leaves out
     #[arg(long, env = "LACUNA_UNLABELLED", value_name = "FILE")]
     pub unlabelled: Option<String>,
+    /// Most unlabelled texts to read; 0 reads none
+    #[arg(long, env = "LACUNA_READ_ROWS", value_name = "N")]
+    pub read_rows: Option<usize>,
     /// Number of accepted rows in the seed (round 0)
     #[arg(long, env = "LACUNA_SEED_ROWS", value_name = "N")]
     pub seed_rows: Option<usize>,
@@ -169,6 +172,7 @@ impl Options {
     /// The options that differ from their defaults, as on a command line; the number of gold rows and the seed are left to the caller.
     pub fn in_words(&self) -> String {
         let Options {
+            read_rows,
             seed_rows,
             rationales,
             rounds,
@@ -194,6 +198,7 @@ impl Options {
             text("generator", generator),
             text("small-model", small_model),
             text("unlabelled", unlabelled),
+            number("read-rows", read_rows),
             number("seed-rows", seed_rows),
             number("rationales", rationales),
             number("rounds", rounds),
@@ -216,6 +221,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     if let Some(rows) = options.gold_rows {
         task.data.gold_rows = Some(rows);
     }
+    if let Some(rows) = options.read_rows {
+        task.read.rows = rows;
+    }
     if let Some(rows) = options.seed_rows {
         task.seed.rows = rows;
     }
@@ -231,7 +239,7 @@ pub fn apply(options: &Options, task: &mut Task) {
         (task.extrapolate.rows_per_error, task.extrapolate.rows) = (rows, None);
     }
     if let Some(judge) = options.judge {
-        task.targets.judge = judge;
+        task.targets.judge = Some(judge);
     }
     if let Some(kind) = options.targets {
         task.targets.kind = kind;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
-use crate::run::summary::{Delivery, Method, Scaled};
+use crate::run::summary::{Candidate, Delivery, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
 pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
@@ -44,8 +44,14 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     let folder = folder.display();
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
-    let why = if delivery.delivered == Method::GoldOnly { ": the generator's judgement is not told from chance" } else { "" };
+    let alone = delivery.delivered == Method::GoldOnly && delivery.candidates.len() < 2;
+    let why = if alone { ": the generator's judgement is not told from chance" } else { "" };
     text += &format!("model        {folder}/model ({}{why})\n", delivery.delivered.name());
+    if delivery.candidates.len() > 1 {
+        let said = |one: &Candidate| format!("{} {:.3}", one.method.name(), one.out_of_fold.log_loss);
+        let said: Vec<String> = delivery.candidates.iter().map(said).collect();
+        text += &format!("chosen by    log loss on gold rows out of fold: {}\n", said.join(", "));
+    }
     text += &delivery.scaled.as_ref().map(in_words).unwrap_or_default();
     if delivery.results.first().is_none_or(|first| first.measured.answer_f1().is_none()) {
         text += &format!("rationales   {folder}/rationales.json\n");
@@ -103,6 +109,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 mod tests {
     use super::*;
     use crate::run::summary::{Measured, Measures, MethodResult, OfLabels, Scaled};
+    use crate::small::evaluation::{Evaluation, Right};
 
     #[test]
     fn a_run_in_a_table() {
@@ -111,11 +118,14 @@ mod tests {
             MethodResult { method, measured: Measured { synthetic_rows, gold_rows, steps: 150, correct, measures } }
         };
         let both = Some([0.061, 0.024]);
+        let candidate =
+            |(method, log_loss)| Candidate { method, out_of_fold: Evaluation { log_loss, right: Right::Labels { accuracy: 0.7 } } };
         let delivery = Delivery {
             best_round: 1,
             dataset_rows: 900,
             rounds: vec![600, 300],
             delivered: Method::S3Gold,
+            candidates: [(Method::GoldOnly, 0.61), (Method::S3Gold, 0.49)].map(candidate).into(),
             scaled: Some(Scaled { temperature: 1.31, log_loss: [0.52, 0.49], calibration_error: both, brier: Some([0.35, 0.34]) }),
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
@@ -127,7 +137,15 @@ mod tests {
         let measures = Measures::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] };
         let measured = Measured { synthetic_rows: 40, gold_rows: 0, steps: 9, correct: vec![true, false, false, false], measures };
         let results = vec![MethodResult { method: Method::S3, measured }];
-        let delivery = Delivery { best_round: 0, dataset_rows: 40, rounds: vec![40], delivered: Method::S3, scaled: None, results };
+        let delivery = Delivery {
+            best_round: 0,
+            dataset_rows: 40,
+            rounds: vec![40],
+            delivered: Method::S3,
+            candidates: vec![],
+            scaled: None,
+            results,
+        };
         let table = of_run(&delivery, Path::new("runs/questions"));
         assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %, over these rows]"), "{table}");
         assert!(table.contains("50.0 % [") && table.contains("25.0 % [") && !table.contains("rationales"), "{table}");

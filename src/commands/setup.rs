@@ -37,8 +37,8 @@ pub struct Setup {
     pub task: Task,
     pub seed: u64,
     pub machine: Machine,
-    /// Whether the delivered model gets a temperature; a run that only compares does without.
-    pub temperature: bool,
+    /// Whether gold rows choose the delivered model and its temperature; a run that only compares does without.
+    pub chooses: bool,
     /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Vec<Context>>,
     /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
@@ -128,7 +128,7 @@ impl Setup {
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
-        Ok(Setup { task, seed, machine, temperature: true, contexts, generator, sums, loaded })
+        Ok(Setup { task, seed, machine, chooses: true, contexts, generator, sums, loaded })
     }
 
     /// The task's unlabelled texts, none of which is among the gold rows that are drawn.
@@ -194,6 +194,10 @@ impl Setup {
         methods: &[Method],
         generator: &mut Option<Box<dyn Generate>>,
     ) -> Result<Delivery> {
+        if self.task.reads() && self.task.prompts.judge.is_empty() {
+            let advice = "write a [[prompts.judge]], or set read.rows = 0";
+            return Err(Error::Failed(format!("the unlabelled texts are labelled by the judge, and there is none: {advice}")));
+        }
         let run = RunDir::open(folder)?;
         let split = loaded.split(&self.task, self.seed)?;
         let inputs = self.fingerprint(methods);
@@ -209,15 +213,17 @@ impl Setup {
         let head = &loaded.small.head;
         let prompts = Prompts::compile(&self.task, head).map_err(Error::Failed)?;
         let contexts = head.contexts(&self.task, self.contexts.as_deref(), &split);
+        let unlabelled = loaded.to_read(&self.task, &split);
         let inputs = Inputs {
             task: &self.task,
             prompts: &prompts,
             split: &split,
             contexts: &contexts,
+            unlabelled: &unlabelled,
             test: loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice()),
             small: &loaded.small,
             methods,
-            temperature: self.temperature,
+            chooses: self.chooses,
             seed: self.seed,
             progress: self.machine.progress(),
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
@@ -240,7 +246,7 @@ impl Setup {
     ) -> Result<Manifest> {
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
-            stage: LoopRules::of(&self.task, methods).first(),
+            stage: LoopRules::of(&self.task, methods, loaded.to_read(&self.task, split).len()).first(),
             inputs,
             splits: loaded.splits(split),
             generator: None,
@@ -263,9 +269,11 @@ impl Setup {
         if self.task.data.unlabelled_file().is_some() {
             inputs.remove("task.data.unlabelled");
         }
-        if !methods.is_empty() {
-            // A run does not read them.
+        if !methods.is_empty() && !self.task.reads() {
             inputs.retain(|name, _| name != "task.data.unlabelled" && name != "sha256.unlabelled");
+        }
+        if !self.task.reads() {
+            inputs.retain(|name, _| !name.starts_with("task.read."));
         }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
@@ -274,6 +282,11 @@ impl Setup {
 }
 
 impl<H: Stages> Loaded<H> {
+    /// The texts that a run reads: none where the task does not say so.
+    fn to_read(&self, task: &Task, split: &Split<H>) -> Vec<Unlabelled> {
+        if task.reads() { self.data.unlabelled(task, split) } else { Vec::new() }
+    }
+
     /// The lines of each split, for the manifest.
     fn splits(&self, split: &Split<H>) -> Splits {
         let test = self.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));

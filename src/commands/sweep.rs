@@ -126,11 +126,11 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
         options.machine.progress().say(format!("— {} {value}, seed {seed}", axis.name));
         let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
         let mut setup = Setup::new(sweep.task, &options)?;
-        setup.temperature = false;
+        setup.chooses = false;
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
-            let judged = setup.task.targets.judge == JudgeKind::Prompt;
+            let judged = setup.task.judge_kind() == JudgeKind::Prompt;
             borrow_journals(&first, &run, None, judged)?;
         }
         let delivery = setup.run(&run, &METHODS, generator)?;

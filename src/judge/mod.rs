@@ -1,6 +1,7 @@
 //! The generator as a judge: its posterior, calibrated on gold rows.
 
 pub mod calibration;
+pub mod judges;
 pub mod kept;
 pub mod knowledge;
 pub mod posterior;

@@ -31,9 +31,9 @@ pub struct Judged {
     id: u64,
     /// ln p of each candidate word.
     log_probs: Vec<f32>,
-    /// In the answer to a text's first request, ln p of each label by the probe, if there is one.
+    /// In the answer to a text's first request, ln p of each label by each probe: (probes, labels).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    probed: Vec<f32>,
+    by_probe: Vec<Vec<f32>>,
     /// Tokens that the generator computed since the answer before.
     #[serde(default)]
     computed: u32,
@@ -53,8 +53,9 @@ pub struct Questions<'t> {
     forks: Vec<ForkPrompt<'t>>,
     /// For each judge prompt, what comes before the question in the user's turn.
     before: Vec<String>,
-    /// The head on the states of these layers at the end of the first request.
-    probe: Option<(&'t Probe, Vec<usize>)>,
+    /// Heads on the states of these layers at the end of the first request.
+    probes: Vec<&'t Probe>,
+    layers: Vec<usize>,
 }
 
 impl<'t> Questions<'t> {
@@ -68,7 +69,7 @@ impl<'t> Questions<'t> {
             found.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
         }
         let before = vec![String::new(); task.prompts.judge.len()];
-        Ok(Questions { task, prompts, forks: found, before, probe: None })
+        Ok(Questions { task, prompts, forks: found, before, probes: Vec::new(), layers: Vec::new() })
     }
 
     /// The same questions after `shown`, texts with their labels: each as the question would be asked about it, with the right answer.
@@ -86,10 +87,11 @@ impl<'t> Questions<'t> {
         Ok(self)
     }
 
-    /// The same questions, with one judge more behind the prompts: a head on the hidden states of these layers.
+    /// The same questions, with more judges behind the prompts: heads on the hidden states of these layers.
     #[must_use]
-    pub fn with_probe(mut self, probe: &'t Probe, layers: Vec<usize>) -> Self {
-        self.probe = Some((probe, layers));
+    pub fn with_probes(mut self, probes: Vec<&'t Probe>, layers: Vec<usize>) -> Self {
+        self.layers = if probes.is_empty() { Vec::new() } else { layers };
+        self.probes = probes;
         self
     }
 
@@ -105,8 +107,9 @@ impl<'t> Questions<'t> {
         Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
     }
 
-    /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); a probe's ln p of the
-    /// labels come behind those of the prompts. What is `answered` is not asked again; each new answer goes to `sink` as it comes.
+    /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); ln p of the labels by each
+    /// probe come behind those of the prompts. What is `answered` is not asked again, unless other probes were asked; each new answer
+    /// goes to `sink` as it comes.
     ///
     /// # Errors
     /// Those of the generator and of the sink; a prompt that cannot be rendered.
@@ -118,12 +121,13 @@ impl<'t> Questions<'t> {
         sink: &mut dyn FnMut(&Judged) -> Result<()>,
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let forks = self.forks.len() as u64;
-        let mut known: HashMap<u64, Judged> = answered.into_iter().map(|row| (row.id, row)).collect();
-        let layers = self.probe.as_ref().map_or(&[][..], |(_, layers)| layers);
+        let complete = |row: &Judged| !row.id.is_multiple_of(forks) || row.by_probe.len() == self.probes.len();
+        let mut known: HashMap<u64, Judged> = answered.into_iter().filter(complete).map(|row| (row.id, row)).collect();
         let asked_before: HashSet<u64> = known.keys().copied().collect();
-        self.ask_all(generator, texts, layers, &asked_before, &mut |Posterior { id, log_probs, states, computed }| {
-            let probe = self.probe.as_ref().filter(|_| !states.is_empty());
-            let judged = Judged { id, log_probs, probed: probe.map_or_else(Vec::new, |(probe, _)| probe.log_probs(&states)), computed };
+        self.ask_all(generator, texts, &self.layers, &asked_before, &mut |Posterior { id, log_probs, states, computed }| {
+            let of_text = id.is_multiple_of(forks);
+            let by_probe = self.probes.iter().filter(|_| of_text).map(|probe| probe.log_probs(&states)).collect();
+            let judged = Judged { id, log_probs, by_probe, computed };
             sink(&judged)?;
             known.insert(id, judged);
             Ok(())
@@ -131,7 +135,7 @@ impl<'t> Questions<'t> {
         let of = |(key, _): &(u64, Input)| {
             let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].log_probs.clone()).collect();
             let by_prompt = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers));
-            by_prompt.chain(self.probe.iter().map(|_| known[&(key * forks)].probed.clone())).collect()
+            by_prompt.chain(known[&(key * forks)].by_probe.iter().cloned()).collect()
         };
         Ok(texts.iter().map(of).collect())
     }

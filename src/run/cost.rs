@@ -18,6 +18,8 @@ pub enum Work {
     Rationales,
     /// Judging the gold rows.
     Calibration,
+    /// Judging the unlabelled texts that a round reads.
+    Read(usize),
     /// Writing a round.
     Written(usize),
     /// Judging a round.
@@ -26,14 +28,16 @@ pub enum Work {
     Trained(usize),
     /// A method's own model, trained at the end.
     Model(Method),
-    /// The temperature of the delivered model.
-    Temperature,
+    /// The choice of the delivered model, and its temperature.
+    #[serde(alias = "temperature")]
+    Choice,
 }
 
 impl Work {
     pub fn of_stage(stage: Stage) -> Work {
         match stage {
             Stage::Rationales => Work::Rationales,
+            Stage::Read { round } => Work::Read(round),
             Stage::Write { round } => Work::Written(round),
             Stage::Judge { round } => Work::Judged(round),
             Stage::Train { round } => Work::Trained(round),
@@ -45,10 +49,12 @@ impl Work {
     fn needed_by(self, method: Method) -> bool {
         match (self, method) {
             (Work::Model(own), _) => own == method,
-            (Work::Temperature, _) => false,
+            (Work::Choice, _) => false,
             (_, Method::GoldOnly) => false,
-            (Work::Rationales | Work::Calibration | Work::Written(0) | Work::Judged(0) | Work::Trained(0), _) => true,
-            (Work::Written(_) | Work::Judged(_) | Work::Trained(_), method) => method != Method::Seed,
+            (Work::Calibration | Work::Read(_), Method::ReadGold) => true,
+            (_, Method::ReadGold) => false,
+            (Work::Rationales | Work::Calibration | Work::Read(0) | Work::Written(0) | Work::Judged(0) | Work::Trained(0), _) => true,
+            (Work::Read(_) | Work::Written(_) | Work::Judged(_) | Work::Trained(_), method) => method != Method::Seed,
         }
     }
 }
@@ -127,6 +133,7 @@ fn journals(folder: &Path) -> Vec<(PathBuf, Work)> {
         (path("states-gold".into()), Work::Calibration),
     ];
     for round in (0..).take_while(|round| path(format!("round-{round}")).exists()) {
+        all.push((path(format!("read-{round}")), Work::Read(round)));
         all.push((path(format!("round-{round}")), Work::Written(round)));
         all.push((path(format!("judge-{round}")), Work::Judged(round)));
     }

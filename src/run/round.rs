@@ -33,6 +33,9 @@ pub enum Rejection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
     pub round: usize,
+    /// Unlabelled texts read before this round.
+    #[serde(default)]
+    pub read: usize,
     /// Completions requested in this round.
     pub written: usize,
     pub accepted: usize,

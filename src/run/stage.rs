@@ -10,6 +10,10 @@ pub enum Stage {
     Rationales,
     /// The generator judges the gold rows, to calibrate its posterior over labels.
     Calibrate,
+    /// The generator judges unlabelled texts, before the round that learns from them.
+    Read {
+        round: usize,
+    },
     /// Round 0: writes the seed (Algorithm 1). Later rounds: writes one or more texts for each error (Algorithm 2).
     Write {
         round: usize,

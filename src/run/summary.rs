@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval::{self, Interval};
 use crate::measure::metrics::{self, Counts};
+use crate::small::evaluation::Evaluation;
 
 /// The models that a run can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub enum Method {
     /// The gold rows alone.
     #[serde(rename = "gold only")]
     GoldOnly,
+    /// The unlabelled texts as the generator judges them, and the gold rows.
+    #[serde(rename = "read + gold")]
+    ReadGold,
     /// Round 0.
     #[serde(rename = "seed")]
     Seed,
@@ -32,6 +36,7 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Method::GoldOnly => "gold only",
+            Method::ReadGold => "read + gold",
             Method::Seed => "seed",
             Method::S3 => "S3",
             Method::S3Gold => "S3 + gold",
@@ -164,6 +169,29 @@ pub struct Scaled {
     pub brier: Option<[f64; 2]>,
 }
 
+impl Scaled {
+    /// A temperature, and the log loss before and after.
+    pub fn new(temperature: f64, log_loss: [f64; 2]) -> Scaled {
+        Scaled { temperature, log_loss, calibration_error: None, brier: None }
+    }
+}
+
+/// A model that might have been delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub method: Method,
+    /// On gold rows that neither taught nor chose the models asked, with temperatures of other folds.
+    pub out_of_fold: Evaluation,
+}
+
+/// The model to deliver, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub method: Method,
+    pub scaled: Scaled,
+    pub candidates: Vec<Candidate>,
+}
+
 /// The results of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -174,6 +202,9 @@ pub struct Delivery {
     pub rounds: Vec<usize>,
     /// The method whose model is in `model/`.
     pub delivered: Method,
+    /// What it was chosen from; empty if there was no choice.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
     /// None for question answering.
     #[serde(default)]
     pub scaled: Option<Scaled>,

@@ -7,6 +7,7 @@ pub mod device;
 pub mod evaluation;
 pub mod features;
 pub mod fit;
+pub mod folds;
 pub mod head;
 pub mod labels;
 pub mod model;

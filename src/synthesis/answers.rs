@@ -4,15 +4,17 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::answers::{AnswerGoal, Answers, GoldAnswers};
 use crate::data::example::{Answer, Context, GoldRow};
 use crate::error::{Error, Result};
+use crate::judge::judges::LearntFrom;
 use crate::math::random;
-use crate::run::summary::Measures;
+use crate::run::summary::{Choice, Measures};
 use crate::small::answers::Found;
+use crate::small::head::SmallHead;
 
 impl LoopHead for Answers {
     const CONTEXT_LINE: &'static str = "context_line";
@@ -37,12 +39,12 @@ impl LoopHead for Answers {
     }
 
     /// SQuAD's format: a context, a question and its answer.
-    fn dataset_row(&self, row: &SyntheticRow<Answers>) -> Value {
+    fn dataset_row(&self, row: &SyntheticRow<Answers>, _: &<Answers as SmallHead>::Target) -> Value {
         let Answer { text, start } = &row.written.goal.answer;
         json!({"context": row.text, "question": row.text_pair, "answers": {"text": [text], "answer_start": [start]}})
     }
 
-    fn dataset_reasons(&self, _: &SyntheticRow<Answers>, _: &[Vec<String>]) -> Value {
+    fn dataset_reasons(&self, _: &SyntheticRow<Answers>, _: &[Vec<String>], _: &[Vec<f32>]) -> Value {
         json!({})
     }
 
@@ -68,8 +70,28 @@ impl Stages for Answers {
         Ok(())
     }
 
+    fn read(_: &mut Synthesis<Answers>, _: usize) -> Result<()> {
+        Ok(())
+    }
+
     fn judge(_: &mut Synthesis<Answers>, _: usize) -> Result<()> {
         Ok(())
+    }
+
+    fn choose(_: &Synthesis<Answers>) -> Result<Option<Choice>> {
+        Ok(None)
+    }
+
+    fn target(_: &Synthesis<Answers>, row: &SyntheticRow<Answers>, _: LearntFrom) -> <Answers as SmallHead>::Target {
+        row.target.clone()
+    }
+
+    fn target_of_read(_: &Synthesis<Answers>, _: &ReadRow, _: LearntFrom) -> <Answers as SmallHead>::Target {
+        unreachable!("no text is read for questions")
+    }
+
+    fn read_row(_: &Synthesis<Answers>, _: &ReadRow) -> Value {
+        unreachable!("no text is read for questions")
     }
 }
 

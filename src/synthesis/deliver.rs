@@ -1,16 +1,19 @@
 //! The last stage: the best round's dataset, the delivered model, and the only evaluation on the test rows.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::next::best_round;
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
+use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
+use crate::judge::judges::LearntFrom;
 use crate::math::random;
 use crate::run::cost::{Spent, Work};
 use crate::run::stage::Stage;
@@ -30,25 +33,29 @@ impl<H: Stages> Synthesis<'_, H> {
     /// Writes `dataset.jsonl` and `model/`, then evaluates the methods on the test rows and writes `summary.json`.
     pub(super) fn deliver(mut self) -> Result<Delivery> {
         let best = best_round(&self.manifest.rounds);
-        let rows = self.rows.iter().filter(|row| row.round <= best);
-        write_json_lines(&self.run.join("dataset.jsonl"), rows.clone().map(|row| self.dataset_row(row)))?;
-        let dataset_rows = rows.count();
+        let written = self.rows.iter().filter(|row| row.round <= best).map(|row| self.dataset_row(row));
+        let read = self.read.iter().filter(|row| row.round <= best).map(|row| self.read_row(row));
+        let rows: Vec<Value> = written.chain(read).collect();
+        write_json_lines(&self.run.join("dataset.jsonl"), &rows)?;
+        let dataset_rows = rows.len();
 
-        let delivered = self.delivered();
-        let (mut results, mut scaled) = (Vec::new(), None);
+        let clock = Instant::now();
+        let choice = if self.inputs.chooses { H::choose(&self)? } else { None };
+        Spent::note(self.run, Work::Choice, clock.elapsed().as_secs_f64(), self.learnt.take())?;
+        let delivered = choice.as_ref().map_or_else(|| self.delivered(), |choice| choice.method);
+        let (mut results, mut scaled) = (Vec::new(), choice.as_ref().map(|choice| choice.scaled));
         for &method in self.inputs.methods {
             let clock = Instant::now();
             let mut trained = self.model_of(method)?;
             Spent::note(self.run, Work::Model(method), clock.elapsed().as_secs_f64(), self.learnt.take())?;
             results.extend(self.measured(&trained)?.map(|measured| MethodResult { method, measured }));
             if method == delivered {
-                let clock = Instant::now();
-                scaled = self.deliver_model(method, &mut trained)?;
-                Spent::note(self.run, Work::Temperature, clock.elapsed().as_secs_f64(), self.learnt.take())?;
+                self.deliver_model(&mut trained, scaled.as_mut())?;
             }
         }
         let rounds = self.manifest.rounds.iter().map(|record| record.accepted).collect();
-        let delivery = Delivery { best_round: best, dataset_rows, rounds, delivered, scaled, results };
+        let candidates = choice.map(|choice| choice.candidates).unwrap_or_default();
+        let delivery = Delivery { best_round: best, dataset_rows, rounds, delivered, candidates, scaled, results };
         write_json(&self.run.join(SUMMARY), &delivery)?;
         self.manifest.best_round = Some(best);
         self.manifest.stage = Stage::Done;
@@ -57,22 +64,20 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// Scales the model's logits by its temperature, unless the run only compares, and saves it.
-    fn deliver_model(&self, method: Method, trained: &mut Trained<H::Model>) -> Result<Option<Scaled>> {
-        let mut scaled = if self.inputs.temperature { self.temperature_of(method)? } else { None };
-        if let Some(scaled) = &mut scaled {
+    /// Scales the model's logits by its temperature, if it has one, and saves it.
+    fn deliver_model(&self, trained: &mut Trained<H::Model>, scaled: Option<&mut Scaled>) -> Result<()> {
+        if let Some(scaled) = scaled {
             let before = self.measured(trained)?;
             H::cool_model(&mut trained.model, scaled.temperature);
             let after = self.measured(trained)?;
             let both = |of: fn(&OfLabels) -> f64| Some([of(before.as_ref()?.of_labels()?), of(after.as_ref()?.of_labels()?)]);
             (scaled.calibration_error, scaled.brier) = (both(|of| of.calibration_error), both(|of| of.brier));
         }
-        replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&trained.model, new))?;
-        Ok(scaled)
+        replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&trained.model, new))
     }
 
-    /// The method whose model is delivered: S3 + gold, or S3 if that is not compared. Where the generator's judgement is not told from
-    /// chance, its rows harm, and the model trained on the gold rows alone is delivered.
+    /// The method whose model is delivered where there is no choice: S3 + gold, or S3 if that is not compared; the gold rows alone where
+    /// the generator's judgement is not told from chance.
     fn delivered(&self) -> Method {
         let compared = |method: &Method| self.inputs.methods.contains(method);
         let knows_nothing = self.manifest.judge.as_ref().is_some_and(|judge| !judge.better_than_chance());
@@ -97,9 +102,15 @@ impl<H: Stages> Synthesis<'_, H> {
             Method::Seed => self.of_round(0),
             Method::S3 => self.of_round(self.best_round()),
             Method::GoldOnly => self.fit_with_gold("gold only", None, &gold, seed("gold only")),
+            Method::ReadGold => {
+                let round = self.manifest.rounds.len() - 1;
+                let read = Chosen { round, written: false, learnt: LearntFrom::All, without: HashSet::new() };
+                self.fit_with_gold("read + gold", Some(&read), &gold, seed("read + gold"))
+            }
             Method::S3Gold => {
                 let name = "best round + gold";
-                self.fit_with_gold(name, Some(self.best_round()), &gold, seed(name))
+                let best = Chosen { round: self.best_round(), written: true, learnt: LearntFrom::All, without: HashSet::new() };
+                self.fit_with_gold(name, Some(&best), &gold, seed(name))
             }
         }
     }
@@ -124,12 +135,12 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(model)
     }
 
-    /// Trains on the synthetic rows up to a round, if there is one, and on gold rows, beside synthetic ones `train.gold_repeat` times each.
-    pub(super) fn fit_with_gold(&self, name: &str, round: Option<usize>, gold: &[&GoldRow<H>], seed: u64) -> Result<Trained<H::Model>> {
+    /// Trains on the chosen synthetic rows, if there are any, and on gold rows, beside synthetic ones `train.gold_repeat` times each.
+    pub(super) fn fit_with_gold(&self, name: &str, chosen: Option<&Chosen>, gold: &[&GoldRow<H>], seed: u64) -> Result<Trained<H::Model>> {
         let (small, keys) = (self.inputs.small, &self.inputs.task.train);
-        let mut rows: Vec<TrainRow<H::Target>> = round.map(|round| self.union(round)).unwrap_or_default();
+        let mut rows: Vec<TrainRow<H::Target>> = chosen.map(|chosen| self.union(chosen)).unwrap_or_default();
         let synthetic_rows = rows.len();
-        for _ in 0..if round.is_some() { keys.gold_repeat } else { 1 } {
+        for _ in 0..if chosen.is_some() { keys.gold_repeat } else { 1 } {
             rows.extend(gold.iter().map(|row| small.gold_row(row)));
         }
         let fitted = self.fit(name, &FitPlan { rows: &rows, keys, seed })?;
@@ -139,14 +150,25 @@ impl<H: Stages> Synthesis<'_, H> {
     /// A row of `dataset.jsonl`: the head's fields, then the row's provenance.
     fn dataset_row(&self, row: &SyntheticRow<H>) -> Value {
         let (head, written) = (&self.inputs.small.head, &row.written);
-        let mut line = head.dataset_row(row);
+        let mut line = head.dataset_row(row, &H::target(self, row, LearntFrom::All));
         let mut add = |values: Value| values.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
         let (id, round) = (format!("{}-{}", row.round, written.id), row.round);
-        add(json!({"id": id, "round": round, "prompt": written.prompt, "seed": written.seed, "parent": written.parent}));
+        add(
+            json!({"id": id, "origin": "written", "round": round, "prompt": written.prompt, "seed": written.seed, "parent": written.parent}),
+        );
         if let Some(context) = written.context {
             add(json!({(H::CONTEXT_LINE): context}));
         }
-        add(head.dataset_reasons(row, &self.rationales));
+        let answers = self.judges.as_ref().filter(|_| !row.answers.is_empty()).map(|judges| judges.answers(&row.answers, LearntFrom::All));
+        add(head.dataset_reasons(row, &self.rationales, &answers.unwrap_or_default()));
+        line
+    }
+
+    /// A row of `dataset.jsonl` about a text that was read.
+    fn read_row(&self, row: &ReadRow) -> Value {
+        let mut line = H::read_row(self, row);
+        let provenance = json!({"id": format!("read-{}", row.text.line), "origin": "read", "round": row.round, "line": row.text.line});
+        provenance.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
         line
     }
 }

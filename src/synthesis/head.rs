@@ -26,11 +26,11 @@ pub trait LoopHead: SmallHead + PromptHead {
     /// The answer that a question must not give away.
     fn answer(goal: &Self::Goal) -> Option<&str>;
 
-    /// The fields of a row of `dataset.jsonl` that come before its provenance.
-    fn dataset_row(&self, row: &SyntheticRow<Self>) -> Value;
+    /// The fields of a row of `dataset.jsonl` with this target that come before its provenance.
+    fn dataset_row(&self, row: &SyntheticRow<Self>, target: &Self::Target) -> Value;
 
-    /// The last fields of a row of `dataset.jsonl`: the rationales in its prompt, and the judge's posterior.
-    fn dataset_reasons(&self, row: &SyntheticRow<Self>, rationales: &[Vec<String>]) -> Value;
+    /// The last fields of a row of `dataset.jsonl`: the rationales in its prompt, and the judge's answers about it.
+    fn dataset_reasons(&self, row: &SyntheticRow<Self>, rationales: &[Vec<String>], answers: &[Vec<f32>]) -> Value;
 
     /// The field of `dataset.jsonl` with the line of a row's context.
     const CONTEXT_LINE: &'static str;

@@ -6,20 +6,20 @@ use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::generator::Generate;
+use crate::judge::judges::Judges;
 use crate::judge::kept::{keep, read};
 use crate::judge::knowledge::Knowledge;
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::{Judged, Questions};
 use crate::judge::reply::{Reply, layers};
-use crate::judge::stack::Stack;
 use crate::run::folder::RunDir;
 use crate::run::progress::Progress;
 use crate::task::file::JudgeKind;
 use serde::{Deserialize, Serialize};
 
 impl Synthesis<'_, Labels> {
-    /// Judges the gold rows, fits the judge to *mine* and measures it, cross-fitted, on all of them. *Select* takes no part in the
-    /// targets, so that it can choose among the models that learn from them.
+    /// Judges the gold rows, fits the judges and measures one, cross-fitted, on all of them. *Select* takes no part in the targets of
+    /// rounds, so that it can choose among the models that learn from them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
         let split = self.inputs.split;
         let rows: Vec<_> = split.gold().collect();
@@ -34,20 +34,24 @@ impl Synthesis<'_, Labels> {
             .zip(inputs)
             .map(|((of_text, states), input)| Reply { log_probs: mean_log_probs(of_text), states, group: Reply::group_of(input) })
             .collect();
-        let (mine, seed) = (split.mine.len(), self.inputs.seed);
-        let (stack, knowledge) = self.inputs.small.reader.pool.install(|| {
-            let stack = Stack::fit(&replies[..mine], &gold[..mine], seed);
-            (stack, self.manifest.judge.clone().unwrap_or_else(|| Knowledge::of(&replies, &gold, seed)))
+        let (mine, prompts, seed) = (split.mine.len(), self.inputs.task.prompts.judge.len(), self.inputs.seed);
+        let fold = if self.inputs.chooses { self.folds() } else { Vec::new() };
+        let (judges, knowledge) = self.inputs.small.reader.pool.install(|| {
+            let judges = Judges::fit(&replies, &gold, mine, &fold, prompts, seed);
+            (judges, self.manifest.judge.clone().unwrap_or_else(|| Knowledge::of(&replies, &gold, seed)))
         });
         if self.manifest.judge.as_ref() != Some(&knowledge) {
             self.inputs.progress.say(verdict(&knowledge));
         }
         // Rounds have learnt from the targets of the calibration that the manifest has: another version of the fit must not change it.
         let kept = self.manifest.calibration.clone().filter(|_| !self.manifest.rounds.is_empty());
-        let stack = kept.map_or(stack.clone(), |kept| stack.with_calibration(kept));
-        self.manifest.calibration = Some(stack.calibration().clone());
+        let judges = match kept {
+            Some(kept) => judges.with_calibration(kept),
+            None => judges,
+        };
+        self.manifest.calibration = Some(judges.calibration().clone());
         self.manifest.judge = Some(knowledge);
-        self.stack = Some(stack);
+        self.judges = Some(judges);
         Ok(())
     }
 
@@ -55,7 +59,7 @@ impl Synthesis<'_, Labels> {
     /// the task's judge does not learn from them, or the generator shows none.
     fn states_of(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let layers = layers(self.generator.layers());
-        if self.inputs.task.targets.judge == JudgeKind::Prompt || layers.is_empty() {
+        if self.inputs.task.judge_kind() == JudgeKind::Prompt || layers.is_empty() {
             return Ok(vec![Vec::new(); texts.len()]);
         }
         let path = self.run.join("journal/states-gold.safetensors");
@@ -83,23 +87,22 @@ impl Synthesis<'_, Labels> {
         Ok(kept.into_iter().map(|reply| reply.states).collect())
     }
 
-    /// Judges the rows of a round and sets their soft targets.
+    /// Judges the rows of a round.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
-        let stack = self.stack.clone().expect("the gold rows are judged before the first round");
-        let mut questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
-        if let Some(probe) = stack.probe() {
-            questions = questions.with_probe(probe, layers(self.generator.layers()));
-        }
         let (journal, title) = (format!("judge-{round}"), format!("round {round} · judging"));
-        let posteriors = ask(&questions, self.generator, &texts, (self.run, &journal), (self.inputs.progress, &title))?;
-        let intended = self.inputs.task.targets.intended;
-        for (row, answers) in self.rows.iter_mut().filter(|row| row.round == round).zip(posteriors) {
-            row.target = stack.target(&answers, row.written.goal.label, intended);
-            row.log_probs = answers;
-        }
+        let answers = self.judged(&journal, &title, &texts)?;
+        self.rows.iter_mut().filter(|row| row.round == round).zip(answers).for_each(|(row, answers)| row.answers = answers);
         Ok(())
+    }
+
+    /// What the judges go by of texts, (texts, prompts and probes, labels), kept in a journal.
+    pub(super) fn judged(&mut self, journal: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let judges = self.judges.as_ref().expect("the gold rows are judged before any other text");
+        let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+        let questions = questions.with_probes(judges.probes(), layers(self.generator.layers()));
+        ask(&questions, self.generator, texts, (self.run, journal), (self.inputs.progress, title))
     }
 
     /// [`ask`], with the run's journals.

@@ -3,14 +3,16 @@
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
-use crate::data::example::{Context, GoldRow};
+use crate::data::example::{Context, GoldRow, Input};
 use crate::data::labels::{Label, Labels};
 use crate::error::Result;
+use crate::judge::judges::LearntFrom;
 use crate::math::vectors::argmax;
-use crate::run::summary::{Measures, OfLabels};
+use crate::run::summary::{Choice, Measures, OfLabels};
+use crate::task::file::TargetKind;
 
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
@@ -34,20 +36,14 @@ impl LoopHead for Labels {
     }
 
     /// The text or pair, its label and its soft target.
-    fn dataset_row(&self, row: &SyntheticRow<Labels>) -> Value {
-        let mut line = json!({"text": row.text});
-        if let Some(text_pair) = &row.text_pair {
-            line["text_pair"] = json!(text_pair);
-        }
-        line["label"] = json!(self.names[row.written.goal.label]);
-        line["target"] = by_label(&self.names, &row.target);
-        line
+    fn dataset_row(&self, row: &SyntheticRow<Labels>, target: &Vec<f32>) -> Value {
+        labelled(self, row.input(), row.written.goal.label, target)
     }
 
-    fn dataset_reasons(&self, row: &SyntheticRow<Labels>, rationales: &[Vec<String>]) -> Value {
+    fn dataset_reasons(&self, row: &SyntheticRow<Labels>, rationales: &[Vec<String>], answers: &[Vec<f32>]) -> Value {
         let own = Labels::rationales_of(&row.written.goal, rationales);
         let rationales: Vec<&str> = row.written.rationales.iter().map(|&i| own[i].as_str()).collect();
-        let log_probs: Vec<Value> = row.log_probs.iter().map(|of_prompt| by_label(&self.names, of_prompt)).collect();
+        let log_probs: Vec<Value> = answers.iter().map(|of_prompt| by_label(&self.names, of_prompt)).collect();
         json!({"rationales": rationales, "log_probs": log_probs})
     }
 
@@ -59,6 +55,17 @@ impl LoopHead for Labels {
         let gold: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
         Measures::Labels(OfLabels::new(&self.names, &gold, logits))
     }
+}
+
+/// A text or pair with its label and its target.
+fn labelled(head: &Labels, input: Input, label: usize, target: &[f32]) -> Value {
+    let mut line = json!({"text": input.text});
+    if let Some(text_pair) = input.text_pair {
+        line["text_pair"] = json!(text_pair);
+    }
+    line["label"] = json!(head.names[label]);
+    line["target"] = by_label(&head.names, target);
+    line
 }
 
 /// An object with a number for each label.
@@ -79,7 +86,34 @@ impl Stages for Labels {
         run.calibrate()
     }
 
+    fn read(run: &mut Synthesis<Labels>, round: usize) -> Result<()> {
+        run.read_texts(round)
+    }
+
     fn judge(run: &mut Synthesis<Labels>, round: usize) -> Result<()> {
         run.judge(round)
+    }
+
+    fn choose(run: &Synthesis<Labels>) -> Result<Option<Choice>> {
+        run.choose_model()
+    }
+
+    /// The label it was written for, or the judge's probabilities mixed with it.
+    fn target(run: &Synthesis<Labels>, row: &SyntheticRow<Labels>, learnt: LearntFrom) -> Vec<f32> {
+        let keys = &run.inputs.task.targets;
+        match &run.judges {
+            Some(judges) if keys.kind == TargetKind::Soft => judges.target(&row.answers, learnt, row.written.goal.label, keys.intended),
+            _ => row.target.clone(),
+        }
+    }
+
+    /// The judge's probabilities.
+    fn target_of_read(run: &Synthesis<Labels>, row: &ReadRow, learnt: LearntFrom) -> Vec<f32> {
+        run.judges.as_ref().expect("a text is read after the gold rows are judged").probabilities(&row.answers, learnt)
+    }
+
+    fn read_row(run: &Synthesis<Labels>, row: &ReadRow) -> Value {
+        let target = Labels::target_of_read(run, row, LearntFrom::All);
+        labelled(&run.inputs.small.head, row.text.input(), argmax(&target), &target)
     }
 }

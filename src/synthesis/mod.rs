@@ -3,6 +3,7 @@
 //! [`next`] decides which stage comes next, `walk.rs` runs it; each stage has its own file.
 
 mod answers;
+mod choice;
 mod deliver;
 mod extrapolate;
 pub mod head;
@@ -11,12 +12,13 @@ mod labels;
 pub mod likeness;
 pub mod next;
 mod rationales;
+mod read;
 mod round;
 pub mod rows;
 mod seed;
 pub mod stages;
 pub mod state;
-pub mod temperature;
+mod union;
 mod verify;
 mod walk;
 mod write;

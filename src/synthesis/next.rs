@@ -12,6 +12,8 @@ pub struct LoopRules {
     pub soft_targets: bool,
     /// The generator judges the gold rows: for soft targets, or to choose between the model of the gold rows alone and others.
     pub judged: bool,
+    /// Unlabelled texts are read before this many rounds, the seed included.
+    pub waves: usize,
     /// A round extrapolates all *mine* rows, so it does not need errors.
     pub all_of_mine: bool,
     pub max_rounds: usize,
@@ -19,12 +21,15 @@ pub struct LoopRules {
 }
 
 impl LoopRules {
-    pub fn of(task: &Task, methods: &[Method]) -> Self {
+    /// The rules of a run that has so many unlabelled texts.
+    pub fn of(task: &Task, methods: &[Method], unlabelled: usize) -> Self {
+        let waves = if task.reads() { task.read.waves(unlabelled, task.extrapolate.max_rounds).len() } else { 0 };
         let soft_targets = task.targets.kind == TargetKind::Soft;
         LoopRules {
             rationales: task.seed.rationales > 0,
             soft_targets,
-            judged: soft_targets || (methods.contains(&Method::GoldOnly) && !task.prompts.judge.is_empty()),
+            judged: soft_targets || waves > 0 || (methods.contains(&Method::GoldOnly) && !task.prompts.judge.is_empty()),
+            waves,
             all_of_mine: task.extrapolate.from == Parents::Mine,
             max_rounds: task.extrapolate.max_rounds,
             patience: task.extrapolate.patience,
@@ -36,7 +41,12 @@ impl LoopRules {
     }
 
     fn after_rationales(&self) -> Stage {
-        if self.judged { Stage::Calibrate } else { Stage::Write { round: 0 } }
+        if self.judged { Stage::Calibrate } else { self.begin_round(0) }
+    }
+
+    /// The first stage of a round.
+    fn begin_round(&self, round: usize) -> Stage {
+        if round < self.waves { Stage::Read { round } } else { Stage::Write { round } }
     }
 }
 
@@ -44,14 +54,15 @@ impl LoopRules {
 pub fn next(stage: Stage, rules: &LoopRules, rounds: &[RoundRecord]) -> Stage {
     match stage {
         Stage::Rationales => rules.after_rationales(),
-        Stage::Calibrate => Stage::Write { round: 0 },
+        Stage::Calibrate => rules.begin_round(0),
+        Stage::Read { round } => Stage::Write { round },
         Stage::Write { round } if rules.soft_targets => Stage::Judge { round },
         Stage::Write { round } | Stage::Judge { round } => Stage::Train { round },
         Stage::Train { round } => {
             let rounds = &rounds[..=round];
             let paid_off = round - best_round(rounds) < rules.patience;
             let errors_left = rules.all_of_mine || rounds[round].errors_after > 0;
-            if round < rules.max_rounds && paid_off && errors_left { Stage::Write { round: round + 1 } } else { Stage::Deliver }
+            if round < rules.max_rounds && paid_off && errors_left { rules.begin_round(round + 1) } else { Stage::Deliver }
         }
         Stage::Deliver | Stage::Done => Stage::Done,
     }
@@ -71,12 +82,13 @@ mod tests {
     use crate::small::evaluation::{Evaluation, Right};
 
     fn rules(max_rounds: usize, patience: usize) -> LoopRules {
-        LoopRules { rationales: true, soft_targets: true, judged: true, all_of_mine: false, max_rounds, patience }
+        LoopRules { rationales: true, soft_targets: true, judged: true, waves: 0, all_of_mine: false, max_rounds, patience }
     }
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
         RoundRecord {
             round,
+            read: 0,
             written: 0,
             accepted: 0,
             rejected: BTreeMap::new(),
@@ -107,7 +119,13 @@ mod tests {
         let round = |round| [Write { round }, Judge { round }, Train { round }];
         let expected = [&[Rationales, Calibrate][..], &round(0), &round(1), &[Deliver, Done]].concat();
         assert_eq!(walk(&rules(1, 1), &[0.6, 0.5]), expected);
-        let hard = LoopRules { rationales: false, soft_targets: false, judged: false, all_of_mine: false, max_rounds: 0, patience: 1 };
+        let reading = LoopRules { waves: 1, ..rules(1, 1) };
+        let expected = [&[Rationales, Calibrate, Read { round: 0 }][..], &round(0), &round(1), &[Deliver, Done]].concat();
+        assert_eq!(walk(&reading, &[0.6, 0.5]), expected);
+        let both = LoopRules { waves: 2, ..reading };
+        assert_eq!(walk(&both, &[0.6, 0.5])[6], Read { round: 1 });
+        let hard =
+            LoopRules { rationales: false, soft_targets: false, judged: false, waves: 0, all_of_mine: false, max_rounds: 0, patience: 1 };
         assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
     }
 

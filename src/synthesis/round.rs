@@ -1,12 +1,17 @@
 //! The training stage: trains the small model on the union and records its errors.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::head::LoopHead;
+use super::stages::Stages;
 use super::state::Synthesis;
+use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::error::Result;
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
+use crate::judge::judges::LearntFrom;
 use crate::math::random;
 use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
@@ -23,14 +28,14 @@ struct OnGold<H: LoopHead> {
     offsets: Vec<f64>,
 }
 
-impl<H: LoopHead> Synthesis<'_, H> {
+impl<H: Stages> Synthesis<'_, H> {
     /// Reinitialises the small model, trains it on the union and records its errors; does nothing if the round was trained before.
     pub(super) fn train(&mut self, round: usize) -> Result<()> {
         if self.manifest.rounds.len() > round {
             return Ok(());
         }
         let keys = &self.inputs.task.train;
-        let union = self.union(round);
+        let union = self.union(&Chosen { round, written: true, learnt: LearntFrom::Mine, without: HashSet::new() });
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
         let name = format!("round {round}");
         let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;
@@ -65,6 +70,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
         let accepted_of = |stratum| self.rows_of(round).filter(|row| H::stratum(&row.written.goal) == stratum).count();
         Ok(RoundRecord {
             round,
+            read: self.read.iter().filter(|row| row.round == round).count(),
             written: tally.written,
             accepted: self.rows_of(round).count(),
             labels: (0..self.strata()).map(accepted_of).collect(),
@@ -112,11 +118,12 @@ fn errors<H: LoopHead>(rows: &[GoldRow<H>], outputs: &[H::Output]) -> Vec<Miscla
 
 /// A one-line summary of a round.
 fn line_of(record: &RoundRecord) -> String {
-    let RoundRecord { round, written, accepted, rows, errors_after, select, .. } = record;
+    let RoundRecord { round, read, written, accepted, rows, errors_after, select, .. } = record;
+    let read = if *read > 0 { format!("{read} texts read, ") } else { String::new() };
     let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
     let changes = record.changes.as_ref().map(|changes| format!(" ({})", changes.in_words())).unwrap_or_default();
     format!(
-        "round {round}: {accepted} of {written} texts accepted, {rows} rows in total, errors on mine {before}{errors_after}{changes}, select {} (log loss {:.3})",
+        "round {round}: {read}{accepted} of {written} texts accepted, {rows} rows in total, errors on mine {before}{errors_after}{changes}, select {} (log loss {:.3})",
         select.in_words(),
         select.log_loss
     )

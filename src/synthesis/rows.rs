@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::example::Input;
 use crate::data::head::Head;
+use crate::data::unlabelled::Unlabelled;
 use crate::generator::Finish;
 use crate::run::round::Rejection;
 use crate::small::head::SmallHead;
@@ -46,16 +47,16 @@ pub struct SyntheticRow<H: SmallHead> {
     /// The second text of a pair, or a question. If present, the generator wrote this, and `text` was given.
     pub text_pair: Option<String>,
     pub written: Written<H>,
-    /// For each judge prompt, ln p of each label's word.
-    pub log_probs: Vec<Vec<f32>>,
-    /// The training target.
+    /// For each judge prompt, ln p of each label's word; then ln p of the labels by each head on hidden states.
+    pub answers: Vec<Vec<f32>>,
+    /// The hard target of its goal.
     pub target: H::Target,
 }
 
 impl<H: SmallHead> SyntheticRow<H> {
-    /// The row as a training row.
-    pub fn to_learn(&self) -> TrainRow<H::Target> {
-        TrainRow { text: self.text.clone(), text_pair: self.text_pair.clone(), target: self.target.clone() }
+    /// The row as a training row with this target.
+    pub fn to_learn(&self, target: H::Target) -> TrainRow<H::Target> {
+        TrainRow { text: self.text.clone(), text_pair: self.text_pair.clone(), target }
     }
 
     pub fn input(&self) -> Input<'_> {
@@ -65,6 +66,22 @@ impl<H: SmallHead> SyntheticRow<H> {
     /// The part that the generator wrote.
     pub fn own_text(&self) -> &str {
         self.text_pair.as_deref().unwrap_or(&self.text)
+    }
+}
+
+/// A real text without a label that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadRow {
+    pub round: usize,
+    pub text: Unlabelled,
+    /// As those of a [`SyntheticRow`].
+    pub answers: Vec<Vec<f32>>,
+}
+
+impl ReadRow {
+    /// The row as a training row with this target.
+    pub fn to_learn<T>(&self, target: T) -> TrainRow<T> {
+        TrainRow { text: self.text.text.clone(), text_pair: self.text.text_pair.clone(), target }
     }
 }
 

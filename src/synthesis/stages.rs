@@ -1,8 +1,13 @@
-//! The stages that depend on the head: rationales and judging.
+//! The stages that depend on the head: rationales, reading and judging.
+
+use serde_json::Value;
 
 use super::head::LoopHead;
+use super::rows::{ReadRow, SyntheticRow};
 use super::state::Synthesis;
 use crate::error::Result;
+use crate::judge::judges::LearntFrom;
+use crate::run::summary::Choice;
 
 /// The stages that depend on the head. A head without such a stage does nothing in it.
 pub trait Stages: LoopHead {
@@ -24,9 +29,33 @@ pub trait Stages: LoopHead {
     /// The generator's errors.
     fn calibrate(run: &mut Synthesis<Self>) -> Result<()>;
 
-    /// Judges the rows of a round and sets their soft targets.
+    /// Judges the unlabelled texts that a round reads.
+    ///
+    /// # Errors
+    /// The generator's errors.
+    fn read(run: &mut Synthesis<Self>, round: usize) -> Result<()>;
+
+    /// Judges the rows of a round.
     ///
     /// # Errors
     /// The generator's errors.
     fn judge(run: &mut Synthesis<Self>, round: usize) -> Result<()>;
+
+    /// Chooses the model to deliver by gold rows, out of fold; none for a head without a choice.
+    ///
+    /// # Errors
+    /// A fit's errors.
+    fn choose(run: &Synthesis<Self>) -> Result<Option<Choice>>;
+
+    /// The target of a written row, from the judge that has learnt from these gold rows.
+    fn target(run: &Synthesis<Self>, row: &SyntheticRow<Self>, learnt: LearntFrom) -> Self::Target;
+
+    /// The target of a text that was read.
+    ///
+    /// # Panics
+    /// For a head that reads none.
+    fn target_of_read(run: &Synthesis<Self>, row: &ReadRow, learnt: LearntFrom) -> Self::Target;
+
+    /// The fields of a line of `dataset.jsonl` about a text that was read.
+    fn read_row(run: &Synthesis<Self>, row: &ReadRow) -> Value;
 }

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::head::LoopHead;
-use super::rows::{SyntheticRow, Tally};
+use super::rows::{ReadRow, SyntheticRow, Tally};
 use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
+use crate::data::unlabelled::Unlabelled;
 use crate::error::Result;
 use crate::generator::Generate;
-use crate::judge::stack::Stack;
+use crate::judge::judges::Judges;
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::Manifest;
 use crate::run::progress::{Bar, Progress};
@@ -18,7 +19,6 @@ use crate::small::checkpoint::{Checkpoints, clear_all};
 use crate::small::fit::Fitted;
 use crate::small::model::SmallModel;
 use crate::small::plan::FitPlan;
-use crate::small::row::TrainRow;
 use crate::task::file::Task;
 use crate::task::prompts::Prompts;
 
@@ -29,14 +29,17 @@ pub struct Inputs<'a, H: LoopHead> {
     pub split: &'a Split<H>,
     /// First texts of pairs, or contexts of questions; empty for single texts.
     pub contexts: &'a [Context],
+    /// Texts to read, in order of their lines; none of them a gold row's or a test row's.
+    pub unlabelled: &'a [Unlabelled],
     /// Read only in [`Stage::Deliver`](crate::run::stage::Stage::Deliver).
     pub test: Option<&'a [GoldRow<H>]>,
     pub small: &'a SmallModel<H>,
-    /// The methods to compare on the test rows at the end. One of them is delivered: [`Method::S3Gold`], or [`Method::S3`] if that is not
-    /// compared; [`Method::GoldOnly`] if the generator's judgement is not told from chance.
+    /// The methods to compare on the test rows at the end. One of them is delivered.
     pub methods: &'a [Method],
-    /// Whether the delivered model gets a temperature, which takes two more fits.
-    pub temperature: bool,
+    /// Whether gold rows choose the delivered model and its temperature, out of fold: five more fits a candidate. If not, it is
+    /// [`Method::S3Gold`], or [`Method::S3`] if that is not compared; [`Method::GoldOnly`] if the generator's judgement is not told from
+    /// chance.
+    pub chooses: bool,
     pub seed: u64,
     pub progress: Progress,
     /// Between two checkpoints of a fit.
@@ -53,10 +56,12 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) rationales: Vec<Vec<String>>,
     /// The accepted rows of all rounds so far.
     pub(super) rows: Vec<SyntheticRow<H>>,
+    /// The unlabelled texts of all rounds so far.
+    pub(super) read: Vec<ReadRow>,
     /// The counts of each round so far.
     pub(super) tallies: Vec<Tally>,
-    /// The judge of soft targets, once the gold rows are judged.
-    pub(super) stack: Option<Stack>,
+    /// The judges of soft targets, once the gold rows are judged.
+    pub(super) judges: Option<Judges>,
     /// Floating-point operations of training that no part of the work has been charged with yet.
     pub(super) learnt: Cell<f64>,
 }
@@ -70,8 +75,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             manifest,
             rationales: Vec::new(),
             rows: Vec::new(),
+            read: Vec::new(),
             tallies: Vec::new(),
-            stack: None,
+            judges: None,
             learnt: Cell::new(0.0),
         }
     }
@@ -79,11 +85,6 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// See [`Head::strata`](crate::data::head::Head::strata).
     pub(super) fn strata(&self) -> usize {
         self.inputs.small.head.strata()
-    }
-
-    /// The training rows of all rounds up to `round`.
-    pub(super) fn union(&self, round: usize) -> Vec<TrainRow<H::Target>> {
-        self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::to_learn).collect()
     }
 
     /// Runs a fit with a progress bar. Its checkpoints are in `training/` of the run's folder until its model is saved and

@@ -17,7 +17,7 @@ impl<H: Stages> Synthesis<'_, H> {
     /// # Errors
     /// The error of a stage. The folder is then as after a crash: the same call resumes the run.
     pub fn run(mut self) -> Result<Delivery> {
-        let rules = LoopRules::of(self.inputs.task, self.inputs.methods);
+        let rules = LoopRules::of(self.inputs.task, self.inputs.methods, self.inputs.unlabelled.len());
         let mut stage = rules.first();
         let mut resuming = true;
         if self.manifest.rounds.is_empty() {
@@ -44,6 +44,7 @@ impl<H: Stages> Synthesis<'_, H> {
         match stage {
             Stage::Rationales => H::write_rationales(self),
             Stage::Calibrate => H::calibrate(self),
+            Stage::Read { round } => H::read(self, round),
             Stage::Write { round: 0 } => self.write_seed(),
             Stage::Write { round } => self.write_extrapolations(round),
             Stage::Judge { round } => H::judge(self, round),

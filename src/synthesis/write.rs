@@ -174,5 +174,5 @@ fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Kn
         None => (text, None),
     };
     let target = known.head.hard_target(&row.goal);
-    Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), log_probs: Vec::new(), target })
+    Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), answers: Vec::new(), target })
 }

@@ -26,6 +26,8 @@ pub struct Task {
     pub models: ModelKeys,
     #[serde(default)]
     pub sampling: SamplingKeys,
+    #[serde(default, skip_serializing_if = "ReadKeys::is_default")]
+    pub read: ReadKeys,
     #[serde(default)]
     pub seed: SeedKeys,
     #[serde(default)]
@@ -69,8 +71,8 @@ pub struct DataKeys {
     /// For questions, the source of the seed's answers; if absent, `gold`, or `found` if the contexts are from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answers: Option<AnswersFrom>,
-    /// Texts without labels, for pairs both texts: the path of a file of JSON lines with `text`, for pairs also `text_pair`; or `rest` for
-    /// the gold rows that `gold_rows` leaves out. Not for questions.
+    /// Texts without labels, for pairs both texts, which the generator reads and judges: the path of a file of JSON lines with `text`, for
+    /// pairs also `text_pair`, of CSV or of plain lines; or `rest` for the gold rows that `gold_rows` leaves out. Not for questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<String>,
     /// Number of gold rows to use, a stratified sample; all if absent.
@@ -136,6 +138,37 @@ impl SamplingKeys {
     pub fn sampling(&self) -> Sampling {
         let SamplingKeys { temperature, top_p, top_k, min_p, repetition, .. } = *self;
         Sampling { temperature, top_p, top_k, min_p, repetition }
+    }
+}
+
+/// How the texts of `data.unlabelled` are read: the generator judges them, and the small model learns what it says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadKeys {
+    /// Most texts to read; 0 reads none.
+    pub rows: usize,
+    /// Where there are more texts than `rows`: the share of `rows` that is kept for the rounds, each of which reads what the small model
+    /// is least sure of. In [0, 1).
+    pub later_share: f64,
+}
+
+impl Default for ReadKeys {
+    fn default() -> Self {
+        ReadKeys { rows: 4000, later_share: 0.25 }
+    }
+}
+
+impl ReadKeys {
+    fn is_default(&self) -> bool {
+        *self == ReadKeys::default()
+    }
+
+    /// How many of `texts` texts are read before each of `rounds` rounds and before the seed, which comes first.
+    pub fn waves(&self, texts: usize, rounds: usize) -> Vec<usize> {
+        let all = self.rows.min(texts);
+        let later = if texts > self.rows { (self.rows as f64 * self.later_share) as usize / rounds.max(1) } else { 0 };
+        let of_rounds = if later == 0 { 0 } else { rounds };
+        std::iter::once(all - of_rounds * later).chain(std::iter::repeat_n(later, of_rounds)).filter(|_| all > 0).collect()
     }
 }
 
@@ -240,14 +273,14 @@ pub struct TargetKeys {
     pub kind: TargetKind,
     /// Nats added to the logit of the label that the row was written for; see [`crate::judge::calibration`].
     pub intended: f64,
-    /// What the judge of soft targets learns from the gold rows.
-    #[serde(skip_serializing_if = "JudgeKind::is_prompt")]
-    pub judge: JudgeKind,
+    /// What the judge of soft targets learns from the gold rows; see [`Task::judge_kind`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeKind>,
 }
 
 impl Default for TargetKeys {
     fn default() -> Self {
-        TargetKeys { kind: TargetKind::Soft, intended: 1.0, judge: JudgeKind::Prompt }
+        TargetKeys { kind: TargetKind::Soft, intended: 1.0, judge: None }
     }
 }
 
@@ -268,12 +301,6 @@ pub enum JudgeKind {
     Prompt,
     /// A linear head on the generator's hidden states too, and how much each is worth.
     Stack,
-}
-
-impl JudgeKind {
-    fn is_prompt(&self) -> bool {
-        *self == JudgeKind::Prompt
-    }
 }
 
 /// How the small model is fine-tuned, each time from its pretrained weights.
@@ -471,6 +498,8 @@ impl Task {
         self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
         let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
         require(given, &["data", "contexts"], "only for pairs and questions")?;
+        let later = (0.0..1.0).contains(&self.read.later_share);
+        require(later, &["read", "later_share"], "must be at least 0 and below 1")?;
         require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label")?;
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
@@ -527,6 +556,17 @@ impl Task {
             (self.data.unlabelled.is_none(), &["data", "unlabelled"], "only for texts and pairs; leave it out"),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
+    }
+
+    /// Whether a run reads unlabelled texts.
+    pub fn reads(&self) -> bool {
+        self.data.unlabelled.is_some() && self.read.rows > 0
+    }
+
+    /// What the judge learns from the gold rows. By default, a head on hidden states where texts are read: what the small model learns from
+    /// them is what the judge knows.
+    pub fn judge_kind(&self) -> JudgeKind {
+        self.targets.judge.unwrap_or(if self.reads() { JudgeKind::Stack } else { JudgeKind::Prompt })
     }
 
     /// Whether first texts and contexts come from the gold rows.
@@ -608,6 +648,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_is_divided_among_seed_and_rounds() {
+        let keys = ReadKeys { rows: 1000, later_share: 0.25 };
+        assert_eq!(keys.waves(900, 2), [900]);
+        assert_eq!(keys.waves(1000, 2), [1000]);
+        assert_eq!(keys.waves(1001, 2), [750, 125, 125]);
+        assert_eq!(keys.waves(5000, 0), [1000]);
+        assert_eq!(ReadKeys { later_share: 0.0, ..keys.clone() }.waves(5000, 3), [1000]);
+        assert!(ReadKeys { rows: 0, ..keys.clone() }.waves(5000, 2).is_empty() && keys.waves(0, 2).is_empty());
+    }
+
+    #[test]
     fn errors_are_reported_with_their_line() {
         let line_of = |needle: &str| MOVIES[..MOVIES.find(needle).unwrap()].matches('\n').count() + 1;
         for (from, to, expected) in [
@@ -620,6 +671,7 @@ mod tests {
             ("name = \"movie-sentiment\"", "name = \"..\"", "name: is the name of a folder under runs/: use a plain file name"),
             ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: is the name of a folder under runs/"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
+            ("[seed]", "[read]\nlater_share = 1.0\n[seed]", "read.later_share: must be at least 0 and below 1"),
             ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
             ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
         ] {

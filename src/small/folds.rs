@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use rand::seq::SliceRandom;
 
+use super::head::SmallHead;
 use crate::data::answers::Answers;
 use crate::data::example::GoldRow;
 use crate::data::head::Head;
 use crate::data::labels::Labels;
 use crate::math::random;
 use crate::measure::folds;
-use crate::small::head::SmallHead;
 
 /// A head whose gold rows can be cross-validated.
 pub trait Folds: SmallHead {

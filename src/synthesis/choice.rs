@@ -1,0 +1,154 @@
+//! Which model is delivered, and its temperature: both by gold rows that the models asked have not learnt from.
+//!
+//! Each candidate has a twin for each fold of the gold rows, which learns as the candidate does but from nothing that knows the fold: gold
+//! rows of other folds, texts with targets of a judge of other folds, no text that was written from a row of the fold, and rows of the
+//! round that *select* rows of other folds choose. So every gold row is predicted by a model that it has neither taught nor chosen.
+
+use std::collections::HashSet;
+
+use super::state::Synthesis;
+use super::union::Chosen;
+use crate::data::example::GoldRow;
+use crate::data::labels::Labels;
+use crate::error::{Error, Result};
+use crate::files::whole::write_json;
+use crate::judge::judges::LearntFrom;
+use crate::math::random;
+use crate::run::summary::{Candidate, Choice, Method, Scaled};
+use crate::small::folds::{Folds, at, sides};
+use crate::small::head::SmallHead;
+use crate::small::threshold::cross_fit;
+
+/// Folds of the gold rows.
+const FOLDS: usize = 5;
+
+/// The models that may be delivered, the simplest first: of equals it is taken.
+const CANDIDATES: [Method; 3] = [Method::GoldOnly, Method::ReadGold, Method::S3Gold];
+
+impl Synthesis<'_, Labels> {
+    /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from.
+    pub(super) fn folds(&self) -> Vec<Option<usize>> {
+        let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
+        self.inputs.small.head.held_out(&gold, FOLDS, random::derive(self.inputs.seed, "folds of the gold rows", 0))
+    }
+
+    /// The candidate with the least log loss on gold rows out of fold, with temperatures of other folds. Where the generator's judgement is
+    /// not told from chance, what it judged is no candidate. None where no row can be held out, or there is no candidate.
+    pub(super) fn choose_model(&self) -> Result<Option<Choice>> {
+        let folds = self.folds();
+        let knows_nothing = self.manifest.judge.as_ref().is_some_and(|judge| !judge.better_than_chance());
+        let compared = |method: &Method| self.inputs.methods.contains(method) && (*method == Method::GoldOnly || !knows_nothing);
+        let held_out: Vec<usize> = (0..folds.len()).filter(|&i| folds[i].is_some()).collect();
+        if held_out.len() < 2 {
+            return Ok(None);
+        }
+        let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
+        let (rows, of_rows) = (at(&gold, &held_out), at(&folds, &held_out));
+        let mut candidates = Vec::new();
+        let mut best: Option<(f64, Method, Scaled)> = None;
+        for method in CANDIDATES.into_iter().filter(compared) {
+            let outputs = self.out_of_fold(method, &gold, &folds)?;
+            let scaled = cooled(&rows, &outputs, &of_rows);
+            let found = Labels::evaluate(&rows, &scaled);
+            candidates.push(Candidate { method, out_of_fold: found });
+            if best.as_ref().is_none_or(|(least, ..)| found.log_loss < *least) {
+                let before = Labels::evaluate(&rows, &outputs).log_loss;
+                best = Some((found.log_loss, method, Scaled::new(temperature(&rows, &outputs), [before, found.log_loss])));
+            }
+        }
+        Ok(best.map(|(_, method, scaled)| Choice { method, scaled, candidates }))
+    }
+
+    /// For each gold row that is held out, the logits of the twin that does not know it.
+    fn out_of_fold(&self, method: Method, gold: &[GoldRow<Labels>], folds: &[Option<usize>]) -> Result<Vec<Vec<f32>>> {
+        let mut outputs: Vec<Option<Vec<f32>>> = vec![None; gold.len()];
+        for (fold, (learnt, own)) in sides(folds).iter().enumerate() {
+            let kept = self.run.join(format!("twins/{}-{fold}.json", method.name().replace(' ', "-")));
+            let of_fold: Vec<Vec<f32>> = match std::fs::read(&kept) {
+                Ok(content) => serde_json::from_slice(&content)
+                    .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the file, and it is made again", kept.display())))?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    let found = self.twin(method, fold, &at(gold, learnt), &at(gold, own))?;
+                    write_json(&kept, &found)?;
+                    self.clear_checkpoints();
+                    found
+                }
+                Err(error) => return Err(Error::io("read", &kept)(error)),
+            };
+            own.iter().zip(of_fold).for_each(|(&i, output)| outputs[i] = Some(output));
+        }
+        Ok(outputs.into_iter().flatten().collect())
+    }
+
+    /// The logits of a twin about the rows of its fold.
+    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+        let without: HashSet<usize> = own.iter().map(|row| row.line).collect();
+        let select: Vec<usize> =
+            (0..self.inputs.split.select.len()).filter(|&i| !without.contains(&self.inputs.split.select[i].line)).collect();
+        let round = if method == Method::S3Gold { self.best_round_on(&select)? } else { self.manifest.rounds.len() - 1 };
+        let chosen = Chosen { round, written: method == Method::S3Gold, learnt: LearntFrom::Without(fold), without };
+        let name = format!("{} · twin {} of {FOLDS}", method.name(), fold + 1);
+        let seed = random::derive(self.inputs.seed, "training of a twin", fold as u64);
+        let gold: Vec<&GoldRow<Labels>> = learnt.iter().collect();
+        let twin = self.fit_with_gold(&name, (method != Method::GoldOnly).then_some(&chosen), &gold, seed)?;
+        self.inputs.small.outputs(&twin.model, own)
+    }
+
+    /// The best round by the chosen *select* rows.
+    fn best_round_on(&self, chosen: &[usize]) -> Result<usize> {
+        let rows = at(&self.inputs.split.select, chosen);
+        let mut best = (0, f64::INFINITY);
+        for round in 0..self.manifest.rounds.len() {
+            let loss = Labels::evaluate(&rows, &self.round_on(round, &rows)?).log_loss;
+            if loss < best.1 {
+                best = (round, loss);
+            }
+        }
+        Ok(best.0)
+    }
+
+    /// A round model's outputs on rows of *select*, with thresholds of the other folds of these rows.
+    fn round_on(&self, round: usize, rows: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+        let mut model = self.load_round(round)?;
+        let back: Vec<f64> = self.manifest.rounds[round].offsets.iter().map(|offset| -offset).collect();
+        Labels::add_offsets(&mut model, &back);
+        let mut outputs = self.inputs.small.outputs(&model, rows)?;
+        if self.inputs.task.train.use_select {
+            cross_fit(rows, &mut outputs);
+        }
+        Ok(outputs)
+    }
+}
+
+/// The temperature that these rows ask for.
+fn temperature(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>]) -> f64 {
+    Labels::temperature(&rows.iter().collect::<Vec<_>>(), &outputs.iter().collect::<Vec<_>>())
+}
+
+/// Each row's output, divided by the temperature of the rows of other folds.
+fn cooled(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>], folds: &[Option<usize>]) -> Vec<Vec<f32>> {
+    let mut cooled = outputs.to_vec();
+    for (others, own) in sides(folds) {
+        let temperature = temperature(&at(rows, &others), &at(outputs, &others));
+        own.iter().for_each(|&i| Labels::cool(&mut cooled[i], temperature));
+    }
+    cooled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::labels::Label;
+
+    #[test]
+    fn a_row_is_cooled_by_the_rows_of_other_folds() {
+        let row = |i: usize| GoldRow::<Labels> { line: i, text: String::new(), text_pair: None, gold: Label { label: i % 2 } };
+        let rows: Vec<_> = (0..80).map(row).collect();
+        let folds: Vec<Option<usize>> = (0..80).map(|i| Some(i / 40)).collect();
+        // The first half is always wrong and sure, the second right and sure.
+        let outputs: Vec<Vec<f32>> = (0..80).map(|i| if (i % 2 == 0) == (i < 40) { vec![-4.0, 4.0] } else { vec![4.0, -4.0] }).collect();
+        let cooled = cooled(&rows, &outputs, &folds);
+        let sure = |i: usize| (cooled[i][0] - cooled[i][1]).abs();
+        assert!(sure(0) > 4.0 && sure(79) < 1.0, "{} {}", sure(0), sure(79));
+    }
+}

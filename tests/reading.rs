@@ -1,0 +1,166 @@
+//! Unlabelled texts: which are read, what is learnt from them, and that no gold row is judged by what has learnt from it.
+
+mod common;
+#[path = "common/scripted.rs"]
+mod scripted;
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use common::{BAD, Fixture, GOOD, TASK, text};
+use lacuna::commands::options::Options;
+use lacuna::commands::setup::Setup;
+use lacuna::generator::scripted::Scripted;
+use lacuna::generator::{CompletionRequest, PosteriorRequest};
+use lacuna::run::summary::Method;
+use scripted::{boxed, json, json_lines, options, setup};
+use serde_json::Value;
+
+const METHODS: [Method; 5] = [Method::GoldOnly, Method::ReadGold, Method::Seed, Method::S3, Method::S3Gold];
+
+/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
+fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
+    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
+    let judge = |request: &PosteriorRequest| {
+        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
+        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
+    };
+    Scripted::new(complete, judge)
+}
+
+/// A task with 60 plain lines of unlabelled texts; the first is a gold row's.
+fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    let texts = (0..60).map(|i| text(i % 2 == 0, if i == 0 { 0 } else { 5000 + i }) + "\n").collect::<String>();
+    std::fs::write(fixture.path("texts.txt"), texts).unwrap();
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", "unlabelled = \"texts.txt\"\n\n[models]")).unwrap();
+    fixture
+}
+
+fn reads_none(fixture: &Fixture) -> Setup {
+    Setup::new(&fixture.path("task.toml"), &Options { read_rows: Some(0), ..options() }).unwrap()
+}
+
+fn lines(run: &Path, round: usize) -> BTreeSet<u64> {
+    json(&run.join(format!("journal/texts-{round}.json"))).as_array().unwrap().iter().map(|line| line.as_u64().unwrap()).collect()
+}
+
+#[test]
+fn texts_are_read_judged_and_learnt_from() {
+    let fixture = fixture();
+    let run = fixture.path("run");
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    assert_eq!(lines(&run, 0), (2..=60).collect(), "all but the gold row's, before the seed");
+    assert!(!run.join("journal/texts-1.json").exists());
+    let manifest = json(&run.join("manifest.json"));
+    assert_eq!((manifest["rounds"][0]["read"].as_u64(), manifest["rounds"][0]["rows"].as_u64()), (Some(59), Some(24 + 59)));
+    assert!(run.join("journal/states-gold.safetensors").exists(), "what is read is judged by states too, by default");
+
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    let read: Vec<&Value> = rows.iter().filter(|row| row["origin"] == "read").collect();
+    assert_eq!((read.len(), rows.len()), (59, delivery.dataset_rows));
+    for row in &read {
+        let target = |label: &str| row["target"][label].as_f64().unwrap();
+        let (good, line) = (target("positive") > target("negative"), row["line"].as_u64().unwrap());
+        assert_eq!(row["label"], if good { "positive" } else { "negative" }, "{row}");
+        assert_eq!(row["text"], text((line - 1) % 2 == 0, 4999 + line), "{row}");
+    }
+    let right = read.iter().filter(|row| (row["label"] == "positive") == ((row["line"].as_u64().unwrap() - 1) % 2 == 0)).count();
+    assert!(right > 50, "{right} of 59");
+    let of = |method| delivery.results.iter().find(|result| result.method == method).unwrap().measured.synthetic_rows;
+    assert_eq!((of(Method::ReadGold), of(Method::Seed), of(Method::GoldOnly)), (59, 83, 0));
+    assert_eq!(delivery.candidates.iter().map(|one| one.method).collect::<Vec<_>>(), [Method::GoldOnly, Method::ReadGold, Method::S3Gold]);
+}
+
+/// Where there are more texts than are read, some are kept for the rounds, and none is read twice.
+#[test]
+fn rounds_read_what_is_left() {
+    let fixture = fixture();
+    let run = fixture.path("run");
+    let keys = "unlabelled = \"texts.txt\"\n\n[read]\nrows = 20\nlater_share = 0.5\n\n[models]";
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", keys)).unwrap();
+    setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let rounds = json(&run.join("manifest.json"))["rounds"].as_array().unwrap().len();
+    let sizes: Vec<usize> = (0..rounds).map(|round| lines(&run, round).len()).collect();
+    assert_eq!(sizes, [10, 5, 5][..rounds]);
+    assert!(rounds > 1, "there was a round");
+    let distinct: HashSet<u64> = (0..rounds).flat_map(|round| lines(&run, round)).collect();
+    assert_eq!(distinct.len(), sizes.iter().sum::<usize>());
+    let none = reads_none(&fixture);
+    let delivery = none.run(&fixture.path("none"), &METHODS[..1], &mut boxed(scripted())).unwrap();
+    assert!(json_lines(&fixture.path("none/dataset.jsonl")).iter().all(|row| row["origin"] == "written"), "{delivery:?}");
+}
+
+/// A judge or a twin of a fold does not change with what the fold's labels are: with two texts of a fold exchanged, so that both are
+/// wrong, what is said of them is exchanged and nothing else.
+#[test]
+fn a_twin_knows_nothing_of_its_fold() {
+    let fixture = fixture();
+    let gold = |i: u64| serde_json::json!({"text": text(i.is_multiple_of(2), i), "label": if i.is_multiple_of(2) { "positive" } else { "negative" }});
+    std::fs::write(fixture.path("gold.jsonl"), (0..40).map(|i| gold(i).to_string() + "\n").collect::<String>()).unwrap();
+    let options = Options { rounds: Some(0), ..options() };
+    let twins = |name: &str| {
+        let run = fixture.path(name);
+        let setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
+        setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+        let read = |method: &str, fold: usize| {
+            let outputs = json(&run.join(format!("twins/{method}-{fold}.json")));
+            outputs.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>()
+        };
+        let folds = |method: &str| (0..5).map(|fold| read(method, fold)).collect::<Vec<_>>();
+        ["gold-only", "read-+-gold", "S3-+-gold"].map(folds)
+    };
+    let before = twins("before");
+    // Rows are in the order of mine, then select, within a fold.
+    let manifest = json(&fixture.path("before/manifest.json"));
+    let all = ["mine", "select"].map(|side| manifest["splits"][side].as_array().unwrap().clone()).concat();
+    let gold: Vec<String> = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap().lines().map(str::to_string).collect();
+    let label = |line: &Value| serde_json::from_str::<Value>(&gold[line.as_u64().unwrap() as usize - 1]).unwrap()["label"].clone();
+    let of_label = |label_wanted: &str| all.iter().filter(|line| label(line) == label_wanted).cloned().collect::<Vec<_>>();
+    let mut found = [0; 3];
+    // Which fold a row is in is not told; of all pairs of rows of different labels, the first in one fold shows.
+    for other in of_label("negative").iter().take(12) {
+        let one = &of_label("positive")[0];
+        let exchanged = |line: usize| {
+            let (a, b) = (one.as_u64().unwrap() as usize, other.as_u64().unwrap() as usize);
+            let from = if line == a {
+                b
+            } else if line == b {
+                a
+            } else {
+                line
+            };
+            let mut row: Value = serde_json::from_str(&gold[line - 1]).unwrap();
+            row["text"] = serde_json::from_str::<Value>(&gold[from - 1]).unwrap()["text"].clone();
+            row.to_string() + "\n"
+        };
+        std::fs::write(fixture.path("gold.jsonl"), (1..=gold.len()).map(exchanged).collect::<String>()).unwrap();
+        let after = twins(&format!("after-{other}"));
+        std::fs::write(fixture.path("gold.jsonl"), gold.join("\n") + "\n").unwrap();
+        for (method, (of_method, before)) in after.iter().zip(&before).enumerate() {
+            let sorted = |fold: &Vec<String>| fold.iter().cloned().collect::<BTreeSet<_>>();
+            let same: Vec<usize> = (0..5).filter(|&fold| sorted(&of_method[fold]) == sorted(&before[fold])).collect();
+            let moved: Vec<usize> = (0..5).filter(|&fold| of_method[fold] != before[fold]).collect();
+            match same[..] {
+                // Both rows are in this fold: exchanged there; all other twins have learnt two wrong labels.
+                [own] => {
+                    assert_eq!(moved.len(), 5, "fold {own}");
+                    found[method] += 1;
+                }
+                _ => assert!(same.is_empty(), "{same:?}"),
+            }
+        }
+    }
+    assert!(found[0] > 0 && found == [found[0]; 3], "{found:?}: the same pairs are in one fold whatever the candidate");
+}
+
+#[test]
+fn without_a_judge_nothing_is_read() {
+    let fixture = fixture();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    let without = task.split("[[prompts.judge]]").next().unwrap().replace("rationale_candidates = 5\n", "");
+    std::fs::write(fixture.path("task.toml"), without.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]")).unwrap();
+    let error = setup(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(scripted())).unwrap_err().to_string();
+    assert!(error.contains("write a [[prompts.judge]], or set read.rows = 0"), "{error}");
+    reads_none(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(scripted())).unwrap();
+}
