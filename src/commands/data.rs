@@ -7,7 +7,7 @@ use crate::data::head::Head;
 use crate::data::overlap::{Overlap, refuse, shared_first_texts};
 use crate::data::read::{ReadGold, read_contexts, read_gold, read_test};
 use crate::data::split::Split;
-use crate::data::unlabelled::{Unlabelled, beside, read_unlabelled, without_labels};
+use crate::data::unlabelled::{Unlabelled, beside, beside_test, read_unlabelled, without_labels};
 use crate::error::{Error, Result};
 use crate::fetch::cache::locate;
 use crate::fetch::registry::Registry;
@@ -43,8 +43,16 @@ impl<H: ReadGold> Data<H> {
         let (unlabelled_path, pairs) =
             (task.data.unlabelled_file().map(|named| Task::beside(task_path, named)), task.kind == TaskKind::Pair);
         let unlabelled = unlabelled_path.map(|path| read_unlabelled(&path, pairs).map(|rows| (path, rows))).transpose()?;
-        let data = Data { gold_path, gold, test, contexts, unlabelled };
+        let mut data = Data { gold_path, gold, test, contexts, unlabelled };
         data.check(progress)?;
+        if let (Some((path, rows)), Some((test_path, test))) = (&mut data.unlabelled, &data.test) {
+            let (kept, left_out) = beside_test(std::mem::take(rows), test);
+            *rows = kept;
+            if left_out > 0 {
+                let (path, test) = (path.display(), test_path.display());
+                progress.say(format!("{path}: {left_out} near-copies of rows of {test} left out"));
+            }
+        }
         Ok(data)
     }
 

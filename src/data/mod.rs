@@ -6,6 +6,7 @@ mod fields;
 mod groups;
 pub mod head;
 pub mod labels;
+pub mod near;
 pub mod overlap;
 pub mod read;
 pub mod spans;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::example::{GoldRow, Input};
 use super::fields::text_field;
 use super::head::Head;
+use super::near::NearCopies;
 use super::read::read_objects;
 use super::split::Split;
 use crate::error::{Error, Result};
@@ -86,6 +87,14 @@ fn read_csv(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
     if rows.is_empty() { Err(damaged(1, "no rows".into())) } else { Ok(rows) }
 }
 
+/// `rows` less near-copies of test rows, and how many those are: a model is tested on texts that it has not seen.
+pub fn beside_test<H: Head>(mut rows: Vec<Unlabelled>, test: &[GoldRow<H>]) -> (Vec<Unlabelled>, usize) {
+    let (tested, before) = (NearCopies::of(test.iter().map(GoldRow::input)), rows.len());
+    rows.retain(|row| tested.find(row.input()).is_none());
+    let left_out = before - rows.len();
+    (rows, left_out)
+}
+
 /// The texts of gold rows, without their labels.
 pub fn without_labels<H: Head>(gold: &[GoldRow<H>]) -> Vec<Unlabelled> {
     gold.iter().map(|row| Unlabelled { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone() }).collect()
@@ -146,6 +155,15 @@ mod tests {
         assert!(refused("b.csv", b"text,b\na\n", false).contains("b.csv:2"));
         assert!(refused("b.txt", b"a\n\xff\n", false).contains("b.txt:2: not UTF-8"));
         assert!(refused("b.txt", b"plain\n", true).contains("b.txt:1") && refused("b.jsonl", b"[1]\n", false).contains("b.jsonl:1"));
+    }
+
+    #[test]
+    fn near_copies_of_test_rows_are_left_out() {
+        let tested = "A long walk by the sea that ends where it began, in the rain.";
+        let test = [GoldRow::<Labels> { line: 1, text: tested.into(), text_pair: None, gold: Label { label: 0 } }];
+        let near = "a long walk by the sea that ends where it began, in the rain!!";
+        let rows = vec![row(1, near, None), row(2, "A long walk by the river.", None)];
+        assert_eq!(beside_test(rows.clone(), &test), (rows[1..].to_vec(), 1));
     }
 
     #[test]

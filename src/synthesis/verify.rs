@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::data::example::fingerprint;
+use crate::data::near::trigrams;
 use crate::data::squad::normalise;
 use crate::generator::Finish;
 use crate::run::round::Rejection;
@@ -80,20 +81,6 @@ fn gives_away(question: &str, answer: &str) -> bool {
 /// The share of the trigrams `own` that occur in `source`.
 fn copied_share(own: &[u64], source: &HashSet<u64>) -> f64 {
     own.iter().filter(|t| source.contains(t)).count() as f64 / own.len().max(1) as f64
-}
-
-/// Hashes of the word trigrams, in lower case and without punctuation; a shorter text counts as one trigram.
-fn trigrams(text: &str) -> impl Iterator<Item = u64> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let words: Vec<String> =
-        text.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
-    let size = words.len().clamp(1, 3);
-    let hash = |window: &[String]| {
-        let mut hasher = DefaultHasher::new();
-        window.hash(&mut hasher);
-        hasher.finish()
-    };
-    words.windows(size).map(hash).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
