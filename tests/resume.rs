@@ -114,7 +114,7 @@ fn the_delivered_model_is_calibrated(fixture: &Fixture, run: &Path, delivery: &D
 #[test]
 fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
     let fixture = Fixture::new();
-    let setup = setup(&fixture);
+    let setup = of_prompt(&fixture);
     let run = |name: &str, judge: fn(&PosteriorRequest) -> Vec<f32>| {
         let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
         setup.run(&fixture.path(name), &METHODS, &mut boxed(Scripted::new(complete, judge))).unwrap()
@@ -131,32 +131,35 @@ fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
     std::fs::write(fixture.path("task.toml"), TASK.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]")).unwrap();
     let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
     let ignorant = &mut boxed(Scripted::new(complete, |_: &PosteriorRequest| vec![-1.0, -1.0]));
-    let hard = scripted::setup(&fixture).run(&fixture.path("hard"), &METHODS, ignorant).unwrap();
+    let hard = of_prompt(&fixture).run(&fixture.path("hard"), &METHODS, ignorant).unwrap();
     assert_eq!(hard.delivered, Method::GoldOnly);
 }
 
 #[test]
 fn a_crash_after_any_answer_changes_nothing() {
     let fixture = Fixture::new();
-    crashes_change_nothing(&fixture, &setup(&fixture), &[0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115]);
+    crashes_change_nothing(&fixture, &of_prompt(&fixture), &[0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115]);
 }
 
 /// With a judge that learns from hidden states, they are read once more, and its answers about synthetic rows are kept.
 #[test]
 fn a_crash_changes_nothing_of_a_stacked_judge() {
     let fixture = Fixture::new();
-    let options = Options { judge: Some(JudgeKind::Stack), ..options() };
-    let stacked = Setup::new(&fixture.path("task.toml"), &options).unwrap();
-    crashes_change_nothing(&fixture, &stacked, &[17, 40, 46, 55, 75, 90, 120]);
+    crashes_change_nothing(&fixture, &setup(&fixture), &[17, 40, 46, 55, 75, 90, 120]);
     let whole = fixture.path("whole");
     let kept = lacuna::judge::kept::read(&whole.join("journal/states-gold.safetensors")).unwrap();
     assert!(kept.len() == 40 && kept.iter().all(|reply| reply.states.len() == 2 && reply.states[0].len() == 64));
     let judged = json_lines(&whole.join("journal/judge-0.jsonl"));
     assert!(judged.iter().all(|row| row["by_probe"].as_array().unwrap().len() == 7), "{judged:?}");
     let plain = fixture.path("plain");
-    setup(&fixture).run(&plain, &METHODS, &mut boxed(scripted())).unwrap();
+    of_prompt(&fixture).run(&plain, &METHODS, &mut boxed(scripted())).unwrap();
     let targets = |run: &Path| json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"].clone()).collect::<Vec<_>>();
     assert_ne!(targets(&whole), targets(&plain), "the head on hidden states has a say");
+}
+
+/// The task with a judge that learns no head.
+fn of_prompt(fixture: &Fixture) -> Setup {
+    Setup::new(&fixture.path("task.toml"), &Options { judge: Some(JudgeKind::Prompt), ..options() }).unwrap()
 }
 
 fn crashes_change_nothing(fixture: &Fixture, setup: &Setup, crashes: &[usize]) {

@@ -181,7 +181,8 @@ impl<'c> Draw<'c> {
         self.say(writer.folder());
         let folder = self.folder(self.gold).join(writer.folder());
         if let Some(lender) = self.lender(writer) {
-            let judged = task.judge_kind() == JudgeKind::Prompt;
+            // Judges of other gold rows have other heads.
+            let judged = task.judge_kind() == JudgeKind::Prompt || lender.starts_with(self.folder(self.gold));
             borrow_journals(&lender, &folder, task.seed.budget, judged)?;
         }
         self.setup.task = task.clone();

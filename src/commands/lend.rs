@@ -10,7 +10,7 @@ use crate::task::file::SeedBudget;
 
 /// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests, and counts their cost.
 /// Within a budget, only as much of the seed is lent as that pays for. What the judge said of it is lent where it is `judged`
-/// alike: each run fits a head on hidden states of its own.
+/// alike: a head on hidden states is that of the gold rows.
 ///
 /// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts). A run that
 /// has started keeps its own journals.

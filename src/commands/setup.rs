@@ -29,7 +29,7 @@ use crate::small::model::SmallModel;
 use crate::synthesis::next::LoopRules;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::state::{Inputs, Synthesis};
-use crate::task::file::Task;
+use crate::task::file::{JudgeKind, Task};
 use crate::task::prompts::{self, Prompts};
 
 /// A task with its data and models located and checked.
@@ -274,6 +274,10 @@ impl Setup {
         }
         if !self.task.reads() {
             inputs.retain(|name, _| !name.starts_with("task.read."));
+        }
+        // Earlier versions had another default.
+        if self.task.judge_kind() == JudgeKind::Stack && !self.task.prompts.judge.is_empty() {
+            inputs.insert("task.targets.judge".to_string(), json!(JudgeKind::Stack));
         }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);

@@ -130,7 +130,8 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
-            let judged = setup.task.judge_kind() == JudgeKind::Prompt;
+            // Judges of other gold rows have other heads.
+            let judged = setup.task.judge_kind() == JudgeKind::Prompt || axis.name != "gold-rows";
             borrow_journals(&first, &run, None, judged)?;
         }
         let delivery = setup.run(&run, &METHODS, generator)?;

@@ -563,10 +563,9 @@ impl Task {
         self.data.unlabelled.is_some() && self.read.rows > 0
     }
 
-    /// What the judge learns from the gold rows. By default, a head on hidden states where texts are read: what the small model learns from
-    /// them is what the judge knows.
+    /// What the judge learns from the gold rows: by default a head on hidden states too.
     pub fn judge_kind(&self) -> JudgeKind {
-        self.targets.judge.unwrap_or(if self.reads() { JudgeKind::Stack } else { JudgeKind::Prompt })
+        self.targets.judge.unwrap_or(JudgeKind::Stack)
     }
 
     /// Whether first texts and contexts come from the gold rows.
@@ -671,7 +670,6 @@ mod tests {
             ("name = \"movie-sentiment\"", "name = \"..\"", "name: is the name of a folder under runs/: use a plain file name"),
             ("name = \"movie-sentiment\"", "name = \"/srv/x\"", "name: is the name of a folder under runs/"),
             ("kind = \"text\"", "kind = \"video\"", "unknown variant `video`"),
-            ("[seed]", "[read]\nlater_share = 1.0\n[seed]", "read.later_share: must be at least 0 and below 1"),
             ("rationales_per_example = 2", "rationales_per_example = 41", "seed.rationales_per_example: must be at least 1"),
             ("rationale_candidates = 100", "rationale_candidates = 39", "seed.rationale_candidates: must be at least seed.rationales"),
         ] {
@@ -686,6 +684,8 @@ mod tests {
         assert!(error.contains("words must have one entry for each label's name"), "{error}");
         let error = parse(&MOVIES.replacen("name = \"positive\"", "name = \"negative\"", 1)).unwrap_err().to_string();
         assert!(error.contains("labels: duplicate label \"negative\""), "{error}");
+        let error = parse(&MOVIES.replacen("[seed]", "[read]\nlater_share = 1.0\n[seed]", 1)).unwrap_err().to_string();
+        assert!(error.contains("read.later_share: must be at least 0 and below 1"), "{error}");
         assert!(parse("name = ").is_err());
     }
 
