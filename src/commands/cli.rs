@@ -200,12 +200,12 @@ const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Run { task, run, options } => {
-            let setup = Setup::new(&task, &options)?.with_equal_steps();
+            let setup = Setup::new(&task, &options)?.with_steps_of_a_run();
             let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));
             run_task(&setup, &folder)
         }
         Command::Demo { run, options } => {
-            let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_equal_steps();
+            let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_steps_of_a_run();
             run_task(&setup, &run)
         }
         Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {

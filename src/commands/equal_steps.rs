@@ -15,6 +15,13 @@ pub fn equal_steps(task: &Task, pool: usize) -> usize {
 }
 
 impl Setup {
+    /// Gives all models of a run the same steps, unless it reads texts: thousands of them need more steps than are good for the gold rows
+    /// alone, so that each model then takes those of its own training set.
+    #[must_use]
+    pub fn with_steps_of_a_run(self) -> Self {
+        if self.task.reads() { self } else { self.with_equal_steps() }
+    }
+
     /// Gives all models of a run the same steps.
     #[must_use]
     pub fn with_equal_steps(mut self) -> Self {

@@ -34,6 +34,9 @@ pub struct Options {
     /// Maximum number of extrapolation rounds; turns early stopping off
     #[arg(long, env = "LACUNA_ROUNDS", value_name = "N")]
     pub rounds: Option<usize>,
+    /// Optimiser steps of every training, instead of some epochs
+    #[arg(long, env = "LACUNA_STEPS", value_name = "N")]
+    pub steps: Option<usize>,
     /// Rows to write for each error, instead of a fixed number per round
     #[arg(long, env = "LACUNA_ROWS_PER_ERROR", value_name = "N")]
     pub rows_per_error: Option<usize>,
@@ -177,6 +180,7 @@ impl Options {
             rationales,
             rounds,
             rows_per_error,
+            steps,
             targets,
             judge,
             generator,
@@ -203,6 +207,7 @@ impl Options {
             number("rationales", rationales),
             number("rounds", rounds),
             number("rows-per-error", rows_per_error),
+            number("steps", steps),
             kind,
             judge,
             as_is,
@@ -237,6 +242,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     }
     if let Some(rows) = options.rows_per_error {
         (task.extrapolate.rows_per_error, task.extrapolate.rows) = (rows, None);
+    }
+    if let Some(steps) = options.steps {
+        task.train.steps = Some(steps);
     }
     if let Some(judge) = options.judge {
         task.targets.judge = Some(judge);
