@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, TASK, text};
-use lacuna::commands::options::{Machine, Options};
+use lacuna::commands::options::{Machine, Options, Recipe};
 use lacuna::commands::setup::Setup;
 use lacuna::data::example::Input;
 use lacuna::generator::scripted::Scripted;
@@ -296,4 +296,22 @@ fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
     for row in json_lines(&fixture.path("run/dataset.jsonl")) {
         assert_eq!(row["target"][row["label"].as_str().unwrap()], 1.0);
     }
+}
+
+/// Algorithm 2 writes a text for each error; nothing is judged and the gold rows are not learnt.
+#[test]
+fn the_papers_recipe_extrapolates_each_error_once() {
+    let fixture = Fixture::new();
+    let options = Options { recipe: Recipe::Paper, ..options() };
+    let mut setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
+    setup.chooses = false;
+    let run = fixture.path("run");
+    let delivery = setup.run(&run, &[Method::GoldOnly, Method::Seed, Method::S3], &mut boxed(scripted())).unwrap();
+    assert_eq!(delivery.delivered, Method::S3);
+    let rounds = json(&run.join("manifest.json"))["rounds"].as_array().unwrap().clone();
+    assert!(rounds.len() > 1 && rounds[1..].iter().all(|round| round["accepted"] == round["errors_before"]), "{rounds:?}");
+    let judged = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("judge");
+    assert!(!std::fs::read_dir(run.join("journal")).unwrap().any(|entry| judged(entry.unwrap())));
+    let targets = json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"][row["label"].as_str().unwrap()].clone());
+    assert!(targets.into_iter().all(|target| target == 1.0));
 }

@@ -8,11 +8,24 @@ use crate::error::{Error, Result};
 use crate::generator::llama::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, fits_on_gpus, load_back_ends, needs_gpu};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
-use crate::task::file::{JudgeKind, TargetKind, Task};
+use crate::task::file::{ExtrapolateKeys, JudgeKind, TargetKind, Task};
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// What the task file says
+    #[default]
+    Task,
+    /// Algorithms 1 and 2 as published: labels as written for, no judge, one text an error, nothing read, synthetic rows alone
+    Paper,
+}
 
 /// Options of every command that runs a task.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
+    /// Recipe; other options still apply
+    #[arg(long, env = "LACUNA_RECIPE", value_enum, default_value_t)]
+    pub recipe: Recipe,
     /// Random seed of the run
     #[arg(long, env = "LACUNA_SEED", default_value_t = 0)]
     pub seed: u64,
@@ -188,8 +201,10 @@ impl Options {
             unlabelled,
             weights,
             machine,
+            recipe,
             ..
         } = self;
+        let recipe = (*recipe == Recipe::Paper).then(|| " --recipe paper".to_string());
         let number = |name: &'static str, value: &Option<usize>| value.map(|value| format!(" --{name} {value}"));
         let text = |name: &'static str, value: &Option<String>| value.as_ref().map(|value| format!(" --{name} {value}"));
         let judge = judge.map(|kind| format!(" --judge {}", if kind == JudgeKind::Stack { "stack" } else { "prompt" }));
@@ -199,6 +214,7 @@ impl Options {
         let kv = machine.kv.and_then(|kv| kv.to_possible_value()).map(|kv| format!(" --kv {}", kv.get_name()));
         let threads = (machine.threads > 0).then(|| format!(" --threads {}", machine.threads));
         let all = [
+            recipe,
             text("generator", generator),
             text("small-model", small_model),
             text("unlabelled", unlabelled),
@@ -223,6 +239,9 @@ impl Options {
 
 /// Overrides the task file's keys with the options.
 pub fn apply(options: &Options, task: &mut Task) {
+    if options.recipe == Recipe::Paper {
+        as_published(task);
+    }
     if let Some(rows) = options.gold_rows {
         task.data.gold_rows = Some(rows);
     }
@@ -261,6 +280,17 @@ pub fn apply(options: &Options, task: &mut Task) {
     if let Some(small) = &options.small_model {
         task.models.small = absolute(small);
     }
+}
+
+/// Makes a task that of the paper (arXiv 2310.13671): rationales, a seed, an extrapolation of each error, all with the labels that they were
+/// written for. Prompts, rows and models stay the task's.
+fn as_published(task: &mut Task) {
+    task.read.rows = 0;
+    task.seed.rationale_candidates = None;
+    task.extrapolate = ExtrapolateKeys::default();
+    task.targets.kind = TargetKind::Hard;
+    task.train.use_select = false;
+    task.prompts.judge.clear();
 }
 
 /// The default folder of a command that makes many runs.
