@@ -85,7 +85,18 @@ impl Tried {
         let unlabelled: Vec<Input> = texts.iter().map(|text| pair(text.as_str())).collect();
         let Tried { task, small, .. } = self;
         let progress = Progress::Silent;
-        work(Bench { task, prompts: &prompts, gold, unlabelled: &unlabelled, test, judged_test: None, small, seed: 3, progress })
+        work(Bench {
+            task,
+            prompts: &prompts,
+            gold,
+            unlabelled: &unlabelled,
+            test,
+            judged_test: None,
+            small,
+            steps_with_texts: task.train.steps,
+            seed: 3,
+            progress,
+        })
     }
 
     fn predict(&self, baseline: Baseline, gold: &[GoldRow<Labels>], test: &[GoldRow<Labels>]) -> Predicted {
@@ -309,8 +320,18 @@ fn real_embeddings_of_a_hundred_snippets() {
     small.reader.encoder.set_reading(task.reading());
     let prompts = Prompts::compile(&task, &task.labels_head()).unwrap();
     let (unlabelled, progress) = (&[][..], Progress::Lines);
-    let bench =
-        Bench { task: &task, prompts: &prompts, gold: &gold, unlabelled, test: &test, judged_test: None, small: &small, seed: 1, progress };
+    let bench = Bench {
+        task: &task,
+        prompts: &prompts,
+        gold: &gold,
+        unlabelled,
+        test: &test,
+        judged_test: None,
+        small: &small,
+        steps_with_texts: None,
+        seed: 1,
+        progress,
+    };
     let mut baselines = Baselines::new(bench);
     for baseline in [Baseline::Embeddings, Baseline::SetFit] {
         let found = accuracy(&baselines.predict(baseline, None).unwrap(), &test);

@@ -3,12 +3,14 @@
 mod common;
 #[path = "common/scripted.rs"]
 mod scripted;
+#[path = "common/words.rs"]
+mod words;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{BAD, Fixture, GOOD, TASK, text};
+use common::{Fixture, TASK, text};
 use lacuna::commands::compare::{Comparison, compare};
 use lacuna::commands::judge::{JudgeReport, judge};
 use lacuna::commands::label::{Labelling, label};
@@ -24,6 +26,7 @@ use lacuna::generator::{
 use lacuna::run::summary::{Method, OfLabels};
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
+use words::of_words;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
 
@@ -72,16 +75,6 @@ fn pair(number: u64) -> serde_json::Value {
     serde_json::json!({"text": format!("premise number {}", number / 3), "text_pair": text(fits, number), "label": label})
 }
 
-/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
-fn of_two() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
-    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let judge = |request: &PosteriorRequest| {
-        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
-        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
-    };
-    Scripted::new(complete, judge)
-}
-
 /// Writes the label's name into the text; judges by finding it there.
 fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
     let complete = |request: &CompletionRequest| {
@@ -101,7 +94,7 @@ fn of_many() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&Posteri
 fn pairs_keep_their_first_text_and_write_the_second() {
     let fixture = pairs();
     let run = fixture.path("run");
-    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_two())).unwrap();
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     assert_eq!(delivery.results.iter().map(|r| r.measured.correct.len()).collect::<Vec<_>>(), [30; 4]);
     let gold = json_lines(&fixture.path("gold.jsonl"));
     let manifest = json(&run.join("manifest.json"));
@@ -130,7 +123,7 @@ fn a_pair_model_predicts_json_lines_as_in_its_evaluation() {
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     std::fs::write(fixture.path("task.toml"), task.replace("max_tokens = 12", "max_tokens = 8")).unwrap();
     let run = fixture.path("run");
-    let delivery = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    let delivery = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_words())).unwrap();
     assert_eq!(json(&run.join("model/tokenizer_config.json"))["model_max_length"], 8);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
     let piped = command.args(["predict", "--pairs", "--logits"]).arg(run.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -158,7 +151,7 @@ fn pairs_may_take_their_first_texts_from_a_file() {
     )
     .unwrap();
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap();
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_words())).unwrap();
     for row in json_lines(&run.join("dataset.jsonl")).iter().filter(|row| row["round"] == 0) {
         let line = row["context"].as_u64().unwrap();
         assert_eq!(row["text"], format!("context number {}", line - 1));
@@ -170,11 +163,11 @@ fn pairs_may_take_their_first_texts_from_a_file() {
 fn a_crash_changes_no_pair() {
     let fixture = pairs();
     let whole = fixture.path("whole");
-    setup(&fixture).run(&whole, &METHODS, &mut boxed(of_two())).unwrap();
+    setup(&fixture).run(&whole, &METHODS, &mut boxed(of_words())).unwrap();
     for crash in [0, 1, 20, 41, 50, 70, 90, 105] {
         let run = fixture.path(&format!("crash-{crash}"));
-        setup(&fixture).run(&run, &METHODS, &mut boxed(of_two().shuffled(crash as u64).failing_after(crash))).unwrap_err();
-        setup(&fixture).run(&run, &METHODS, &mut boxed(of_two().shuffled(7))).unwrap();
+        setup(&fixture).run(&run, &METHODS, &mut boxed(of_words().shuffled(crash as u64).failing_after(crash))).unwrap_err();
+        setup(&fixture).run(&run, &METHODS, &mut boxed(of_words().shuffled(7))).unwrap();
         for file in ["dataset.jsonl", "summary.json", "manifest.json", "model/model.safetensors"] {
             let read = |run: &Path| std::fs::read(run.join(file)).unwrap();
             assert!(read(&run) == read(&whole), "crash after {crash}: {file} differs");
@@ -188,7 +181,7 @@ fn every_line_of_the_test_file_counts() {
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
     let row = |label: &str| serde_json::json!({"text": "warm film", "label": label}).to_string() + "\n";
     std::fs::write(fixture.path("test.jsonl"), test + &row("positive") + &row("positive") + &row("negative")).unwrap();
-    let delivery = setup(&fixture).run(&fixture.path("run"), &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    let delivery = setup(&fixture).run(&fixture.path("run"), &[Method::GoldOnly], &mut boxed(of_words())).unwrap();
     let correct = &delivery.results[0].measured.correct;
     assert_eq!((correct.len(), correct[30], correct[31]), (33, correct[31], !correct[32]));
     assert_eq!(json(&fixture.path("run/manifest.json"))["splits"]["test"][32], 33);
@@ -198,12 +191,12 @@ fn every_line_of_the_test_file_counts() {
 fn a_run_with_other_splits_does_not_go_on() {
     let fixture = pairs();
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two().failing_after(20))).unwrap_err();
+    setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_words().failing_after(20))).unwrap_err();
     let mut manifest = json(&run.join("manifest.json"));
     let select = manifest["splits"]["select"].as_array_mut().unwrap();
     select[0] = select[1].clone();
     std::fs::write(run.join("manifest.json"), manifest.to_string()).unwrap();
-    let error = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_two())).unwrap_err();
+    let error = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_words())).unwrap_err();
     assert!(error.to_string().contains("was started with other rows in select"), "{error}");
 }
 
@@ -220,7 +213,7 @@ fn the_rest_of_the_gold_rows_is_unlabelled() {
     let fixture = pairs_with("unlabelled = \"rest\"\ngold_rows = 16");
     let rest = setup(&fixture).unlabelled().unwrap();
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_words())).unwrap();
     let (manifest, gold) = (json(&run.join("manifest.json")), json_lines(&fixture.path("gold.jsonl")));
     let drawn = ["mine", "select"].map(|side| manifest["splits"][side].as_array().unwrap().clone()).concat();
     let lines: Vec<usize> = (1..=40).filter(|&line| !drawn.contains(&line.into())).collect();
@@ -242,16 +235,16 @@ fn unlabelled_texts_of_a_file_are_known_by_their_content() {
     let rest = setup(&fixture).unlabelled().unwrap();
     assert_eq!(rest.iter().map(|row| (row.line, row.text.as_str())).collect::<Vec<_>>(), [(41, "premise")]);
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_words())).unwrap();
     let inputs = json(&run.join("manifest.json"))["inputs"].clone();
     assert!(inputs["sha256.unlabelled"].is_string() && inputs["task.data.unlabelled"].is_null());
     std::fs::write(fixture.path("more.jsonl"), other).unwrap();
-    let error = setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_two())).unwrap_err().to_string();
+    let error = setup(&fixture).run(&run, &[Method::GoldOnly], &mut boxed(of_words())).unwrap_err().to_string();
     assert!(error.contains("sha256.unlabelled: was "), "{error}");
     // One that reads none does not depend on them.
     let deaf = Options { read_rows: Some(0), ..options() };
     let deaf = Setup::new(&fixture.path("task.toml"), &deaf).unwrap();
-    deaf.run(&fixture.path("deaf"), &[Method::GoldOnly], &mut boxed(of_two())).unwrap();
+    deaf.run(&fixture.path("deaf"), &[Method::GoldOnly], &mut boxed(of_words())).unwrap();
     assert!(json(&fixture.path("deaf/manifest.json"))["inputs"]["sha256.unlabelled"].is_null());
     std::fs::write(fixture.path("more.jsonl"), std::fs::read(fixture.path("test.jsonl")).unwrap()).unwrap();
     let error = Setup::new(&fixture.path("task.toml"), &options()).err().unwrap().to_string();
@@ -332,7 +325,7 @@ fn methods_side_by_side() {
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
     let (draws, gold, methods, budget, curve) = (2, &[40][..], &[][..], Budget::Rows, None);
     let comparison = Comparison { task: &task, options: &options, draws, gold, methods, budget, curve, folder: &folder };
-    let table = compare(&comparison, &mut boxed(of_two())).unwrap();
+    let table = compare(&comparison, &mut boxed(of_words())).unwrap();
     let lines = json(&folder.join("compare.json"));
     let lines = lines.as_array().unwrap();
     let names: Vec<&str> = lines.iter().map(|line| line["method"].as_str().unwrap()).collect();
@@ -359,8 +352,39 @@ fn methods_side_by_side() {
     assert!(computed("S3") >= computed("seed with rationales") && computed("S3") > computed("ZeroGen"), "{table}");
     assert!(computed("generator, calibrated") > 0 && of("S3")["cost"]["seconds"].as_f64() > Some(0.0), "{table}");
     let chosen = ["S3".to_string(), "gold only".to_string()];
-    let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_two().failing_after(0))).unwrap();
+    let again = compare(&Comparison { methods: &chosen, ..comparison }, &mut boxed(of_words().failing_after(0))).unwrap();
     assert_eq!(again.lines().filter(|line| line.starts_with('|')).count(), 4, "{again}");
+}
+
+/// With unlabelled texts, S3 reads none and a row of its own does; the seed is lent, and what learns from texts takes more steps.
+#[test]
+fn reading_is_a_row_of_its_own() {
+    let fixture = Fixture::new();
+    let texts = (0..80).map(|i| text(i % 2 == 0, 5000 + i) + "\n").collect::<String>();
+    std::fs::write(fixture.path("texts.txt"), texts).unwrap();
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", "unlabelled = \"texts.txt\"\n\n[models]")).unwrap();
+    let (task, folder, options) = (fixture.path("task.toml"), fixture.path("compare"), options());
+    let methods = ["judged texts", "self-training", "S3", "S3, texts read", "S3, texts read + gold"].map(String::from);
+    let (draws, gold, budget, curve) = (1, &[40][..], Budget::Tokens, None);
+    let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &methods, budget, curve, folder: &folder };
+    let table = compare(&comparison, &mut boxed(of_words())).unwrap();
+    let journal = |run: &str, name: &str| folder.join("gold-40/draw-0").join(run).join("journal").join(name);
+    assert!(!journal("s3", "read-0.jsonl").exists() && journal("s3-read", "read-0.jsonl").exists());
+    for lent in ["round-0.jsonl", "judge-0.jsonl", "judge-gold.jsonl", "states-gold.safetensors"] {
+        assert_eq!(std::fs::read(journal("s3", lent)).unwrap(), std::fs::read(journal("s3-read", lent)).unwrap(), "{lent}");
+    }
+    let lines = json(&folder.join("compare.json"));
+    let of = |name: &str, what: &str| {
+        let line = lines.as_array().unwrap().iter().find(|line| line["method"] == name).unwrap();
+        line["results"][0][what].as_u64().unwrap()
+    };
+    assert!(of("S3, texts read", "synthetic_rows") >= 80 + 24 && of("S3", "synthetic_rows") < 80, "{table}");
+    let more = of("S3, texts read", "steps");
+    assert!(more > of("S3", "steps") && of("judged texts", "steps") == more && of("self-training", "steps") == more, "{table}");
+    // Another number of texts is another measurement.
+    let fewer = Options { read_rows: Some(9), ..options.clone() };
+    let error = compare(&Comparison { options: &fewer, ..comparison }, &mut boxed(of_words())).unwrap_err().to_string();
+    assert!(error.contains("task.read.rows: was 4000, now 9"), "{error}");
 }
 
 /// Killed wherever, and with its file of seconds lost, a comparison costs and writes what one left alone does.
@@ -374,14 +398,14 @@ fn a_crash_changes_no_budget() {
         let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &methods, budget, curve, folder };
         compare(&comparison, generator).map(|_| json(&folder.join("compare.json")))
     };
-    let whole = compared(&fixture.path("whole"), &mut boxed(of_two())).unwrap();
+    let whole = compared(&fixture.path("whole"), &mut boxed(of_words())).unwrap();
     for crash in [20, 60, 150, 190] {
         let folder = fixture.path(&format!("crash-{crash}"));
-        compared(&folder, &mut boxed(of_two().failing_after(crash))).unwrap_err();
+        compared(&folder, &mut boxed(of_words().failing_after(crash))).unwrap_err();
         for run in ["s3", "zerogen"] {
             let _ = std::fs::remove_file(folder.join("gold-40/draw-0").join(run).join("seconds.jsonl"));
         }
-        let after = compared(&folder, &mut boxed(of_two())).unwrap();
+        let after = compared(&folder, &mut boxed(of_words())).unwrap();
         for (after, whole) in after.as_array().unwrap().iter().zip(whole.as_array().unwrap()) {
             for what in ["computed", "sampled"] {
                 assert_eq!(after["cost"][what], whole["cost"][what], "crash after {crash}: {what} of {}", whole["method"]);
@@ -432,7 +456,7 @@ fn methods_read_of_the_gold_rows_what_the_table_says() {
         let (task, folder) = (fixture.path(task), fixture.path(&format!("compare-{task}")));
         let (draws, gold, budget, curve) = (1, &[40][..], Budget::Rows, None);
         let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &names, budget, curve, folder: &folder };
-        compare(&comparison, &mut boxed(of_two())).unwrap();
+        compare(&comparison, &mut boxed(of_words())).unwrap();
         (json(&folder.join("compare.json")), folder.join("gold-40/draw-0"))
     };
     let ((lines, before), (_, after)) = (table("task.toml"), table("flipped.toml"));
@@ -468,7 +492,7 @@ fn budgets_are_equal_in_tokens_computed() {
     let methods = ["ZeroGen", "seed with rationales", "GoldGen", "S3"].map(String::from);
     let (draws, gold, budget, curve) = (1, &[40][..], Budget::Tokens, None);
     let comparison = Comparison { task: &task, options: &options, draws, gold, methods: &methods, budget, curve, folder: &folder };
-    let table = compare(&comparison, &mut boxed(of_two())).unwrap();
+    let table = compare(&comparison, &mut boxed(of_words())).unwrap();
     let lines = json(&folder.join("compare.json"));
     let of = |name: &str| lines.as_array().unwrap().iter().find(|line| line["method"] == name).unwrap();
     let computed = |name: &str| of(name)["cost"]["computed"].as_f64().unwrap();
@@ -485,7 +509,7 @@ fn a_sweep_varies_one_thing_at_a_time() {
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("sweep"), options());
     let axes = ["rounds=0,1", "seed-rows=12", "rationales=0", "rows-per-error=2", "gold-rows=20"].map(|axis| axis.parse().unwrap());
     let points = Sweep { task: &task, options: &options, axes: &axes, seeds: 1, folder: &folder };
-    let table = sweep(&points, &mut boxed(of_two())).unwrap();
+    let table = sweep(&points, &mut boxed(of_words())).unwrap();
     let manifest = |run: &str| json(&folder.join(run).join("seed-0/manifest.json"));
     let rounds = |run: &str| manifest(run)["rounds"].as_array().unwrap().clone();
     assert_eq!((rounds("rounds-0").len(), rounds("rounds-1").len()), (1, 2));
@@ -505,7 +529,7 @@ fn the_generator_is_judged_by_its_words_and_by_its_states() {
     let fixture = Fixture::new();
     let (task, folder, options) = (fixture.path("task.toml"), fixture.path("judged"), options());
     let report = JudgeReport { task: &task, options: &options, gold: &[12, 24], draws: 2, test_rows: 10, folder: &folder };
-    let mut generator = boxed(of_two());
+    let mut generator = boxed(of_words());
     let table = judge(&report, &mut generator).unwrap();
     assert_eq!(table.lines().count(), 2 + 2 + 2 * 3, "{table}");
     for judge in ["prompt, calibrated", "hidden states", "both"] {
@@ -524,11 +548,11 @@ fn texts_of_a_file_are_labelled_in_order_and_no_question_is_asked_twice() {
     let written: Vec<String> = (0..30).map(|i| text(i % 3 == 0, 7000 + i)).collect();
     std::fs::write(&texts, written.join("\n\n") + "\n").unwrap();
     let labelling = Labelling { task: &task, options: &options, texts: &texts, out: Some(&out), folder: &folder };
-    let mut failing = boxed(of_two().failing_after(60));
+    let mut failing = boxed(of_words().failing_after(60));
     label(&labelling, &mut failing).unwrap_err();
     assert!(!out.exists(), "no half-written file");
     // One question tried the judge, 40 were about gold rows, 19 about texts; 11 are left.
-    let mut rest = boxed(of_two().failing_after(11));
+    let mut rest = boxed(of_words().failing_after(11));
     label(&labelling, &mut rest).unwrap();
     let rows = json_lines(&out);
     assert_eq!(rows.iter().map(|row| row["text"].as_str().unwrap()).collect::<Vec<_>>(), written);

@@ -1,32 +1,26 @@
 //! Unlabelled texts: which are read, what is learnt from them, and that no gold row is judged by what has learnt from it.
 
 mod common;
+#[path = "common/crashes.rs"]
+mod crashes;
 #[path = "common/scripted.rs"]
 mod scripted;
+#[path = "common/words.rs"]
+mod words;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use common::{BAD, Fixture, GOOD, TASK, text};
+use common::{Fixture, TASK, text};
+use crashes::crashes_change_nothing;
 use lacuna::commands::options::Options;
 use lacuna::commands::setup::Setup;
-use lacuna::generator::scripted::Scripted;
-use lacuna::generator::{CompletionRequest, PosteriorRequest};
 use lacuna::run::summary::Method;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
+use words::of_words;
 
 const METHODS: [Method; 5] = [Method::GoldOnly, Method::ReadGold, Method::Seed, Method::S3, Method::S3Gold];
-
-/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
-fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
-    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let judge = |request: &PosteriorRequest| {
-        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
-        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
-    };
-    Scripted::new(complete, judge)
-}
 
 /// A task with 60 plain lines of unlabelled texts; the first is a gold row's.
 fn fixture() -> Fixture {
@@ -49,7 +43,7 @@ fn lines(run: &Path, round: usize) -> BTreeSet<u64> {
 fn texts_are_read_judged_and_learnt_from() {
     let fixture = fixture();
     let run = fixture.path("run");
-    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     assert_eq!(lines(&run, 0), (2..=60).collect(), "all but the gold row's, before the seed");
     assert!(!run.join("journal/texts-1.json").exists());
     let manifest = json(&run.join("manifest.json"));
@@ -79,7 +73,7 @@ fn rounds_read_what_is_left() {
     let run = fixture.path("run");
     let keys = "unlabelled = \"texts.txt\"\n\n[read]\nrows = 20\nlater_share = 0.5\n\n[models]";
     std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", keys)).unwrap();
-    setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     let rounds = json(&run.join("manifest.json"))["rounds"].as_array().unwrap().len();
     let sizes: Vec<usize> = (0..rounds).map(|round| lines(&run, round).len()).collect();
     assert_eq!(sizes, [10, 5, 5][..rounds]);
@@ -87,8 +81,19 @@ fn rounds_read_what_is_left() {
     let distinct: HashSet<u64> = (0..rounds).flat_map(|round| lines(&run, round)).collect();
     assert_eq!(distinct.len(), sizes.iter().sum::<usize>());
     let none = reads_none(&fixture);
-    let delivery = none.run(&fixture.path("none"), &METHODS[..1], &mut boxed(scripted())).unwrap();
+    let delivery = none.run(&fixture.path("none"), &METHODS[..1], &mut boxed(of_words())).unwrap();
     assert!(json_lines(&fixture.path("none/dataset.jsonl")).iter().all(|row| row["origin"] == "written"), "{delivery:?}");
+}
+
+#[test]
+fn a_crash_while_reading_changes_nothing() {
+    let fixture = fixture();
+    let keys = "unlabelled = \"texts.txt\"\n\n[read]\nrows = 20\nlater_share = 0.5\n\n[models]";
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", keys)).unwrap();
+    crashes_change_nothing(&fixture, &setup(&fixture), &METHODS, &[95, 101, 106, 140, 158]);
+    let read = json_lines(&fixture.path("whole/journal/read-0.jsonl"));
+    assert_eq!(read.len(), 10);
+    assert!(fixture.path("whole/journal/read-1.jsonl").exists());
 }
 
 /// A judge or a twin of a fold does not change with what the fold's labels are: with two texts of a fold exchanged, so that both are
@@ -102,7 +107,7 @@ fn a_twin_knows_nothing_of_its_fold() {
     let twins = |name: &str| {
         let run = fixture.path(name);
         let setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
-        setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+        setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
         let read = |method: &str, fold: usize| {
             let outputs = json(&run.join(format!("twins/{method}-{fold}.json")));
             outputs.as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>()
@@ -160,7 +165,7 @@ fn without_a_judge_nothing_is_read() {
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     let without = task.split("[[prompts.judge]]").next().unwrap().replace("rationale_candidates = 5\n", "");
     std::fs::write(fixture.path("task.toml"), without.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]")).unwrap();
-    let error = setup(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(scripted())).unwrap_err().to_string();
+    let error = setup(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(of_words())).unwrap_err().to_string();
     assert!(error.contains("write a [[prompts.judge]], or set read.rows = 0"), "{error}");
-    reads_none(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(scripted())).unwrap();
+    reads_none(&fixture).run(&fixture.path("run"), &METHODS, &mut boxed(of_words())).unwrap();
 }

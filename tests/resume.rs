@@ -1,13 +1,18 @@
 //! The loop on a scripted generator: the files of a run, and that no crash changes them.
 
 mod common;
+#[path = "common/crashes.rs"]
+mod crashes;
 #[path = "common/scripted.rs"]
 mod scripted;
+#[path = "common/words.rs"]
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{BAD, Fixture, GOOD, TASK, text};
+use crashes::{content, crashes_change_nothing};
 use lacuna::commands::options::{Machine, Options, Recipe};
 use lacuna::commands::setup::Setup;
 use lacuna::data::example::Input;
@@ -19,43 +24,15 @@ use lacuna::small::model::SmallModel;
 use lacuna::task::file::JudgeKind;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
+use words::of_words;
 
 const METHODS: [Method; 4] = [Method::GoldOnly, Method::Seed, Method::S3, Method::S3Gold];
-
-/// Writes texts from the label in the prompt and the request's seed; judges by the words in the text.
-fn scripted() -> Scripted<impl Fn(&CompletionRequest) -> String, impl Fn(&PosteriorRequest) -> Vec<f32>> {
-    let complete = |request: &CompletionRequest| text(request.prompt.user.contains("positive"), request.seed % 1_000_000);
-    let judge = |request: &PosteriorRequest| {
-        let count = |words: &[&str]| words.iter().filter(|word| request.prompt.user.contains(*word)).count() as f32;
-        vec![count(&BAD) - 4.0, count(&GOOD) - 4.0]
-    };
-    Scripted::new(complete, judge)
-}
-
-/// The content of every file of a run except its lock, by name.
-fn content(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            if entry.path().is_dir() {
-                walk(root, &entry.path(), into);
-            } else {
-                let name = entry.path().strip_prefix(root).unwrap().display().to_string();
-                into.insert(name, std::fs::read(entry.path()).unwrap());
-            }
-        }
-    }
-    let mut files = BTreeMap::new();
-    walk(run, run, &mut files);
-    files.remove("lock");
-    files.remove("seconds.jsonl");
-    files
-}
 
 #[test]
 fn a_run_leaves_a_dataset_with_provenance_a_model_and_a_summary() {
     let fixture = Fixture::new();
     let (setup, run) = (setup(&fixture), fixture.path("run"));
-    let delivery = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    let delivery = setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     let manifest: Value = serde_json::from_slice(&std::fs::read(run.join("manifest.json")).unwrap()).unwrap();
     assert_eq!(manifest["stage"], "done");
     let mine: Vec<u64> = manifest["splits"]["mine"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap()).collect();
@@ -99,7 +76,7 @@ fn the_delivered_model_is_calibrated(fixture: &Fixture, run: &Path, delivery: &D
     assert_eq!((delivery.delivered, scaled.log_loss[1], delivery.candidates.len()), (least, loss(least), 2));
     let (mut plain, other) = (setup(fixture), fixture.path("plain"));
     plain.chooses = false;
-    assert_eq!(plain.run(&other, &METHODS, &mut boxed(scripted())).unwrap().scaled, None);
+    assert_eq!(plain.run(&other, &METHODS, &mut boxed(of_words())).unwrap().scaled, None);
     let logits = |run: &Path| {
         let model = SmallModel::load(&run.join("model"), plain.task.labels_head(), 1, 1).unwrap();
         model.head.outputs(&model.reader, &model.base, &[Input::from("warm film and funny plot 7")]).unwrap().concat()
@@ -138,21 +115,21 @@ fn the_gold_only_model_is_delivered_if_the_judge_knows_nothing() {
 #[test]
 fn a_crash_after_any_answer_changes_nothing() {
     let fixture = Fixture::new();
-    crashes_change_nothing(&fixture, &of_prompt(&fixture), &[0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115]);
+    crashes_change_nothing(&fixture, &of_prompt(&fixture), &METHODS, &[0, 1, 5, 6, 30, 46, 53, 60, 75, 80, 99, 115]);
 }
 
 /// With a judge that learns from hidden states, they are read once more, and its answers about synthetic rows are kept.
 #[test]
 fn a_crash_changes_nothing_of_a_stacked_judge() {
     let fixture = Fixture::new();
-    crashes_change_nothing(&fixture, &setup(&fixture), &[17, 40, 46, 55, 75, 90, 120]);
+    crashes_change_nothing(&fixture, &setup(&fixture), &METHODS, &[17, 40, 46, 55, 75, 90, 120]);
     let whole = fixture.path("whole");
     let kept = lacuna::judge::kept::read(&whole.join("journal/states-gold.safetensors")).unwrap();
     assert!(kept.len() == 40 && kept.iter().all(|reply| reply.states.len() == 2 && reply.states[0].len() == 64));
     let judged = json_lines(&whole.join("journal/judge-0.jsonl"));
     assert!(judged.iter().all(|row| row["by_probe"].as_array().unwrap().len() == 7), "{judged:?}");
     let plain = fixture.path("plain");
-    of_prompt(&fixture).run(&plain, &METHODS, &mut boxed(scripted())).unwrap();
+    of_prompt(&fixture).run(&plain, &METHODS, &mut boxed(of_words())).unwrap();
     let targets = |run: &Path| json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"].clone()).collect::<Vec<_>>();
     assert_ne!(targets(&whole), targets(&plain), "the head on hidden states has a say");
 }
@@ -162,47 +139,22 @@ fn of_prompt(fixture: &Fixture) -> Setup {
     Setup::new(&fixture.path("task.toml"), &Options { judge: Some(JudgeKind::Prompt), ..options() }).unwrap()
 }
 
-fn crashes_change_nothing(fixture: &Fixture, setup: &Setup, crashes: &[usize]) {
-    let whole = fixture.path("whole");
-    setup.run(&whole, &METHODS, &mut boxed(scripted())).unwrap();
-    let expected = content(&whole);
-    for &crash in crashes {
-        let run = fixture.path(&format!("crash-{crash}"));
-        setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(crash as u64).failing_after(crash))).unwrap_err();
-        setup.run(&run, &METHODS, &mut boxed(scripted().shuffled(7))).unwrap();
-        let found = content(&run);
-        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "crash after {crash}");
-        for (name, bytes) in &found {
-            // Journals are in order of completion; everything else is the same to the byte.
-            let same = if name.starts_with("journal/") { sorted(bytes) == sorted(&expected[name]) } else { *bytes == expected[name] };
-            assert!(same, "crash after {crash}: {name} differs");
-        }
-    }
-}
-
-fn sorted(lines: &[u8]) -> Vec<&[u8]> {
-    let mut lines: Vec<&[u8]> = lines.split(|&b| b == b'\n').collect();
-    lines.sort_unstable();
-    lines
-}
-
-/// A round whose model cannot be saved keeps the checkpoint of its fit, and goes on from it.
 #[test]
 fn a_round_that_is_stopped_after_its_fit_goes_on_from_the_checkpoint() {
     let fixture = Fixture::new();
     let options = Options { machine: Machine { checkpoint_every: 0, ..options().machine }, ..options() };
     let setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
     let (undisturbed, run) = (fixture.path("undisturbed"), fixture.path("run"));
-    setup.run(&undisturbed, &METHODS, &mut boxed(scripted())).unwrap();
-    setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(3))).unwrap_err();
+    setup.run(&undisturbed, &METHODS, &mut boxed(of_words())).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(of_words().failing_after(3))).unwrap_err();
     let in_the_way = run.join("rounds/0/model");
     std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
     std::fs::write(&in_the_way, "a file where a folder is to be").unwrap();
-    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
+    setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap_err();
     let fit = json(&run.join("training/round-0/fit.json"));
     assert_eq!(fit["step"], json(&undisturbed.join("manifest.json"))["rounds"][0]["steps"], "the fit was done");
     std::fs::remove_file(&in_the_way).unwrap();
-    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     assert_eq!(content(&run), content(&undisturbed), "the same files with the same bytes, and no checkpoints");
 }
 
@@ -210,14 +162,14 @@ fn a_round_that_is_stopped_after_its_fit_goes_on_from_the_checkpoint() {
 fn a_torn_row_and_temporary_leftovers_do_no_harm() {
     let fixture = Fixture::new();
     let (setup, run) = (setup(&fixture), fixture.path("run"));
-    setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(20))).unwrap_err();
+    setup.run(&run, &METHODS, &mut boxed(of_words().failing_after(20))).unwrap_err();
     let journal = run.join("journal/round-0.jsonl");
     let mut torn = std::fs::read(&journal).unwrap_or_default();
     torn.extend(b"{\"id\":23,\"prom");
     std::fs::write(&journal, torn).unwrap();
     std::fs::create_dir_all(run.join("rounds/0/.lacuna-unfinished-abc")).unwrap();
     std::fs::write(run.join(".lacuna-unfinished-abc"), "half").unwrap();
-    setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
+    setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     let files = content(&run);
     assert!(files.keys().all(|name| !name.contains("unfinished") && !name.contains("training/")), "{:?}", files.keys());
     let mut ids: Vec<u64> = json_lines(&journal).iter().map(|row| row["id"].as_u64().unwrap()).collect();
@@ -230,8 +182,8 @@ fn a_torn_row_and_temporary_leftovers_do_no_harm() {
 fn a_finished_run_is_only_read() {
     let fixture = Fixture::new();
     let (setup, run) = (setup(&fixture), fixture.path("run"));
-    let first = setup.run(&run, &METHODS, &mut boxed(scripted())).unwrap();
-    let again = setup.run(&run, &METHODS, &mut boxed(scripted().failing_after(0))).unwrap();
+    let first = setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let again = setup.run(&run, &METHODS, &mut boxed(of_words().failing_after(0))).unwrap();
     assert_eq!(first, again);
 }
 
@@ -239,11 +191,11 @@ fn a_finished_run_is_only_read() {
 #[test]
 fn test_rows_influence_only_the_final_evaluation() {
     let fixture = Fixture::new();
-    setup(&fixture).run(&fixture.path("one"), &METHODS, &mut boxed(scripted())).unwrap();
+    setup(&fixture).run(&fixture.path("one"), &METHODS, &mut boxed(of_words())).unwrap();
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
     let swapped = test.replace("\"positive\"", "\"x\"").replace("\"negative\"", "\"positive\"").replace("\"x\"", "\"negative\"");
     std::fs::write(fixture.path("test.jsonl"), swapped).unwrap();
-    setup(&fixture).run(&fixture.path("two"), &METHODS, &mut boxed(scripted())).unwrap();
+    setup(&fixture).run(&fixture.path("two"), &METHODS, &mut boxed(of_words())).unwrap();
     let (one, two) = (content(&fixture.path("one")), content(&fixture.path("two")));
     for (name, bytes) in one.iter().filter(|(name, _)| !["manifest.json", "summary.json"].contains(&name.as_str())) {
         assert_eq!(Some(bytes), two.get(name), "{name}");
@@ -255,10 +207,10 @@ fn test_rows_influence_only_the_final_evaluation() {
 fn changed_inputs_are_named_and_refused() {
     let fixture = Fixture::new();
     let run = fixture.path("run");
-    setup(&fixture).run(&run, &METHODS, &mut boxed(scripted().failing_after(10))).unwrap_err();
+    setup(&fixture).run(&run, &METHODS, &mut boxed(of_words().failing_after(10))).unwrap_err();
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
     std::fs::write(fixture.path("task.toml"), task.replace("rows = 24", "rows = 25")).unwrap();
-    let error = setup(&fixture).run(&run, &METHODS, &mut boxed(scripted())).unwrap_err();
+    let error = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap_err();
     assert!(error.to_string().contains("task.seed.rows: was 24, now 25"), "{error}");
     assert_eq!(error.exit_code(), 5);
 }
@@ -291,7 +243,7 @@ fn without_rationales_soft_targets_or_rounds_it_is_zerogen() {
     setup.task.seed.rationales = 0;
     setup.task.extrapolate.max_rounds = 0;
     setup.task.targets.kind = lacuna::task::file::TargetKind::Hard;
-    let delivery = setup.run(&fixture.path("run"), &[Method::S3], &mut boxed(scripted())).unwrap();
+    let delivery = setup.run(&fixture.path("run"), &[Method::S3], &mut boxed(of_words())).unwrap();
     assert_eq!((delivery.best_round, delivery.dataset_rows, delivery.results.len()), (0, 24, 1));
     for row in json_lines(&fixture.path("run/dataset.jsonl")) {
         assert_eq!(row["target"][row["label"].as_str().unwrap()], 1.0);
@@ -306,7 +258,7 @@ fn the_papers_recipe_extrapolates_each_error_once() {
     let mut setup = Setup::new(&fixture.path("task.toml"), &options).unwrap();
     setup.chooses = false;
     let run = fixture.path("run");
-    let delivery = setup.run(&run, &[Method::GoldOnly, Method::Seed, Method::S3], &mut boxed(scripted())).unwrap();
+    let delivery = setup.run(&run, &[Method::GoldOnly, Method::Seed, Method::S3], &mut boxed(of_words())).unwrap();
     assert_eq!(delivery.delivered, Method::S3);
     let rounds = json(&run.join("manifest.json"))["rounds"].as_array().unwrap().clone();
     assert!(rounds.len() > 1 && rounds[1..].iter().all(|round| round["accepted"] == round["errors_before"]), "{rounds:?}");

@@ -27,6 +27,8 @@ pub struct Bench<'a> {
     /// same for every draw. See [`judge_rows`](super::prompted::judge_rows).
     pub judged_test: Option<&'a [Vec<Vec<f32>>]>,
     pub small: &'a SmallModel<Labels>,
+    /// Optimiser steps of what learns from unlabelled texts; none for the task's epochs.
+    pub steps_with_texts: Option<usize>,
     /// All that is drawn at random follows from it.
     pub seed: u64,
     pub progress: Progress,

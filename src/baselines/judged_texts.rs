@@ -13,6 +13,7 @@ use crate::math::vectors::softmax;
 use crate::small::head::SmallHead;
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
+use crate::task::file::TrainKeys;
 
 /// Texts with the stacked judge's probabilities, judged once for all that learn from them.
 pub struct JudgedTexts<'a> {
@@ -43,12 +44,13 @@ impl<'a> JudgedTexts<'a> {
             self.known = Some(judged(&self.bench, generator)?);
         }
         let Known { rows, computed, seconds } = self.known.as_ref().expect("judged above");
-        let Bench { small, gold, task, seed, progress, .. } = self.bench;
+        let Bench { small, gold, task, steps_with_texts: steps, seed, progress, .. } = self.bench;
+        let keys = &TrainKeys { steps, ..task.train.clone() };
         let clock = Instant::now();
         let repeated = std::iter::repeat_n(gold, if with_gold { task.train.gold_repeat.max(1) } else { 0 }).flatten();
         let all: Vec<_> = rows.iter().cloned().chain(repeated.map(|row| small.gold_row(row))).collect();
         let bar = progress.bar("judged texts", "fits", 1, 0);
-        let student = fit(small, &FitPlan { rows: &all, keys: &task.train, seed: random::derive(seed, "student of judged texts", 0) })?;
+        let student = fit(small, &FitPlan { rows: &all, keys, seed: random::derive(seed, "student of judged texts", 0) })?;
         bar.finish("");
         let logits = small.head.outputs(&small.reader, &student.model, &self.bench.test_inputs())?;
         let seconds = seconds + clock.elapsed().as_secs_f64();

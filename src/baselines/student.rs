@@ -17,6 +17,7 @@ use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
+use crate::task::file::TrainKeys;
 
 /// Models in an ensemble, and folds of the teachers that a student is distilled from.
 pub(super) const MEMBERS: usize = 5;
@@ -89,7 +90,7 @@ impl<'a> Students<'a> {
             flops += teacher.flops;
             bar.step(1);
         }
-        let student = self.student(&rows, &tuned)?;
+        let student = self.student(&rows, &tuned.keys)?;
         bar.step(1);
         bar.finish("");
         self.predicted(student, flops)
@@ -111,7 +112,8 @@ impl<'a> Students<'a> {
         let repeated = std::iter::repeat_n(gold, task.train.gold_repeat.max(1)).flatten();
         rows.extend(repeated.map(|row| small.gold_row(row)));
         let bar = progress.bar("self-training", "fits", 1, 0);
-        let student = self.student(&rows, &tuned)?;
+        let keys = TrainKeys { steps: self.bench.steps_with_texts, ..tuned.keys };
+        let student = self.student(&rows, &keys)?;
         bar.finish("");
         self.predicted(student, flops)
     }
@@ -160,8 +162,8 @@ impl<'a> Students<'a> {
     }
 
     /// A model that learns from soft targets.
-    fn student(&self, rows: &[TrainRow<Vec<f32>>], tuned: &Tuned) -> Result<Fitted<Classifier>> {
-        fit(self.bench.small, &FitPlan { rows, keys: &tuned.keys, seed: random::derive(self.bench.seed, "student", 0) })
+    fn student(&self, rows: &[TrainRow<Vec<f32>>], keys: &TrainKeys) -> Result<Fitted<Classifier>> {
+        fit(self.bench.small, &FitPlan { rows, keys, seed: random::derive(self.bench.seed, "student", 0) })
     }
 
     /// What a student says of the test rows; `flops` are those of the models before it.

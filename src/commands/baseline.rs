@@ -125,10 +125,12 @@ impl Setup {
             None => None,
         };
         let (task, seed, progress) = (&self.task, self.seed, self.machine.progress());
+        let steps_with_texts = self.steps_with_texts.or(task.train.steps);
         let (prompts, gold, unlabelled, judged_test) = (&prompts, &gold[..], &unlabelled[..], judged_test.as_deref());
-        let mut baselines = Baselines::new(Bench { task, prompts, gold, unlabelled, test, judged_test, small, seed, progress });
+        let mut baselines =
+            Baselines::new(Bench { task, prompts, gold, unlabelled, test, judged_test, small, steps_with_texts, seed, progress });
         let mut outcome = |baseline: &Baseline| {
-            once(&path(baseline), self.inputs_of(baseline.name()), || {
+            once(&path(baseline), self.inputs_of_baseline(*baseline), || {
                 progress.say(format!("— {}", baseline.name()));
                 let predicted = baselines.predict(*baseline, generator.as_deref_mut().map(|generator| generator as &mut dyn Generate))?;
                 let parameters = generator.as_ref().map_or(0, |generator| generator.parameters());
@@ -163,6 +165,15 @@ impl Setup {
     fn test_rows<'l, H: Stages>(&self, loaded: &'l Loaded<H>) -> Result<&'l [GoldRow<H>]> {
         let test = loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice());
         test.ok_or_else(|| Error::Failed("there are no test rows: add data.test to the task".into()))
+    }
+
+    /// What determines the outcome of a baseline.
+    fn inputs_of_baseline(&self, baseline: Baseline) -> std::collections::BTreeMap<String, serde_json::Value> {
+        let mut inputs = self.inputs_of(baseline.name());
+        if baseline.needs_unlabelled() {
+            inputs.insert("steps with texts".to_string(), self.steps_with_texts.into());
+        }
+        inputs
     }
 
     /// What determines an outcome.

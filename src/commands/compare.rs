@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::compare_table::{Line, Row, render, summarise};
-use super::lend::borrow_journals;
+use super::lend::{Judging, borrow_journals};
 use super::methods::{self, Budget, Extent, Method, Writer, Writing};
 use super::options::{Options, apply};
 use super::provenance::provenance;
@@ -16,7 +16,7 @@ use crate::generator::Generate;
 use crate::run::cost::{Cost, Work, tokens};
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Delivery, Method as Trained};
-use crate::task::file::{JudgeKind, SeedBudget, Task};
+use crate::task::file::{SeedBudget, Task};
 
 /// A comparison: the task and its options, draws, gold rows and methods.
 pub struct Comparison<'a> {
@@ -153,13 +153,16 @@ impl<'c> Draw<'c> {
     /// The outcome of each method. S3 comes first if any method writes: it sets the budget of the others.
     fn outcomes(mut self, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Outcome>> {
         let s3 = methods.iter().any(|method| matches!(method, Method::Writing(_)));
-        let s3 = if s3 { Some(self.run(Writer::S3, &self.task.clone(), generator)?) } else { None };
+        let s3 = if s3 { Some(self.run(Writer::S3, &Writer::S3.task(&self.task, &NOTHING), generator)?) } else { None };
         let mut runs: Vec<(Writer, Delivery)> = s3.map(|delivery| (Writer::S3, delivery)).into_iter().collect();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; methods.len()];
         for (&method, outcome) in methods.iter().zip(&mut outcomes) {
             let Method::Writing(writing) = method else { continue };
             if !runs.iter().any(|(writer, _)| *writer == writing.writer) {
-                let task = writing.writer.task(&self.task, &self.extent(writing.writer, &runs[0].1.rounds));
+                let mut task = writing.writer.task(&self.task, &self.extent(writing.writer, &runs[0].1.rounds));
+                if writing.writer == Writer::S3Read {
+                    task.train.steps = self.setup.steps_with_texts;
+                }
                 runs.push((writing.writer, self.run(writing.writer, &task, generator)?));
             }
             let (_, delivery) = runs.iter().find(|(writer, _)| *writer == writing.writer).expect("it was run above");
@@ -181,9 +184,8 @@ impl<'c> Draw<'c> {
         self.say(writer.folder());
         let folder = self.folder(self.gold).join(writer.folder());
         if let Some(lender) = self.lender(writer) {
-            // Judges of other gold rows have other heads.
-            let judged = task.judge_kind() == JudgeKind::Prompt || lender.starts_with(self.folder(self.gold));
-            borrow_journals(&lender, &folder, task.seed.budget, judged)?;
+            let same_gold = lender.starts_with(self.folder(self.gold));
+            borrow_journals(&lender, &folder, task.seed.budget, Judging::of(task, same_gold))?;
         }
         self.setup.task = task.clone();
         self.setup.run(&folder, &TRAINED, generator)
@@ -227,6 +229,9 @@ impl<'c> Draw<'c> {
         extent
     }
 }
+
+/// Of which S3 needs nothing: it is what others are made equal to.
+const NOTHING: Extent = Extent { seed_rows: 0, budget: None, rounds: 0, rows_of_round: 0 };
 
 /// A seed within a budget has at most so many times the rows of S3.
 const MOST_ROWS: usize = 20;

@@ -22,7 +22,7 @@ pub struct Data<H: Head> {
     pub test: Option<(PathBuf, Vec<GoldRow<H>>)>,
     /// The contexts and their file, if they have one; otherwise they come from the split's gold rows.
     pub contexts: Option<(PathBuf, Vec<Context>)>,
-    /// The unlabelled texts and their file, if they have one.
+    /// The unlabelled texts and their file, that of the gold rows where they are its rest.
     pub unlabelled: Option<(PathBuf, Vec<Unlabelled>)>,
 }
 
@@ -42,7 +42,11 @@ impl<H: ReadGold> Data<H> {
         let contexts = contexts_path.map(|path| read_contexts(&path).map(|rows| (path, rows))).transpose()?;
         let (unlabelled_path, pairs) =
             (task.data.unlabelled_file().map(|named| Task::beside(task_path, named)), task.kind == TaskKind::Pair);
-        let unlabelled = unlabelled_path.map(|path| read_unlabelled(&path, pairs).map(|rows| (path, rows))).transpose()?;
+        let unlabelled = match unlabelled_path {
+            Some(path) => Some((read_unlabelled(&path, pairs)?, path)),
+            None => task.data.unlabelled_rest().then(|| (without_labels(&gold), gold_path.clone())),
+        };
+        let unlabelled = unlabelled.map(|(rows, path)| (path, rows));
         let mut data = Data { gold_path, gold, test, contexts, unlabelled };
         data.check(progress)?;
         if let (Some((path, rows)), Some((test_path, test))) = (&mut data.unlabelled, &data.test) {
@@ -62,7 +66,7 @@ impl<H: ReadGold> Data<H> {
         let gold = self.gold.iter().map(|row| (row.input(), row.line));
         let mut overlaps = vec![Overlap::of_rows(&self.gold_path, gold, test)];
         overlaps.extend(self.contexts.iter().map(|(path, rows)| Overlap::of_contexts(path, rows, test)));
-        if let Some((path, rows)) = &self.unlabelled {
+        if let Some((path, rows)) = self.unlabelled.as_ref().filter(|(path, _)| *path != self.gold_path) {
             overlaps.push(Overlap::of_rows(path, rows.iter().map(|row| (row.input(), row.line)), test));
         }
         refuse(test_path, &overlaps)?;
@@ -79,13 +83,8 @@ impl<H: ReadGold> Data<H> {
 
 impl<H: Head> Data<H> {
     /// The task's unlabelled texts, none of which is among the gold rows of `split`; none if it has no such key, or if all were drawn.
-    pub fn unlabelled(&self, task: &Task, split: &Split<H>) -> Vec<Unlabelled> {
-        let rows = match &self.unlabelled {
-            Some((_, rows)) => rows.clone(),
-            None if task.data.unlabelled_rest() => without_labels(&self.gold),
-            None => Vec::new(),
-        };
-        beside(split, rows)
+    pub fn unlabelled(&self, split: &Split<H>) -> Vec<Unlabelled> {
+        beside(split, self.unlabelled.iter().flat_map(|(_, rows)| rows).cloned().collect())
     }
 }
 

@@ -62,7 +62,7 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder };
-    let states = labelling.options.judge != Some(JudgeKind::Prompt);
+    let states = setup.task.judge_kind() == JudgeKind::Stack;
     let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", states, generator)?;
     let (stack, knowledge) = loaded.small.reader.pool.install(|| learn(&replies, &gold, setup.seed));
     setup.machine.progress().say(verdict(&knowledge));
@@ -116,7 +116,7 @@ fn journal_name(labelling: &Labelling, asked: &Asked, gold: &[GoldRow<Labels>]) 
     hash.update(asked.key(&gold.iter().map(GoldRow::input).collect::<Vec<_>>()));
     gold.iter().for_each(|row| hash.update(row.gold.label.to_le_bytes()));
     hash.update(sha256_of(labelling.texts).map_err(Error::io("read", labelling.texts))?);
-    hash.update(format!("{:?} {}", labelling.options.judge, asked.setup.seed));
+    hash.update(format!("{:?} {}", asked.setup.task.judge_kind(), asked.setup.seed));
     Ok(format!("label-{}", &hex(hash.finalize())[..16]))
 }
 

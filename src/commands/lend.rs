@@ -6,32 +6,58 @@ use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json_lines};
 use crate::run::cost::{SECONDS, Spent, Work, tokens};
 use crate::run::summary::Delivery;
-use crate::task::file::SeedBudget;
+use crate::task::file::{JudgeKind, SeedBudget, Task};
+
+/// What a run may take over of another one's judging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judging {
+    /// Its judge has other heads.
+    None,
+    /// Of the seed: its judge goes by the prompt, calibrated by gold rows of its own.
+    Seed,
+    /// Of the seed and of the gold rows, which are the same.
+    SeedAndGold,
+}
+
+impl Judging {
+    /// What a run of `task` may take over from one with the same or other gold rows.
+    pub(super) fn of(task: &Task, same_gold: bool) -> Judging {
+        match task.judge_kind() {
+            _ if same_gold => Judging::SeedAndGold,
+            JudgeKind::Prompt => Judging::Seed,
+            JudgeKind::Stack => Judging::None,
+        }
+    }
+}
 
 /// Starts a run with the rationales, the seed and their judgements that another run wrote for the same requests, and counts their cost.
-/// Within a budget, only as much of the seed is lent as that pays for. What the judge said of it is lent where it is `judged`
-/// alike: a head on hidden states is that of the gold rows.
+/// Within a budget, only as much of the seed is lent as that pays for.
 ///
 /// A request is a function of the run's random seed and the request's number (and, for pairs and questions, of the contexts). A run that
 /// has started keeps its own journals.
-pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>, judged: bool) -> Result<()> {
+pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<SeedBudget>, judging: Judging) -> Result<()> {
     if borrower.join("manifest.json").exists() || !lender.join("manifest.json").exists() {
         return Ok(());
     }
     let share = budget.map_or(1.0, |budget| affordable_share(lender, budget));
     let journal = |folder: &Path, name: &str| folder.join("journal").join(name);
-    for name in ["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
+    let of_gold = ["judge-gold.jsonl", "states-gold.jsonl", "states-gold.safetensors"];
+    let judgements: &[&str] = if judging == Judging::None { &[] } else { &["judge-0.jsonl"] };
+    let of_gold: &[&str] = if judging == Judging::SeedAndGold { &of_gold } else { &[] };
+    for name in [&["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl"], judgements, of_gold].concat() {
         let from = journal(lender, name);
-        if from.exists() && (judged || name != "judge-0.jsonl") {
-            let content = std::fs::read_to_string(&from).map_err(Error::io("read", &from))?;
-            let content = if name == "round-0.jsonl" { first_rows(&content, share) } else { content };
-            write(&journal(borrower, name), content.as_bytes())?;
+        if from.exists() {
+            let content = std::fs::read(&from).map_err(Error::io("read", &from))?;
+            let content =
+                if name == "round-0.jsonl" { first_rows(&String::from_utf8_lossy(&content), share).into_bytes() } else { content };
+            write(&journal(borrower, name), &content)?;
         }
     }
     let lent = |mut spent: Spent| {
         match spent.part {
-            Work::Judged(0) if !judged => return None,
-            Work::Rationales | Work::Judged(0) => {}
+            Work::Rationales => {}
+            Work::Judged(0) if judging != Judging::None => {}
+            Work::Calibration if judging == Judging::SeedAndGold => {}
             Work::Written(0) => spent.seconds *= share,
             _ => return None,
         }

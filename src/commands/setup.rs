@@ -35,7 +35,11 @@ use crate::task::prompts::{self, Prompts};
 /// A task with its data and models located and checked.
 pub struct Setup {
     pub task: Task,
+    /// The task file.
+    path: PathBuf,
     pub seed: u64,
+    /// Optimiser steps of what learns from unlabelled texts, where they are not those of `task`.
+    pub steps_with_texts: Option<usize>,
     pub machine: Machine,
     /// Whether gold rows choose the delivered model and its temperature; a run that only compares does without.
     pub chooses: bool,
@@ -124,11 +128,23 @@ impl Setup {
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
         files.extend(contexts_path.map(|path| ("contexts", path)));
-        files.extend(data.unlabelled.iter().map(|(path, _)| ("unlabelled", path.clone())));
+        let own = data.unlabelled.iter().filter(|_| task.data.unlabelled_file().is_some());
+        files.extend(own.map(|(path, _)| ("unlabelled", path.clone())));
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
-        Ok(Setup { task, seed, machine, chooses: true, contexts, generator, sums, loaded })
+        Ok(Setup {
+            task,
+            path: task_path.to_path_buf(),
+            seed,
+            steps_with_texts: None,
+            machine,
+            chooses: true,
+            contexts,
+            generator,
+            sums,
+            loaded,
+        })
     }
 
     /// The task's unlabelled texts, none of which is among the gold rows that are drawn.
@@ -137,9 +153,14 @@ impl Setup {
     /// The gold rows cannot be drawn or split.
     pub fn unlabelled(&self) -> Result<Vec<Unlabelled>> {
         match &self.loaded {
-            ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&self.task, &loaded.split(&self.task, self.seed)?)),
+            ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&loaded.split(&self.task, self.seed)?)),
             ByHead::Answers(loaded) => loaded.split(&self.task, self.seed).map(|_| Vec::new()),
         }
+    }
+
+    /// How many unlabelled texts a method may read; 0 where the gold rows cannot be drawn.
+    pub fn texts_to_read(&self) -> usize {
+        if self.task.reads() { self.unlabelled().map_or(0, |texts| texts.len()).min(self.task.read.rows) } else { 0 }
     }
 
     /// SHA-256 of the file with this role, such as `test`; `None` if there is none.
@@ -194,12 +215,9 @@ impl Setup {
         methods: &[Method],
         generator: &mut Option<Box<dyn Generate>>,
     ) -> Result<Delivery> {
-        if self.task.reads() && self.task.prompts.judge.is_empty() {
-            let advice = "write a [[prompts.judge]], or set read.rows = 0";
-            return Err(Error::Failed(format!("the unlabelled texts are labelled by the judge, and there is none: {advice}")));
-        }
-        let run = RunDir::open(folder)?;
         let split = loaded.split(&self.task, self.seed)?;
+        self.check_reading(loaded.to_read(&self.task, &split).len())?;
+        let run = RunDir::open(folder)?;
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
             Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
@@ -234,6 +252,19 @@ impl Setup {
         let generator = generator.as_mut().expect("loaded above");
         manifest.generator = Some(json!({"run": generator.record(), "weights": self.generator.as_ref().map(|(_, weights)| weights)}));
         Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
+    }
+
+    /// # Errors
+    /// Texts are to be read, and there are none, or no judge for them.
+    fn check_reading(&self, texts: usize) -> Result<()> {
+        let error = |message: &str| Err(Error::Task { path: self.path.clone(), line: None, message: message.to_string() });
+        match self.task.reads() {
+            true if self.task.prompts.judge.is_empty() => {
+                error("data.unlabelled is labelled by the judge, and there is none: write a [[prompts.judge]], or set read.rows = 0")
+            }
+            true if texts == 0 => error("no text of data.unlabelled is left to read: all are gold rows or near-copies of test rows"),
+            _ => Ok(()),
+        }
     }
 
     fn begin<H: Stages>(
@@ -272,12 +303,17 @@ impl Setup {
         if !methods.is_empty() && !self.task.reads() {
             inputs.retain(|name, _| name != "task.data.unlabelled" && name != "sha256.unlabelled");
         }
-        if !self.task.reads() {
+        if self.task.reads() {
+            flatten("task.read", &json!(self.task.read), &mut inputs);
+        } else {
             inputs.retain(|name, _| !name.starts_with("task.read."));
         }
-        // Earlier versions had another default.
-        if self.task.judge_kind() == JudgeKind::Stack && !self.task.prompts.judge.is_empty() {
-            inputs.insert("task.targets.judge".to_string(), json!(JudgeKind::Stack));
+        // What earlier versions did by default is not written down: they did not.
+        match self.task.judge_kind() {
+            JudgeKind::Stack if !self.task.prompts.judge.is_empty() => {
+                inputs.insert("task.targets.judge".to_string(), json!(JudgeKind::Stack));
+            }
+            _ => drop(inputs.remove("task.targets.judge")),
         }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
@@ -288,7 +324,7 @@ impl Setup {
 impl<H: Stages> Loaded<H> {
     /// The texts that a run reads: none where the task does not say so.
     fn to_read(&self, task: &Task, split: &Split<H>) -> Vec<Unlabelled> {
-        if task.reads() { self.data.unlabelled(task, split) } else { Vec::new() }
+        if task.reads() { self.data.unlabelled(split) } else { Vec::new() }
     }
 
     /// The lines of each split, for the manifest.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::curves;
 use super::equal_steps::equal_steps;
-use super::lend::borrow_journals;
+use super::lend::{Judging, borrow_journals};
 use super::options::{Options, apply};
 use super::report::{interval_title, percent, table};
 use super::setup::Setup;
@@ -16,7 +16,7 @@ use crate::generator::Generate;
 use crate::measure::interval;
 use crate::run::cost::Cost;
 use crate::run::summary::{Measured, Method};
-use crate::task::file::{JudgeKind, Task};
+use crate::task::file::Task;
 
 /// Sets an option to a value.
 type Set = fn(&mut Options, usize);
@@ -105,13 +105,14 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
 
 /// The steps of all models at all points: those of the point that needs the most.
 fn steps_of_all(sweep: &Sweep) -> Result<usize> {
-    let pool = Setup::of_student(sweep.task, sweep.options)?.gold_pool();
+    let setup = Setup::of_student(sweep.task, sweep.options)?;
+    let (pool, texts) = (setup.gold_pool(), setup.texts_to_read());
     let task = Task::read(sweep.task)?;
     let points = sweep.axes.iter().flat_map(|axis| axis.values.iter().map(move |&value| axis.at(value, sweep.options)));
     let steps = points.map(|options| {
         let mut task = task.clone();
         apply(&options, &mut task);
-        equal_steps(&task, pool)
+        equal_steps(&task, pool, texts)
     });
     Ok(steps.max().unwrap_or(0))
 }
@@ -130,9 +131,7 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
         if first != run && axis.keeps_the_seed(value, &setup.task) {
-            // Judges of other gold rows have other heads.
-            let judged = setup.task.judge_kind() == JudgeKind::Prompt || axis.name != "gold-rows";
-            borrow_journals(&first, &run, None, judged)?;
+            borrow_journals(&first, &run, None, Judging::of(&setup.task, axis.name != "gold-rows"))?;
         }
         let delivery = setup.run(&run, &METHODS, generator)?;
         if delivery.results.is_empty() {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, Result};
@@ -74,6 +75,23 @@ pub fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = unfinished(folder_of(path))?;
     file.write_all(content)?;
     keep(file, path)
+}
+
+/// What a JSON file holds; if it is not there, `make` makes it, and it is kept there.
+///
+/// # Errors
+/// A file that cannot be read or written, or is damaged; those of `make`.
+pub fn once<T: Serialize + DeserializeOwned>(path: &Path, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    match fs::read(path) {
+        Ok(content) => serde_json::from_slice(&content)
+            .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the file, and it is made again", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = make()?;
+            write_json(path, &made)?;
+            Ok(made)
+        }
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
 }
 
 /// As [`put`], with an error that names the file.

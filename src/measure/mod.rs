@@ -12,4 +12,5 @@ pub mod metrics;
 pub mod rows;
 pub mod scale;
 pub mod span;
+pub mod spread;
 pub mod tfidf;

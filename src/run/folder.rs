@@ -57,6 +57,9 @@ impl RunDir {
 /// The folder with the checkpoints of a run's fits.
 pub const TRAINING: &str = "training";
 
+/// The folder with what twins say of the gold rows that they have not learnt.
+pub const TWINS: &str = "twins";
+
 /// What a lock file says, so that a run's folder is known before it has a manifest.
 const LOCK: &str = "This folder belongs to a run of lacuna.\n";
 
@@ -91,7 +94,11 @@ fn is_begun(path: &Path) -> bool {
 
 /// Whether it may lie in a folder before a run is begun in it: journals that another run lends, and how long they took; an empty lock.
 fn is_lent(path: &Path) -> Result<bool> {
-    let journals = || Ok(entries(path)?.iter().all(|journal| name_of(journal).ends_with(".jsonl") || is_unfinished(&name_of(journal))));
+    let journals = || {
+        Ok(entries(path)?.iter().all(|journal| {
+            [".jsonl", ".safetensors"].iter().any(|end| name_of(journal).ends_with(end)) || is_unfinished(&name_of(journal))
+        }))
+    };
     match name_of(path).as_str() {
         "seconds.jsonl" => Ok(true),
         "journal" => journals(),
@@ -107,6 +114,7 @@ fn remove_leftovers(run: &Path) -> Result<()> {
     let mut folders = vec![run.to_path_buf(), run.join("journal"), rounds.clone()];
     folders.extend(folders_in(&rounds)?.into_iter().filter(|round| is_number(round)));
     folders.extend(folders_in(&run.join(TRAINING))?);
+    folders.push(run.join(TWINS));
     let plain = folders.iter().filter(|folder| is_folder(folder));
     plain.into_iter().try_for_each(|folder| remove_entries(folder, is_unfinished).map_err(Error::io("remove unfinished files in", folder)))
 }

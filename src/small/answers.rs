@@ -156,14 +156,6 @@ impl SmallHead for Answers {
 
     fn add_offsets(_: &mut SpanExtractor, _: &[f64]) {}
 
-    const HAS_TEMPERATURE: bool = false;
-
-    fn temperature(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> f64 {
-        1.0
-    }
-
-    fn cool(_: &mut Self::Output, _: f64) {}
-
     fn cool_model(_: &mut SpanExtractor, _: f64) {}
 }
 

@@ -69,16 +69,7 @@ pub trait SmallHead: Head {
     /// Adds the offsets to the bias of the model's head, so that its outputs are shifted.
     fn add_offsets(model: &mut Self::Model, offsets: &[f64]);
 
-    /// Whether logits are divided by a [`temperature`](super::temperature).
-    const HAS_TEMPERATURE: bool;
-
-    /// The temperature for outputs on gold rows; 1 for a head without.
-    fn temperature(gold: &[&GoldRow<Self>], outputs: &[&Self::Output]) -> f64;
-
-    /// Divides an output's logits by the temperature.
-    fn cool(output: &mut Self::Output, temperature: f64);
-
-    /// Divides all logits of the model by the temperature.
+    /// Divides all logits of the model by a [`temperature`](super::temperature).
     fn cool_model(model: &mut Self::Model, temperature: f64);
 }
 

@@ -8,7 +8,6 @@ use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
 use super::reader::Reader;
 use super::row::TrainRow;
-use super::temperature::temperature;
 use super::threshold;
 use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
 use crate::data::example::{GoldRow, Input};
@@ -98,17 +97,6 @@ impl SmallHead for Labels {
 
     fn add_offsets(model: &mut Classifier, offsets: &[f64]) {
         model.add_offsets(&offsets.iter().map(|&b| b as f32).collect::<Vec<_>>());
-    }
-
-    const HAS_TEMPERATURE: bool = true;
-
-    fn temperature(gold: &[&GoldRow<Labels>], logits: &[&Vec<f32>]) -> f64 {
-        let logits: Vec<Vec<f32>> = logits.iter().map(|row| row.to_vec()).collect();
-        temperature(&logits, &gold.iter().map(|row| row.gold.label).collect::<Vec<_>>())
-    }
-
-    fn cool(logits: &mut Vec<f32>, temperature: f64) {
-        logits.iter_mut().for_each(|x| *x /= temperature as f32);
     }
 
     fn cool_model(model: &mut Classifier, temperature: f64) {

@@ -1,8 +1,10 @@
 //! Which model is delivered, and its temperature: both by gold rows that the models asked have not learnt from.
 //!
-//! Each candidate has a twin for each fold of the gold rows, which learns as the candidate does but from nothing that knows the fold: gold
-//! rows of other folds, texts with targets of a judge of other folds, no text that was written from a row of the fold, and rows of the
-//! round that *select* rows of other folds choose. So every gold row is predicted by a model that it has neither taught nor chosen.
+//! Each candidate has a twin for each fold of the gold rows, which learns as the candidate does but without the fold: gold rows of other
+//! folds, texts with targets of a judge of other folds, no text that was written from a row of the fold, and rows of the round that
+//! *select* rows of other folds choose. So every gold row is predicted by a model that neither it nor what was made of it has taught.
+//! One trace is left: models of rounds, whose judge learnt all of *mine*, found the errors of other folds and the texts that later rounds
+//! read.
 
 use std::collections::HashSet;
 
@@ -11,12 +13,15 @@ use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
-use crate::files::whole::write_json;
+use crate::files::whole::once;
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
+use crate::measure::folds::stratified;
+use crate::run::folder::TWINS;
 use crate::run::summary::{Candidate, Choice, Method, Scaled};
 use crate::small::folds::{Folds, at, sides};
 use crate::small::head::SmallHead;
+use crate::small::temperature::temperature;
 use crate::small::threshold::cross_fit;
 
 /// Folds of the gold rows.
@@ -28,8 +33,19 @@ const CANDIDATES: [Method; 3] = [Method::GoldOnly, Method::ReadGold, Method::S3G
 impl Synthesis<'_, Labels> {
     /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from.
     pub(super) fn folds(&self) -> Vec<Option<usize>> {
+        let (head, seed) = (&self.inputs.small.head, random::derive(self.inputs.seed, "folds of the gold rows", 0));
         let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
-        self.inputs.small.head.held_out(&gold, FOLDS, random::derive(self.inputs.seed, "folds of the gold rows", 0))
+        if head.pairs {
+            return head.held_out(&gold, FOLDS, seed);
+        }
+        // A label of two rows has them in two folds, so that there are five however rare a label is.
+        let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
+        let alone = |label: usize| labels.iter().filter(|own| **own == label).count() < 2;
+        stratified(&labels, head.names.len(), FOLDS, seed)
+            .into_iter()
+            .zip(&labels)
+            .map(|(fold, &label)| (!alone(label)).then_some(fold))
+            .collect()
     }
 
     /// The candidate with the least log loss on gold rows out of fold, with temperatures of other folds. Where the generator's judgement is
@@ -53,7 +69,7 @@ impl Synthesis<'_, Labels> {
             candidates.push(Candidate { method, out_of_fold: found });
             if best.as_ref().is_none_or(|(least, ..)| found.log_loss < *least) {
                 let before = Labels::evaluate(&rows, &outputs).log_loss;
-                best = Some((found.log_loss, method, Scaled::new(temperature(&rows, &outputs), [before, found.log_loss])));
+                best = Some((found.log_loss, method, Scaled::new(temperature_of(&rows, &outputs), [before, found.log_loss])));
             }
         }
         Ok(best.map(|(_, method, scaled)| Choice { method, scaled, candidates }))
@@ -63,18 +79,13 @@ impl Synthesis<'_, Labels> {
     fn out_of_fold(&self, method: Method, gold: &[GoldRow<Labels>], folds: &[Option<usize>]) -> Result<Vec<Vec<f32>>> {
         let mut outputs: Vec<Option<Vec<f32>>> = vec![None; gold.len()];
         for (fold, (learnt, own)) in sides(folds).iter().enumerate() {
-            let kept = self.run.join(format!("twins/{}-{fold}.json", method.name().replace(' ', "-")));
-            let of_fold: Vec<Vec<f32>> = match std::fs::read(&kept) {
-                Ok(content) => serde_json::from_slice(&content)
-                    .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the file, and it is made again", kept.display())))?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let found = self.twin(method, fold, &at(gold, learnt), &at(gold, own))?;
-                    write_json(&kept, &found)?;
-                    self.clear_checkpoints();
-                    found
-                }
-                Err(error) => return Err(Error::io("read", &kept)(error)),
-            };
+            let kept = self.run.join(TWINS).join(format!("{}-{fold}.json", method.name().replace(' ', "-")));
+            let of_fold: Vec<Vec<f32>> = once(&kept, || self.twin(method, fold, &at(gold, learnt), &at(gold, own)))?;
+            self.clear_checkpoints();
+            if of_fold.len() != own.len() {
+                let (kept, found, rows) = (kept.display(), of_fold.len(), own.len());
+                return Err(Error::Run(format!("{kept}: {found} rows, and {rows} in the fold; remove the file, and it is made again")));
+            }
             own.iter().zip(of_fold).for_each(|(&i, output)| outputs[i] = Some(output));
         }
         Ok(outputs.into_iter().flatten().collect())
@@ -85,9 +96,9 @@ impl Synthesis<'_, Labels> {
         let without: HashSet<usize> = own.iter().map(|row| row.line).collect();
         let select: Vec<usize> =
             (0..self.inputs.split.select.len()).filter(|&i| !without.contains(&self.inputs.split.select[i].line)).collect();
-        let round = if method == Method::S3Gold { self.best_round_on(&select)? } else { self.manifest.rounds.len() - 1 };
-        let chosen = Chosen { round, written: method == Method::S3Gold, learnt: LearntFrom::Without(fold), without };
-        let name = format!("{} · twin {} of {FOLDS}", method.name(), fold + 1);
+        let written = if method == Method::S3Gold { Some(self.best_round_on(&select)?) } else { None };
+        let chosen = Chosen { written, read: usize::MAX, learnt: LearntFrom::Without(fold), without };
+        let name = format!("{} · twin {}", method.name(), fold + 1);
         let seed = random::derive(self.inputs.seed, "training of a twin", fold as u64);
         let gold: Vec<&GoldRow<Labels>> = learnt.iter().collect();
         let twin = self.fit_with_gold(&name, (method != Method::GoldOnly).then_some(&chosen), &gold, seed)?;
@@ -121,16 +132,16 @@ impl Synthesis<'_, Labels> {
 }
 
 /// The temperature that these rows ask for.
-fn temperature(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>]) -> f64 {
-    Labels::temperature(&rows.iter().collect::<Vec<_>>(), &outputs.iter().collect::<Vec<_>>())
+fn temperature_of(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>]) -> f64 {
+    temperature(outputs, &rows.iter().map(|row| row.gold.label).collect::<Vec<_>>())
 }
 
 /// Each row's output, divided by the temperature of the rows of other folds.
 fn cooled(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>], folds: &[Option<usize>]) -> Vec<Vec<f32>> {
     let mut cooled = outputs.to_vec();
     for (others, own) in sides(folds) {
-        let temperature = temperature(&at(rows, &others), &at(outputs, &others));
-        own.iter().for_each(|&i| Labels::cool(&mut cooled[i], temperature));
+        let temperature = temperature_of(&at(rows, &others), &at(outputs, &others)) as f32;
+        own.iter().for_each(|&i| cooled[i].iter_mut().for_each(|logit| *logit /= temperature));
     }
     cooled
 }

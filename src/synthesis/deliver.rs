@@ -34,7 +34,7 @@ impl<H: Stages> Synthesis<'_, H> {
     pub(super) fn deliver(mut self) -> Result<Delivery> {
         let best = best_round(&self.manifest.rounds);
         let written = self.rows.iter().filter(|row| row.round <= best).map(|row| self.dataset_row(row));
-        let read = self.read.iter().filter(|row| row.round <= best).map(|row| self.read_row(row));
+        let read = self.read.iter().map(|row| self.read_row(row));
         let rows: Vec<Value> = written.chain(read).collect();
         write_json_lines(&self.run.join("dataset.jsonl"), &rows)?;
         let dataset_rows = rows.len();
@@ -103,13 +103,12 @@ impl<H: Stages> Synthesis<'_, H> {
             Method::S3 => self.of_round(self.best_round()),
             Method::GoldOnly => self.fit_with_gold("gold only", None, &gold, seed("gold only")),
             Method::ReadGold => {
-                let round = self.manifest.rounds.len() - 1;
-                let read = Chosen { round, written: false, learnt: LearntFrom::All, without: HashSet::new() };
+                let read = Chosen { written: None, read: usize::MAX, learnt: LearntFrom::All, without: HashSet::new() };
                 self.fit_with_gold("read + gold", Some(&read), &gold, seed("read + gold"))
             }
             Method::S3Gold => {
                 let name = "best round + gold";
-                let best = Chosen { round: self.best_round(), written: true, learnt: LearntFrom::All, without: HashSet::new() };
+                let best = Chosen { written: Some(self.best_round()), read: usize::MAX, learnt: LearntFrom::All, without: HashSet::new() };
                 self.fit_with_gold(name, Some(&best), &gold, seed(name))
             }
         }

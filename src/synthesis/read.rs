@@ -1,5 +1,7 @@
 //! The reading stage: real texts without labels, as the generator judges them.
 
+use std::collections::HashSet;
+
 use rand::seq::SliceRandom;
 
 use super::rows::ReadRow;
@@ -8,13 +10,14 @@ use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
-use crate::files::whole::write_json;
+use crate::files::whole::once;
 use crate::math::random;
-use crate::math::vectors::softmax;
+use crate::measure::spread::spread;
 use crate::small::head::SmallHead;
+use crate::small::labels::probabilities;
 
-/// Where more texts are left than a round reads, the small model looks at so many times as many to find those it is least sure of.
-const LOOKED_AT: usize = 10;
+/// Where more texts are left than a round reads, the small model looks at so many times as many to choose from.
+const LOOKED_AT: usize = 4;
 
 impl Synthesis<'_, Labels> {
     /// Judges the texts that a round reads, and keeps them.
@@ -30,16 +33,7 @@ impl Synthesis<'_, Labels> {
     /// The texts that a round reads. Which those are is kept, since it may follow from a model of the round before.
     fn texts_of(&self, round: usize) -> Result<Vec<Unlabelled>> {
         let path = self.run.join(format!("journal/texts-{round}.json"));
-        let lines: Vec<usize> = match std::fs::read(&path) {
-            Ok(content) => serde_json::from_slice(&content)
-                .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the file, and it is made again", path.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let chosen = self.choose(round)?;
-                write_json(&path, &chosen)?;
-                chosen
-            }
-            Err(error) => return Err(Error::io("read", &path)(error)),
-        };
+        let lines: Vec<usize> = once(&path, || self.choose(round))?;
         let all = self.inputs.unlabelled;
         let of_line = |line: &usize| {
             let found = all.binary_search_by_key(line, |text| text.line).map(|place| all[place].clone());
@@ -48,34 +42,45 @@ impl Synthesis<'_, Labels> {
         lines.iter().map(of_line).collect()
     }
 
-    /// The lines of the texts that a round reads: at first a sample, later those of which the small model is least sure.
+    /// The lines of the texts that a round reads: all, if there are no more, or else before the seed a spread-out sample, and later those
+    /// of which the small model is least sure. (Those on which it differs most from the judge would be the judge's errors.)
     fn choose(&self, round: usize) -> Result<Vec<usize>> {
         let (task, all) = (self.inputs.task, self.inputs.unlabelled);
         let count = task.read.waves(all.len(), task.extrapolate.max_rounds)[round];
-        let mut order: Vec<&Unlabelled> = all.iter().collect();
-        order.shuffle(&mut random::rng(self.inputs.seed, "order of unlabelled texts", 0));
-        // Those that earlier rounds have read are no candidates.
-        let read: std::collections::HashSet<usize> = self.read.iter().map(|row| row.text.line).collect();
-        order.retain(|text| !read.contains(&text.line));
-        if round > 0 {
-            order.truncate(LOOKED_AT * count);
-            let doubt = self.doubts(round - 1, &order)?;
-            let mut places: Vec<usize> = (0..order.len()).collect();
-            places.sort_by(|&a, &b| doubt[b].total_cmp(&doubt[a]));
-            order = places.into_iter().map(|place| order[place]).collect();
+        let read: HashSet<usize> = self.read.iter().map(|row| row.text.line).collect();
+        let mut unread: Vec<&Unlabelled> = all.iter().filter(|text| !read.contains(&text.line)).collect();
+        if unread.len() > count {
+            unread.shuffle(&mut random::rng(self.inputs.seed, "order of unlabelled texts", round as u64));
+            unread.truncate(LOOKED_AT * count);
+            let chosen = if round == 0 { self.spread_out(&unread, count)? } else { self.most_doubted(round - 1, &unread, count)? };
+            unread = chosen.into_iter().map(|place| unread[place]).collect();
         }
-        Ok(order.into_iter().take(count).map(|text| text.line).collect())
+        Ok(unread.into_iter().map(|text| text.line).collect())
     }
 
-    /// How unsure a round's model is of each text: the entropy of its probabilities, in nats.
-    fn doubts(&self, round: usize, texts: &[&Unlabelled]) -> Result<Vec<f64>> {
+    /// The places of texts that are spread over all of them, by the pretrained small model's features.
+    fn spread_out(&self, texts: &[&Unlabelled], count: usize) -> Result<Vec<usize>> {
+        let small = self.inputs.small;
+        let inputs: Vec<Input> = texts.iter().map(|text| text.input()).collect();
+        let features = small.features_of(&small.base, &inputs, self.inputs.task.train.max_tokens)?;
+        let rng = &mut random::rng(self.inputs.seed, "first unlabelled texts", 0);
+        Ok(small.reader.pool.install(|| spread(&features, count, rng)))
+    }
+
+    /// The places of the texts of which a round's model is least sure, by the entropy of its probabilities.
+    fn most_doubted(&self, round: usize, texts: &[&Unlabelled], count: usize) -> Result<Vec<usize>> {
         let small = self.inputs.small;
         let inputs: Vec<Input> = texts.iter().map(|text| text.input()).collect();
         let outputs = small.head.outputs(&small.reader, &self.load_round(round)?, &inputs)?;
-        let entropy = |logits: &Vec<f32>| {
-            let p = softmax(&logits.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-            p.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
-        };
-        Ok(outputs.iter().map(entropy).collect())
+        let doubt: Vec<f64> = outputs.iter().map(|logits| entropy(&probabilities(logits))).collect();
+        let mut places: Vec<usize> = (0..texts.len()).collect();
+        places.sort_by(|&a, &b| doubt[b].total_cmp(&doubt[a]));
+        places.truncate(count);
+        Ok(places)
     }
+}
+
+/// In nats.
+fn entropy(probabilities: &[f64]) -> f64 {
+    probabilities.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
 }

@@ -35,7 +35,7 @@ impl<H: Stages> Synthesis<'_, H> {
             return Ok(());
         }
         let keys = &self.inputs.task.train;
-        let union = self.union(&Chosen { round, written: true, learnt: LearntFrom::Mine, without: HashSet::new() });
+        let union = self.union(&Chosen { written: Some(round), read: round, learnt: LearntFrom::Mine, without: HashSet::new() });
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
         let name = format!("round {round}");
         let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;

@@ -11,10 +11,10 @@ use crate::small::row::TrainRow;
 /// A choice of synthetic rows and of their targets.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// The last round whose rows are among them.
-    pub round: usize,
-    /// Whether written rows are among them, or only read ones.
-    pub written: bool,
+    /// The last round whose written rows are among them; none for read ones alone.
+    pub written: Option<usize>,
+    /// The last round whose read texts are among them.
+    pub read: usize,
     /// The judge that their targets come from.
     pub learnt: LearntFrom,
     /// Lines of gold rows that none of them was written from.
@@ -24,9 +24,9 @@ pub struct Chosen {
 impl<H: Stages> Synthesis<'_, H> {
     /// Training rows: those written, then those read.
     pub(super) fn union(&self, chosen: &Chosen) -> Vec<TrainRow<H::Target>> {
-        let written = self.rows.iter().filter(|row| chosen.written && row.round <= chosen.round && !self.descends(row, &chosen.without));
+        let written = self.rows.iter().filter(|row| Some(row.round) <= chosen.written && !self.descends(row, &chosen.without));
         let written = written.map(|row| row.to_learn(H::target(self, row, chosen.learnt)));
-        let read = self.read.iter().filter(|row| row.round <= chosen.round);
+        let read = self.read.iter().filter(|row| row.round <= chosen.read);
         written.chain(read.map(|row| row.to_learn(H::target_of_read(self, row, chosen.learnt)))).collect()
     }
 
