@@ -371,7 +371,7 @@ fn reading_is_a_row_of_its_own() {
     let journal = |run: &str, name: &str| folder.join("gold-40/draw-0").join(run).join("journal").join(name);
     assert!(!journal("s3", "read-0.jsonl").exists() && journal("s3-read", "read-0.jsonl").exists());
     for lent in ["round-0.jsonl", "judge-0.jsonl", "judge-gold.jsonl", "states-gold.safetensors"] {
-        assert_eq!(std::fs::read(journal("s3", lent)).unwrap(), std::fs::read(journal("s3-read", lent)).unwrap(), "{lent}");
+        assert!(std::fs::read(journal("s3", lent)).unwrap() == std::fs::read(journal("s3-read", lent)).unwrap(), "{lent}");
     }
     let lines = json(&folder.join("compare.json"));
     let of = |name: &str, what: &str| {

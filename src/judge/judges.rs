@@ -25,6 +25,8 @@ pub struct Judges {
     stacks: Vec<Stack>,
     /// Number of judge prompts.
     prompts: usize,
+    /// What the judge without its fold says of each gold row, in logits; empty for a row in no fold.
+    of_gold: Vec<Vec<f32>>,
 }
 
 impl Judges {
@@ -47,7 +49,13 @@ impl Judges {
             let (rows, of_rows): (Vec<Reply>, Vec<usize>) = chosen.iter().map(|&i| (replies[i].clone(), gold[i])).unzip();
             Stack::fit(&rows, &of_rows, seed)
         };
-        Judges { stacks: learnt.map(of).collect(), prompts }
+        let stacks: Vec<Stack> = learnt.map(of).collect();
+        let says = |(reply, fold): (&Reply, &Option<usize>)| {
+            let logits = fold.map(|fold| stacks[Judges::place(LearntFrom::Without(fold))].logits(reply));
+            logits.unwrap_or_default().into_iter().map(|x| x as f32).collect()
+        };
+        let of_gold = replies.iter().zip(fold).map(says).collect();
+        Judges { stacks, prompts, of_gold }
     }
 
     fn place(learnt: LearntFrom) -> usize {
@@ -56,6 +64,11 @@ impl Judges {
             LearntFrom::All => 1,
             LearntFrom::Without(fold) => 2 + fold,
         }
+    }
+
+    /// What a judge that has not learnt a gold row says of it, in logits; empty for a row in no fold.
+    pub fn of_gold(&self, row: usize) -> Vec<f32> {
+        self.of_gold.get(row).cloned().unwrap_or_default()
     }
 
     /// The calibration of the judge of *mine*.
@@ -120,6 +133,8 @@ mod tests {
         // Rows of fold 0, most of all rows, say the opposite of what those of fold 1 say, of which all of *mine* are.
         let found = [LearntFrom::Mine, LearntFrom::All, LearntFrom::Without(0), LearntFrom::Without(1)].map(says);
         assert_eq!(found, [1, 0, 1, 0]);
+        // Each row is judged by the other fold's, which says the opposite.
+        assert!((0..60).all(|row| argmax(&judges.of_gold(row).into_iter().map(f64::from).collect::<Vec<_>>()) != gold[row]));
         assert_eq!(judges.answers(&text, LearntFrom::Without(0)), [text[0].clone(), text[3].clone()]);
         assert!(judges.target(&text, LearntFrom::Without(0), 0, 9.0)[0] > 0.5);
     }

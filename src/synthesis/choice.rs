@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use super::state::Synthesis;
+use super::teacher::Said;
 use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::data::labels::Labels;
@@ -79,20 +80,25 @@ impl Synthesis<'_, Labels> {
     fn out_of_fold(&self, method: Method, gold: &[GoldRow<Labels>], folds: &[Option<usize>]) -> Result<Vec<Vec<f32>>> {
         let mut outputs: Vec<Option<Vec<f32>>> = vec![None; gold.len()];
         for (fold, (learnt, own)) in sides(folds).iter().enumerate() {
-            let kept = self.run.join(TWINS).join(format!("{}-{fold}.json", method.name().replace(' ', "-")));
-            let of_fold: Vec<Vec<f32>> = once(&kept, || self.twin(method, fold, &at(gold, learnt), &at(gold, own)))?;
-            self.clear_checkpoints();
-            if of_fold.len() != own.len() {
-                let (kept, found, rows) = (kept.display(), of_fold.len(), own.len());
-                return Err(Error::Run(format!("{kept}: {found} rows, and {rows} in the fold; remove the file, and it is made again")));
-            }
-            own.iter().zip(of_fold).for_each(|(&i, output)| outputs[i] = Some(output));
+            let twin = self.twin_of(method, fold, &at(gold, learnt), &at(gold, own))?;
+            own.iter().zip(twin.fold).for_each(|(&i, output)| outputs[i] = Some(output));
         }
         Ok(outputs.into_iter().flatten().collect())
     }
 
-    /// The logits of a twin about the rows of its fold.
-    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+    /// What the twin says that has learnt all but the rows of a fold; it is trained once, and what it said is kept.
+    pub(super) fn twin_of(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Said> {
+        let kept = self.run.join(TWINS).join(format!("{}-{fold}.json", method.name().replace(' ', "-")));
+        let said: Said = once(&kept, || self.twin(method, fold, learnt, own))?;
+        self.clear_checkpoints();
+        if said.fold.len() != own.len() {
+            let (kept, found, rows) = (kept.display(), said.fold.len(), own.len());
+            return Err(Error::Run(format!("{kept}: {found} rows, and {rows} in the fold; remove the file, and it is made again")));
+        }
+        Ok(said)
+    }
+
+    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Said> {
         let without: HashSet<usize> = own.iter().map(|row| row.line).collect();
         let select: Vec<usize> =
             (0..self.inputs.split.select.len()).filter(|&i| !without.contains(&self.inputs.split.select[i].line)).collect();
@@ -102,7 +108,8 @@ impl Synthesis<'_, Labels> {
         let seed = random::derive(self.inputs.seed, "training of a twin", fold as u64);
         let gold: Vec<&GoldRow<Labels>> = learnt.iter().collect();
         let twin = self.fit_with_gold(&name, (method != Method::GoldOnly).then_some(&chosen), &gold, seed)?;
-        self.inputs.small.outputs(&twin.model, own)
+        let texts = if method == Method::GoldOnly { self.said_of_texts(&twin.model)? } else { Vec::new() };
+        Ok(Said { fold: self.inputs.small.outputs(&twin.model, own)?, texts })
     }
 
     /// The best round by the chosen *select* rows.

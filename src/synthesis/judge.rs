@@ -35,7 +35,7 @@ impl Synthesis<'_, Labels> {
             .map(|((of_text, states), input)| Reply { log_probs: mean_log_probs(of_text), states, group: Reply::group_of(input) })
             .collect();
         let (mine, prompts, seed) = (split.mine.len(), self.inputs.task.prompts.judge.len(), self.inputs.seed);
-        let fold = if self.inputs.chooses { self.folds() } else { Vec::new() };
+        let fold = self.folds();
         let (judges, knowledge) = self.inputs.small.reader.pool.install(|| {
             let judges = Judges::fit(&replies, &gold, mine, &fold, prompts, seed);
             (judges, self.manifest.judge.clone().unwrap_or_else(|| Knowledge::of(&replies, &gold, seed)))
