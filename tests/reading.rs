@@ -161,6 +161,18 @@ fn a_twin_knows_nothing_of_its_fold() {
 }
 
 #[test]
+fn without_folds_there_are_no_twins_and_no_choice() {
+    let fixture = fixture();
+    let setup = Setup::new(&fixture.path("task.toml"), &Options { folds: Some(0), ..options() }).unwrap();
+    let run = fixture.path("run");
+    let delivery = setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    assert_eq!((delivery.delivered, delivery.candidates, delivery.scaled), (Method::S3Gold, vec![], None));
+    assert!(!run.join("twins").exists());
+    let one = Setup::new(&fixture.path("task.toml"), &Options { folds: Some(1), ..options() }).err().unwrap().to_string();
+    assert!(one.contains("deliver.folds: must be 0, or 2 and more"), "{one}");
+}
+
+#[test]
 fn without_a_judge_nothing_is_read() {
     let fixture = fixture();
     let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();

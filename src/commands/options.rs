@@ -53,6 +53,9 @@ pub struct Options {
     /// Rows to write for each error, instead of a fixed number per round
     #[arg(long, env = "LACUNA_ROWS_PER_ERROR", value_name = "N")]
     pub rows_per_error: Option<usize>,
+    /// Folds of the gold rows that choose the delivered model, each with a twin of every candidate; 0 for no choice
+    #[arg(long, env = "LACUNA_FOLDS", value_name = "N")]
+    pub folds: Option<usize>,
     /// Training targets of synthetic rows
     #[arg(long, env = "LACUNA_TARGETS", value_name = "KIND")]
     pub targets: Option<TargetKind>,
@@ -194,6 +197,7 @@ impl Options {
             rounds,
             rows_per_error,
             steps,
+            folds,
             targets,
             judge,
             generator,
@@ -224,6 +228,7 @@ impl Options {
             number("rounds", rounds),
             number("rows-per-error", rows_per_error),
             number("steps", steps),
+            number("folds", folds),
             kind,
             judge,
             as_is,
@@ -261,6 +266,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     }
     if let Some(rows) = options.rows_per_error {
         (task.extrapolate.rows_per_error, task.extrapolate.rows) = (rows, None);
+    }
+    if let Some(folds) = options.folds {
+        task.deliver.folds = folds;
     }
     if let Some(steps) = options.steps {
         task.train.steps = Some(steps);

@@ -25,24 +25,25 @@ use crate::small::head::SmallHead;
 use crate::small::temperature::temperature;
 use crate::small::threshold::cross_fit;
 
-/// Folds of the gold rows.
-const FOLDS: usize = 5;
-
 /// The models that may be delivered, the simplest first: of equals it is taken.
 const CANDIDATES: [Method; 3] = [Method::GoldOnly, Method::ReadGold, Method::S3Gold];
 
 impl Synthesis<'_, Labels> {
-    /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from.
+    /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from, as all are without folds.
     pub(super) fn folds(&self) -> Vec<Option<usize>> {
+        let count = self.inputs.task.deliver.folds;
         let (head, seed) = (&self.inputs.small.head, random::derive(self.inputs.seed, "folds of the gold rows", 0));
         let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
-        if head.pairs {
-            return head.held_out(&gold, FOLDS, seed);
+        if count == 0 {
+            return vec![None; gold.len()];
         }
-        // A label of two rows has them in two folds, so that there are five however rare a label is.
+        if head.pairs {
+            return head.held_out(&gold, count, seed);
+        }
+        // A label of two rows has them in two folds, so that there are as many folds however rare a label is.
         let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
         let alone = |label: usize| labels.iter().filter(|own| **own == label).count() < 2;
-        stratified(&labels, head.names.len(), FOLDS, seed)
+        stratified(&labels, head.names.len(), count, seed)
             .into_iter()
             .zip(&labels)
             .map(|(fold, &label)| (!alone(label)).then_some(fold))

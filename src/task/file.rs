@@ -36,6 +36,8 @@ pub struct Task {
     pub targets: TargetKeys,
     #[serde(default)]
     pub train: TrainKeys,
+    #[serde(default, skip_serializing_if = "DeliverKeys::is_default")]
+    pub deliver: DeliverKeys,
     pub prompts: PromptKeys,
 }
 
@@ -356,6 +358,28 @@ impl TrainKeys {
     }
 }
 
+/// How the delivered model is chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliverKeys {
+    /// Folds of the gold rows. A twin of each candidate is trained without each; what they say of the rows that they have not learnt
+    /// chooses the model and its temperature. 0 trains none: what was read and written is believed wherever the judge is better than
+    /// chance.
+    pub folds: usize,
+}
+
+impl Default for DeliverKeys {
+    fn default() -> Self {
+        DeliverKeys { folds: 5 }
+    }
+}
+
+impl DeliverKeys {
+    fn is_default(&self) -> bool {
+        *self == DeliverKeys::default()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptKeys {
@@ -536,6 +560,7 @@ impl Task {
         require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1")?;
         require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1")?;
         require((0.0..1.0).contains(&self.train.weight_decay), &["train", "weight_decay"], "must be at least 0 and below 1")?;
+        require(self.deliver.folds != 1, &["deliver", "folds"], "must be 0, or 2 and more")?;
         require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8")?;
         let stride = !questions || self.train.doc_stride < self.train.max_tokens;
         require(stride, &["train", "doc_stride"], "must be below train.max_tokens")
