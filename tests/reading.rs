@@ -160,6 +160,21 @@ fn a_twin_knows_nothing_of_its_fold() {
     assert!(found[0] > 0 && found == [found[0]; 2], "{found:?}: the same pairs are in one fold whatever the candidate");
 }
 
+/// A gold row with the wrong label among right ones is the first in doubt.
+#[test]
+fn a_mislabelled_gold_row_is_listed() {
+    let fixture = fixture();
+    let label = |i: u64| if i.is_multiple_of(2) != (i == 7) { "positive" } else { "negative" };
+    let gold = |i: u64| serde_json::json!({"text": text(i.is_multiple_of(2), i), "label": label(i)}).to_string() + "\n";
+    std::fs::write(fixture.path("gold.jsonl"), (0..40).map(gold).collect::<String>()).unwrap();
+    let run = fixture.path("run");
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let doubtful = json_lines(&run.join("doubtful.jsonl"));
+    assert!(doubtful.len() < 8, "{doubtful:?} {:?}", delivery.candidates);
+    assert_eq!((&doubtful[0]["line"], &doubtful[0]["label"]), (&Value::from(8), &Value::from("positive")));
+    assert!(doubtful[0]["judged"]["negative"].as_f64() > Some(0.5) && doubtful[0]["predicted"]["negative"].as_f64() > Some(0.5));
+}
+
 #[test]
 fn without_folds_there_are_no_twins_and_no_choice() {
     let fixture = fixture();

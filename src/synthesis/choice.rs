@@ -8,20 +8,25 @@
 
 use std::collections::HashSet;
 
+use serde_json::{Value, json};
+
+use super::labels::{by_label, with_label};
 use super::state::Synthesis;
 use super::teacher::Said;
 use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
-use crate::files::whole::once;
+use crate::files::whole::{once, write_json_lines};
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
+use crate::math::vectors::argmax;
 use crate::measure::folds::stratified;
 use crate::run::folder::TWINS;
 use crate::run::summary::{Candidate, Choice, Method, Scaled};
 use crate::small::folds::{Folds, at, sides};
 use crate::small::head::SmallHead;
+use crate::small::labels::probabilities;
 use crate::small::temperature::temperature;
 use crate::small::threshold::cross_fit;
 
@@ -64,6 +69,7 @@ impl Synthesis<'_, Labels> {
         let (rows, of_rows) = (at(&gold, &held_out), at(&folds, &held_out));
         let mut candidates = Vec::new();
         let mut best: Option<(f64, Method, Scaled)> = None;
+        let mut of_best = Vec::new();
         for method in CANDIDATES.into_iter().filter(compared) {
             let outputs = self.out_of_fold(method, &gold, &folds)?;
             let scaled = cooled(&rows, &outputs, &of_rows);
@@ -72,9 +78,33 @@ impl Synthesis<'_, Labels> {
             if best.as_ref().is_none_or(|(least, ..)| found.log_loss < *least) {
                 let before = Labels::evaluate(&rows, &outputs).log_loss;
                 best = Some((found.log_loss, method, Scaled::new(temperature_of(&rows, &outputs), [before, found.log_loss])));
+                of_best = scaled;
             }
         }
+        self.list_doubtful(&rows, &held_out, &of_best)?;
         Ok(best.map(|(_, method, scaled)| Choice { method, scaled, candidates }))
+    }
+
+    /// Writes `doubtful.jsonl`: the gold rows of which the judge and the delivered model's twins, who have not learnt them, both say
+    /// another label than theirs. The least probable come first. They may be mislabelled; nothing is changed.
+    fn list_doubtful(&self, rows: &[GoldRow<Labels>], places: &[usize], outputs: &[Vec<f32>]) -> Result<()> {
+        let Some(judges) = &self.judges else { return Ok(()) };
+        let head = &self.inputs.small.head;
+        let mut doubtful: Vec<(f64, Value)> = Vec::new();
+        for ((row, &place), output) in rows.iter().zip(places).zip(outputs) {
+            let (judged, predicted) = (probabilities(&judges.of_gold(place)), probabilities(output));
+            let own = row.gold.label;
+            if argmax(&judged) == own || argmax(&predicted) == own {
+                continue;
+            }
+            let mut line = with_label(head, row.input(), own);
+            line["line"] = json!(row.line);
+            line["judged"] = by_label(&head.names, &judged);
+            line["predicted"] = by_label(&head.names, &predicted);
+            doubtful.push((judged[own] * predicted[own], line));
+        }
+        doubtful.sort_by(|a, b| a.0.total_cmp(&b.0));
+        write_json_lines(&self.run.join("doubtful.jsonl"), doubtful.into_iter().map(|(_, line)| line))
     }
 
     /// For each gold row that is held out, the logits of the twin that does not know it.

@@ -1,5 +1,6 @@
 //! The loop for classification: texts are written for the labels in turn, with rationales and a judge.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
@@ -59,18 +60,24 @@ impl LoopHead for Labels {
 
 /// A text or pair with its label and its target.
 fn labelled(head: &Labels, input: Input, label: usize, target: &[f32]) -> Value {
+    let mut line = with_label(head, input, label);
+    line["target"] = by_label(&head.names, target);
+    line
+}
+
+/// A text or pair with its label.
+pub(super) fn with_label(head: &Labels, input: Input, label: usize) -> Value {
     let mut line = json!({"text": input.text});
     if let Some(text_pair) = input.text_pair {
         line["text_pair"] = json!(text_pair);
     }
     line["label"] = json!(head.names[label]);
-    line["target"] = by_label(&head.names, target);
     line
 }
 
 /// An object with a number for each label.
-fn by_label(names: &[String], values: &[f32]) -> Value {
-    names.iter().zip(values).map(|(name, &x)| (name.clone(), json!(x))).collect()
+pub(super) fn by_label(names: &[String], values: &[impl Serialize]) -> Value {
+    names.iter().zip(values).map(|(name, x)| (name.clone(), json!(x))).collect()
 }
 
 impl Stages for Labels {
