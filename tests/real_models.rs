@@ -1,4 +1,4 @@
-//! The loop with the real generator and the real small model, killed three times and resumed.
+//! The loop with the real generator and the real small model, killed four times and resumed.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -21,13 +21,20 @@ fn fetched() -> Option<(PathBuf, PathBuf, PathBuf)> {
     }
 }
 
-/// The built-in task, made small: the seed has 24 rows, one round adds 6, 60 test rows.
+/// The built-in task, made small: 24 texts are read and 6 more before a round, the seed has 24 rows, one round adds 6, 60 test rows.
 fn write_task(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
     let mut task: toml::Table = include_str!("../tasks/movie-sentiment.toml").parse().unwrap();
-    let mut set = |table: &str, key: &str, value: toml::Value| drop(task[table].as_table_mut().unwrap().insert(key.into(), value));
+    let mut set = |table: &str, key: &str, value: toml::Value| {
+        let table = task.entry(table).or_insert_with(|| toml::Table::new().into());
+        drop(table.as_table_mut().unwrap().insert(key.into(), value));
+    };
     set("data", "gold", "gold.jsonl".into());
     set("data", "test", "test.jsonl".into());
     set("data", "gold_rows", 40.into());
+    set("data", "unlabelled", "rest".into());
+    set("deliver", "folds", 3.into());
+    set("read", "rows", 30.into());
+    set("read", "later_share", 0.2.into());
     set("models", "generator", gguf.display().to_string().into());
     set("models", "small", encoder.display().to_string().into());
     set("seed", "rationales", 3.into());
@@ -77,12 +84,13 @@ fn json_lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn a_run_killed_three_times_ends_like_an_undisturbed_one() {
+fn a_run_killed_four_times_ends_like_an_undisturbed_one() {
     let Some((gguf, encoder, gold)) = fetched() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_task(path, &gguf, &encoder, &gold);
     kill_at(path, "judge-gold.jsonl", 1);
+    kill_at(path, "read-0.jsonl", 5);
     kill_at(path, "round-0.jsonl", 5);
     kill_at(path, "judge-0.jsonl", 10);
 
@@ -102,9 +110,11 @@ fn a_run_killed_three_times_ends_like_an_undisturbed_one() {
     let rows = json_lines(&path.join("run/dataset.jsonl"));
     let manifest: Value = serde_json::from_slice(&std::fs::read(path.join("run/manifest.json")).unwrap()).unwrap();
     let rounds = manifest["rounds"].as_array().unwrap();
-    assert_eq!(rows.len() as u64, 24 + 6 * manifest["best_round"].as_u64().unwrap());
+    let of = |origin: &str| rows.iter().filter(|row| row["origin"] == origin).count() as u64;
+    assert_eq!(of("written"), 24 + 6 * manifest["best_round"].as_u64().unwrap());
+    assert_eq!((of("read"), rows.len() as u64), (24 + 6 * (rounds.len() as u64 - 1), of("read") + of("written")));
     assert!(rounds.iter().all(|r| r["accepted"] == if r["round"] == 0 { 24 } else { 6 }), "{rounds:?}");
-    for journal in ["rationales.jsonl", "judge-rationales.jsonl", "judge-gold.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
+    for journal in ["rationales.jsonl", "judge-rationales.jsonl", "judge-gold.jsonl", "read-0.jsonl", "round-0.jsonl", "judge-0.jsonl"] {
         let ids: Vec<u64> = json_lines(&path.join("run/journal").join(journal)).iter().map(|row| row["id"].as_u64().unwrap()).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "{journal} has a row twice");
     }
