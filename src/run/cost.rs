@@ -20,8 +20,6 @@ pub enum Work {
     Calibration,
     /// Judging the unlabelled texts that a round reads.
     Read(usize),
-    /// The small models that teach texts beside the judge.
-    Taught,
     /// Writing a round.
     Written(usize),
     /// Judging a round.
@@ -52,7 +50,6 @@ impl Work {
         match (self, method) {
             (Work::Model(own), _) => own == method,
             (Work::Choice, _) => false,
-            (Work::Taught, _) => matches!(method, Method::ReadGold | Method::S3Gold),
             (_, Method::GoldOnly) => false,
             (Work::Calibration | Work::Read(_), Method::ReadGold) => true,
             (_, Method::ReadGold) => false,

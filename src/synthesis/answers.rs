@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::answers::{AnswerGoal, Answers, GoldAnswers};
@@ -86,15 +86,11 @@ impl Stages for Answers {
         row.target.clone()
     }
 
-    fn teach(_: &mut Synthesis<Answers>) -> Result<()> {
-        Ok(())
-    }
-
-    fn target_of_read(_: &Synthesis<Answers>, _: usize, _: LearntFrom) -> <Answers as SmallHead>::Target {
+    fn target_of_read(_: &Synthesis<Answers>, _: &ReadRow, _: LearntFrom) -> <Answers as SmallHead>::Target {
         unreachable!("no text is read for questions")
     }
 
-    fn read_row(_: &Synthesis<Answers>, _: usize) -> Value {
+    fn read_row(_: &Synthesis<Answers>, _: &ReadRow) -> Value {
         unreachable!("no text is read for questions")
     }
 }

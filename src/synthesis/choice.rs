@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::labels::{by_label, with_label};
 use super::state::Synthesis;
-use super::teacher::Said;
 use super::union::Chosen;
 use crate::data::example::GoldRow;
 use crate::data::labels::Labels;
@@ -112,24 +111,24 @@ impl Synthesis<'_, Labels> {
         let mut outputs: Vec<Option<Vec<f32>>> = vec![None; gold.len()];
         for (fold, (learnt, own)) in sides(folds).iter().enumerate() {
             let twin = self.twin_of(method, fold, &at(gold, learnt), &at(gold, own))?;
-            own.iter().zip(twin.fold).for_each(|(&i, output)| outputs[i] = Some(output));
+            own.iter().zip(twin).for_each(|(&i, output)| outputs[i] = Some(output));
         }
         Ok(outputs.into_iter().flatten().collect())
     }
 
-    /// What the twin says that has learnt all but the rows of a fold; it is trained once, and what it said is kept.
-    pub(super) fn twin_of(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Said> {
+    /// The logits about the rows of a fold of the twin that has learnt all others; it is trained once, and what it said is kept.
+    fn twin_of(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
         let kept = self.run.join(TWINS).join(format!("{}-{fold}.json", method.name().replace(' ', "-")));
-        let said: Said = once(&kept, || self.twin(method, fold, learnt, own))?;
+        let said: Vec<Vec<f32>> = once(&kept, || self.twin(method, fold, learnt, own))?;
         self.clear_checkpoints();
-        if said.fold.len() != own.len() {
-            let (kept, found, rows) = (kept.display(), said.fold.len(), own.len());
+        if said.len() != own.len() {
+            let (kept, found, rows) = (kept.display(), said.len(), own.len());
             return Err(Error::Run(format!("{kept}: {found} rows, and {rows} in the fold; remove the file, and it is made again")));
         }
         Ok(said)
     }
 
-    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Said> {
+    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
         let without: HashSet<usize> = own.iter().map(|row| row.line).collect();
         let select: Vec<usize> =
             (0..self.inputs.split.select.len()).filter(|&i| !without.contains(&self.inputs.split.select[i].line)).collect();
@@ -139,8 +138,7 @@ impl Synthesis<'_, Labels> {
         let seed = random::derive(self.inputs.seed, "training of a twin", fold as u64);
         let gold: Vec<&GoldRow<Labels>> = learnt.iter().collect();
         let twin = self.fit_with_gold(&name, (method != Method::GoldOnly).then_some(&chosen), &gold, seed)?;
-        let texts = if method == Method::GoldOnly { self.said_of_texts(&twin.model)? } else { Vec::new() };
-        Ok(Said { fold: self.inputs.small.outputs(&twin.model, own)?, texts })
+        self.inputs.small.outputs(&twin.model, own)
     }
 
     /// The best round by the chosen *select* rows.

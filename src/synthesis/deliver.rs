@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::next::best_round;
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use super::union::Chosen;
@@ -32,12 +32,9 @@ pub(super) struct Trained<M> {
 impl<H: Stages> Synthesis<'_, H> {
     /// Writes `dataset.jsonl` and `model/`, then evaluates the methods on the test rows and writes `summary.json`.
     pub(super) fn deliver(mut self) -> Result<Delivery> {
-        let clock = Instant::now();
-        H::teach(&mut self)?;
-        Spent::note(self.run, Work::Taught, clock.elapsed().as_secs_f64(), self.learnt.take())?;
         let best = best_round(&self.manifest.rounds);
         let written = self.rows.iter().filter(|row| row.round <= best).map(|row| self.dataset_row(row));
-        let read = (0..self.read.len()).map(|place| self.read_row(place));
+        let read = self.read.iter().map(|row| self.read_row(row));
         let rows: Vec<Value> = written.chain(read).collect();
         write_json_lines(&self.run.join("dataset.jsonl"), &rows)?;
         let dataset_rows = rows.len();
@@ -167,8 +164,8 @@ impl<H: Stages> Synthesis<'_, H> {
     }
 
     /// A row of `dataset.jsonl` about a text that was read.
-    fn read_row(&self, place: usize) -> Value {
-        let (row, mut line) = (&self.read[place], H::read_row(self, place));
+    fn read_row(&self, row: &ReadRow) -> Value {
+        let mut line = H::read_row(self, row);
         let provenance = json!({"id": format!("read-{}", row.text.line), "origin": "read", "round": row.round, "line": row.text.line});
         provenance.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
         line

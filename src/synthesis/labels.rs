@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::example::{Context, GoldRow, Input};
@@ -114,22 +114,13 @@ impl Stages for Labels {
         }
     }
 
-    fn teach(run: &mut Synthesis<Labels>) -> Result<()> {
-        run.teach()
+    /// The judge's probabilities.
+    fn target_of_read(run: &Synthesis<Labels>, row: &ReadRow, learnt: LearntFrom) -> Vec<f32> {
+        run.judges.as_ref().expect("a text is read after the gold rows are judged").probabilities(&row.answers, learnt)
     }
 
-    /// The judge's probabilities, or its and a small model's.
-    fn target_of_read(run: &Synthesis<Labels>, place: usize, learnt: LearntFrom) -> Vec<f32> {
-        let judges = run.judges.as_ref().expect("a text is read after the gold rows are judged");
-        let judged = judges.probabilities(&run.read[place].answers, learnt);
-        match run.teachers.as_ref().and_then(|teachers| teachers.of(learnt)) {
-            Some(teacher) => teacher.probabilities(place, &judged),
-            None => judged,
-        }
-    }
-
-    fn read_row(run: &Synthesis<Labels>, place: usize) -> Value {
-        let target = Labels::target_of_read(run, place, LearntFrom::All);
-        labelled(&run.inputs.small.head, run.read[place].text.input(), argmax(&target), &target)
+    fn read_row(run: &Synthesis<Labels>, row: &ReadRow) -> Value {
+        let target = Labels::target_of_read(run, row, LearntFrom::All);
+        labelled(&run.inputs.small.head, row.text.input(), argmax(&target), &target)
     }
 }

@@ -18,8 +18,6 @@ pub mod rows;
 mod seed;
 pub mod stages;
 pub mod state;
-mod teach;
-mod teacher;
 mod union;
 mod verify;
 mod walk;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::head::LoopHead;
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::state::Synthesis;
 use crate::error::Result;
 use crate::judge::judges::LearntFrom;
@@ -50,18 +50,12 @@ pub trait Stages: LoopHead {
     /// The target of a written row, from the judge that has learnt from these gold rows.
     fn target(run: &Synthesis<Self>, row: &SyntheticRow<Self>, learnt: LearntFrom) -> Self::Target;
 
-    /// Finds out who teaches the texts that were read.
-    ///
-    /// # Errors
-    /// A fit's errors.
-    fn teach(run: &mut Synthesis<Self>) -> Result<()>;
-
-    /// The target of a text that was read, by its place.
+    /// The target of a text that was read.
     ///
     /// # Panics
     /// For a head that reads none.
-    fn target_of_read(run: &Synthesis<Self>, place: usize, learnt: LearntFrom) -> Self::Target;
+    fn target_of_read(run: &Synthesis<Self>, row: &ReadRow, learnt: LearntFrom) -> Self::Target;
 
-    /// The fields of a line of `dataset.jsonl` about a text that was read, by its place.
-    fn read_row(run: &Synthesis<Self>, place: usize) -> Value;
+    /// The fields of a line of `dataset.jsonl` about a text that was read.
+    fn read_row(run: &Synthesis<Self>, row: &ReadRow) -> Value;
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::head::LoopHead;
 use super::rows::{ReadRow, SyntheticRow, Tally};
-use super::teacher::Teachers;
 use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
 use crate::data::unlabelled::Unlabelled;
@@ -63,8 +62,6 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) tallies: Vec<Tally>,
     /// The judges of soft targets, once the gold rows are judged.
     pub(super) judges: Option<Judges>,
-    /// The teachers of texts that were read, once all are.
-    pub(super) teachers: Option<Teachers>,
     /// Floating-point operations of training that no part of the work has been charged with yet.
     pub(super) learnt: Cell<f64>,
 }
@@ -81,7 +78,6 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             read: Vec::new(),
             tallies: Vec::new(),
             judges: None,
-            teachers: None,
             learnt: Cell::new(0.0),
         }
     }

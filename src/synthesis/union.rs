@@ -26,8 +26,8 @@ impl<H: Stages> Synthesis<'_, H> {
     pub(super) fn union(&self, chosen: &Chosen) -> Vec<TrainRow<H::Target>> {
         let written = self.rows.iter().filter(|row| Some(row.round) <= chosen.written && !self.descends(row, &chosen.without));
         let written = written.map(|row| row.to_learn(H::target(self, row, chosen.learnt)));
-        let read = self.read.iter().enumerate().filter(|(_, row)| row.round <= chosen.read);
-        written.chain(read.map(|(place, row)| row.to_learn(H::target_of_read(self, place, chosen.learnt)))).collect()
+        let read = self.read.iter().filter(|row| row.round <= chosen.read);
+        written.chain(read.map(|row| row.to_learn(H::target_of_read(self, row, chosen.learnt)))).collect()
     }
 
     /// Whether a row was written from one of the gold rows of these lines: like it, or for its first text or context.
