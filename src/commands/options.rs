@@ -293,6 +293,7 @@ pub fn apply(options: &Options, task: &mut Task) {
 /// Makes a task that of the paper (arXiv 2310.13671): rationales, a seed, an extrapolation of each error, all with the labels that they
 /// were written for. Prompts, rows and models stay the task's.
 fn as_published(task: &mut Task) {
+    task.data.unlabelled = None;
     task.read.rows = 0;
     task.seed.rationale_candidates = None;
     task.extrapolate = ExtrapolateKeys::default();

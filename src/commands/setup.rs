@@ -262,7 +262,9 @@ impl Setup {
             true if self.task.prompts.judge.is_empty() => {
                 error("data.unlabelled is labelled by the judge, and there is none: write a [[prompts.judge]], or set read.rows = 0")
             }
-            true if texts == 0 => error("no text of data.unlabelled is left to read: all are gold rows or near-copies of test rows"),
+            true if texts == 0 => error(
+                "no text of data.unlabelled is left to read: all are drawn gold rows (with \"rest\", set data.gold_rows lower) or near-copies of test rows",
+            ),
             _ => Ok(()),
         }
     }

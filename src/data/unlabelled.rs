@@ -67,7 +67,9 @@ pub fn read_texts(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
 fn read_csv(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
     let damaged = |line: usize, message: String| Error::data(path, line, message);
     let bad = |error: csv::Error| damaged(error.position().map_or(1, |at| at.line() as usize), error.to_string());
-    let mut reader = csv::Reader::from_path(path).map_err(bad)?;
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let mut lines = LineOf { bytes: &bytes, at: 0, line: 1 };
+    let mut reader = csv::Reader::from_reader(&bytes[..]);
     let header = reader.headers().map_err(bad)?.clone();
     let column = |name: &str| {
         let found = header.iter().position(|column| column.trim_start_matches('\u{feff}').trim() == name);
@@ -77,9 +79,7 @@ fn read_csv(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(bad)?;
-        // A line is a text's name: where lines end in CR alone, the reader counts none.
-        let after = rows.last().map_or(2, |row: &Unlabelled| row.line + 1);
-        let line = record.position().map_or(after, |at| at.line() as usize).max(after);
+        let line = record.position().map_or(0, |at| lines.of(at.byte() as usize));
         let field = |column: usize| match record.get(column).map(str::trim) {
             Some(field) if !field.is_empty() => Ok(field.to_string()),
             _ => Err(damaged(line, format!("the field {:?} is empty", &header[column]))),
@@ -95,6 +95,24 @@ pub fn beside_test<H: Head>(mut rows: Vec<Unlabelled>, test: &[GoldRow<H>]) -> (
     rows.retain(|row| !tested.has(row.input()));
     let left_out = before - rows.len();
     (rows, left_out)
+}
+
+/// The line of a byte. (The reader of CSV counts some line ends twice or not at all: CR LF behind a quoted one, CR alone.)
+struct LineOf<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    line: usize,
+}
+
+impl LineOf<'_> {
+    /// The line of the first byte from `from` on that is no line end; each call must go further than the one before.
+    fn of(&mut self, from: usize) -> usize {
+        while let Some(&byte) = self.bytes.get(self.at).filter(|byte| self.at < from || b"\r\n".contains(byte)) {
+            self.at += 1;
+            self.line += usize::from(byte == b'\n' || (byte == b'\r' && self.bytes.get(self.at) != Some(&b'\n')));
+        }
+        self.line
+    }
 }
 
 /// The texts of gold rows, without their labels.
@@ -151,6 +169,8 @@ mod tests {
         let csv = "\u{feff}id,text,text_pair\n1,\"a, \"\"b\"\"\nand c\",d\n2,e,f\n";
         assert_eq!(read("a.csv", csv.as_bytes(), false).unwrap(), [row(2, "a, \"b\"\nand c", None), row(4, "e", None)]);
         assert_eq!(read("a.CSV", csv.as_bytes(), true).unwrap()[1], row(4, "e", Some("f")));
+        let wide = read("a.csv", b"id,text\r\n1,\"a\r\nb\"\r\n\r\n2,c\r\n3,d\r\n", false).unwrap();
+        assert_eq!(wide.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 5, 6]);
         assert_eq!(read("a.csv", b"text\rone\rtwo\r", false).unwrap(), [row(2, "one", None), row(3, "two", None)]);
         let refused = |name, content: &[u8], pairs| read(name, content, pairs).unwrap_err().to_string();
         assert!(refused("b.csv", b"id,texts\n1,a\n", false).contains("b.csv:1: there is no column \"text\" among [\"id\", \"texts\"]"));
