@@ -36,7 +36,7 @@ pub struct Inputs<'a, H: LoopHead> {
     pub small: &'a SmallModel<H>,
     /// The methods to compare on the test rows at the end. One of them is delivered.
     pub methods: &'a [Method],
-    /// Whether gold rows choose the delivered model and its temperature, out of fold: five more fits a candidate. If not, it is
+    /// Whether gold rows choose the delivered model and its temperature, out of fold: a fit more for each fold and candidate. If not, it is
     /// [`Method::S3Gold`], or [`Method::S3`] if that is not compared; [`Method::GoldOnly`] if the generator's judgement is not told from
     /// chance.
     pub chooses: bool,
