@@ -23,6 +23,14 @@ pub enum Error {
     /// Generation or training failed.
     #[error("{0}")]
     Failed(String),
+    /// Several things that are wrong, found in one pass.
+    #[error("{} things are wrong:{}", .0.len(), listed(.0))]
+    Several(Vec<Error>),
+}
+
+/// Each problem on a line of its own; further lines of one are indented.
+fn listed(problems: &[Error]) -> String {
+    problems.iter().map(|problem| format!("\n  {}", problem.to_string().replace('\n', "\n  "))).collect()
 }
 
 /// Advice for the two most common disk errors.
@@ -39,7 +47,8 @@ fn hint(source: &std::io::Error) -> &'static str {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// 1 generation or training failed, 3 task file or data, 4 model, 5 run folder, 6 reading or writing. (clap uses 2 for usage errors.)
+    /// 1 generation or training failed, 3 task file or data, 4 model, 5 run folder, 6 reading or writing; of several problems, the first
+    /// one's. (clap uses 2 for usage errors.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Failed(_) => 1,
@@ -47,6 +56,27 @@ impl Error {
             Error::Model(_) => 4,
             Error::Run(_) => 5,
             Error::Io { .. } => 6,
+            Error::Several(problems) => problems.first().map_or(1, Error::exit_code),
+        }
+    }
+
+    /// What was found wrong, as one error.
+    ///
+    /// # Errors
+    /// The only problem, or all of them together.
+    pub fn all(mut problems: Vec<Error>) -> Result<()> {
+        match problems.len() {
+            0 => Ok(()),
+            1 => Err(problems.remove(0)),
+            _ => Err(Error::Several(problems)),
+        }
+    }
+
+    /// Its problems, one by one.
+    pub fn into_problems(self) -> Vec<Error> {
+        match self {
+            Error::Several(problems) => problems,
+            other => vec![other],
         }
     }
 

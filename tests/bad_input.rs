@@ -73,7 +73,8 @@ fn invalid_gold_rows_are_refused() {
     refused(&gold(br#"{"text": "x"}"#), 3, &["gold.jsonl:3: field \"label\" is missing"]);
     refused(&gold(br#"{"text": "x", "label": "nice"}"#), 3, &["gold.jsonl:3: field \"label\" is \"nice\"; the task's labels are"]);
     refused(&gold(br#"{"text": " ", "label": "positive"}"#), 3, &["gold.jsonl:3: field \"text\" is empty"]);
-    refused(&gold(br#"{"text": "x", "label": 1}"#), 3, &["gold.jsonl:3: field \"label\" must be a string, not a number"]);
+    refused(&gold(br#"{"text": "x", "label": 1}"#), 3, &["gold.jsonl:3: field \"label\" is \"1\"; the task's labels are"]);
+    refused(&gold(br#"{"text": "x", "label": "Positive"}"#), 3, &["gold.jsonl:3: ", "they differ in upper and lower case"]);
     refused(&gold(b"{\"text\": \"\xff\xfe\", \"label\": \"positive\"}"), 3, &["gold.jsonl:3: not UTF-8"]);
     refused(&gold(b"text,label"), 3, &["gold.jsonl:3: not JSON"]);
     let fixture = Fixture::new();
@@ -92,11 +93,13 @@ fn test_rows_in_other_files_are_refused_in_one_message() {
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
     let first = |rows: usize| gold.split_inclusive('\n').take(rows).collect::<String>();
     std::fs::write(fixture.path("test.jsonl"), test.clone() + &first(1)).unwrap();
-    refused(&fixture, 3, &["test.jsonl: ", "\n  1 test row in gold.jsonl (line 31 is line 1 there)\n", "Remove those lines from"]);
+    refused(&fixture, 3, &["test.jsonl: 1 test row is also in gold.jsonl (line 31 is line 1 there)", "remove those lines from gold.jsonl"]);
     std::fs::write(fixture.path("test.jsonl"), test + &first(5) + &first(1)).unwrap();
-    let named = "\n  6 test rows in gold.jsonl (line 31 is line 1 there, line 32 is line 2 there, line 33 is line 3 there, …)\n";
+    let named = "6 test rows are also in gold.jsonl (line 31 is line 1 there, line 32 is line 2 there, line 33 is line 3 there, …)";
     refused(&fixture, 3, &["test.jsonl: ", named]);
     assert!(!fixture.path("runs").exists());
+    replace(&fixture.path("task.toml"), "gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\noverlap = \"drop\"");
+    refused(&fixture, 4, &["gold.jsonl: 5 rows left out that are also in test.jsonl", "GGUF"]);
 }
 
 #[test]
@@ -115,10 +118,14 @@ fn contexts_with_the_first_text_of_a_test_pair_are_refused() {
     std::fs::write(fixture.path("gold.jsonl"), (0..8).map(|i| pair(i, i)).collect::<String>()).unwrap();
     std::fs::write(fixture.path("test.jsonl"), pair(7, 8) + &pair(8, 9) + &pair(8, 10)).unwrap();
     std::fs::write(fixture.path("contexts.jsonl"), "{\"text\": \"other\"}\n{\"text\": \"Premise  8\"}\n").unwrap();
-    let named = "the first texts of 2 test rows in contexts.jsonl (line 2 is line 2 there, line 3 is line 2 there)";
+    let named = "the first texts of 2 test rows are also in contexts.jsonl (line 2 is line 2 there, line 3 is line 2 there)";
     refused(&fixture, 3, &["test.jsonl: ", named]);
     std::fs::write(fixture.path("test.jsonl"), pair(7, 7) + &pair(8, 9)).unwrap();
-    refused(&fixture, 3, &["1 test row in gold.jsonl (line 1 is line 8 there)", "the first texts of 1 test row in contexts.jsonl"]);
+    refused(
+        &fixture,
+        3,
+        &["1 test row is also in gold.jsonl (line 1 is line 8 there)", "the first texts of 1 test row are also in contexts.jsonl"],
+    );
     std::fs::write(fixture.path("test.jsonl"), pair(7, 8)).unwrap();
     refused(
         &fixture,

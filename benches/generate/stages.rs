@@ -1,8 +1,7 @@
 //! The work of a run's stages: prompts as a task writes them, over real sentences from movie reviews.
 
 use anyhow::{Result, ensure};
-use lacuna::data::labels::Labels;
-use lacuna::data::read::read_gold;
+use lacuna::data::unlabelled::Texts;
 use lacuna::generator::{CompletionRequest, PosteriorRequest, Prompt, Sampling};
 
 /// One row of the table.
@@ -64,8 +63,8 @@ pub fn all(texts: usize) -> Result<Vec<Stage>> {
 /// At least `n` sentences, and some for the prompts.
 fn sentences(n: usize) -> Result<Vec<String>> {
     let path = lacuna::fetch::cache::locate("movie-snippets")?.join("gold.jsonl");
-    let (rows, _) = read_gold(&path, &Labels { names: vec!["negative".into(), "positive".into()], pairs: false })?;
-    let sentences: Vec<String> = rows.into_iter().map(|row| row.text).collect();
+    let texts = Texts::open(&path, false)?.distinct();
+    let sentences: Vec<String> = texts.read(0..texts.len())?.into_iter().map(|row| row.text).collect();
     ensure!(sentences.len() >= n.max(200), "{} has {} sentences, {n} are needed", path.display(), sentences.len());
     Ok(sentences)
 }

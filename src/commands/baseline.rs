@@ -11,6 +11,7 @@ use crate::baselines::{Baseline, Baselines, Bench, Predicted};
 use crate::data::answers::Answers;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
+use crate::data::read::ReadGold;
 use crate::data::split::Divide;
 use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ impl Setup {
         }
     }
 
-    fn gold_only_with<H: Stages + Divide>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
+    fn gold_only_with<H: Stages + Divide + ReadGold>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
         self.of_gold(loaded, path, |gold| {
             let rows: Vec<TrainRow<H::Target>> = gold.iter().map(|row| loaded.small.gold_row(row)).collect();
             let plan = FitPlan { rows: &rows, keys: &self.task.train, seed: self.seed };
@@ -69,7 +70,7 @@ impl Setup {
     }
 
     /// The outcome of a model that `fit` makes of the gold rows alone, kept in `path`.
-    fn of_gold<H: Stages + Divide>(
+    fn of_gold<H: Stages + Divide + ReadGold>(
         &self,
         loaded: &Loaded<H>,
         path: &Path,
@@ -113,7 +114,7 @@ impl Setup {
     ) -> Result<Vec<Outcome>> {
         let (small, test) = (&loaded.small, self.test_rows(loaded)?);
         let gold = loaded.drawn(&self.task, self.seed)?;
-        let unlabelled = self.unlabelled()?;
+        let unlabelled = self.unlabelled()?.map_or(Ok(Vec::new()), |texts| texts.read(0..texts.len()))?;
         let unlabelled: Vec<Input> = unlabelled.iter().map(Unlabelled::input).collect();
         let prompts = Prompts::compile(&self.task, &small.head).map_err(Error::Failed)?;
         let asks = |baseline: &&Baseline| baseline.asks_generator() && !path(baseline).exists();

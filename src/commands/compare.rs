@@ -136,7 +136,7 @@ impl<'c> Draw<'c> {
     /// Whether its rows can be drawn and split, and the methods and the curve fit it: before hours of work.
     fn check(&self, methods: &[Method], curve: Option<&Curve>) -> Result<()> {
         let unlabelled = self.setup.unlabelled()?;
-        if unlabelled.is_empty() && methods.iter().any(|method| method.needs_unlabelled()) {
+        if unlabelled.is_none_or(|texts| texts.is_empty()) && methods.iter().any(|method| method.needs_unlabelled()) {
             let message = format!(
                 "with {} gold rows no unlabelled text is left for the methods that learn from it; leave them out with --methods",
                 self.gold

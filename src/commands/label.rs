@@ -12,7 +12,7 @@ use super::options::Options;
 use super::setup::{ByHead, Setup};
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
-use crate::data::unlabelled::{Unlabelled, read_texts};
+use crate::data::unlabelled::{Texts, Unlabelled};
 use crate::error::{Error, Result};
 use crate::files::sha256::{hex, sha256_of};
 use crate::files::whole::{folder_of, keep, unfinished};
@@ -56,7 +56,7 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
         return Err(task_error("a judge needs prompts.judge"));
     }
     let head = &loaded.small.head;
-    let texts = read_texts(labelling.texts, head.pairs)?;
+    let texts = Texts::open(labelling.texts, head.pairs)?;
     let mut out = Out::new(labelling.out)?;
     let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
@@ -78,8 +78,9 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let generator = loaded_generator(&setup, generator)?;
     let questions = Questions::of(&setup.task, &prompts)?;
     let questions = questions.with_probes(stack.probe().into_iter().collect(), layers(generator.layers()));
-    for (wave, texts) in texts.chunks(WAVE).enumerate() {
-        let keyed: Vec<(u64, Input)> = texts.iter().enumerate().map(|(i, text)| ((wave * WAVE + i) as u64, text.input())).collect();
+    for from in (0..texts.len()).step_by(WAVE) {
+        let texts = texts.read(from..(from + WAVE).min(texts.len()))?;
+        let keyed: Vec<(u64, Input)> = texts.iter().zip(from as u64..).map(|(text, key)| (key, text.input())).collect();
         let answered = keyed.iter().filter_map(|(key, _)| known.remove(key)).flatten().collect();
         let answers = questions.posteriors(generator, &keyed, answered, &mut |judged| {
             bar.step(1);

@@ -10,10 +10,11 @@ use super::contexts::Contexts;
 use super::data::Data;
 use super::options::{Machine, Options, apply};
 use crate::data::answers::Answers;
-use crate::data::example::{Context, GoldRow, TaskKind};
+use crate::data::example::{GoldRow, TaskKind};
 use crate::data::labels::Labels;
-use crate::data::split::{Divide, Split, sample};
-use crate::data::unlabelled::Unlabelled;
+use crate::data::read::ReadGold;
+use crate::data::split::{Divide, Split};
+use crate::data::unlabelled::Texts;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, locate};
 use crate::files::sha256::sha256_of;
@@ -44,7 +45,7 @@ pub struct Setup {
     /// Whether gold rows choose the delivered model and its temperature; a run that only compares does without.
     pub chooses: bool,
     /// The contexts of a file; without one they come from the split's gold rows.
-    contexts: Option<Vec<Context>>,
+    contexts: Option<Texts>,
     /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
     generator: Option<(LlamaConfig, Option<Choice>)>,
     /// SHA-256 of data and models, by role.
@@ -114,7 +115,7 @@ impl Setup {
         with_generator: bool,
         wrap: fn(Loaded<H>) -> ByHead,
     ) -> Result<Setup> {
-        let (contexts_path, contexts) = data.contexts.take().unzip();
+        let contexts = data.contexts.take();
         let generator = with_generator.then(|| find_generator(&task, task_path, options)).transpose()?;
         let small_path = find_model(&task.models.small, task_path)?;
         let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
@@ -122,14 +123,14 @@ impl Setup {
         let on_gpu = generator.iter().filter(|(config, _)| config.gpu_layers > 0);
         let beside: u64 = on_gpu.filter_map(|(config, _)| std::fs::metadata(&config.path).ok()).map(|file| file.len()).sum();
         options.machine.small_device().place(&mut small, beside as usize)?;
-        let mut files = vec![("gold", data.gold_path.clone())];
+        let mut files = vec![("gold", data.gold.path().to_path_buf())];
         files.extend(generator.iter().map(|(config, _)| ("generator", config.path.clone())));
         files.push(("small model", small_path.join("model.safetensors")));
         files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
         files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
-        files.extend(contexts_path.map(|path| ("contexts", path)));
+        files.extend(contexts.iter().map(|contexts| ("contexts", contexts.path().to_path_buf())));
         let own = data.unlabelled.iter().filter(|_| task.data.unlabelled_file().is_some());
-        files.extend(own.map(|(path, _)| ("unlabelled", path.clone())));
+        files.extend(own.map(|texts| ("unlabelled", texts.path().to_path_buf())));
         let sums = sums(files)?;
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
@@ -147,20 +148,20 @@ impl Setup {
         })
     }
 
-    /// The task's unlabelled texts, none of which is among the gold rows that are drawn.
+    /// The task's unlabelled texts, none of which is among the gold rows that are drawn; `None` if it has none.
     ///
     /// # Errors
     /// The gold rows cannot be drawn or split.
-    pub fn unlabelled(&self) -> Result<Vec<Unlabelled>> {
+    pub fn unlabelled(&self) -> Result<Option<Texts>> {
         match &self.loaded {
             ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&loaded.split(&self.task, self.seed)?)),
-            ByHead::Answers(loaded) => loaded.split(&self.task, self.seed).map(|_| Vec::new()),
+            ByHead::Answers(loaded) => loaded.split(&self.task, self.seed).map(|_| None),
         }
     }
 
     /// How many unlabelled texts a method may read; 0 where the gold rows cannot be drawn.
     pub fn texts_to_read(&self) -> usize {
-        if self.task.reads() { self.unlabelled().map_or(0, |texts| texts.len()).min(self.task.read.rows) } else { 0 }
+        if self.task.reads() { self.unlabelled().ok().flatten().map_or(0, |texts| texts.len()).min(self.task.read.rows) } else { 0 }
     }
 
     /// SHA-256 of the file with this role, such as `test`; `None` if there is none.
@@ -208,7 +209,7 @@ impl Setup {
         }
     }
 
-    fn run_with<H: Stages + Divide + Contexts>(
+    fn run_with<H: Stages + Divide + ReadGold + Contexts>(
         &self,
         loaded: &Loaded<H>,
         folder: &Path,
@@ -216,12 +217,14 @@ impl Setup {
         generator: &mut Option<Box<dyn Generate>>,
     ) -> Result<Delivery> {
         let split = loaded.split(&self.task, self.seed)?;
-        self.check_reading(loaded.to_read(&self.task, &split).len())?;
+        let unlabelled = loaded.to_read(&self.task, &split);
+        let texts = unlabelled.as_ref().map_or(0, Texts::len);
+        self.check_reading(texts)?;
         let run = RunDir::open(folder)?;
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
             Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
-            None => self.begin(&run, methods, inputs, loaded, &split)?,
+            None => self.begin(&run, methods, inputs, loaded.splits(&split), texts)?,
         };
         if manifest.stage == Stage::Done {
             // A crash may have come between the last line of the manifest and this.
@@ -230,14 +233,13 @@ impl Setup {
         }
         let head = &loaded.small.head;
         let prompts = Prompts::compile(&self.task, head).map_err(Error::Failed)?;
-        let contexts = head.contexts(&self.task, self.contexts.as_deref(), &split);
-        let unlabelled = loaded.to_read(&self.task, &split);
+        let contexts = head.contexts(&self.task, self.contexts.as_ref(), &split, self.seed)?;
         let inputs = Inputs {
             task: &self.task,
             prompts: &prompts,
             split: &split,
             contexts: &contexts,
-            unlabelled: &unlabelled,
+            unlabelled: unlabelled.as_ref(),
             test: loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice()),
             small: &loaded.small,
             methods,
@@ -269,19 +271,12 @@ impl Setup {
         }
     }
 
-    fn begin<H: Stages>(
-        &self,
-        run: &RunDir,
-        methods: &[Method],
-        inputs: BTreeMap<String, Value>,
-        loaded: &Loaded<H>,
-        split: &Split<H>,
-    ) -> Result<Manifest> {
+    fn begin(&self, run: &RunDir, methods: &[Method], inputs: BTreeMap<String, Value>, splits: Splits, texts: usize) -> Result<Manifest> {
         let manifest = Manifest {
             lacuna: env!("CARGO_PKG_VERSION").to_string(),
-            stage: LoopRules::of(&self.task, methods, loaded.to_read(&self.task, split).len()).first(),
+            stage: LoopRules::of(&self.task, methods, texts).first(),
             inputs,
-            splits: loaded.splits(split),
+            splits,
             generator: None,
             calibration: None,
             judge: None,
@@ -325,28 +320,27 @@ impl Setup {
 
 impl<H: Stages> Loaded<H> {
     /// The texts that a run reads: none where the task does not say so.
-    fn to_read(&self, task: &Task, split: &Split<H>) -> Vec<Unlabelled> {
-        if task.reads() { self.data.unlabelled(split) } else { Vec::new() }
+    fn to_read(&self, task: &Task, split: &Split<H>) -> Option<Texts> {
+        self.data.unlabelled(split).filter(|_| task.reads())
     }
 
     /// The lines of each split, for the manifest.
     fn splits(&self, split: &Split<H>) -> Splits {
         let test = self.data.test.as_ref().map(|(path, rows)| (path.as_path(), rows.as_slice()));
-        Splits::new(split, &self.data.gold_path, test)
+        Splits::new(split, self.data.gold.path(), test)
     }
 }
 
-impl<H: Stages + Divide> Loaded<H> {
+impl<H: Stages + Divide + ReadGold> Loaded<H> {
     /// The gold rows of this task and random seed.
     pub(super) fn drawn(&self, task: &Task, seed: u64) -> Result<Vec<GoldRow<H>>> {
-        let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
         let rows = task.data.gold_rows.unwrap_or(self.data.gold.len());
-        sample(&self.small.head, &self.data.gold, rows, seed).map_err(data_error)
+        self.data.gold.sample(rows, seed)
     }
 
     /// The splits for this task and random seed.
     fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
-        let data_error = |message: String| Error::Data { path: self.data.gold_path.clone(), line: None, message };
+        let data_error = |message: String| Error::Data { path: self.data.gold.path().to_path_buf(), line: None, message };
         let head = &self.small.head;
         let drawn = self.drawn(task, seed)?;
         head.divide(&drawn, task.data.select_share, seed).map_err(data_error)

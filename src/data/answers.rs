@@ -4,14 +4,16 @@ use std::collections::HashSet;
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::example::{Answer, GoldRow};
 use super::fields::{kind_of, string_field, text_field};
 use super::head::Head;
+use super::place;
 use super::read::ReadGold;
 use super::split::{Divide, Split};
 use super::squad;
+use super::table::{Row, Shape};
 use crate::math::random;
 
 /// The head of extractive question answering.
@@ -73,20 +75,24 @@ impl Head for Answers {
 }
 
 impl ReadGold for Answers {
-    fn example(&self) -> &'static str {
-        r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#
+    fn shape(&self) -> Shape {
+        Shape {
+            example: r#"{"context": "…", "question": "…", "answers": {"text": ["…"], "answer_start": [0]}}"#,
+            fields: &["context", "question"],
+            plain: false,
+        }
     }
 
     /// The context is not trimmed: answer positions count its characters.
-    fn parse(&self, object: &Map<String, Value>, line: usize) -> Result<GoldRow<Answers>, String> {
-        let context = string_field(object, "context")?;
-        text_field(object, "context")?;
-        let question = text_field(object, "question")?;
-        let mut answers = parse_answers(object, context)?.into_iter();
-        let answer = answers.next().ok_or("field \"answers.text\" is empty; every question needs an answer in its context")?;
-        let mut others: Vec<String> = answers.map(|answer| answer.text).filter(|text| *text != answer.text).collect();
-        others.dedup();
-        Ok(GoldRow { line, text: context.to_string(), text_pair: Some(question), gold: GoldAnswers { answer, others } })
+    fn parse(&self, row: &Row, line: usize) -> Result<Option<GoldRow<Answers>>, String> {
+        let context = string_field(row, "context")?;
+        text_field(row, "context")?;
+        let question = text_field(row, "question")?;
+        let mut answers = parse_answers(row, context)?.into_iter();
+        let Some(answer) = answers.next() else { return Ok(None) };
+        let mut seen = HashSet::from([answer.text.clone()]);
+        let others = answers.map(|answer| answer.text).filter(|text| seen.insert(text.clone())).collect();
+        Ok(Some(GoldRow { line, text: context.to_string(), text_pair: Some(question), gold: GoldAnswers { answer, others } }))
     }
 
     /// A question that is asked twice of a context keeps the answers of both lines.
@@ -119,12 +125,26 @@ impl Divide for Answers {
     }
 }
 
-fn parse_answers(object: &Map<String, Value>, context: &str) -> Result<Vec<Answer>, String> {
-    let answers = match object.get("answers") {
-        Some(Value::Object(answers)) => answers,
-        Some(other) => return Err(format!("field \"answers\" must be an object, not {}", kind_of(other))),
-        None => return Err("field \"answers\" is missing".to_string()),
-    };
+/// The answers of a row: SQuAD's `answers`, `{"text": […], "answer_start": […]}`, a list of `{"text": …, "answer_start": …}`, or a single
+/// `answer` with its `answer_start`; none for a question that says it has none.
+fn parse_answers(row: &Row, context: &str) -> Result<Vec<Answer>, String> {
+    if row.get("is_impossible") == Some(&Value::Bool(true)) {
+        return Ok(Vec::new());
+    }
+    match row.get("answers") {
+        Some(Value::Object(answers)) => parse_lists(answers, context),
+        Some(Value::Array(answers)) => answers.iter().map(|answer| parse_object(answer, context)).collect(),
+        Some(other) => Err(format!("field \"answers\" must be an object or a list, not {}", kind_of(other))),
+        None => match row.get("answer") {
+            Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
+            Some(text) => Ok(vec![parse_answer(text, row.get("answer_start"), context)?]),
+            None => Err("field \"answers\" is missing".to_string()),
+        },
+    }
+}
+
+fn parse_lists(answers: &Row, context: &str) -> Result<Vec<Answer>, String> {
     let list = |name: &str| match answers.get(name) {
         Some(Value::Array(items)) => Ok(items),
         Some(other) => Err(format!("field \"answers.{name}\" must be a list, not {}", kind_of(other))),
@@ -134,23 +154,34 @@ fn parse_answers(object: &Map<String, Value>, context: &str) -> Result<Vec<Answe
     if texts.len() != starts.len() {
         return Err(format!("field \"answers\" has {} in \"text\", but {} in \"answer_start\"", texts.len(), starts.len()));
     }
-    texts.iter().zip(starts).map(|(text, start)| parse_answer(text, start, context)).collect()
+    texts.iter().zip(starts).map(|(text, start)| parse_answer(text, Some(start), context)).collect()
 }
 
-fn parse_answer(text: &Value, start: &Value, context: &str) -> Result<Answer, String> {
+fn parse_object(answer: &Value, context: &str) -> Result<Answer, String> {
+    let wanted = || format!("field \"answers\" must hold objects like {{\"text\": \"…\", \"answer_start\": 0}}, not {}", kind_of(answer));
+    let answer = answer.as_object().ok_or_else(wanted)?;
+    parse_answer(answer.get("text").ok_or("field \"answers.text\" is missing")?, answer.get("answer_start"), context)
+}
+
+/// An answer where it is said to be; one without a place stands in the context once.
+fn parse_answer(text: &Value, start: Option<&Value>, context: &str) -> Result<Answer, String> {
     let text = text.as_str().ok_or_else(|| format!("field \"answers.text\" must hold strings, not {}", kind_of(text)))?;
-    let whole = || format!("field \"answers.answer_start\" must hold whole numbers from 0, not {start}");
-    let start = start.as_u64().and_then(|start| usize::try_from(start).ok()).ok_or_else(whole)?;
     if text.trim().is_empty() {
         return Err("field \"answers.text\" has an empty answer".to_string());
     }
-    let answer = Answer { text: text.to_string(), start };
-    if answer.bytes_in(context).is_some() {
-        return Ok(answer);
-    }
-    let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
-        Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
-        None => "and nowhere else in it".to_string(),
+    let Some(start) = start else {
+        return place::only(context, text)
+            .map_err(|places| format!("field \"answer_start\" is missing, and {text:?} stands in the context {places} times"));
     };
-    Err(format!("field \"answers\": {text:?} is not at character {start} of the context ({advice})"))
+    let whole = || format!("field \"answers.answer_start\" must hold whole numbers from 0, not {start}");
+    // In CSV a number is a string.
+    let number = start.as_u64().or_else(|| start.as_str()?.trim().parse().ok());
+    let start = number.and_then(|start| usize::try_from(start).ok()).ok_or_else(whole)?;
+    place::at(context, text, start).ok_or_else(|| {
+        let advice = match context.find(text).and_then(|byte| Answer::at(context, byte..byte + text.len())) {
+            Some(found) => format!("it begins at character {}; answer_start counts characters, not bytes", found.start),
+            None => "and nowhere else in it".to_string(),
+        };
+        format!("field \"answers\": {text:?} is not at character {start} of the context ({advice})")
+    })
 }

@@ -1,8 +1,10 @@
 //! Examples: the texts that the small model reads, and their gold label or answer.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 use super::head::Head;
 
@@ -36,6 +38,11 @@ impl Input<'_> {
     pub fn fingerprint(&self) -> String {
         let pair = self.text_pair.map(fingerprint).unwrap_or_default();
         format!("{}\n{pair}", fingerprint(self.text))
+    }
+
+    /// A number for its [fingerprint](Input::fingerprint). Of ten million texts, two that differ share one with a chance of 3 in a million.
+    pub fn key(&self) -> u64 {
+        hash(&self.fingerprint())
     }
 }
 
@@ -109,7 +116,19 @@ pub struct Context {
     pub answers: Vec<Answer>,
 }
 
-/// A key for deduplication: equal for texts that differ only in case and white space.
+/// A key for deduplication: equal for texts that differ only in case, white space and Unicode form (composed or decomposed characters).
 pub fn fingerprint(text: &str) -> String {
-    text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+    let words = text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ");
+    if words.is_ascii() { words } else { words.nfc().collect() }
+}
+
+/// A number for the [`fingerprint`] of a text, as [`Input::key`].
+pub fn key_of(text: &str) -> u64 {
+    hash(&fingerprint(text))
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

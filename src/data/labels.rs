@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::example::{GoldRow, fingerprint};
-use super::fields::{quoted, string_field, text_field};
+use super::fields::{label_field, label_of, text_field};
 use super::groups;
 use super::head::Head;
 use super::read::ReadGold;
 use super::split::{Divide, Split, shuffled_by_stratum};
+use super::table::{Row, Shape};
 
 /// The head of classification: the task's labels, for texts or pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,25 +55,29 @@ impl Head for Labels {
 }
 
 impl ReadGold for Labels {
-    fn example(&self) -> &'static str {
-        if self.pairs { r#"{"text": "…", "text_pair": "…", "label": "…"}"# } else { r#"{"text": "…", "label": "…"}"# }
+    fn shape(&self) -> Shape {
+        match self.pairs {
+            true => {
+                Shape {
+                    example: r#"{"text": "…", "text_pair": "…", "label": "…"}"#, fields: &["text", "text_pair", "label"], plain: false
+                }
+            }
+            false => Shape { example: r#"{"text": "…", "label": "…"}"#, fields: &["text", "label"], plain: false },
+        }
     }
 
-    fn parse(&self, object: &Map<String, Value>, line: usize) -> Result<GoldRow<Labels>, String> {
-        let text_pair = self.pairs.then(|| text_field(object, "text_pair")).transpose()?;
-        let text = text_field(object, "text")?;
-        let name = string_field(object, "label")?;
-        let label = self.names.iter().position(|own| own == name);
-        let label = label.ok_or_else(|| format!("field \"label\" is {name:?}; the task's labels are {}", quoted(&self.names)))?;
-        Ok(GoldRow { line, text, text_pair, gold: Label { label } })
+    fn parse(&self, row: &Row, line: usize) -> Result<Option<GoldRow<Labels>>, String> {
+        let text_pair = self.pairs.then(|| text_field(row, "text_pair")).transpose()?;
+        let text = text_field(row, "text")?;
+        let label = label_of(&label_field(row, "label")?, &self.names)?;
+        Ok(Some(GoldRow { line, text, text_pair, gold: Label { label } }))
     }
 
     fn merge(&self, row: &mut GoldRow<Labels>, again: GoldRow<Labels>) -> Result<(), String> {
         if row.gold == again.gold {
             return Ok(());
         }
-        let (line, label) = (row.line, &self.names[row.gold.label]);
-        Err(format!("same text as line {line}, but another label ({label} there); remove one"))
+        Err(format!("{}, {}", self.names[row.gold.label], self.names[again.gold.label]))
     }
 }
 

@@ -2,16 +2,21 @@
 
 pub mod answers;
 pub mod example;
+mod faults;
 mod fields;
+pub mod gold_file;
 mod groups;
 pub mod head;
 pub mod labels;
 pub mod near;
 pub mod overlap;
+mod place;
 pub mod read;
 pub mod spans;
 pub mod split;
 pub mod squad;
+mod squad_file;
+pub mod table;
 pub mod unlabelled;
 
 pub use fields::string_field;

@@ -1,77 +1,104 @@
-//! Test rows that are also in other files of a task.
+//! Test rows that are also in other files of a task: nothing that trains or prompts may see them.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::example::{Context, GoldRow, Input, fingerprint};
+use super::example::{GoldRow, key_of};
 use super::head::Head;
-use crate::error::{Error, Result};
+use super::read::OnFault;
+use crate::error::Error;
 
 /// How many pairs of lines a message names.
 const NAMED: usize = 3;
 
+/// What the test rows are, so that each is known again in other files.
+#[derive(Default)]
+pub struct Tested {
+    path: PathBuf,
+    /// Their lines by [`Input::key`](super::example::Input::key).
+    rows: HashMap<u64, Vec<usize>>,
+    /// Their lines by the key of the first text.
+    first_texts: HashMap<u64, Vec<usize>>,
+}
+
+impl Tested {
+    pub fn of<H: Head>(path: &Path, test: &[GoldRow<H>]) -> Tested {
+        let mut tested = Tested { path: path.to_path_buf(), ..Tested::default() };
+        for row in test {
+            tested.rows.entry(row.input().key()).or_default().push(row.line);
+            tested.first_texts.entry(key_of(&row.text)).or_default().push(row.line);
+        }
+        tested
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a test row has this first text.
+    pub fn has_first(&self, text: &str) -> bool {
+        self.first_texts.contains_key(&key_of(text))
+    }
+
+    /// To be filled with the rows of the file at `path` that are test rows, both texts of a pair.
+    pub fn rows_in<'t>(&'t self, path: &'t Path) -> Overlap<'t> {
+        Overlap { tested: self, path, of: &self.rows, what: "", lines: BTreeMap::new(), left_out: HashSet::new() }
+    }
+
+    /// To be filled with the contexts in the file at `path` that are first texts of test rows: premises, passages.
+    pub fn first_texts_in<'t>(&'t self, path: &'t Path) -> Overlap<'t> {
+        Overlap { of: &self.first_texts, what: "the first texts of ", ..self.rows_in(path) }
+    }
+}
+
 /// The test rows that are also in one other file.
-pub struct Overlap<'a> {
-    path: &'a Path,
+pub struct Overlap<'t> {
+    tested: &'t Tested,
+    path: &'t Path,
+    of: &'t HashMap<u64, Vec<usize>>,
     /// What of the test rows is in the file: nothing for whole rows, or "the first texts of ".
     what: &'static str,
     /// The line of each such test row, and the line of the other file.
-    lines: Vec<(usize, usize)>,
+    lines: BTreeMap<usize, usize>,
+    /// The lines of the other file.
+    left_out: HashSet<usize>,
 }
 
-impl<'a> Overlap<'a> {
-    /// Compares whole rows, both texts of a pair.
-    pub fn of_rows<'i, H: Head>(path: &'a Path, rows: impl IntoIterator<Item = (Input<'i>, usize)>, test: &[GoldRow<H>]) -> Self {
-        let lines = common(rows.into_iter().map(|(input, line)| (input.fingerprint(), line)), test, |row| row.input().fingerprint());
-        Overlap { path, what: "", lines }
+impl Overlap<'_> {
+    /// Adds a line of the other file, if its key is that of a test row; returns whether it is.
+    pub fn add(&mut self, key: u64, line: usize) -> bool {
+        let Some(tested) = self.of.get(&key) else { return false };
+        for test in tested {
+            self.lines.entry(*test).or_insert(line);
+        }
+        self.left_out.insert(line);
+        true
     }
 
-    /// Compares contexts with the first texts of the test rows: premises, passages.
-    pub fn of_contexts<H: Head>(path: &'a Path, contexts: &[Context], test: &[GoldRow<H>]) -> Self {
-        let lines = common(contexts.iter().map(|own| (fingerprint(&own.text), own.line)), test, |row| fingerprint(&row.text));
-        Overlap { path, what: "the first texts of ", lines }
-    }
-
-    /// How many there are, where, and the first few pairs of lines.
-    fn describe(&self) -> String {
+    /// An error that says how many there are, names the first pairs of lines, and says what to do; or a word that they are left out.
+    pub fn judge(self, rule: OnFault, say: &dyn Fn(String)) -> Option<Error> {
+        let (path, test) = (self.path.display(), self.tested.path.display());
+        if self.lines.is_empty() {
+            return None;
+        }
+        if rule == OnFault::Drop {
+            say(format!("{path}: {} rows left out that are also in {test}", self.left_out.len()));
+            return None;
+        }
         let mut named: Vec<String> = self.lines.iter().take(NAMED).map(|(test, own)| format!("line {test} is line {own} there")).collect();
         if self.lines.len() > NAMED {
             named.push("…".to_string());
         }
-        let rows = if self.lines.len() == 1 { "row" } else { "rows" };
-        format!("{}{} test {rows} in {} ({})", self.what, self.lines.len(), self.path.display(), named.join(", "))
+        let (what, count) = (self.what, self.lines.len());
+        let rows = if count == 1 { "row" } else { "rows" };
+        let are = if count == 1 && what.is_empty() { "is" } else { "are" };
+        let message = format!(
+            "{what}{count} test {rows} {are} also in {path} ({}); what a model is tested on must be in no other file: remove those lines \
+             from {path}, or set data.overlap = \"drop\" to leave them out of it",
+            named.join(", ")
+        );
+        Some(Error::Data { path: self.tested.path.clone(), line: None, message })
     }
-}
-
-/// The lines of all test rows that have a key of `own`, with its line there.
-fn common<H: Head>(own: impl Iterator<Item = (String, usize)>, test: &[GoldRow<H>], key: fn(&GoldRow<H>) -> String) -> Vec<(usize, usize)> {
-    let own: HashMap<String, usize> = own.collect();
-    test.iter().filter_map(|row| own.get(&key(row)).map(|line| (row.line, *line))).collect()
-}
-
-/// Refuses test rows that are also in other files: nothing that trains or prompts may see them.
-///
-/// # Errors
-/// One message for all files: how many rows, the first pairs of lines of each file, what to do.
-pub fn refuse(test_path: &Path, overlaps: &[Overlap]) -> Result<()> {
-    let mut found = overlaps.iter().filter(|overlap| !overlap.lines.is_empty()).peekable();
-    if found.peek().is_none() {
-        return Ok(());
-    }
-    let mut message = "what a model is tested on must be in no other file:".to_string();
-    for overlap in found {
-        // Writing into a string cannot fail.
-        let _ = write!(message, "\n  {}", overlap.describe());
-    }
-    message += "\nRemove those lines from the other files, or from the test file.";
-    Err(Error::Data { path: test_path.to_path_buf(), line: None, message })
-}
-
-/// How many gold rows have the first text of a test row, but not its second.
-pub fn shared_first_texts<H: Head>(gold: &[GoldRow<H>], test: &[GoldRow<H>]) -> usize {
-    let of_test: HashSet<String> = test.iter().map(|row| fingerprint(&row.text)).collect();
-    gold.iter().filter(|row| row.text_pair.is_some() && of_test.contains(&fingerprint(&row.text))).count()
 }
 
 #[cfg(test)]
@@ -83,36 +110,39 @@ mod tests {
         GoldRow { line, text: text.into(), text_pair: text_pair.map(str::to_string), gold: Label { label: 0 } }
     }
 
-    fn inputs(rows: &[GoldRow<Labels>]) -> impl Iterator<Item = (Input<'_>, usize)> {
-        rows.iter().map(|row| (row.input(), row.line))
+    fn overlap(test: &[GoldRow<Labels>], own: &[(u64, usize)], contexts: bool) -> Option<String> {
+        let tested = Tested::of(Path::new("test.jsonl"), test);
+        let path = Path::new("other.jsonl");
+        let mut overlap = if contexts { tested.first_texts_in(path) } else { tested.rows_in(path) };
+        for (key, line) in own {
+            overlap.add(*key, *line);
+        }
+        overlap.judge(OnFault::Error, &|_| ()).map(|error| error.to_string())
     }
 
     #[test]
-    fn all_overlaps_are_counted_and_three_of_each_file_named() {
-        let gold: Vec<_> = (1..=9).map(|i| row(i, &format!("Text {i}"), None)).collect();
+    fn all_overlaps_are_counted_and_three_named() {
+        let own: Vec<_> = (1..=9).map(|i| (row(i, &format!("Text {i}"), None).input().key(), i)).collect();
         let test: Vec<_> = (4..=9).map(|i| row(i + 20, &format!("text  {i}"), None)).chain([row(40, "text 4", None)]).collect();
-        let contexts = [Context { line: 3, text: "TEXT 8".into(), answers: vec![] }];
-        let (gold_path, contexts_path) = (Path::new("gold.jsonl"), Path::new("contexts.jsonl"));
-        let overlaps = [
-            Overlap::of_rows(gold_path, inputs(&gold), &test),
-            Overlap::of_rows(Path::new("unlabelled.jsonl"), inputs(&gold[..2]), &test),
-            Overlap::of_contexts(contexts_path, &contexts, &test),
-        ];
-        let expected = "test.jsonl: what a model is tested on must be in no other file:\n  \
-            7 test rows in gold.jsonl (line 24 is line 4 there, line 25 is line 5 there, line 26 is line 6 there, …)\n  \
-            the first texts of 1 test row in contexts.jsonl (line 28 is line 3 there)\n\
-            Remove those lines from the other files, or from the test file.";
-        assert_eq!(refuse(Path::new("test.jsonl"), &overlaps).unwrap_err().to_string(), expected);
+        let expected = "test.jsonl: 7 test rows are also in other.jsonl (line 24 is line 4 there, line 25 is line 5 there, line 26 is line 6 \
+            there, …); what a model is tested on must be in no other file: remove those lines from other.jsonl, or set \
+            data.overlap = \"drop\" to leave them out of it";
+        assert_eq!(overlap(&test, &own, false).unwrap(), expected);
+        assert_eq!(overlap(&test, &own[..2], false), None);
+        let context = overlap(&test, &[(key_of("TEXT 8"), 3)], true).unwrap();
+        assert!(
+            context.starts_with("test.jsonl: the first texts of 1 test row are also in other.jsonl (line 28 is line 3 there)"),
+            "{context}"
+        );
     }
 
     #[test]
-    fn a_pair_overlaps_only_with_both_texts_but_its_first_text_is_counted() {
+    fn a_pair_overlaps_only_with_both_texts_but_its_first_text_is_known() {
         let (gold, test) = ([row(1, "a", Some("b")), row(2, "A", Some("c")), row(3, "d", Some("b"))], [row(7, "a", Some("d"))]);
-        let path = Path::new("gold.jsonl");
-        refuse(Path::new("test.jsonl"), &[Overlap::of_rows(path, inputs(&gold), &test)]).unwrap();
-        assert_eq!(shared_first_texts(&gold, &test), 2);
-        assert_eq!(shared_first_texts(&[row(1, "a", None)], &[row(7, "a", None)]), 0);
-        let contexts = [Context { line: 3, text: "a".into(), answers: vec![] }];
-        refuse(Path::new("test.jsonl"), &[Overlap::of_contexts(path, &contexts, &test)]).unwrap_err();
+        let own: Vec<_> = gold.iter().map(|row| (row.input().key(), row.line)).collect();
+        assert_eq!(overlap(&test, &own, false), None);
+        let tested = Tested::of(Path::new("test.jsonl"), &test);
+        assert_eq!(gold.iter().filter(|row| tested.has_first(&row.text)).count(), 2);
+        assert!(overlap(&test, &[(key_of("a"), 3)], true).is_some());
     }
 }

@@ -42,11 +42,21 @@ pub trait Divide: Head {
 /// # Errors
 /// `gold` has fewer rows, or two rows of every label are more than `rows`; the message says how many.
 pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) -> Result<Vec<GoldRow<H>>, String> {
-    if rows > gold.len() {
-        return Err(format!("gold_rows is {rows}, but there are {} gold rows", gold.len()));
-    }
-    let by_label = shuffled_by_stratum(head, gold, seed, "gold sample");
+    let places = places_of_sample(head, gold.iter().map(GoldRow::stratum), rows, seed)?;
+    Ok(places.into_iter().map(|place| gold[place].clone()).collect())
+}
+
+/// The places of a [`sample`] among rows of these strata, in their order.
+///
+/// # Errors
+/// As [`sample`].
+pub fn places_of_sample<H: Head>(head: &H, strata: impl Iterator<Item = usize>, rows: usize, seed: u64) -> Result<Vec<usize>, String> {
+    let by_label = shuffled(head.strata(), strata.enumerate().map(|(place, stratum)| (stratum, place)), seed, "gold sample");
     let sizes: Vec<usize> = by_label.iter().map(Vec::len).collect();
+    let all: usize = sizes.iter().sum();
+    if rows > all {
+        return Err(format!("gold_rows is {rows}, but there are {all} gold rows"));
+    }
     let least = |size: &usize| if head.strata() > 1 { 2.min(*size) } else { 0 };
     let least: Vec<usize> = sizes.iter().map(least).collect();
     let needed = least.iter().sum();
@@ -56,17 +66,19 @@ pub fn sample<H: Head>(head: &H, gold: &[GoldRow<H>], rows: usize, seed: u64) ->
         ));
     }
     let counts = raised(shares(&sizes, rows), &least);
-    let mut taken: Vec<GoldRow<H>> = by_label.into_iter().zip(counts).flat_map(|(rows, n)| rows.into_iter().take(n)).collect();
-    taken.sort_by_key(|row| row.line);
+    let mut taken: Vec<usize> = by_label.into_iter().zip(counts).flat_map(|(places, n)| places.into_iter().take(n)).collect();
+    taken.sort_unstable();
     Ok(taken)
 }
 
 /// The rows of each stratum, shuffled; `purpose` keeps independent draws apart.
 pub fn shuffled_by_stratum<H: Head>(head: &H, gold: &[GoldRow<H>], seed: u64, purpose: &str) -> Vec<Vec<GoldRow<H>>> {
-    let mut strata = vec![Vec::new(); head.strata()];
-    for row in gold {
-        strata[row.stratum()].push(row.clone());
-    }
+    shuffled(head.strata(), gold.iter().map(|row| (row.stratum(), row.clone())), seed, purpose)
+}
+
+fn shuffled<T: Clone>(count: usize, rows: impl Iterator<Item = (usize, T)>, seed: u64, purpose: &str) -> Vec<Vec<T>> {
+    let mut strata = vec![Vec::new(); count];
+    rows.for_each(|(stratum, row)| strata[stratum].push(row));
     for (stratum, rows) in strata.iter_mut().enumerate() {
         rows.shuffle(&mut random::rng(seed, purpose, stratum as u64));
     }

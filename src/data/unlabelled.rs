@@ -1,16 +1,22 @@
-//! Texts and pairs without labels: read from a file, or what a sample of gold rows leaves out.
+//! Texts and pairs without labels, and contexts: in a file, or what a sample of gold rows leaves out. A text is read when it is asked for.
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::example::{GoldRow, Input};
+use rayon::prelude::*;
+
+use super::example::{Context, GoldRow, Input, key_of};
+use super::faults::Faults;
 use super::fields::text_field;
+use super::gold_file::GoldFile;
 use super::head::Head;
 use super::near::NearCopies;
-use super::read::read_objects;
+use super::overlap::Tested;
+use super::read::{OnFault, scan};
 use super::split::Split;
+use super::table::{Row, Shape, Table};
 use crate::error::{Error, Result};
-use crate::files::lines::Lines;
 
 /// A text, or pair of texts, whose label nobody may look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,109 +34,157 @@ impl Unlabelled {
     }
 }
 
-/// Reads unlabelled texts as [`read_texts`], each once.
-///
-/// # Errors
-/// As [`read_texts`].
-pub fn read_unlabelled(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
-    let mut seen = HashSet::new();
-    Ok(read_texts(path, pairs)?.into_iter().filter(|row| seen.insert(row.input().fingerprint())).collect())
+/// Texts of a file, in its order: sixteen bytes a text beside those of its [`Table`].
+#[derive(Clone)]
+pub struct Texts {
+    table: Arc<Table>,
+    pairs: bool,
+    /// For each text its row in the table and its [`Input::key`].
+    rows: Vec<(u32, u64)>,
 }
 
-/// Reads texts from JSON lines, `{"text": …}`, for pairs `{"text": …, "text_pair": …}`; from CSV with those columns, if the file's name
-/// ends in `.csv`; or, if the first line is no JSON object and
-/// the name does not end in `.json` or `.jsonl`, from plain lines, a text each. Other fields are ignored, blank lines skipped.
-///
-/// # Errors
-/// Unreadable file, bad UTF-8, bad JSON or CSV, a missing or mistyped field, an empty text, plain lines where pairs are wanted, no rows.
-pub fn read_texts(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        return read_csv(path, pairs);
-    }
-    let lines = Lines::open(path)?;
-    let first = lines.iter().find(|line| !line.trim_ascii().is_empty());
-    let named_json = path.extension().is_some_and(|extension| ["json", "jsonl"].iter().any(|json| extension.eq_ignore_ascii_case(json)));
-    if pairs || named_json || first.is_none_or(|line| line.trim_ascii_start().starts_with(b"{")) {
-        let example = if pairs { r#"{"text": "…", "text_pair": "…"}"# } else { r#"{"text": "…"}"# };
-        return read_objects(path, example, |object, line| {
-            let text_pair = pairs.then(|| text_field(object, "text_pair")).transpose()?;
-            Ok(Unlabelled { line, text: text_field(object, "text")?, text_pair })
-        });
-    }
-    let row = |(line, bytes): (usize, &[u8])| {
-        let text = std::str::from_utf8(bytes).map_err(|error| Error::data(path, line, format!("not UTF-8: {error}")))?;
-        Ok(Unlabelled { line, text: text.trim().to_string(), text_pair: None })
-    };
-    (1..).zip(lines.iter()).filter(|(_, bytes)| !bytes.trim_ascii().is_empty()).map(row).collect()
-}
-
-fn read_csv(path: &Path, pairs: bool) -> Result<Vec<Unlabelled>> {
-    let damaged = |line: usize, message: String| Error::data(path, line, message);
-    let bad = |error: csv::Error| damaged(error.position().map_or(1, |at| at.line() as usize), error.to_string());
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut lines = LineOf { bytes: &bytes, at: 0, line: 1 };
-    let mut reader = csv::Reader::from_reader(&bytes[..]);
-    let header = reader.headers().map_err(bad)?.clone();
-    let column = |name: &str| {
-        let found = header.iter().position(|column| column.trim_start_matches('\u{feff}').trim() == name);
-        found.ok_or_else(|| damaged(1, format!("there is no column {name:?} among {:?}", header.iter().collect::<Vec<_>>())))
-    };
-    let (text, text_pair) = (column("text")?, pairs.then(|| column("text_pair")).transpose()?);
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        let line = record.position().map_or(0, |at| lines.of(at.byte() as usize));
-        let field = |column: usize| match record.get(column).map(str::trim) {
-            Some(field) if !field.is_empty() => Ok(field.to_string()),
-            _ => Err(damaged(line, format!("the field {:?} is empty", &header[column]))),
+impl Texts {
+    /// Finds every text of a file, also those that are there twice: JSON lines or a JSON array with `text`, for pairs also `text_pair`;
+    /// CSV or TSV with those columns; or plain lines, a text each. Other fields are ignored, blank lines skipped.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and all its rows that cannot be; a missing or mistyped field, an empty text, plain lines where pairs are
+    /// wanted, no rows.
+    pub fn open(path: &Path, pairs: bool) -> Result<Texts> {
+        let shape = match pairs {
+            true => Shape { example: r#"{"text": "…", "text_pair": "…"}"#, fields: &["text", "text_pair"], plain: false },
+            false => Shape { example: r#"{"text": "…"}"#, fields: &["text"], plain: true },
         };
-        rows.push(Unlabelled { line, text: field(text)?, text_pair: text_pair.map(field).transpose()? });
+        let table = Arc::new(Table::open(path, shape)?);
+        let (mut faults, mut rows) = (Faults::default(), Vec::new());
+        let parse = |row: &Row, line| Ok(parse(row, line, pairs)?.input().key());
+        scan(&table, parse, &mut faults, |row, key| rows.push((row as u32, key)));
+        Error::all(faults.into_errors(&table)).map(|()| Texts { table, pairs, rows })
     }
-    if rows.is_empty() { Err(damaged(1, "no rows".into())) } else { Ok(rows) }
-}
 
-/// `rows` less near-copies of test rows, and how many those are: a model is tested on texts that it has not seen.
-pub fn beside_test<H: Head>(mut rows: Vec<Unlabelled>, test: &[GoldRow<H>]) -> (Vec<Unlabelled>, usize) {
-    let (tested, before) = (NearCopies::of(test.iter().map(GoldRow::input)), rows.len());
-    rows.retain(|row| !tested.has(row.input()));
-    let left_out = before - rows.len();
-    (rows, left_out)
-}
+    /// The texts of all gold rows, without their labels.
+    pub fn of_gold<H>(gold: &GoldFile<H>, pairs: bool) -> Texts {
+        let (table, rows) = gold.texts();
+        Texts { table, pairs, rows }
+    }
 
-/// The line of a byte. (The reader of CSV counts some line ends twice or not at all: CR LF behind a quoted one, CR alone.)
-struct LineOf<'b> {
-    bytes: &'b [u8],
-    at: usize,
-    line: usize,
-}
+    /// Each text once.
+    #[must_use]
+    pub fn distinct(mut self) -> Texts {
+        let mut seen = HashSet::new();
+        self.rows.retain(|(_, key)| seen.insert(*key));
+        self
+    }
 
-impl LineOf<'_> {
-    /// The line of the first byte from `from` on that is no line end; each call must go further than the one before.
-    fn of(&mut self, from: usize) -> usize {
-        while let Some(&byte) = self.bytes.get(self.at).filter(|byte| self.at < from || b"\r\n".contains(byte)) {
-            self.at += 1;
-            self.line += usize::from(byte == b'\n' || (byte == b'\r' && self.bytes.get(self.at) != Some(&b'\n')));
-        }
-        self.line
+    /// Those that are no test rows, or no first texts of such.
+    ///
+    /// # Errors
+    /// There are some, and the rule does not say to drop them.
+    pub fn beside_tested(mut self, tested: &Tested, contexts: bool, rule: OnFault, say: &dyn Fn(String)) -> Result<Texts> {
+        let table = self.table.clone();
+        let mut overlap = if contexts { tested.first_texts_in(table.path()) } else { tested.rows_in(table.path()) };
+        let mut firsts = if contexts { self.map(|text| key_of(&text.text))? } else { Vec::new() }.into_iter();
+        self.rows.retain(|(row, key)| !overlap.add(firsts.next().unwrap_or(*key), table.line(*row as usize)));
+        Error::all(overlap.judge(rule, say).into_iter().collect()).map(|()| self)
+    }
+
+    /// Those that are no near-copies of test rows, and how many are: a model is tested on texts that it has not seen.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn unlike_tested<H: Head>(mut self, test: &[GoldRow<H>]) -> Result<(Texts, usize)> {
+        let (tested, before) = (NearCopies::of(test.iter().map(GoldRow::input)), self.len());
+        let near = self.map(|text| tested.has(text.input()))?;
+        let mut near = near.into_iter();
+        self.rows.retain(|_| !near.next().expect("one for each text"));
+        let left_out = before - self.len();
+        Ok((self, left_out))
+    }
+
+    /// Those whose text, or pair of texts, is not a drawn gold row's.
+    #[must_use]
+    pub fn beside<H: Head>(&self, split: &Split<H>) -> Texts {
+        let drawn: HashSet<u64> = split.gold().map(|row| row.input().key()).collect();
+        let rows = self.rows.iter().filter(|(_, key)| !drawn.contains(key)).copied().collect();
+        Texts { table: self.table.clone(), pairs: self.pairs, rows }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.table.path()
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The line of text `i`, from 1.
+    pub fn line(&self, i: usize) -> usize {
+        self.table.line(self.rows[i].0 as usize)
+    }
+
+    /// Reads text `i`.
+    ///
+    /// # Errors
+    /// The file has changed since it was opened.
+    pub fn get(&self, i: usize) -> Result<Unlabelled> {
+        let (row, line) = (self.rows[i].0 as usize, self.line(i));
+        self.table.row(row).and_then(|row| parse(&row, line, self.pairs)).map_err(|message| self.table.error(line, message))
+    }
+
+    /// Reads the text of a line; `None` if none of these stands there.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn of_line(&self, line: usize) -> Result<Option<Unlabelled>> {
+        let place = self.rows.partition_point(|(row, _)| self.table.line(*row as usize) < line);
+        if place < self.len() && self.line(place) == line { self.get(place).map(Some) } else { Ok(None) }
+    }
+
+    /// Reads some texts, by their places.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn read(&self, places: impl IntoIterator<Item = usize>) -> Result<Vec<Unlabelled>> {
+        places.into_iter().map(|place| self.get(place)).collect()
+    }
+
+    /// Reads text `i` as a context.
+    ///
+    /// # Errors
+    /// As [`Texts::get`].
+    pub fn context(&self, i: usize) -> Result<Context> {
+        self.get(i).map(|Unlabelled { line, text, .. }| Context { line, text, answers: Vec::new() })
+    }
+
+    /// What `of` says of each text, over the threads of the current pool.
+    fn map<T: Send>(&self, of: impl Fn(Unlabelled) -> T + Sync) -> Result<Vec<T>> {
+        (0..self.len()).into_par_iter().map(|i| self.get(i).map(&of)).collect()
     }
 }
 
-/// The texts of gold rows, without their labels.
-pub fn without_labels<H: Head>(gold: &[GoldRow<H>]) -> Vec<Unlabelled> {
-    gold.iter().map(|row| Unlabelled { line: row.line, text: row.text.clone(), text_pair: row.text_pair.clone() }).collect()
-}
-
-/// `rows` less those whose text, or pair of texts, is a drawn gold row's.
-pub fn beside<H: Head>(split: &Split<H>, mut rows: Vec<Unlabelled>) -> Vec<Unlabelled> {
-    let drawn: HashSet<String> = split.gold().map(|row| row.input().fingerprint()).collect();
-    rows.retain(|row| !drawn.contains(&row.input().fingerprint()));
-    rows
+fn parse(row: &Row, line: usize, pairs: bool) -> Result<Unlabelled, String> {
+    let text_pair = pairs.then(|| text_field(row, "text_pair")).transpose()?;
+    Ok(Unlabelled { line, text: text_field(row, "text")?, text_pair })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::labels::{Label, Labels};
+    use crate::data::read::Rules;
+
+    /// A file of these texts.
+    fn texts(all: &[&str]) -> (tempfile::TempDir, Texts) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("texts.txt");
+        std::fs::write(&path, all.join("\n")).unwrap();
+        let texts = Texts::open(&path, false).unwrap();
+        (folder, texts)
+    }
 
     fn row(line: usize, text: &str, text_pair: Option<&str>) -> Unlabelled {
         Unlabelled { line, text: text.into(), text_pair: text_pair.map(str::to_string) }
@@ -140,7 +194,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("unlabelled.jsonl");
         std::fs::write(&path, content).unwrap();
-        read_unlabelled(&path, pairs)
+        let texts = Texts::open(&path, pairs)?.distinct();
+        texts.read(0..texts.len())
     }
 
     #[test]
@@ -160,7 +215,8 @@ mod tests {
         let read = |name: &str, content: &[u8], pairs: bool| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
-            read_texts(&path, pairs)
+            let texts = Texts::open(&path, pairs)?;
+            texts.read(0..texts.len())
         };
         assert_eq!(
             read("a.txt", b"\xef\xbb\xbf one two \r\n\none two\n", false).unwrap(),
@@ -173,8 +229,10 @@ mod tests {
         assert_eq!(wide.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 5, 6]);
         assert_eq!(read("a.csv", b"text\rone\rtwo\r", false).unwrap(), [row(2, "one", None), row(3, "two", None)]);
         let refused = |name, content: &[u8], pairs| read(name, content, pairs).unwrap_err().to_string();
-        assert!(refused("b.csv", b"id,texts\n1,a\n", false).contains("b.csv:1: there is no column \"text\" among [\"id\", \"texts\"]"));
-        assert!(refused("b.csv", b"text\na\n \n", false).contains("b.csv:3: the field \"text\" is empty"));
+        assert!(refused("b.csv", b"id,texts\n1,a\n", false).contains("b.csv:1: begins with \"id,texts\""));
+        assert!(refused("b.csv", b"text\na\n \n", false).contains("b.csv:3: field \"text\" is empty"));
+        let open = refused("b.csv", b"text\na\n\"b\nc\nd\n", false);
+        assert!(open.contains("b.csv:3: a quotation mark that opens here is never closed"), "{open}");
         assert!(refused("b.csv", b"text,b\na\n", false).contains("b.csv:2"));
         assert!(refused("b.txt", b"a\n\xff\n", false).contains("b.txt:2: not UTF-8"));
         assert!(refused("b.txt", b"plain\n", true).contains("b.txt:1") && refused("b.jsonl", b"[1]\n", false).contains("b.jsonl:1"));
@@ -185,8 +243,9 @@ mod tests {
         let tested = "A long walk by the sea that ends where it began, in the rain.";
         let test = [GoldRow::<Labels> { line: 1, text: tested.into(), text_pair: None, gold: Label { label: 0 } }];
         let near = "a long walk by the sea that ends where it began, in the rain!!";
-        let rows = vec![row(1, near, None), row(2, "A long walk by the river.", None)];
-        assert_eq!(beside_test(rows.clone(), &test), (rows[1..].to_vec(), 1));
+        let (_folder, texts) = texts(&[near, "A long walk by the river."]);
+        let (kept, left_out) = texts.unlike_tested(&test).unwrap();
+        assert_eq!((kept.read(0..1).unwrap(), kept.len(), left_out), (vec![row(2, "A long walk by the river.", None)], 1, 1));
     }
 
     #[test]
@@ -194,9 +253,35 @@ mod tests {
         let gold =
             |line: usize, text: &str| GoldRow::<Labels> { line, text: text.into(), text_pair: Some("b".into()), gold: Label { label: 0 } };
         let split = Split { mine: vec![gold(1, "One")], select: vec![gold(3, "three")] };
-        let rest = beside(&split, without_labels(&[gold(1, "One"), gold(2, "two"), gold(3, "three")]));
-        assert_eq!(rest, [row(2, "two", Some("b"))]);
-        let others = vec![row(1, "one", Some("B")), row(2, "THREE", Some("c")), row(3, "four", Some("b"))];
-        assert_eq!(beside(&split, others.clone()), others[1..]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("texts.jsonl");
+        let of = |rows: &[(&str, &str)]| {
+            let line =
+                |(text, text_pair): &(&str, &str)| serde_json::json!({"text": text, "text_pair": text_pair, "label": "a"}).to_string();
+            std::fs::write(&path, rows.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+        };
+        of(&[("One", "b"), ("two", "b"), ("three", "b")]);
+        let head = Labels { names: vec!["a".into()], pairs: true };
+        let file = GoldFile::open(&path, &head, Rules::default(), &Tested::default(), &|_| ()).unwrap();
+        let rest = Texts::of_gold(&file, true).beside(&split);
+        assert_eq!(rest.read(0..rest.len()).unwrap(), [row(2, "two", Some("b"))]);
+        of(&[("one", "B"), ("THREE", "c"), ("four", "b")]);
+        let others = Texts::open(&path, true).unwrap().beside(&split);
+        assert_eq!(others.read(0..others.len()).unwrap(), [row(2, "THREE", Some("c")), row(3, "four", Some("b"))]);
+        assert_eq!(others.of_line(3).unwrap(), Some(row(3, "four", Some("b"))));
+        assert_eq!(others.of_line(1).unwrap(), None);
+    }
+
+    #[test]
+    fn test_rows_among_texts_are_refused_or_left_out() {
+        let (_folder, all) = texts(&["one", "Two", "three"]);
+        let test = [GoldRow::<Labels> { line: 4, text: "two".into(), text_pair: None, gold: Label { label: 0 } }];
+        let tested = Tested::of(Path::new("test.jsonl"), &test);
+        for contexts in [false, true] {
+            let error = all.clone().beside_tested(&tested, contexts, OnFault::Error, &|_| ()).err().unwrap().to_string();
+            assert!(error.contains("1 test row ") && error.contains("(line 4 is line 2 there)"), "{error}");
+            let kept = all.clone().beside_tested(&tested, contexts, OnFault::Drop, &|_| ()).unwrap();
+            assert_eq!(kept.read(0..kept.len()).unwrap(), [row(1, "one", None), row(3, "three", None)]);
+        }
     }
 }

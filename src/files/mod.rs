@@ -1,6 +1,6 @@
 //! Files on disk: written whole, mapped, hashed. Knows nothing of what is in them.
 
+pub mod content;
 pub mod home;
-pub mod lines;
 pub mod sha256;
 pub mod whole;

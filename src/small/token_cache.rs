@@ -19,7 +19,7 @@ use safetensors::tensor::Dtype;
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::files::lines;
+use crate::files::content;
 
 /// One row on its way into the cache.
 pub struct CacheRow<'a> {
@@ -186,7 +186,7 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be mapped, or is not a whole token cache.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = lines::map(path)?;
+        let map = content::map(path)?;
         let damaged = |reason: String| Error::Failed(format!("{}: not a whole token cache: {reason}", path.display()));
         let (length, header) = SafeTensors::read_metadata(&map).map_err(|e| damaged(e.to_string()))?;
         let tensors: HashMap<String, _> = header.tensors().into_iter().collect();

@@ -21,4 +21,4 @@ pub mod state;
 mod union;
 mod verify;
 mod walk;
-mod write;
+pub mod write;

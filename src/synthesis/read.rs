@@ -34,43 +34,41 @@ impl Synthesis<'_, Labels> {
     fn texts_of(&self, round: usize) -> Result<Vec<Unlabelled>> {
         let path = self.run.join(format!("journal/texts-{round}.json"));
         let lines: Vec<usize> = once(&path, || self.choose(round))?;
-        let all = self.inputs.unlabelled;
-        let of_line = |line: &usize| {
-            let found = all.binary_search_by_key(line, |text| text.line).map(|place| all[place].clone());
-            found.map_err(|_| Error::Run(format!("{}: there is no unlabelled text of line {line}", path.display())))
-        };
-        lines.iter().map(of_line).collect()
+        let Some(all) = self.inputs.unlabelled else { return Ok(Vec::new()) };
+        let missing = |line: &usize| Error::Run(format!("{}: there is no unlabelled text of line {line}", path.display()));
+        lines.iter().map(|line| all.of_line(*line)?.ok_or_else(|| missing(line))).collect()
     }
 
     /// The lines of the texts that a round reads: all, if there are no more, or else before the seed a spread-out sample, and later those
     /// of which the small model is least sure. (Those on which it differs most from the judge would be the judge's errors.)
     fn choose(&self, round: usize) -> Result<Vec<usize>> {
-        let (task, all) = (self.inputs.task, self.inputs.unlabelled);
+        let (task, Some(all)) = (self.inputs.task, self.inputs.unlabelled) else { return Ok(Vec::new()) };
         let count = task.read.waves(all.len(), task.extrapolate.max_rounds)[round];
         let read: HashSet<usize> = self.read.iter().map(|row| row.text.line).collect();
-        let mut unread: Vec<&Unlabelled> = all.iter().filter(|text| !read.contains(&text.line)).collect();
+        let mut unread: Vec<usize> = (0..all.len()).filter(|place| !read.contains(&all.line(*place))).collect();
         if unread.len() > count {
             unread.shuffle(&mut random::rng(self.inputs.seed, "order of unlabelled texts", round as u64));
             unread.truncate(LOOKED_AT * count);
-            let chosen = if round == 0 { self.spread_out(&unread, count)? } else { self.most_doubted(round - 1, &unread, count)? };
+            let texts = all.read(unread.iter().copied())?;
+            let chosen = if round == 0 { self.spread_out(&texts, count)? } else { self.most_doubted(round - 1, &texts, count)? };
             unread = chosen.into_iter().map(|place| unread[place]).collect();
         }
-        Ok(unread.into_iter().map(|text| text.line).collect())
+        Ok(unread.into_iter().map(|place| all.line(place)).collect())
     }
 
     /// The places of texts that are spread over all of them, by the pretrained small model's features.
-    fn spread_out(&self, texts: &[&Unlabelled], count: usize) -> Result<Vec<usize>> {
+    fn spread_out(&self, texts: &[Unlabelled], count: usize) -> Result<Vec<usize>> {
         let small = self.inputs.small;
-        let inputs: Vec<Input> = texts.iter().map(|text| text.input()).collect();
+        let inputs: Vec<Input> = texts.iter().map(Unlabelled::input).collect();
         let features = small.features_of(&small.base, &inputs, self.inputs.task.train.max_tokens)?;
         let rng = &mut random::rng(self.inputs.seed, "first unlabelled texts", 0);
         Ok(small.reader.pool.install(|| spread(&features, count, rng)))
     }
 
     /// The places of the texts of which a round's model is least sure, by the entropy of its probabilities.
-    fn most_doubted(&self, round: usize, texts: &[&Unlabelled], count: usize) -> Result<Vec<usize>> {
+    fn most_doubted(&self, round: usize, texts: &[Unlabelled], count: usize) -> Result<Vec<usize>> {
         let small = self.inputs.small;
-        let inputs: Vec<Input> = texts.iter().map(|text| text.input()).collect();
+        let inputs: Vec<Input> = texts.iter().map(Unlabelled::input).collect();
         let outputs = small.head.outputs(&small.reader, &self.load_round(round)?, &inputs)?;
         let doubt: Vec<f64> = outputs.iter().map(|logits| entropy(&probabilities(logits))).collect();
         let mut places: Vec<usize> = (0..texts.len()).collect();

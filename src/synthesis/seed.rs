@@ -1,6 +1,6 @@
 //! Round 0: the seed (Algorithm 1).
 
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 
 use super::head::LoopHead;
 use super::state::Synthesis;
@@ -16,7 +16,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
     pub(super) fn write_seed(&mut self) -> Result<()> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
-        let contexts = self.shuffled_contexts();
+        let contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
         let turns = self.inputs.small.head.turns(&contexts, root)?;
         let plan = |id: u64| {
             let (goal, context) = turns(id as usize);
@@ -28,13 +28,6 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, goal, parent: None, context, rationales: drawn })
         };
         self.write_round(0, task.seed.rows, &plan)
-    }
-
-    /// The contexts in the order in which the seed uses them, shuffled once.
-    fn shuffled_contexts(&self) -> Vec<&'a Context> {
-        let mut contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
-        contexts.shuffle(&mut random::rng(self.inputs.seed, "order of contexts", 0));
-        contexts
     }
 }
 

@@ -7,7 +7,7 @@ use super::head::LoopHead;
 use super::rows::{ReadRow, SyntheticRow, Tally};
 use crate::data::example::{Context, GoldRow};
 use crate::data::split::Split;
-use crate::data::unlabelled::Unlabelled;
+use crate::data::unlabelled::Texts;
 use crate::error::Result;
 use crate::generator::Generate;
 use crate::judge::judges::Judges;
@@ -27,10 +27,10 @@ pub struct Inputs<'a, H: LoopHead> {
     pub task: &'a Task,
     pub prompts: &'a Prompts<'a, H>,
     pub split: &'a Split<H>,
-    /// First texts of pairs, or contexts of questions; empty for single texts.
+    /// First texts of pairs, or contexts of questions, in the order in which the seed uses them; empty for single texts.
     pub contexts: &'a [Context],
     /// Texts to read, in order of their lines; none of them a gold row's or a test row's.
-    pub unlabelled: &'a [Unlabelled],
+    pub unlabelled: Option<&'a Texts>,
     /// Read only in [`Stage::Deliver`](crate::run::stage::Stage::Deliver).
     pub test: Option<&'a [GoldRow<H>]>,
     pub small: &'a SmallModel<H>,

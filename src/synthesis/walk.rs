@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::next::{LoopRules, next};
 use super::stages::Stages;
 use super::state::Synthesis;
+use crate::data::unlabelled::Texts;
 use crate::error::Result;
 use crate::run::cost::{Spent, Work};
 use crate::run::stage::Stage;
@@ -17,7 +18,7 @@ impl<H: Stages> Synthesis<'_, H> {
     /// # Errors
     /// The error of a stage. The folder is then as after a crash: the same call resumes the run.
     pub fn run(mut self) -> Result<Delivery> {
-        let rules = LoopRules::of(self.inputs.task, self.inputs.methods, self.inputs.unlabelled.len());
+        let rules = LoopRules::of(self.inputs.task, self.inputs.methods, self.inputs.unlabelled.map_or(0, Texts::len));
         let mut stage = rules.first();
         let mut resuming = true;
         if self.manifest.rounds.is_empty() {

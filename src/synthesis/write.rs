@@ -27,6 +27,14 @@ pub(super) struct Planned<'t, H: LoopHead> {
 /// A stage gives up after this many times as many requests as wanted rows.
 const ATTEMPTS: usize = 4;
 
+/// The most requests that writing `wanted` rows takes.
+pub fn most_requests(wanted: usize) -> usize {
+    wanted * (ATTEMPTS + 1) + LEAST_MORE
+}
+
+/// Fewest requests of a further wave.
+const LEAST_MORE: usize = 8;
+
 /// A writing stage: its journal, and the title and unit of its progress bar.
 pub(super) struct Writing<'s> {
     pub(super) journal: &'s str,
@@ -123,7 +131,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
                 written.truncate(of_this_wave);
                 return Ok(written);
             }
-            planned += affordable.unwrap_or((wanted - accepted).max(8));
+            planned += affordable.unwrap_or((wanted - accepted).max(LEAST_MORE));
         }
     }
 

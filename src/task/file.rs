@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::words::forks;
 use crate::data::example::TaskKind;
 use crate::data::labels::Labels;
+use crate::data::read::{OnFault, Rules};
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
 use crate::generator::repetition::Repetition;
@@ -26,7 +27,7 @@ pub struct Task {
     pub models: ModelKeys,
     #[serde(default)]
     pub sampling: SamplingKeys,
-    #[serde(default, skip_serializing_if = "ReadKeys::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub read: ReadKeys,
     #[serde(default)]
     pub seed: SeedKeys,
@@ -36,7 +37,7 @@ pub struct Task {
     pub targets: TargetKeys,
     #[serde(default)]
     pub train: TrainKeys,
-    #[serde(default, skip_serializing_if = "DeliverKeys::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deliver: DeliverKeys,
     pub prompts: PromptKeys,
 }
@@ -54,10 +55,27 @@ pub enum AnswersFrom {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelKeys {
-    /// The name in the gold data and in the trained model.
+    /// The name in the gold data and in the trained model. A whole number or a boolean is the name that it is written as.
+    #[serde(deserialize_with = "name_of_label")]
     pub name: String,
     /// The wording in prompts; the name if absent.
     pub say: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a label's name is a string, a whole number or a boolean")]
+enum LabelName {
+    Text(String),
+    Number(i64),
+    Truth(bool),
+}
+
+fn name_of_label<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match LabelName::deserialize(deserializer)? {
+        LabelName::Text(name) => name,
+        LabelName::Number(name) => name.to_string(),
+        LabelName::Truth(name) => name.to_string(),
+    })
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +95,15 @@ pub struct DataKeys {
     /// pairs also `text_pair`, of CSV or of plain lines; or `rest` for the gold rows that `gold_rows` leaves out. Not for questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<String>,
+    /// What is done about gold rows with one text and two labels: `error` (the default) names them all, `drop` leaves all of them out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub conflicts: OnFault,
+    /// What is done about test rows that are also in another file: `error` (the default), or `drop`, which leaves them out of the other.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overlap: OnFault,
+    /// What is done about questions without an answer, as SQuAD 2.0 has: `error` (the default), or `drop`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unanswerable: OnFault,
     /// Number of gold rows to use, a stratified sample; all if absent.
     pub gold_rows: Option<usize>,
     /// The held-out share of the gold rows, in (0, 1), that moves the labels' thresholds and chooses the round.
@@ -88,7 +115,16 @@ fn half() -> f64 {
     0.5
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl DataKeys {
+    /// What is done about rows that should not be there.
+    pub fn rules(&self) -> Rules {
+        Rules { conflicts: self.conflicts, overlap: self.overlap, unanswerable: self.unanswerable }
+    }
+
     /// The path of the contexts file; none if first texts and contexts come from the gold rows.
     pub fn contexts_file(&self) -> Option<&str> {
         self.contexts.as_deref().filter(|named| *named != "gold")
@@ -161,10 +197,6 @@ impl Default for ReadKeys {
 }
 
 impl ReadKeys {
-    fn is_default(&self) -> bool {
-        *self == ReadKeys::default()
-    }
-
     /// How many of `texts` texts are read before each of `rounds` rounds and before the seed, which comes first.
     pub fn waves(&self, texts: usize, rounds: usize) -> Vec<usize> {
         let all = self.rows.min(texts);
@@ -371,12 +403,6 @@ pub struct DeliverKeys {
 impl Default for DeliverKeys {
     fn default() -> Self {
         DeliverKeys { folds: 5 }
-    }
-}
-
-impl DeliverKeys {
-    fn is_default(&self) -> bool {
-        *self == DeliverKeys::default()
     }
 }
 

@@ -1,0 +1,447 @@
+//! The rows of a data file: JSON lines, a JSON array, SQuAD's nested format, CSV, TSV or plain lines. A row is read when it is asked for.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::squad_file;
+use crate::error::{Error, Result};
+use crate::files::content::{Content, lines};
+
+/// A row: values by the names of its fields.
+pub type Row = Map<String, Value>;
+
+/// What a file should hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// A row, for messages: `{"text": "…"}`.
+    pub example: &'static str,
+    /// The fields that a header of CSV must name; the first is the text of plain lines.
+    pub fields: &'static [&'static str],
+    /// Whether a file may be plain lines, a text each.
+    pub plain: bool,
+}
+
+/// A file and where each of its rows begins: twelve bytes a row beside the mapped file.
+pub struct Table {
+    path: PathBuf,
+    content: Content,
+    format: Format,
+    starts: Vec<u64>,
+    lines: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Format {
+    /// An object a line.
+    JsonLines,
+    /// Objects in an array, or one after another over several lines each.
+    JsonValues,
+    /// Questions of a nested file, one a line of `content`; a row's number is the question's.
+    Questions,
+    /// The names of the columns, and what separates them.
+    Csv(Vec<String>, u8),
+    /// A text a line, by the name of its field.
+    Plain(&'static str),
+}
+
+impl Table {
+    /// Opens a file, finds out what it is, and where its rows begin. Blank lines are no rows.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is none of these formats; no rows at all.
+    pub fn open(path: &Path, shape: Shape) -> Result<Table> {
+        let content = Content::open(path)?;
+        let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
+        let first = lines(&content).map(|(_, line)| line.trim_ascii()).zip(1..).find(|(line, _)| !line.is_empty());
+        let Some((first, line)) = first.map(|(first, line)| (first.to_vec(), line)) else {
+            return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
+        };
+        let first = &first[..];
+        let of = |format| Table { path: path.to_path_buf(), content, format, starts: Vec::new(), lines: Vec::new() };
+        let named = Named::of(path);
+        let table = match first[0] {
+            _ if named == Named::Csv => of(Format::Csv(Vec::new(), b',')).index_csv(shape),
+            b'{' => of(Format::JsonLines).index_objects(first),
+            b'[' if named == Named::Json || !shape.plain => of(Format::JsonValues).index_array(None),
+            _ if shape.plain && named != Named::Json => Ok(of(Format::Plain(shape.fields[0])).index_lines()),
+            _ if header(first, shape).is_some() => of(Format::Csv(Vec::new(), b',')).index_csv(shape),
+            _ => Err(refuse(Some(line), unknown(first, shape))),
+        }?;
+        if table.is_empty() {
+            return Err(refuse(None, format!("no rows; rows must look like {}", shape.example)));
+        }
+        Ok(table)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where row `i` stands, from 1: its line, or in SQuAD's nested format the number of the question.
+    pub fn line(&self, i: usize) -> usize {
+        self.lines[i] as usize
+    }
+
+    /// What [`Table::line`] counts: lines, or questions.
+    pub fn unit(&self) -> &'static str {
+        if matches!(self.format, Format::Questions) { "question" } else { "line" }
+    }
+
+    /// An error about a place in the file, as [`Table::line`] counts.
+    pub fn error(&self, line: usize, message: impl Into<String>) -> Error {
+        let (path, message) = (self.path.clone(), message.into());
+        match self.format {
+            Format::Questions => Error::Data { path, line: None, message: format!("question {line}: {message}") },
+            _ => Error::Data { path, line: Some(line), message },
+        }
+    }
+
+    /// The fields of row `i`.
+    ///
+    /// # Errors
+    /// Bytes that are not UTF-8, bad JSON, a value that is not an object; the message does not name the place.
+    pub fn row(&self, i: usize) -> Result<Row, String> {
+        let start = self.starts[i] as usize;
+        let end = self.starts.get(i + 1).map_or(self.content.len(), |next| *next as usize);
+        let bytes = &self.content[start..end];
+        match &self.format {
+            Format::JsonLines | Format::Questions => object(whole_line(bytes)?),
+            Format::JsonValues => {
+                let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
+                as_object(first.ok_or("not JSON")?.map_err(|error| not_json(&error))?)
+            }
+            Format::Csv(columns, separator) => csv_row(bytes, columns, *separator),
+            Format::Plain(field) => Ok(Row::from_iter([(field.to_string(), Value::from(whole_line(bytes)?.trim()))])),
+        }
+    }
+
+    fn add(&mut self, start: usize, line: usize) {
+        self.starts.push(start as u64);
+        self.lines.push(u32::try_from(line).unwrap_or(u32::MAX));
+    }
+
+    /// A row for each line that is not blank.
+    fn index_lines(mut self) -> Self {
+        let found: Vec<(u64, u32)> = lines(&self.content)
+            .zip(1..)
+            .filter(|((_, line), _)| !line.trim_ascii().is_empty())
+            .map(|((at, _), n)| (at as u64, n))
+            .collect();
+        (self.starts, self.lines) = found.into_iter().unzip();
+        self
+    }
+
+    /// JSON lines; or one object over all lines whose `data` holds the rows.
+    fn index_objects(self, first: &[u8]) -> Result<Table> {
+        match serde_json::from_slice::<&RawValue>(first) {
+            Ok(object)
+                if is_data(object.get().as_bytes()) && lines(&self.content).filter(|(_, l)| !l.trim_ascii().is_empty()).count() == 1 =>
+            {
+                self.index_data()
+            }
+            Err(error) if error.is_eof() && is_data(&self.content) => self.index_data(),
+            Err(error) if error.is_eof() && lines(&self.content).nth(1).is_some() => self.index_stream(),
+            _ => Ok(self.index_lines()),
+        }
+    }
+
+    /// An object with a list `data`: of rows, or of SQuAD's articles.
+    fn index_data(mut self) -> Result<Table> {
+        let data: Data = serde_json::from_slice(&self.content).map_err(|error| self.bad_json(&error))?;
+        if let Some(questions) = squad_file::flatten(data.data) {
+            (self.content, self.format) = (Content::from(questions), Format::Questions);
+            return Ok(self.index_lines());
+        }
+        let from = data.data.get().as_ptr() as usize - self.content.as_ptr() as usize;
+        self.format = Format::JsonValues;
+        self.index_array(Some(from))
+    }
+
+    /// The elements of the array that begins at `from`, or of the whole file.
+    fn index_array(self, from: Option<usize>) -> Result<Table> {
+        let bytes = &self.content[..];
+        let elements: Vec<&RawValue> = match from {
+            None => serde_json::from_slice(bytes),
+            Some(from) => serde_json::Deserializer::from_slice(&bytes[from..]).into_iter().next().unwrap_or(Ok(Vec::new())),
+        }
+        .map_err(|error| self.bad_json(&error))?;
+        let starts = elements.iter().map(|element| element.get().as_ptr() as usize - bytes.as_ptr() as usize).collect();
+        Ok(self.with_values(starts))
+    }
+
+    /// Objects one after another, over several lines each.
+    fn index_stream(self) -> Result<Table> {
+        let bytes = &self.content[..];
+        let objects = serde_json::Deserializer::from_slice(bytes).into_iter::<&RawValue>();
+        let starts: Result<Vec<usize>, _> =
+            objects.map(|object| object.map(|object| object.get().as_ptr() as usize - bytes.as_ptr() as usize)).collect();
+        let starts = starts.map_err(|error| self.bad_json(&error))?;
+        Ok(self.with_values(starts))
+    }
+
+    /// JSON values that begin at these bytes.
+    fn with_values(mut self, starts: Vec<usize>) -> Table {
+        self.format = Format::JsonValues;
+        let (mut at, mut line) = (0, 1);
+        for start in starts {
+            line += line_ends(&self.content[at..start]);
+            at = start;
+            self.add(start, line);
+        }
+        self
+    }
+
+    fn bad_json(&self, error: &serde_json::Error) -> Error {
+        self.error(error.line().max(1), not_json(error))
+    }
+
+    fn index_csv(mut self, shape: Shape) -> Result<Table> {
+        let blank = |(_, line): &(usize, &[u8])| line.trim_ascii().is_empty();
+        let (from, first) = lines(&self.content).find(|line| !blank(line)).expect("there is a line that is not blank");
+        let (columns, separator) =
+            header(first, shape).ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
+        let mut reader = csv_reader(&self.content[from..], separator);
+        let (mut record, mut counted) = (csv::ByteRecord::new(), LineOf { bytes: &self.content, at: 0, line: 1 });
+        let mut found = Vec::new();
+        loop {
+            let more = reader.read_byte_record(&mut record);
+            match more.map_err(|error| self.error(counted.line, error.to_string()))? {
+                false => break,
+                true => {
+                    let at = from + record.position().map_or(0, |at| at.byte() as usize);
+                    let (at, line) = counted.of(at);
+                    found.push((at, line));
+                }
+            }
+        }
+        if let Some((at, line)) = found.last() {
+            let last = &self.content[*at..];
+            if line_ends(last.trim_ascii_end()) > 0 && last.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+                return Err(self.error(*line, "a quotation mark that opens here is never closed; the rest of the file would be one row"));
+            }
+        }
+        found.into_iter().skip(1).for_each(|(at, line)| self.add(at, line));
+        self.format = Format::Csv(columns, separator);
+        Ok(self)
+    }
+}
+
+/// What a file's name says that it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Json,
+    Csv,
+    Otherwise,
+}
+
+impl Named {
+    fn of(path: &Path) -> Named {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        let ends = |with: &[&str]| with.iter().any(|end| name.ends_with(end));
+        match () {
+            () if ends(&[".json", ".jsonl", ".ndjson"]) => Named::Json,
+            () if ends(&[".csv", ".tsv"]) => Named::Csv,
+            () => Named::Otherwise,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Data<'d> {
+    #[serde(borrow)]
+    data: &'d RawValue,
+}
+
+/// Whether these bytes are an object whose `data` is a list.
+fn is_data(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Data>(bytes).is_ok_and(|data| data.data.get().starts_with('['))
+}
+
+fn whole_line(bytes: &[u8]) -> Result<&str, String> {
+    let line = lines(bytes).next().map_or(&[][..], |(_, line)| line);
+    std::str::from_utf8(line).map_err(|error| not_utf8(&error))
+}
+
+fn not_utf8(error: &std::str::Utf8Error) -> String {
+    format!("not UTF-8 (byte {} of the line); save the file as UTF-8", error.valid_up_to() + 1)
+}
+
+fn object(line: &str) -> Result<Row, String> {
+    as_object(serde_json::from_str(line).map_err(|error| not_json(&error))?)
+}
+
+fn as_object(value: Value) -> Result<Row, String> {
+    match value {
+        Value::Object(row) => Ok(row),
+        _ => Err("not a JSON object".to_string()),
+    }
+}
+
+/// Its message without serde's own place, which is within the row.
+fn not_json(error: &serde_json::Error) -> String {
+    let (column, message) = (error.column(), error.to_string());
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    if message.contains("surrogate") || message.contains("hex escape") {
+        return format!("half of a UTF-16 surrogate pair stands alone (column {column}): write the character itself, or remove the escape");
+    }
+    format!("not JSON (column {column}): {message}")
+}
+
+fn csv_reader(bytes: &[u8], separator: u8) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(separator).from_reader(bytes)
+}
+
+fn csv_row(bytes: &[u8], columns: &[String], separator: u8) -> Result<Row, String> {
+    let mut record = csv::ByteRecord::new();
+    csv_reader(bytes, separator).read_byte_record(&mut record).map_err(|error| error.to_string())?;
+    if record.len() != columns.len() {
+        return Err(format!("fields: {}, and the header names {}", record.len(), columns.len()));
+    }
+    let text = |field: &[u8]| std::str::from_utf8(field).map(Value::from).map_err(|error| not_utf8(&error));
+    columns.iter().zip(&record).map(|(name, field)| Ok((name.clone(), text(field)?))).collect()
+}
+
+/// The columns of a header that names all fields, and what separates them: a comma, a tabulator or a semicolon.
+fn header(line: &[u8], shape: Shape) -> Option<(Vec<String>, u8)> {
+    b",\t;".iter().find_map(|&separator| {
+        let mut record = csv::ByteRecord::new();
+        csv_reader(line, separator).read_byte_record(&mut record).ok()?;
+        let columns: Vec<String> = record.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
+        shape.fields.iter().all(|field| columns.iter().any(|column| column == field)).then_some((columns, separator))
+    })
+}
+
+fn unknown(first: &[u8], shape: Shape) -> String {
+    let begins: String = String::from_utf8_lossy(first).chars().take(40).collect();
+    let fields = shape.fields.join(", ");
+    format!(
+        "begins with {begins:?}: give JSON lines or a JSON array of objects like {}, or CSV or TSV whose first line names the columns {fields}",
+        shape.example
+    )
+}
+
+/// How many lines end in these bytes.
+fn line_ends(bytes: &[u8]) -> usize {
+    lines(bytes).count() - usize::from(!bytes.is_empty() && !bytes.ends_with(b"\n") && !bytes.ends_with(b"\r"))
+}
+
+/// The line of a byte. (The reader of CSV counts some line ends twice or not at all: CR LF behind a quoted one, CR alone.)
+struct LineOf<'b> {
+    bytes: &'b [u8],
+    at: usize,
+    line: usize,
+}
+
+impl LineOf<'_> {
+    /// The first byte from `from` on that is no line end, and its line; each call must go further than the one before.
+    fn of(&mut self, from: usize) -> (usize, usize) {
+        while let Some(&byte) = self.bytes.get(self.at).filter(|byte| self.at < from || b"\r\n".contains(byte)) {
+            self.at += 1;
+            self.line += usize::from(byte == b'\n' || (byte == b'\r' && self.bytes.get(self.at) != Some(&b'\n')));
+        }
+        (self.at, self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXTS: Shape = Shape { example: r#"{"text": "…"}"#, fields: &["text"], plain: false };
+
+    /// The lines and texts of a file, or what is wrong with it.
+    fn read(name: &str, content: &[u8], shape: Shape) -> Result<Vec<(usize, String)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let table = Table::open(&path, shape).map_err(|error| error.to_string())?;
+        let text = |i| {
+            let row = table.row(i).map_err(|message| table.error(table.line(i), message).to_string())?;
+            Ok((table.line(i), row["text"].as_str().unwrap_or("no string").to_string()))
+        };
+        (0..table.len()).map(text).collect()
+    }
+
+    #[test]
+    fn one_table_in_many_files() {
+        let expected = vec!["a, \"b\"".to_string(), "Zoë".to_string()];
+        for (name, content) in [
+            ("x.jsonl", "{\"text\": \"a, \\\"b\\\"\"}\n\n{\"text\": \"Zoë\"}"),
+            ("x.jsonl", "{\"text\": \"a, \\\"b\\\"\"}\r{\"text\": \"Zoë\"}\r"),
+            ("x", "{\"text\": \"a, \\\"b\\\"\"}\n{\"text\": \"Zoë\"}"),
+            ("x.json", "[{\"text\": \"a, \\\"b\\\"\"}, {\"text\": \"Zoë\"}]"),
+            ("x.json", "[\n  {\n    \"text\": \"a, \\\"b\\\"\"\n  },\n  {\n    \"text\": \"Zoë\"\n  }\n]\n"),
+            ("x.json", "{\n  \"text\": \"a, \\\"b\\\"\"\n}\n{\n  \"text\": \"Zoë\"\n}\n"),
+            ("x.json", "{\"version\": 1, \"data\": [{\"text\": \"a, \\\"b\\\"\"}, {\"text\": \"Zoë\"}]}"),
+            ("x.csv", "id,text\n1,\"a, \"\"b\"\"\"\n2,Zoë\n"),
+            ("x.csv", "id;text\r\n1;\"a, \"\"b\"\"\"\r\n2;Zoë\r\n"),
+            ("x.tsv", "text\tid\na, \"b\"\t1\nZoë\t2"),
+            ("x.txt", "text\tid\na, \"b\"\t1\nZoë\t2"),
+        ] {
+            let rows = read(name, content.as_bytes(), TEXTS).unwrap_or_else(|error| panic!("{content}: {error}"));
+            assert_eq!(rows.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected, "{content}");
+        }
+    }
+
+    #[test]
+    fn places_are_those_of_an_editor() {
+        let lines = |name, content: &str, shape| {
+            read(name, content.as_bytes(), shape).unwrap().into_iter().map(|(line, _)| line).collect::<Vec<_>>()
+        };
+        assert_eq!(lines("x.json", "[\n{\"text\":\n\"a\"},\n\n{\"text\": \"b\"}]", TEXTS), [2, 5]);
+        assert_eq!(lines("x.jsonl", "\n{\"text\": \"a\"}\n\n{\"text\": \"b\"}", TEXTS), [2, 4]);
+        assert_eq!(lines("x.csv", "text\n\n\"a\nb\"\n\nc\n", TEXTS), [3, 6]);
+        assert_eq!(lines("x.txt", "a\n \n[b]\n", Shape { plain: true, ..TEXTS }), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, content, expected) in [
+            (
+                "x.jsonl",
+                "plain",
+                "x.jsonl:1: begins with \"plain\": give JSON lines or a JSON array of objects like {\"text\": \"…\"}, or CSV",
+            ),
+            ("x.tsv", "\na fine film\tgood\n", "x.tsv:2: begins with \"a fine film\\tgood\""),
+            ("x.jsonl", "{\"text\": \"a\"}\n[1]", "x.jsonl:2: not a JSON object"),
+            ("x.jsonl", "{\"text\": \"a\"\n", "x.jsonl:1: not JSON (column 12): EOF while parsing an object"),
+            ("x.json", "[{\"text\": \"a\"},\n{\"text\": \"b\"]", "x.json:2: not JSON (column 13): expected `,` or `}`"),
+            ("x.json", "[]", "no rows"),
+            ("x.csv", "text\n", "no rows"),
+            ("x.csv", "text,b\na\n", "x.csv:2: fields: 1, and the header names 2"),
+        ] {
+            let error = read(name, content.as_bytes(), TEXTS).unwrap_err();
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+        assert!(read("x.jsonl", b"{\"text\": \"d\xe9j\xe0\"}", TEXTS).unwrap_err().contains(":1: not UTF-8 (byte 12 of the line)"));
+        assert!(read("x.csv", b"text\nd\xe9j\xe0\n", TEXTS).unwrap_err().contains(":2: not UTF-8"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(content in proptest::collection::vec(any::<u8>(), 0..80), name in prop::sample::select(vec!["x.json", "x.csv", "x"]), plain: bool) {
+            let _ = read(name, &content, Shape { plain, ..TEXTS });
+        }
+
+        #[test]
+        fn csv_is_read_as_it_is_written(texts in proptest::collection::vec("[a\"\n,; ]{0,12}x", 1..6)) {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            writer.write_record(["text", "n"]).unwrap();
+            texts.iter().for_each(|text| writer.write_record([text, "1"]).unwrap());
+            let rows = read("x.csv", &writer.into_inner().unwrap(), TEXTS).unwrap();
+            prop_assert_eq!(rows.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), texts);
+        }
+    }
+}
