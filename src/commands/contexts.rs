@@ -13,7 +13,7 @@ use crate::data::split::Split;
 use crate::data::unlabelled::Texts;
 use crate::error::Result;
 use crate::math::random;
-use crate::synthesis::write::most_requests;
+use crate::synthesis::waves::most_requests;
 use crate::task::file::{AnswersFrom, Task};
 
 /// The contexts that the seed is written for, by the head of the task.
@@ -31,7 +31,7 @@ impl Contexts for Labels {
         if !self.pairs {
             return Ok(Vec::new());
         }
-        Shuffled::of(given, split, seed).take(most_requests(task.seed.rows), &Some)
+        Shuffled::of(given, split, seed).take(most_requests(task.seed.rows, self.strata()), &Some)
     }
 }
 
@@ -43,7 +43,7 @@ impl Contexts for Answers {
             AnswersFrom::Found => spans::candidates(&context.text),
         };
         let with_answers = |context| Some(Context { answers: answers(&context), ..context }).filter(|context| !context.answers.is_empty());
-        Shuffled::of(given, split, seed).take(most_requests(task.seed.rows), &with_answers)
+        Shuffled::of(given, split, seed).take(most_requests(task.seed.rows, self.strata()), &with_answers)
     }
 }
 

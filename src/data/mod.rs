@@ -8,6 +8,7 @@ pub mod gold_file;
 mod groups;
 pub mod head;
 pub mod labels;
+pub mod language;
 pub mod near;
 pub mod overlap;
 mod place;

@@ -1,9 +1,12 @@
-//! Near-copies: texts that share most of their word trigrams.
+//! Near-copies and copies: texts that share most of their word trigrams.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::example::Input;
+use super::language::words;
 
 /// Two texts are near-copies if they share at least this share of the trigrams of the one that has more; two pairs, if both texts are.
 const SHARED: f64 = 0.8;
@@ -21,14 +24,17 @@ impl NearCopies {
     /// An index of texts, or pairs of texts.
     pub fn of<'t>(inputs: impl IntoIterator<Item = Input<'t>>) -> NearCopies {
         let mut index = NearCopies::default();
-        for input in inputs {
-            let (place, own) = (index.sizes.len() as u32, trigrams_of(input));
-            index.sizes.push([own[0].len() as u32, own[1].len() as u32]);
-            for (with, own) in index.with.iter_mut().zip(own) {
-                own.into_iter().for_each(|trigram| with.entry(trigram).or_default().push(place));
-            }
-        }
+        inputs.into_iter().for_each(|input| index.add(input));
         index
+    }
+
+    /// Adds one to the index.
+    pub fn add(&mut self, input: Input) {
+        let (place, own) = (self.sizes.len() as u32, trigrams_of(input));
+        self.sizes.push([own[0].len() as u32, own[1].len() as u32]);
+        for (with, own) in self.with.iter_mut().zip(own) {
+            own.into_iter().for_each(|trigram| with.entry(trigram).or_default().push(place));
+        }
     }
 
     /// Whether `input` is nearly a copy of one of them.
@@ -46,15 +52,41 @@ impl NearCopies {
     }
 }
 
+/// Texts that others may be copied from.
+#[derive(Default)]
+pub struct Sources {
+    with: HashMap<u64, Vec<u32>>,
+}
+
+impl Sources {
+    pub fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Sources {
+        let mut with: HashMap<u64, Vec<u32>> = HashMap::new();
+        for (place, text) in (0..).zip(texts) {
+            let own: HashSet<u64> = trigrams(text).collect();
+            own.into_iter().for_each(|trigram| with.entry(trigram).or_default().push(place));
+        }
+        Sources { with }
+    }
+
+    /// The largest share of a text's trigrams that a single source has.
+    pub fn copied(&self, text: &str) -> f64 {
+        let own: Vec<u64> = trigrams(text).collect();
+        let mut found: HashMap<u32, u32> = HashMap::new();
+        own.iter().filter_map(|trigram| self.with.get(trigram)).flatten().for_each(|&source| *found.entry(source).or_default() += 1);
+        f64::from(found.into_values().max().unwrap_or(0)) / own.len().max(1) as f64
+    }
+}
+
 /// The trigrams of a text, and of the second text of a pair.
 fn trigrams_of(input: Input) -> [HashSet<u64>; 2] {
     [trigrams(input.text).collect(), input.text_pair.into_iter().flat_map(trigrams).collect()]
 }
 
 /// Hashes of the word trigrams, in lower case and without punctuation; a shorter text counts as one trigram.
-pub fn trigrams(text: &str) -> impl Iterator<Item = u64> {
+fn trigrams(text: &str) -> impl Iterator<Item = u64> {
+    let ascii = || text.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).map(str::to_lowercase);
     let words: Vec<String> =
-        text.split(|c: char| !c.is_alphanumeric() && c != '\'').filter(|word| !word.is_empty()).map(str::to_lowercase).collect();
+        if text.is_ascii() { ascii().collect() } else { words(text).map(|word| word.nfc().collect::<String>().to_lowercase()).collect() };
     let size = words.len().clamp(1, 3);
     let hash = |window: &[String]| {
         let mut hasher = DefaultHasher::new();
@@ -88,6 +120,14 @@ mod tests {
         assert!(!index.has(pair("Nobody had an umbrella.")), "another second text, however short");
         assert!(!index.has(Input { text: "It was wet in the north today.", text_pair: Some(premise) }));
         assert!(!index.has(Input::from(premise)));
+    }
+
+    #[test]
+    fn copies_are_measured_against_each_source_alone() {
+        let sources = Sources::of(["the plot wanders for two hours", "这部电影非常感人，我很喜欢。"]);
+        assert_eq!(sources.copied("The plot wanders for a while"), 0.5);
+        assert_eq!(sources.copied("a plot wanders for two hours"), 0.75);
+        assert!(sources.copied("这部电影非常感人") == 1.0 && sources.copied("那本书不好看") == 0.0 && sources.copied("") == 0.0);
     }
 
     proptest! {

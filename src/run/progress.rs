@@ -40,7 +40,7 @@ impl Progress {
             Progress::Bars => ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)),
             _ => ProgressBar::hidden(),
         };
-        let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{rate}}  {{eta}} left");
+        let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{rate}}  {{eta}} left {{msg}}");
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // Writing into a string cannot fail.
             let _ = write!(out, "{:.1}/s", state.per_sec());
@@ -71,6 +71,11 @@ impl Bar {
     pub fn step(&mut self, steps: usize) {
         self.count += steps;
         self.bar.set_position(self.count as u64);
+    }
+
+    /// Shows a few words behind the bar.
+    pub fn tell(&self, words: String) {
+        self.bar.set_message(words);
     }
 
     /// Raises the total number of steps.

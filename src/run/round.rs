@@ -13,10 +13,16 @@ use crate::small::evaluation::Evaluation;
 pub enum Rejection {
     /// It reached the token limit in the middle of a sentence.
     Unfinished,
-    /// Fewer than three words.
+    /// Fewer words than `accept.min_words`.
     TooShort,
-    /// The same words as an accepted row.
+    /// Most of its trigrams are in an accepted row, and most of that row's in it.
     Duplicate,
+    /// The same words or characters again and again.
+    Loop,
+    /// The generator speaks of itself, or declines to write.
+    Refusal,
+    /// It says its label.
+    NamesLabel,
     /// Most of its trigrams are in a single gold row.
     CopyOfGold,
     /// Most of its trigrams are in a rationale of the prompt.
@@ -27,6 +33,25 @@ pub enum Rejection {
     NotAQuestion,
     /// The question contains its answer.
     GivesAnswer,
+}
+
+impl Rejection {
+    /// In a few words, for people.
+    pub fn says(self) -> &'static str {
+        match self {
+            Rejection::Unfinished => "cut off",
+            Rejection::TooShort => "too short",
+            Rejection::Duplicate => "duplicate",
+            Rejection::Loop => "loop",
+            Rejection::Refusal => "refusal",
+            Rejection::NamesLabel => "says its label",
+            Rejection::CopyOfGold => "copy of a gold row",
+            Rejection::CopyOfRationale => "copy of a rationale",
+            Rejection::CopyOfContext => "copy of its context",
+            Rejection::NotAQuestion => "no question",
+            Rejection::GivesAnswer => "gives its answer",
+        }
+    }
 }
 
 /// A round: what was written and accepted, and the results of the model trained on the union.

@@ -19,7 +19,7 @@ use crate::small::head::SmallHead;
 impl LoopHead for Answers {
     const CONTEXT_LINE: &'static str = "context_line";
 
-    fn turns<'c>(&self, contexts: &[&'c Context], seed: u64) -> Result<Turns<'c, Answers>> {
+    fn turns<'c>(&self, contexts: &[&'c Context], _: &[f64], seed: u64) -> Result<Turns<'c, Answers>> {
         let goals = answers_in_turns(contexts, seed);
         if goals.is_empty() {
             return Err(Error::Failed("no context has a candidate answer; check data.contexts and data.answers".to_string()));

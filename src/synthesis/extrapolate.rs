@@ -34,7 +34,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
             let (template, goal, parent) = (&task.prompts.extrapolate, error.goal.clone(), Some(error.line));
             Ok(Planned { name: "extrapolate", template, prompt, goal, parent, context: None, rationales: drawn })
         };
-        self.write_round(round, wanted, &plan)
+        self.write_round(round, wanted, &plan, &|id| H::stratum(&errors[id as usize % errors.len()].goal))
     }
 
     /// The rows that the round after `round` extrapolates: the errors of `round`, or all *mine* rows.

@@ -14,11 +14,12 @@ pub type Turns<'c, H> = Box<dyn Fn(usize) -> (<H as crate::data::head::Head>::Go
 
 /// What the loop needs from a task's head.
 pub trait LoopHead: SmallHead + PromptHead {
-    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used.
+    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used, `shares` say how often
+    /// each stratum takes its turn.
     ///
     /// # Errors
     /// No goal is possible, such as no candidate answer in any context.
-    fn turns<'c>(&self, contexts: &[&'c Context], seed: u64) -> Result<Turns<'c, Self>>;
+    fn turns<'c>(&self, contexts: &[&'c Context], shares: &[f64], seed: u64) -> Result<Turns<'c, Self>>;
 
     /// The accepted rationales that may be in a prompt for this goal.
     fn rationales_of<'r>(goal: &Self::Goal, rationales: &'r [Vec<String>]) -> &'r [String];

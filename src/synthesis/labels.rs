@@ -18,13 +18,13 @@ use crate::task::file::TargetKind;
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
 
-    /// The labels take turns: the paper's uniform draw without its variance. A context is used for all labels in succession, so that it
-    /// is not informative of the label, and the prompts share a prefix.
-    fn turns<'c>(&self, contexts: &[&'c Context], _: u64) -> Result<Turns<'c, Labels>> {
-        let (contexts, labels) = (contexts.to_vec(), self.names.len());
+    /// The labels take turns: the paper's uniform draw without its variance. A context is used for as many requests in succession as there
+    /// are labels, so that it is not informative of the label, and the prompts share a prefix.
+    fn turns<'c>(&self, contexts: &[&'c Context], shares: &[f64], _: u64) -> Result<Turns<'c, Labels>> {
+        let (contexts, labels, cycle) = (contexts.to_vec(), self.names.len(), cycle(shares));
         Ok(Box::new(move |id| {
             let context = (!contexts.is_empty()).then(|| contexts[id / labels % contexts.len()]);
-            (Label { label: id % labels }, context)
+            (Label { label: cycle[id % cycle.len()] }, context)
         }))
     }
 
@@ -56,6 +56,23 @@ impl LoopHead for Labels {
         let gold: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
         Measures::Labels(OfLabels::new(&self.names, &gold, logits))
     }
+}
+
+/// Turns of labels that repeat without end, each label as often as its share says, and as evenly as can be: at each turn it is the label
+/// that is furthest behind. Equal shares are one turn each.
+fn cycle(shares: &[f64]) -> Vec<usize> {
+    const LONGEST: f64 = 1000.0;
+    let (least, total) = (shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min), shares.iter().sum::<f64>());
+    let length = (total / least).min(LONGEST).max(shares.len() as f64).round() as usize;
+    let mut taken = vec![0.0; shares.len()];
+    (1..=length)
+        .map(|turn| {
+            let behind = |label: usize| shares[label] / total * turn as f64 - taken[label];
+            let next = (0..shares.len()).fold(0, |best, label| if behind(label) > behind(best) + 1e-9 { label } else { best });
+            taken[next] += 1.0;
+            next
+        })
+        .collect()
 }
 
 /// A text or pair with its label and its target.
@@ -122,5 +139,19 @@ impl Stages for Labels {
     fn read_row(run: &Synthesis<Labels>, row: &ReadRow) -> Value {
         let target = Labels::target_of_read(run, row, LearntFrom::All);
         labelled(&run.inputs.small.head, row.text.input(), argmax(&target), &target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_take_turns_as_their_shares_say() {
+        assert_eq!(cycle(&[1.0, 1.0, 1.0]), [0, 1, 2]);
+        assert_eq!(cycle(&[3.0, 1.0]).iter().filter(|label| **label == 0).count(), 3);
+        let rare = cycle(&[90.0, 9.0, 1.0]);
+        assert_eq!([0, 1, 2].map(|label| rare.iter().filter(|own| **own == label).count()), [90, 9, 1]);
+        assert!(cycle(&[1e6, 1.0]).len() <= 1000);
     }
 }

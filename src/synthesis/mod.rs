@@ -21,4 +21,5 @@ pub mod state;
 mod union;
 mod verify;
 mod walk;
-pub mod write;
+pub mod waves;
+mod write;

@@ -7,11 +7,13 @@ use super::state::Synthesis;
 use super::write::{Planned, Writing};
 use crate::data::example::{Input, fingerprint};
 use crate::data::labels::{Label, Labels};
+use crate::data::language::words;
 use crate::error::{Error, Result};
 use crate::files::whole::write_json;
 use crate::generator::Finish;
 use crate::judge::posterior::mean_log_probs;
 use crate::math::vectors::centre;
+use crate::run::round::Rejection;
 use crate::task::prompts::{clean, prompt_error};
 
 impl Synthesis<'_, Labels> {
@@ -28,11 +30,28 @@ impl Synthesis<'_, Labels> {
         let starts = (0..labels)
             .map(|label| Ok(prompts.rationale(&Label { label }).map_err(prompt_error)?.answer_start))
             .collect::<Result<Vec<_>>>()?;
-        let accept = |written: &[Written<Labels>]| accept_rationales(written, &starts, wanted);
-        let count = |written: &[Written<Labels>]| accept(written).iter().map(Vec::len).sum();
-        let writing = Writing { journal: "rationales", title: "rationales", unit: "rationales", budget: None };
-        let written = self.write(writing, wanted * labels, &plan, &count)?;
-        self.rationales = self.most_typical(accept(&written), task.seed.rationales)?;
+        let mut seen = HashSet::new();
+        let stratum = |id: u64| id as usize % labels;
+        let stage = Writing {
+            journal: "rationales",
+            title: "rationales",
+            unit: "rationales",
+            wanted: wanted * labels,
+            budget: None,
+            plan: &plan,
+            stratum: &stratum,
+        };
+        let mut candidates: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
+        self.write(stage, &mut |row| {
+            let rationale = accept_rationale(row, &starts[row.goal.label], &mut seen)?;
+            candidates[row.goal.label].push(rationale);
+            Ok(())
+        })?;
+        candidates.iter_mut().for_each(|own| {
+            own.sort_by_key(|rationale| rationale.id);
+            own.truncate(wanted);
+        });
+        self.rationales = self.most_typical(candidates, task.seed.rationales)?;
         if let Some(label) = self.rationales.iter().position(Vec::is_empty) {
             let label = &task.labels[label].name;
             let advice = "check journal/rationales.jsonl and change prompts.rationale";
@@ -69,18 +88,20 @@ struct Rationale {
     text: String,
 }
 
-/// The first `wanted` distinct, finished rationales of each label, each prefixed with its label's `answer_start`.
-fn accept_rationales(written: &[Written<Labels>], starts: &[String], wanted: usize) -> Vec<Vec<Rationale>> {
-    let mut accepted: Vec<Vec<Rationale>> = starts.iter().map(|_| Vec::new()).collect();
-    let mut seen = HashSet::new();
-    for row in written {
-        let label = row.goal.label;
-        let text = clean(&format!("{}{}", starts[label], row.text));
-        let long_enough = clean(&row.text).split_whitespace().count() >= 3;
-        let new = seen.insert((label, fingerprint(&text)));
-        if new && long_enough && row.finish != Finish::Length && accepted[label].len() < wanted {
-            accepted[label].push(Rationale { id: row.id, text });
-        }
+/// Fewest words of a rationale besides the start that its prompt gives it.
+const MIN_WORDS: usize = 3;
+
+/// A finished rationale that is new, prefixed with its label's `answer_start`.
+fn accept_rationale(row: &Written<Labels>, start: &str, seen: &mut HashSet<(usize, String)>) -> Result<Rationale, Rejection> {
+    let text = clean(&format!("{start}{}", row.text));
+    if row.finish == Finish::Length {
+        return Err(Rejection::Unfinished);
     }
-    accepted
+    if words(&row.text).count() < MIN_WORDS {
+        return Err(Rejection::TooShort);
+    }
+    if !seen.insert((row.goal.label, fingerprint(&text))) {
+        return Err(Rejection::Duplicate);
+    }
+    Ok(Rationale { id: row.id, text })
 }

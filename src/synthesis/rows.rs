@@ -86,10 +86,54 @@ impl ReadRow {
 }
 
 /// The counts of a round's writing.
+#[derive(Default)]
 pub struct Tally {
     /// Completions requested.
     pub written: usize,
     pub rejected: BTreeMap<Rejection, usize>,
     /// New tokens sampled.
     pub tokens: u64,
+    /// For each stratum and reason, how many texts, and one of them.
+    examples: BTreeMap<(usize, Rejection), (usize, String)>,
+}
+
+/// Characters of a text that is shown as an example.
+const SHOWN: usize = 60;
+
+impl Tally {
+    /// Counts a text, and why it was rejected if it was.
+    pub fn add<H: Head>(&mut self, row: &Written<H>, rejected: Option<Rejection>) {
+        self.written += 1;
+        self.tokens += u64::from(row.tokens);
+        let Some(reason) = rejected else { return };
+        *self.rejected.entry(reason).or_default() += 1;
+        let text = || row.text.chars().take(SHOWN).collect();
+        self.examples.entry((H::stratum(&row.goal), reason)).or_insert_with(|| (0, text())).0 += 1;
+    }
+
+    /// `87 % accepted: 4 too short, 2 duplicate`.
+    pub fn in_words(&self) -> String {
+        let rejected: usize = self.rejected.values().sum();
+        let accepted = 100 * (self.written - rejected) / self.written.max(1);
+        format!("{accepted} % accepted{}", self.rejections())
+    }
+
+    /// `: 4 too short, 2 duplicate`, the most frequent first; nothing if none was rejected.
+    pub fn rejections(&self) -> String {
+        let named = in_order(self.rejected.iter().map(|(reason, count)| (*count, *reason)));
+        if named.is_empty() { named } else { format!(": {named}") }
+    }
+
+    /// Why texts of a stratum were rejected, and an example of the most frequent reason.
+    pub fn of_stratum(&self, stratum: usize) -> (String, String) {
+        let own: Vec<_> = self.examples.iter().filter(|((of, _), _)| *of == stratum).collect();
+        let example = own.iter().max_by_key(|(_, (count, _))| *count).map_or(String::new(), |(_, (_, text))| format!("{text:?}"));
+        (in_order(own.iter().map(|((_, reason), (count, _))| (*count, *reason))), example)
+    }
+}
+
+fn in_order(counts: impl Iterator<Item = (usize, Rejection)>) -> String {
+    let mut counts: Vec<(usize, Rejection)> = counts.collect();
+    counts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    counts.iter().map(|(count, reason)| format!("{count} {}", reason.says())).collect::<Vec<_>>().join(", ")
 }

@@ -8,6 +8,7 @@ use super::write::Planned;
 use crate::data::example::Context;
 use crate::error::Result;
 use crate::math::random;
+use crate::task::file::Shares;
 use crate::task::prompts::prompt_error;
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
@@ -17,7 +18,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
         let contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
-        let turns = self.inputs.small.head.turns(&contexts, root)?;
+        let turns = self.inputs.small.head.turns(&contexts, &self.shares(), root)?;
         let plan = |id: u64| {
             let (goal, context) = turns(id as usize);
             let of_goal = H::rationales_of(&goal, &rationales);
@@ -27,7 +28,14 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             let context = context.map(|context| context.line);
             Ok(Planned { name: "seed", template: &task.prompts.seed, prompt, goal, parent: None, context, rationales: drawn })
         };
-        self.write_round(0, task.seed.rows, &plan)
+        self.write_round(0, task.seed.rows, &plan, &|id| H::stratum(&turns(id as usize).0))
+    }
+
+    /// How often each stratum takes its turn.
+    fn shares(&self) -> Vec<f64> {
+        let of_gold = |stratum| self.inputs.split.gold().filter(|row| row.stratum() == stratum).count() as f64;
+        let share = |stratum| if self.inputs.task.seed.shares == Shares::Gold { of_gold(stratum) } else { 1.0 };
+        (0..self.strata()).map(share).collect()
     }
 }
 

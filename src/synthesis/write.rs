@@ -1,17 +1,19 @@
 //! Sends a stage's requests to the generator until enough rows are accepted, and verifies them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 
 use super::head::LoopHead;
 use super::rows::{SyntheticRow, Tally, Written};
 use super::state::Synthesis;
-use super::verify::{Prompted, Verifier};
+use super::verify::{Prompted, Style, Verifier};
+use super::waves::Waves;
+use crate::data::language::whole_sentences;
 use crate::error::{Error, Result};
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::math::random;
 use crate::run::round::Rejection;
 use crate::task::file::{SeedBudget, WritingPrompt};
-use crate::task::prompts::{clean, whole_sentences};
+use crate::task::prompts::clean;
 
 /// A planned request and its provenance.
 pub(super) struct Planned<'t, H: LoopHead> {
@@ -24,23 +26,26 @@ pub(super) struct Planned<'t, H: LoopHead> {
     pub(super) rationales: Vec<usize>,
 }
 
-/// A stage gives up after this many times as many requests as wanted rows.
-const ATTEMPTS: usize = 4;
-
-/// The most requests that writing `wanted` rows takes.
-pub fn most_requests(wanted: usize) -> usize {
-    wanted * (ATTEMPTS + 1) + LEAST_MORE
-}
-
-/// Fewest requests of a further wave.
-const LEAST_MORE: usize = 8;
-
-/// A writing stage: its journal, and the title and unit of its progress bar.
-pub(super) struct Writing<'s> {
+/// A writing stage.
+pub(super) struct Writing<'s, 't, H: LoopHead> {
+    /// Its journal, and the title and unit of its progress bar.
     pub(super) journal: &'s str,
     pub(super) title: &'s str,
     pub(super) unit: &'static str,
+    /// How many rows to accept: of each stratum as many as requests `0, 1 … wanted - 1` are of it.
+    pub(super) wanted: usize,
     pub(super) budget: Option<SeedBudget>,
+    /// A request by its id: a pure function of the id and the earlier stages.
+    pub(super) plan: &'s dyn Fn(u64) -> Result<Planned<'t, H>>,
+    /// The stratum of a request's goal.
+    pub(super) stratum: &'s dyn Fn(u64) -> usize,
+}
+
+/// What came of a stage.
+pub(super) struct Outcome {
+    pub(super) tally: Tally,
+    /// Accepted and wanted rows, and requests, of each stratum.
+    pub(super) strata: Vec<(usize, usize, usize)>,
 }
 
 /// The first texts of a budget, which tell what one costs; each wave may then triple what is written.
@@ -51,88 +56,109 @@ const LEAST_OF_BUDGET: usize = 8;
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
     /// Writes until `wanted` rows of `round` are accepted, and keeps them.
-    pub(super) fn write_round(&mut self, round: usize, wanted: usize, plan: &dyn Fn(u64) -> Result<Planned<'a, H>>) -> Result<()> {
-        let (split, head) = (self.inputs.split, &self.inputs.small.head);
-        let reads_gold = self.inputs.task.reads_gold();
-        let (earlier, rationales, givens) = (self.rows.clone(), self.rationales.clone(), self.givens());
-        let verify = |written: &[Written<H>]| {
-            let mut verifier = Verifier::new(split.gold().filter(|_| reads_gold).map(|row| row.written()));
-            verifier.remember(earlier.iter().map(|row| row.own_text()));
-            let known = Known { round, rationales: &rationales, givens: &givens, head };
-            written.iter().map(|row| verify_row(&mut verifier, row, &known)).collect::<Vec<_>>()
-        };
-        let count = |written: &[Written<H>]| verify(written).iter().filter(|row| row.is_ok()).count();
+    pub(super) fn write_round(
+        &mut self,
+        round: usize,
+        wanted: usize,
+        plan: &dyn Fn(u64) -> Result<Planned<'a, H>>,
+        stratum: &dyn Fn(u64) -> usize,
+    ) -> Result<()> {
+        let (task, split, head) = (self.inputs.task, self.inputs.split, &self.inputs.small.head);
+        let gold = || split.gold().filter(|_| task.reads_gold()).map(|row| row.written());
+        let says = task.label_words();
+        let mut verifier = Verifier::new(gold(), Style::of(task.accept.min_words, gold().collect::<Vec<_>>().iter().copied(), &says));
+        verifier.remember(self.rows.iter().map(SyntheticRow::input));
+        let (rationales, givens) = (self.rationales.clone(), self.givens());
+        let known = Known { round, rationales: &rationales, givens: &givens, head, says: &says };
+        let mut accepted = Vec::new();
+        let mut accept = |row: &Written<H>| verify_row(&mut verifier, row, &known).map(|row| accepted.push(row));
         let journal = format!("round-{round}");
         let title = if round == 0 { "seed · writing".to_string() } else { format!("round {round} · extrapolating errors") };
-        let budget = self.inputs.task.seed.budget.filter(|_| round == 0);
-        let written = self.write(Writing { journal: &journal, title: &title, unit: "texts", budget }, wanted, plan, &count)?;
-
-        let mut tally =
-            Tally { written: written.len(), rejected: BTreeMap::new(), tokens: written.iter().map(|row| u64::from(row.tokens)).sum() };
-        let mut accepted = Vec::new();
-        for row in verify(&written) {
-            match row {
-                Ok(row) => accepted.push(row),
-                Err(reason) => *tally.rejected.entry(reason).or_default() += 1,
-            }
-        }
-        accepted.truncate(wanted);
+        let budget = task.seed.budget.filter(|_| round == 0);
+        let stage = Writing { journal: &journal, title: &title, unit: "texts", wanted, budget, plan, stratum };
+        let outcome = self.write(stage, &mut accept)?;
         if accepted.is_empty() {
-            let advice = format!("check journal/{journal}.jsonl and the prompts");
-            return Err(Error::Failed(format!("no generated text was accepted; {advice}")));
+            let why = outcome.tally.in_words();
+            return Err(Error::Failed(format!("no generated text was accepted ({why}); check journal/{journal}.jsonl and the prompts")));
         }
+        accepted.sort_by_key(|row| row.written.id);
+        let mut room: Vec<usize> = outcome.strata.iter().map(|(_, wanted, _)| *wanted).collect();
+        accepted.retain(|row| {
+            let room = &mut room[H::stratum(&row.written.goal)];
+            let fits = *room > 0;
+            *room -= usize::from(fits);
+            fits
+        });
+        self.report_starving(round, &outcome)?;
         self.rows.extend(accepted);
-        self.tallies.push(tally);
+        self.tallies.push(outcome.tally);
         Ok(())
     }
 
-    /// Sends requests `0, 1, 2 …` of a stage until `count` of the results reaches `wanted`; returns all results, in order of id.
+    /// Says of which labels much less was accepted than wanted, and why.
     ///
-    /// Each request is a pure function of its id and the earlier stages, so requests that the journal has answers to are not sent again.
-    /// With a budget, it ends when that is spent.
+    /// # Errors
+    /// In the seed, a label of which nothing was accepted, where nothing is read either: it would be learnt from nothing.
+    fn report_starving(&self, round: usize, outcome: &Outcome) -> Result<()> {
+        for (stratum, (accepted, wanted, sent)) in outcome.strata.iter().enumerate() {
+            if 2 * accepted >= *wanted || (self.inputs.task.seed.budget.is_some() && *accepted > 0) {
+                continue;
+            }
+            let name = self.inputs.task.labels.get(stratum).map_or(String::new(), |label| format!(" of label {:?}", label.name));
+            let (why, examples) = outcome.tally.of_stratum(stratum);
+            let message = format!(
+                "round {round}: {accepted} of {wanted} rows{name} accepted after {sent} texts ({why}); for example {examples}. Look at \
+                 prompts.seed, or take another generator"
+            );
+            if *accepted == 0 && round == 0 && self.read.is_empty() {
+                return Err(Error::Failed(message));
+            }
+            self.inputs.progress.say(message);
+        }
+        Ok(())
+    }
+
+    /// Sends requests in waves until each stratum has the rows that it should, or is given up; `accept` sees each answer once, in the
+    /// order of the requests. Requests that the journal has answers to are not sent again. With a budget, it ends when that is spent.
     pub(super) fn write(
         &mut self,
-        stage: Writing,
-        wanted: usize,
-        plan: &dyn Fn(u64) -> Result<Planned<'a, H>>,
-        count: &dyn Fn(&[Written<H>]) -> usize,
-    ) -> Result<Vec<Written<H>>> {
-        let (mut journal, mut written) = self.run.journal::<Written<H>>(stage.journal)?;
-        written.sort_by_key(|row| row.id);
-        let mut bar = self.inputs.progress.bar(stage.title, stage.unit, wanted, written.len());
-        let known = written.last().map_or(0, |row| row.id as usize + 1);
-        let mut planned = if stage.budget.is_some() { wanted.min(FIRST_OF_BUDGET).max(known) } else { wanted };
-        loop {
-            bar.extend_to(planned);
-            let done: HashSet<u64> = written.iter().map(|row| row.id).collect();
-            let missing: Vec<u64> = (0..planned as u64).filter(|id| !done.contains(id)).collect();
-            let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, plan)).collect::<Result<Vec<_>>>()?;
+        stage: Writing<'_, 'a, H>,
+        accept: &mut dyn FnMut(&Written<H>) -> Result<(), Rejection>,
+    ) -> Result<Outcome> {
+        let (mut journal, known) = self.run.journal::<Written<H>>(stage.journal)?;
+        let mut answers: HashMap<u64, Written<H>> = known.into_iter().map(|row| (row.id, row)).collect();
+        let mut bar = self.inputs.progress.bar(stage.title, stage.unit, stage.wanted, answers.len());
+        let mut intake = Intake {
+            waves: Waves::new(self.strata(), stage.wanted, stage.stratum),
+            wave: VecDeque::new(),
+            accept,
+            computed: 0,
+            tally: Tally::default(),
+        };
+        let first = stage.wanted.min(FIRST_OF_BUDGET).max(answers.len());
+        intake.wave = if stage.budget.is_some() { intake.waves.next_some(first) } else { intake.waves.next_missing() }.into();
+        while !intake.wave.is_empty() {
+            bar.extend_to(intake.tally.written + intake.wave.len());
+            let missing: Vec<u64> = intake.wave.iter().copied().filter(|id| !answers.contains_key(id)).collect();
+            let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, stage.plan)).collect::<Result<Vec<_>>>()?;
             let (requests, mut rows): (Vec<_>, HashMap<_, _>) = rows.into_iter().map(|(request, row)| (request, (row.id, row))).unzip();
+            intake.take(&mut answers);
             self.generator.complete(&requests, &mut |Completion { id, text, tokens, computed, finish }| {
                 let row = rows.remove(&id).ok_or_else(|| Error::Failed(format!("the generator answered request {id} twice")))?;
                 let row = Written { text, tokens, computed, finish, ..row };
                 journal.append(&row)?;
-                written.push(row);
+                answers.insert(id, row);
+                intake.take(&mut answers);
                 bar.step(1);
+                bar.tell(intake.tally.in_words());
                 Ok(())
             })?;
             journal.sync()?;
-            written.sort_by_key(|row| row.id);
-            // A crash may have left answers of the next wave. They count only in their own wave, so that a resumed stage ends the same.
-            let of_this_wave = written.partition_point(|row| row.id < planned as u64);
-            let accepted = count(&written[..of_this_wave]).min(wanted);
-            let affordable = stage.budget.map(|budget| {
-                let spent = written[..of_this_wave].iter().map(|row| u64::from(row.computed)).sum();
-                let more = budget.more(planned, accepted, spent);
-                if more < LEAST_OF_BUDGET { 0 } else { more.min(2 * planned) }
-            });
-            if accepted == wanted || planned > wanted * ATTEMPTS || affordable == Some(0) {
-                bar.finish(&format!("{accepted} accepted"));
-                written.truncate(of_this_wave);
-                return Ok(written);
-            }
-            planned += affordable.unwrap_or((wanted - accepted).max(LEAST_MORE));
+            intake.wave = intake.next(stage.budget).into();
         }
+        let Intake { waves, tally, .. } = intake;
+        bar.finish(&format!("{} accepted{}", waves.accepted(), tally.rejections()));
+        Ok(Outcome { tally, strata: waves.counts().collect() })
     }
 
     /// A request, and its journal row without the result.
@@ -159,9 +185,44 @@ enum Given {
     Parent(usize),
 }
 
+/// Answers of a wave, looked at in the order of its requests as far as they have come.
+struct Intake<'s, 'c, H: LoopHead> {
+    waves: Waves<'s>,
+    /// Requests whose answers were not looked at yet.
+    wave: VecDeque<u64>,
+    accept: &'c mut dyn FnMut(&Written<H>) -> Result<(), Rejection>,
+    /// Tokens that the generator computed.
+    computed: u64,
+    tally: Tally,
+}
+
+impl<H: LoopHead> Intake<'_, '_, H> {
+    /// Looks at the answers whose turn it is.
+    fn take(&mut self, answers: &mut HashMap<u64, Written<H>>) {
+        while let Some(row) = self.wave.front().and_then(|id| answers.remove(id)) {
+            self.wave.pop_front();
+            let verdict = (self.accept)(&row);
+            self.waves.settle(row.id, verdict.is_ok());
+            self.tally.add(&row, verdict.err());
+            self.computed += u64::from(row.computed);
+        }
+    }
+
+    /// The next wave.
+    fn next(&mut self, budget: Option<SeedBudget>) -> Vec<u64> {
+        let Some(budget) = budget else { return self.waves.next_missing() };
+        let sent = self.tally.written;
+        let more = budget.more(sent, self.waves.accepted(), self.computed);
+        let full = self.waves.counts().all(|(accepted, wanted, _)| accepted >= wanted);
+        if full || more < LEAST_OF_BUDGET { Vec::new() } else { self.waves.next_some(more.min(2 * sent)) }
+    }
+}
+
 /// What the prompts of a round can contain.
 struct Known<'s, H> {
     round: usize,
+    /// The wording of each label.
+    says: &'s [String],
     rationales: &'s [Vec<String>],
     givens: &'s HashMap<Given, &'s str>,
     head: &'s H,
@@ -176,7 +237,8 @@ fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Kn
     let given = row.context.map(Given::Context).or(row.parent.map(Given::Parent));
     let given = given.and_then(|given| known.givens.get(&given).copied());
     let answer = H::answer(&row.goal);
-    verifier.accept(&text, row.finish, &Prompted { rationales: &rationales, context: given, answer })?;
+    let label = known.says.get(H::stratum(&row.goal)).map(String::as_str);
+    verifier.accept(&text, row.finish, &Prompted { rationales: &rationales, context: given, answer, label })?;
     let (text, text_pair) = match given {
         Some(given) => (given.to_string(), Some(text)),
         None => (text, None),

@@ -31,6 +31,8 @@ pub struct Task {
     pub read: ReadKeys,
     #[serde(default)]
     pub seed: SeedKeys,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub accept: AcceptKeys,
     #[serde(default)]
     pub extrapolate: ExtrapolateKeys,
     #[serde(default)]
@@ -218,6 +220,9 @@ pub struct SeedKeys {
     pub rationales_per_example: usize,
     /// Number of accepted rows to write.
     pub rows: usize,
+    /// How they are divided among the labels.
+    #[serde(skip_serializing_if = "is_default")]
+    pub shares: Shares,
     /// What may be spent on them: `rows` is then the most. `compare` sets it, so that methods cost the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<SeedBudget>,
@@ -243,8 +248,27 @@ impl SeedBudget {
 
 impl Default for SeedKeys {
     fn default() -> Self {
-        SeedKeys { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000, budget: None }
+        SeedKeys { rationales: 20, rationale_candidates: None, rationales_per_example: 2, rows: 1000, shares: Shares::Even, budget: None }
     }
+}
+
+/// Which texts are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AcceptKeys {
+    /// Fewest words in a text; if absent 3, or fewer where one in twenty gold rows has fewer.
+    pub min_words: Option<usize>,
+}
+
+/// How many of the seed's rows are written for each label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shares {
+    /// As many for each.
+    #[default]
+    Even,
+    /// As the gold rows have them.
+    Gold,
 }
 
 /// Algorithm 2: new examples from what the small model got wrong.

@@ -193,16 +193,10 @@ fn explain(error: &minijinja::Error) -> String {
     format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
 }
 
-/// Truncates a cut-off text after its last complete sentence; the whole text if there is none.
-pub fn whole_sentences(text: &str) -> &str {
-    let ends = |c: char| matches!(c, '.' | '!' | '?' | '…');
-    text.rfind(ends).map_or(text, |at| &text[..at + text[at..].chars().next().map_or(0, char::len_utf8)])
-}
-
 /// The text of a completion: white space collapsed, surrounding quotation marks removed.
 pub fn clean(completion: &str) -> String {
     let text = completion.split_whitespace().collect::<Vec<_>>().join(" ");
-    let pairs = [('"', '"'), ('“', '”'), ('\'', '\'')];
+    let pairs = [('"', '"'), ('“', '”'), ('„', '“'), ('\'', '\''), ('«', '»'), ('「', '」'), ('『', '』')];
     let inner = pairs.iter().find_map(|&(open, close)| text.strip_prefix(open)?.strip_suffix(close));
     inner.unwrap_or(&text).trim().to_string()
 }
@@ -258,12 +252,6 @@ mod tests {
         let input = Input { text: "one two", text_pair: Some("Which?") };
         let prompt = prompts.extrapolate(&goal, input, &"one".to_string(), &[]).unwrap();
         assert_eq!(prompt.user, "one two | two | Which? | one");
-    }
-
-    #[test]
-    fn a_cut_off_text_keeps_its_complete_sentences() {
-        assert_eq!(whole_sentences("It begins. It goes on… and th"), "It begins. It goes on…");
-        assert_eq!(whole_sentences("It begins and th"), "It begins and th");
     }
 
     #[test]
