@@ -126,7 +126,7 @@ fn a_pair_model_predicts_json_lines_as_in_its_evaluation() {
     let delivery = setup(&fixture).run(&run, &[Method::S3], &mut boxed(of_words())).unwrap();
     assert_eq!(json(&run.join("model/tokenizer_config.json"))["model_max_length"], 8);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
-    let piped = command.args(["predict", "--pairs", "--logits"]).arg(run.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let piped = command.args(["predict", "--logits"]).arg(run.join("model")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = piped.spawn().unwrap();
     let lines = std::fs::read(fixture.path("test.jsonl")).unwrap();
     child.stdin.take().unwrap().write_all(&lines).unwrap();

@@ -69,6 +69,11 @@ impl Network {
         self.rounded.take();
     }
 
+    /// See [`Network::set_precision`].
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// Where [`logits`](crate::Classifier::logits) are computed and a [`Trainer`](crate::Trainer) runs; the CPU by default. Set it before
     /// a trainer is made. A clone stays on the device.
     ///

@@ -1,17 +1,18 @@
 //! The command-line interface: subcommands and their arguments.
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
+use super::incoming::Format;
 use super::judge::{JudgeReport, judge};
 use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
-use super::options::{Machine, Options, Recipe, beside_runs, named_after};
+use super::options::{DeviceChoice, Machine, Options, Recipe, beside_runs, named_after};
 use super::pool::pool;
 use super::predict::Wanted;
 use super::provenance::put_into;
@@ -21,6 +22,7 @@ use super::sweep::{self, Axis, Sweep};
 use super::worth::Curve;
 use crate::error::{Error, Result};
 use crate::run::summary::Method;
+use crate::small::device::SmallDevice;
 
 /// Writes training data for small classifiers, offline: a language model writes, a small model errs, the language model fills the gap.
 ///
@@ -161,22 +163,33 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Predict lines from standard input with a trained model; writes a JSON line for each
+    /// Predict texts from standard input with a trained model; writes a JSON line for each, as soon as it is there
     ///
-    /// A classifier reads one text per line and writes {"label", "probability"}. A question answering model (config.json says which
-    /// kind a model is) reads JSON lines {"context", "question"} and writes {"answer", "start", "score"}: start is in characters of the
-    /// context, score is the probability of the answer's first token times that of its last.
+    /// The model's folder says what it reads. A classifier reads a text a line, JSON lines with "text", or CSV or TSV with such a column,
+    /// for pairs also "text_pair", and writes {"label", "probability"}. A question answering model reads "context" and "question" and
+    /// writes {"answer", "start", "score"}: start is in characters of the context, score is the probability of the answer's first token
+    /// times that of its last. An "id" is written again. A bad line gets {"error", "line"} in place of an answer, and the exit code is 3.
     Predict {
         /// Model folder of a run
         model: PathBuf,
-        /// For a classifier of text pairs: lines are JSON, {"text", "text_pair"}
+        /// How the input is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// The classifier is one of text pairs; for a folder that does not say so
         #[arg(long)]
         pairs: bool,
         /// Also write the texts and the logits (classifiers only)
         #[arg(long)]
         logits: bool,
-        #[command(flatten)]
-        machine: Machine,
+        /// CPU threads; 0 for all cores
+        #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+        threads: usize,
+        /// Where the model runs: on a GPU where there is one, or on the CPU alone
+        #[arg(long, env = "LACUNA_DEVICE", value_enum, default_value_t)]
+        device: DeviceChoice,
+        /// Device for the model, where it is not that of --device
+        #[arg(long, env = "LACUNA_SMALL_DEVICE", value_enum, default_value_t)]
+        small_device: SmallDevice,
     },
     /// Check this machine: processor, memory and kernels, and whether models and data are intact and fit in memory
     Doctor {
@@ -239,9 +252,10 @@ pub fn run(cli: Cli) -> Result<()> {
             let sweep = Sweep { task: &task, options: &options, axes: &vary, seeds, folder: &folder };
             print(&sweep::sweep(&sweep, &mut None)?)
         }
-        Command::Predict { model, pairs, logits, machine } => {
-            let wanted = Wanted { threads: machine.threads(), device: machine.small_device(), pairs, logits };
-            super::predict::predict(&model, wanted, std::io::stdin().lock(), std::io::stdout().lock())
+        Command::Predict { model, format, pairs, logits, threads, device, small_device } => {
+            let machine = Machine { threads, device, small_device, ..Machine::default() };
+            let wanted = Wanted { threads: machine.threads(), device: machine.small_device(), format, pairs, logits };
+            super::predict::predict(&model, wanted, BufReader::new(std::io::stdin()), std::io::stdout().lock())
         }
         Command::Doctor { models, threads } => {
             let Diagnosis { text, faults } = doctor::examine(&models, threads)?;

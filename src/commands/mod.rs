@@ -11,6 +11,7 @@ mod data;
 pub mod doctor;
 pub mod equal_steps;
 pub mod fetch;
+mod incoming;
 pub mod judge;
 pub mod label;
 pub mod learning_curve;

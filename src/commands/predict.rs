@@ -1,78 +1,55 @@
-//! `lacuna predict`: a trained small model on lines from standard input.
+//! `lacuna predict`: a trained small model on rows from standard input.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use lacuna_models::{ModelError, SavedHead, saved_head};
 use serde_json::{Value, json};
 
+use super::incoming::{Format, Incoming, read_rows};
 use crate::data::answers::Answers;
-use crate::data::example::Input;
+use crate::data::example::{Input, TaskKind};
 use crate::data::labels::Labels;
-use crate::data::string_field;
 use crate::error::{Error, Result};
 use crate::math::vectors::argmax;
 use crate::small::answers::Found;
+use crate::small::card::Card;
 use crate::small::device::SmallDevice;
 use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 use crate::small::model::SmallModel;
 
-/// Lines predicted together, per thread: enough for a few batches of similar length.
-const LINES_PER_THREAD: usize = 256;
+/// Rows predicted together, per thread: enough for a few batches of similar length.
+const ROWS_PER_THREAD: usize = 256;
 
 /// Options for the input format and the output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     pub threads: usize,
     pub device: SmallDevice,
-    /// Lines are JSON objects with `text` and `text_pair`.
+    pub format: Format,
+    /// A classifier whose folder does not say what it reads is one of pairs.
     pub pairs: bool,
     /// Also the texts and the logits.
     pub logits: bool,
 }
 
-/// The format of an input line.
-#[derive(Clone, Copy)]
-enum Shape {
-    Text,
-    /// A JSON object with two texts, by the names of their fields: the first text or context, then the second text or question.
-    Object(&'static str, &'static str),
-}
-
-/// A line of input as the small model reads it.
-struct Line {
-    text: String,
-    text_pair: Option<String>,
-}
-
-impl Line {
-    fn input(&self) -> Input<'_> {
-        Input { text: &self.text, text_pair: self.text_pair.as_deref() }
-    }
-}
-
-impl Shape {
-    fn parse(self, line: &str) -> Result<Line, String> {
-        let Shape::Object(first, second) = self else { return Ok(Line { text: line.to_string(), text_pair: None }) };
-        let example = format!("{{{first:?}: \"…\", {second:?}: \"…\"}}");
-        let object: Value = serde_json::from_str(line).map_err(|e| format!("not JSON (column {}): {e}; write {example}", e.column()))?;
-        let object = object.as_object().ok_or(format!("not a JSON object like {example}"))?;
-        Ok(Line { text: string_field(object, first)?.to_string(), text_pair: Some(string_field(object, second)?.to_string()) })
-    }
-}
+/// A row with its line, or what is wrong with it.
+type Numbered = (usize, Result<Incoming, String>);
 
 /// What `predict` reads and writes, by the head of the model.
 trait PredictHead: SmallHead {
-    fn shape(&self) -> Shape;
+    /// The names of the first text or context, and of the second text or question.
+    fn fields(&self) -> (&'static str, Option<&'static str>);
 
-    /// The JSON output for a line; `details` adds the texts and the logits.
+    /// The JSON output for a row; `details` adds the texts and the logits.
     fn written(&self, input: &Input, output: &Self::Output, details: bool) -> Value;
 }
 
 impl PredictHead for Labels {
-    fn shape(&self) -> Shape {
-        if self.pairs { Shape::Object("text", "text_pair") } else { Shape::Text }
+    fn fields(&self) -> (&'static str, Option<&'static str>) {
+        ("text", self.pairs.then_some("text_pair"))
     }
 
     fn written(&self, input: &Input, logits: &Vec<f32>, details: bool) -> Value {
@@ -90,8 +67,8 @@ impl PredictHead for Labels {
 }
 
 impl PredictHead for Answers {
-    fn shape(&self) -> Shape {
-        Shape::Object("context", "question")
+    fn fields(&self) -> (&'static str, Option<&'static str>) {
+        ("context", Some("question"))
     }
 
     fn written(&self, _: &Input, found: &Found, _: bool) -> Value {
@@ -99,53 +76,99 @@ impl PredictHead for Answers {
     }
 }
 
-/// Writes a JSON line for each line of `input`. Texts are cut or split into windows as in the model's training and evaluation.
+/// Writes a JSON line for each row of `input`, in order, as soon as rows come. Texts are cut or split into windows, and products
+/// rounded, as in the model's training and evaluation.
 ///
-/// A classifier reads one text per line, or pairs as JSON objects, and gives `label` and `probability`; with `logits` also `text` (and
-/// `text_pair`) and the logits in the order of the labels. A question answering model reads JSON objects with `context` and `question`
-/// and gives `answer`, `start` (in characters of the context) and `score`, p(first token) · p(last token).
+/// A classifier reads texts, or pairs, and gives `label` and `probability`; with `logits` also `text` (and `text_pair`) and the logits in
+/// the order of the labels. A question answering model reads `context` and `question` and gives `answer`, `start` (in characters of the
+/// context) and `score`, p(first token) · p(last token). A row's `id` is in its answer too. A row that cannot be read, or that leaves no
+/// room for its context, gets `error` instead, and costs itself alone.
 ///
 /// # Errors
-/// A model that cannot be loaded, invalid UTF-8 or JSON (with its line), an I/O error. A closed `output` is not an error.
-pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead, output: impl Write) -> Result<()> {
+/// A model that cannot be loaded, an I/O error; at the end, rows that had errors. A closed `output` is not an error.
+pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead + Send, output: impl Write) -> Result<()> {
     let saved = saved_head(model).map_err(|error| match error {
         ModelError::File { path, source } => Error::Io { doing: "read", path, source },
         other => Error::Model(other.to_string()),
     });
+    let card = Card::read(model)?;
+    let pairs = card.map_or(wanted.pairs, |card| card.kind == TaskKind::Pair);
     match saved? {
-        SavedHead::Labels(names) => predict_with(Labels { names, pairs: wanted.pairs }, model, wanted, input, output),
-        SavedHead::Span => predict_with(Answers, model, wanted, input, output),
+        SavedHead::Labels(names) => predict_with(Labels { names, pairs }, model, card, wanted, input, output),
+        SavedHead::Span => predict_with(Answers, model, card, wanted, input, output),
     }
 }
 
-fn predict_with<H: PredictHead>(head: H, folder: &Path, wanted: Wanted, input: impl BufRead, mut output: impl Write) -> Result<()> {
-    let shape = head.shape();
+fn predict_with<H: PredictHead>(
+    head: H,
+    folder: &Path,
+    card: Option<Card>,
+    wanted: Wanted,
+    input: impl BufRead + Send,
+    mut output: impl Write,
+) -> Result<()> {
+    let fields = head.fields();
     let mut small = SmallModel::load(folder, head, 0, wanted.threads)?;
     wanted.device.place(&mut small, 0)?;
-    let stdin = Path::new("standard input");
-    let (mut lines, chunk) = (Vec::new(), LINES_PER_THREAD * wanted.threads.max(1));
-    for (index, line) in input.split(b'\n').enumerate() {
-        let line = String::from_utf8(line.map_err(Error::io("read", stdin))?).map_err(|_| Error::data(stdin, index + 1, "not UTF-8"))?;
-        lines.push(shape.parse(line.trim_end_matches('\r')).map_err(|message| Error::data(stdin, index + 1, message))?);
-        if lines.len() == chunk {
-            if !write_lines(&small, &lines, wanted.logits, &mut output)? {
+    card.iter().for_each(|card| small.base.set_precision(card.precision));
+    let most = ROWS_PER_THREAD * wanted.threads.max(1);
+    let (sender, receiver) = sync_channel::<Numbered>(2 * most);
+    std::thread::scope(|scope| {
+        // The reader waits for input while the model works, so that rows are answered as they come.
+        let reading = scope.spawn(move || read_rows(input, wanted.format, fields, &mut |line, row| sender.send((line, row)).is_ok()));
+        let mut bad = Vec::new();
+        while let Ok(first) = receiver.recv() {
+            let rows: Vec<Numbered> = std::iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
+            bad.extend(rows.iter().filter(|(_, row)| row.is_err()).map(|(line, _)| *line));
+            if !answer(&small, &rows, wanted.logits, &mut bad, &mut output)? {
                 return Ok(());
             }
-            lines.clear();
         }
-    }
-    write_lines(&small, &lines, wanted.logits, &mut output).map(drop)
+        reading.join().unwrap_or_else(|_| Err(Error::Failed("reading standard input failed".into())))?;
+        bad.sort_unstable();
+        match bad.first() {
+            None => Ok(()),
+            Some(line) => {
+                Err(Error::data(Path::new("standard input"), *line, format!("{} lines have an error in place of an answer", bad.len())))
+            }
+        }
+    })
 }
 
-/// False once the reader has closed the pipe.
-fn write_lines<H: PredictHead>(small: &SmallModel<H>, lines: &[Line], details: bool, output: &mut impl Write) -> Result<bool> {
-    let inputs: Vec<Input> = lines.iter().map(Line::input).collect();
-    let outputs = small.head.outputs(&small.reader, &small.base, &inputs)?;
-    for (input, said) in inputs.iter().zip(&outputs) {
-        match writeln!(output, "{}", small.head.written(input, said, details)) {
+/// Writes the answers; the lines of rows that the model cannot read are added to `bad`. False once the reader has closed the pipe.
+fn answer<H: PredictHead>(
+    small: &SmallModel<H>,
+    rows: &[Numbered],
+    details: bool,
+    bad: &mut Vec<usize>,
+    output: &mut impl Write,
+) -> Result<bool> {
+    let readable: Vec<&Incoming> = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).collect();
+    let inputs: Vec<Input> = readable.iter().map(|row| Input { text: &row.text, text_pair: row.text_pair.as_deref() }).collect();
+    let outputs = |inputs: &[Input]| small.head.outputs(&small.reader, &small.base, inputs);
+    let one_by_one = |_| inputs.iter().map(|input| outputs(&[*input]).map(|mut one| one.remove(0)).map_err(|e| e.to_string())).collect();
+    let said: Vec<Result<H::Output, String>> = outputs(&inputs).map_or_else(one_by_one, |outputs| outputs.into_iter().map(Ok).collect());
+    let mut said = inputs.iter().zip(said);
+    for (line, row) in rows {
+        let answer = row.as_ref().map_err(String::clone).and_then(|row| {
+            let (input, said) = said.next().expect("one for each readable row");
+            let mut answer = small.head.written(input, &said?, details);
+            row.id.iter().for_each(|id| answer["id"] = id.clone());
+            Ok(answer)
+        });
+        let answer = answer.unwrap_or_else(|error| {
+            if row.is_ok() {
+                bad.push(*line);
+            }
+            json!({"error": error, "line": line})
+        });
+        match writeln!(output, "{answer}") {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(false),
             other => other.map_err(Error::io("write to", Path::new("standard output")))?,
         }
     }
-    Ok(true)
+    match output.flush() {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).map_err(Error::io("write to", Path::new("standard output"))),
+    }
 }

@@ -10,7 +10,7 @@ use super::head::{Lessons, SmallHead};
 use super::reader::{LEAST_TEXTS, Reader};
 use super::row::TrainRow;
 use crate::data::answers::{AnswerGoal, Answers};
-use crate::data::example::{Answer, GoldRow, Input};
+use crate::data::example::{Answer, GoldRow, Input, TaskKind};
 use crate::error::{Error, Result};
 use crate::math::vectors::log_sum_exp;
 
@@ -87,6 +87,10 @@ impl SmallHead for Answers {
     type Target = Answer;
     type Output = Found;
     type Lessons = Vec<Lesson>;
+
+    fn kind(&self) -> TaskKind {
+        TaskKind::ExtractiveQa
+    }
 
     fn load(&self, folder: &Path, init_seed: u64) -> Result<SpanExtractor, ModelError> {
         SpanExtractor::load(folder, init_seed)

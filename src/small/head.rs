@@ -9,7 +9,7 @@ use lacuna_models::{ModelError, Network, Reading, TextEncoder, Trainer};
 use super::evaluation::Evaluation;
 use super::reader::Reader;
 use super::row::TrainRow;
-use crate::data::example::{GoldRow, Input};
+use crate::data::example::{GoldRow, Input, TaskKind};
 use crate::data::head::Head;
 use crate::error::Result;
 
@@ -23,6 +23,9 @@ pub trait SmallHead: Head {
     type Output: Clone + Debug + PartialEq + Send + Sync;
     /// The encoded training set, from which batches are drawn.
     type Lessons: Lessons<Self::Model> + Sync;
+
+    /// What an example consists of.
+    fn kind(&self) -> TaskKind;
 
     /// Loads a pretrained encoder or a saved model; a head that the file does not have is initialised at random from `init_seed`.
     ///

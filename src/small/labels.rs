@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::row::TrainRow;
 use super::threshold;
 use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
-use crate::data::example::{GoldRow, Input};
+use crate::data::example::{GoldRow, Input, TaskKind};
 use crate::data::labels::{Label, Labels};
 use crate::error::{Error, Result};
 use crate::math::vectors::{argmax, softmax};
@@ -26,6 +26,10 @@ impl SmallHead for Labels {
     /// Logits of the labels.
     type Output = Vec<f32>;
     type Lessons = TokenCache;
+
+    fn kind(&self) -> TaskKind {
+        if self.pairs { TaskKind::Pair } else { TaskKind::Text }
+    }
 
     fn load(&self, folder: &Path, init_seed: u64) -> Result<Classifier, ModelError> {
         Classifier::load(folder, &self.names, init_seed)

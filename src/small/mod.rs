@@ -1,6 +1,7 @@
 //! The small model: training, prediction, thresholds, devices. Knows no generator and no run.
 
 pub mod answers;
+pub mod card;
 pub mod checkpoint;
 pub mod contrastive;
 pub mod device;

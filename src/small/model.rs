@@ -4,6 +4,7 @@ use std::path::Path;
 
 use lacuna_models::{ModelError, Reading, TextEncoder};
 
+use super::card::Card;
 use super::head::SmallHead;
 use super::reader::Reader;
 use super::row::TrainRow;
@@ -51,7 +52,7 @@ impl<H: SmallHead> SmallModel<H> {
         self.head.outputs(&self.reader, model, &rows.iter().map(GoldRow::input).collect::<Vec<_>>())
     }
 
-    /// Saves `model` with this tokenizer into `folder`, in the format of transformers.
+    /// Saves `model` with this tokenizer into `folder`, in the format of transformers, and its [`Card`].
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -59,6 +60,7 @@ impl<H: SmallHead> SmallModel<H> {
         H::save(model, folder, &self.reader.encoder).map_err(|error| match error {
             ModelError::File { path, source } => Error::Io { doing: "write", path, source },
             other => Error::Failed(other.to_string()),
-        })
+        })?;
+        Card { kind: self.head.kind(), precision: model.precision() }.write(folder)
     }
 }
