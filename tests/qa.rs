@@ -285,10 +285,15 @@ fn a_trained_model_answers_questions_on_standard_input() {
         let rest: String = row["context"].as_str().unwrap().chars().skip(answer["start"].as_u64().unwrap() as usize).collect();
         assert!(rest.starts_with(answer["answer"].as_str().unwrap()) && answer["score"].as_f64() > Some(0.0), "{answer}");
     }
-    let output = predict(&run.join("model"), "{\"context\": \"a warm film\", \"question\": \"Which?\"}\n{\"context\": \"a\"}\n");
+    let good = "{\"id\": 7, \"context\": \"a warm film\", \"question\": \"Which?\"}\n";
+    let long = format!("{{\"context\": \"a warm film\", \"question\": \"{}\"}}\n", "which film ".repeat(90));
+    let output = predict(&run.join("model"), &format!("{good}{{\"context\": \"a\"}}\n{long}{good}"));
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3));
-    assert!(error.contains("standard input:2: field \"question\" is missing"), "{error}");
+    assert!(error.contains("standard input:2: field \"question\" is missing (1 more lines have an error"), "{error}");
+    let lines: Vec<Value> = String::from_utf8(output.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines[0]["answer"].is_string() && lines[0]["id"] == 7 && lines[3] == lines[0], "a bad line costs itself alone: {lines:?}");
+    assert!(lines[1]["error"].is_string() && lines[1]["line"] == 2 && lines[2]["error"].is_string(), "{lines:?}");
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn measure(stage: &Stage, settings: &Settings, models: &Models, peaks: &Peaks) -
     let (mine, model) = if stage.same_file { (&models.same, &models.same) } else { (&models.fast, &models.shipped) };
     let mut ours = Llama::load(LlamaConfig { threads: settings.threads, ..LlamaConfig::new(mine) })?;
     let tuned =
-        ours.tune(&lacuna::fetch::cache::Cache::from_env()?.root().join("probes"), Wishes::default(), &|what| eprintln!("{what}"))?;
+        ours.tune(Some(&lacuna::fetch::cache::Cache::from_env()?.root().join("probes")), Wishes::default(), &|what| eprintln!("{what}"))?;
     eprintln!("{}: {tuned:?}", stage.name);
     let server = best_server(stage, settings, model)?;
     let alone = settings.start(model, 1)?;

@@ -116,7 +116,7 @@ impl Setup {
         let gold = loaded.drawn(&self.task, self.seed)?;
         let unlabelled = self.unlabelled()?.map_or(Ok(Vec::new()), |texts| texts.read(0..texts.len()))?;
         let unlabelled: Vec<Input> = unlabelled.iter().map(Unlabelled::input).collect();
-        let prompts = Prompts::compile(&self.task, &small.head).map_err(Error::Failed)?;
+        let prompts = self.prompts(&small.head)?;
         let asks = |baseline: &&Baseline| baseline.asks_generator() && !path(baseline).exists();
         if chosen.iter().any(|baseline| asks(&baseline)) && generator.is_none() {
             *generator = Some(self.load_generator()?);

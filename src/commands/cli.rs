@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use super::check::check;
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
 use super::incoming::Format;
@@ -51,6 +52,13 @@ enum Command {
         /// Run folder
         #[arg(long, env = "LACUNA_RUN", default_value = "runs/demo")]
         run: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Check a task in seconds: its file, its data and both models; lists everything that is wrong, and writes nothing
+    Check {
+        /// The task file
+        task: PathBuf,
         #[command(flatten)]
         options: Options,
     },
@@ -221,6 +229,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_steps_of_a_run();
             run_task(setup, &run, options.recipe)
         }
+        Command::Check { task, options } => print(&check(&task, &options)?),
         Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
             let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);

@@ -7,7 +7,7 @@ use crate::data::gold_file::{GoldFile, read_test};
 use crate::data::head::Head;
 use crate::data::overlap::Tested;
 use crate::data::read::{ReadGold, Rules};
-use crate::data::split::Split;
+use crate::data::split::{Divide, Split};
 use crate::data::unlabelled::Texts;
 use crate::error::{Error, Result};
 use crate::fetch::cache::locate;
@@ -31,7 +31,13 @@ impl<H: ReadGold> Data<H> {
     ///
     /// # Errors
     /// Everything that is wrong with the files, in one: those that cannot be read, bad rows, test rows that are also in another file.
-    pub fn read(head: &H, task: &Task, task_path: &Path, progress: Progress) -> Result<Self> {
+    pub fn read(head: &H, task: &Task, task_path: &Path, threads: usize, progress: Progress) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
+        let pool = pool.map_err(|e| Error::Failed(format!("{threads} threads cannot be started: {e}")))?;
+        pool.install(|| Self::read_here(head, task, task_path, progress))
+    }
+
+    fn read_here(head: &H, task: &Task, task_path: &Path, progress: Progress) -> Result<Self> {
         let (gold_path, test_path) = find(task, task_path)?;
         let (rules, say) = (task.data.rules(), &|what| progress.say(what));
         let mut errors = Vec::new();
@@ -68,6 +74,25 @@ impl<H: ReadGold> Data<H> {
     }
 }
 
+impl<H: ReadGold + Divide> Data<H> {
+    /// The gold rows of this task and random seed.
+    ///
+    /// # Errors
+    /// There are too few.
+    pub fn drawn(&self, task: &Task, seed: u64) -> Result<Vec<GoldRow<H>>> {
+        self.gold.sample(task.data.gold_rows.unwrap_or(self.gold.len()), seed)
+    }
+
+    /// The splits of the gold rows that are drawn.
+    ///
+    /// # Errors
+    /// There are too few for two sides.
+    pub fn split(&self, head: &H, task: &Task, seed: u64) -> Result<Split<H>> {
+        let data_error = |message: String| Error::Data { path: self.gold.path().to_path_buf(), line: None, message };
+        head.divide(&self.drawn(task, seed)?, task.data.select_share, seed).map_err(data_error)
+    }
+}
+
 impl<H: Head> Data<H> {
     /// The task's unlabelled texts, none of which is among the gold rows of `split`; `None` if it has no such key.
     pub fn unlabelled(&self, split: &Split<H>) -> Option<Texts> {
@@ -76,7 +101,7 @@ impl<H: Head> Data<H> {
 }
 
 /// The value, or none, with what is wrong added to `errors`.
-fn kept<T>(read: Result<T>, errors: &mut Vec<Error>) -> Option<T> {
+pub(super) fn kept<T>(read: Result<T>, errors: &mut Vec<Error>) -> Option<T> {
     read.map_err(|error| errors.extend(error.into_problems())).ok()
 }
 

@@ -20,13 +20,14 @@ pub struct Diagnosis {
 /// Checks the machine, everything in the cache (hashing every byte), and the GGUF files `models`.
 ///
 /// # Errors
-/// No folder for the cache; llama.cpp cannot start.
+/// llama.cpp cannot start.
 pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
-    let cache = Cache::from_env().map_err(|e| Error::Model(e.to_string()))?;
+    let cache = Cache::from_env().ok();
     let host = Host::examine().map_err(Error::Model)?;
     let mut rows = machine(&host);
     rows.push(["network".into(), network().into()]);
-    rows.push(["cache".into(), cache.root().display().to_string()]);
+    let no_place = || "no place for it: set LACUNA_HOME or HOME".to_string();
+    rows.push(["cache".into(), cache.as_ref().map_or_else(no_place, |cache| cache.root().display().to_string())]);
     let mut text = String::new();
     for [name, value] in rows {
         // Writing into a string cannot fail.
@@ -38,8 +39,8 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
     let unloaded = host.back_ends.iter().filter_map(|found| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?)));
     faults.extend(unloaded);
     let mut lines = Vec::new();
-    for entry in Registry::built_in().entries() {
-        lines.push(known(entry, &cache, threads, &mut faults));
+    for (entry, cache) in Registry::built_in().entries().iter().zip(std::iter::repeat(cache.as_ref())) {
+        lines.extend(cache.map(|cache| known(entry, cache, threads, &mut faults)));
     }
     for path in models {
         lines.push(vec![path.display().to_string(), fit(path, threads, &mut faults)]);

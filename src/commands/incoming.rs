@@ -168,7 +168,10 @@ impl<R: BufRead> WithoutMark<R> {
 mod tests {
     use super::*;
 
-    fn read(input: &[u8], format: Format, fields: (&str, Option<&str>)) -> Result<Vec<(usize, Result<String, String>)>, String> {
+    /// Rows with their lines, each as a text, or what is wrong with it.
+    type Shown = Vec<(usize, Result<String, String>)>;
+
+    fn read(input: &[u8], format: Format, fields: (&str, Option<&str>)) -> Result<Shown, String> {
         let mut rows = Vec::new();
         let shown = |row: Incoming| {
             let id = row.id.map(|id| format!("{id} ")).unwrap_or_default();

@@ -21,7 +21,6 @@ use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval;
 use crate::measure::metrics::{expected_calibration_error, log_loss};
 use crate::run::folder::RunDir;
-use crate::task::prompts::Prompts;
 
 /// What is judged, and how often.
 pub struct JudgeReport<'a> {
@@ -67,7 +66,7 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
     let test = sample(head, test, report.test_rows.min(test.len()), 0)
         .map_err(|reason| Error::Failed(format!("--test-rows, on data.test: {reason}")))?;
     let draws = drawn(report, &setup, loaded)?;
-    let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
+    let prompts = setup.prompts(head)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder: RunDir::open(report.folder)? };
     let by_line: BTreeMap<usize, &GoldRow<Labels>> = draws.iter().flat_map(|(_, _, rows)| rows).map(|row| (row.line, row)).collect();
     let known: BTreeMap<usize, Reply> = {

@@ -25,7 +25,6 @@ use crate::math::vectors::argmax;
 use crate::run::folder::RunDir;
 use crate::synthesis::judge::verdict;
 use crate::task::file::JudgeKind;
-use crate::task::prompts::Prompts;
 
 /// What is labelled, and where the labels go.
 pub struct Labelling<'a> {
@@ -58,7 +57,7 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let head = &loaded.small.head;
     let texts = Texts::open(labelling.texts, head.pairs)?;
     let mut out = Out::new(labelling.out)?;
-    let prompts = Prompts::compile(&setup.task, head).map_err(Error::Failed)?;
+    let prompts = setup.prompts(head)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
     let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder };

@@ -2,6 +2,8 @@
 
 mod asked;
 pub mod baseline;
+pub mod check;
+mod checks;
 pub mod cli;
 pub mod compare;
 pub mod compare_table;

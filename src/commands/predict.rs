@@ -119,28 +119,28 @@ fn predict_with<H: PredictHead>(
         let mut bad = Vec::new();
         while let Ok(first) = receiver.recv() {
             let rows: Vec<Numbered> = std::iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
-            bad.extend(rows.iter().filter(|(_, row)| row.is_err()).map(|(line, _)| *line));
             if !answer(&small, &rows, wanted.logits, &mut bad, &mut output)? {
                 return Ok(());
             }
         }
         reading.join().unwrap_or_else(|_| Err(Error::Failed("reading standard input failed".into())))?;
-        bad.sort_unstable();
-        match bad.first() {
-            None => Ok(()),
-            Some(line) => {
-                Err(Error::data(Path::new("standard input"), *line, format!("{} lines have an error in place of an answer", bad.len())))
+        match &bad[..] {
+            [] => Ok(()),
+            [(line, error), more @ ..] => {
+                let count = more.len();
+                let more = if count == 0 { String::new() } else { format!(" ({count} more lines have an error in place of an answer)") };
+                Err(Error::data(Path::new("standard input"), *line, format!("{error}{more}")))
             }
         }
     })
 }
 
-/// Writes the answers; the lines of rows that the model cannot read are added to `bad`. False once the reader has closed the pipe.
+/// Writes the answers; the lines of bad rows, and what is wrong with them, are added to `bad`. False once the reader has closed the pipe.
 fn answer<H: PredictHead>(
     small: &SmallModel<H>,
     rows: &[Numbered],
     details: bool,
-    bad: &mut Vec<usize>,
+    bad: &mut Vec<(usize, String)>,
     output: &mut impl Write,
 ) -> Result<bool> {
     let readable: Vec<&Incoming> = rows.iter().filter_map(|(_, row)| row.as_ref().ok()).collect();
@@ -157,9 +157,7 @@ fn answer<H: PredictHead>(
             Ok(answer)
         });
         let answer = answer.unwrap_or_else(|error| {
-            if row.is_ok() {
-                bad.push(*line);
-            }
+            bad.push((*line, error.clone()));
             json!({"error": error, "line": line})
         });
         match writeln!(output, "{answer}") {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::checks::Limit;
 use super::contexts::Contexts;
-use super::data::Data;
+use super::data::{Data, kept};
 use super::options::{Machine, Options, apply};
 use crate::data::answers::Answers;
 use crate::data::example::{GoldRow, TaskKind};
@@ -16,10 +17,12 @@ use crate::data::read::ReadGold;
 use crate::data::split::{Divide, Split};
 use crate::data::unlabelled::Texts;
 use crate::error::{Error, Result};
-use crate::fetch::cache::{Cache, locate};
-use crate::files::sha256::sha256_of;
+use crate::fetch::cache::locate;
+use crate::files::content::stands_in;
+use crate::files::home::{home, shelf};
+use crate::files::kept_sum::kept_sum;
 use crate::generator::Generate;
-use crate::generator::llama::{Choice, Llama, LlamaConfig, Weights, Wishes, fastest_weights};
+use crate::generator::llama::{Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, is_gguf, parts_of};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
@@ -31,7 +34,7 @@ use crate::synthesis::next::LoopRules;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::state::{Inputs, Synthesis};
 use crate::task::file::{JudgeKind, Task};
-use crate::task::prompts::{self, Prompts};
+use crate::task::prompts::{self, Cut, PromptHead, Prompts};
 
 /// A task with its data and models located and checked.
 pub struct Setup {
@@ -48,6 +51,8 @@ pub struct Setup {
     contexts: Option<Texts>,
     /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
     generator: Option<(LlamaConfig, Option<Choice>)>,
+    /// Cuts texts that are too long for the generator; none for a setup without one that can be read.
+    cut: Option<Box<Cut>>,
     /// SHA-256 of data and models, by role.
     sums: BTreeMap<String, Value>,
     pub(super) loaded: ByHead,
@@ -78,74 +83,101 @@ impl Setup {
     /// As [`Setup::new`].
     pub fn of_student(task_path: &Path, options: &Options) -> Result<Setup> {
         let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
-        Setup::of_parts(&text, task_path, options, false)
+        Setup::of_parts(&text, task_path, options, Depth::Student)
+    }
+
+    /// Like [`Setup::new`], as far as checks go: no file is hashed, nothing is measured, converted or placed on a device. It cannot be run.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn checked(task_path: &Path, options: &Options) -> Result<Setup> {
+        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        let setup = Setup::of_parts(&text, task_path, options, Depth::Checks)?;
+        setup.check_reading(setup.unlabelled()?.filter(|_| setup.task.reads()).map_or(0, |texts| texts.len()))?;
+        Ok(setup)
     }
 
     /// Like [`Setup::new`], for the text of a task file; relative paths are resolved as if it were at `task_path`.
     pub fn of_text(text: &str, task_path: &Path, options: &Options) -> Result<Setup> {
-        Setup::of_parts(text, task_path, options, true)
+        Setup::of_parts(text, task_path, options, Depth::Whole)
     }
 
-    fn of_parts(text: &str, task_path: &Path, options: &Options, with_generator: bool) -> Result<Setup> {
-        let mut task = Task::parse(text, task_path)?;
+    fn of_parts(text: &str, task_path: &Path, options: &Options, depth: Depth) -> Result<Setup> {
+        let (mut task, mut errors) = Task::parse_all(text, task_path)?;
         apply(options, &mut task);
-        task.check_values(task_path)?;
-        let task_error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
-        prompts::check(&task).map_err(task_error)?;
-        let progress = options.machine.progress();
-        match task.kind {
-            TaskKind::Text | TaskKind::Pair => {
-                let data = Data::read(&task.labels_head(), &task, task_path, progress)?;
-                Setup::with(task.labels_head(), data, task, task_path, options, with_generator, ByHead::Labels)
-            }
-            TaskKind::ExtractiveQa => {
-                let data = Data::read(&Answers, &task, task_path, progress)?;
-                Setup::with(Answers, data, task, task_path, options, with_generator, ByHead::Answers)
-            }
+        if errors.is_empty() {
+            errors.extend(task.check_values(task_path).err().into_iter().flat_map(Error::into_problems));
+        }
+        if errors.is_empty() {
+            let error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
+            errors.extend(prompts::check(&task).map_err(error).err());
+        }
+        let parts = Parts { task, path: task_path, options, depth, errors };
+        match parts.task.kind {
+            TaskKind::Text | TaskKind::Pair => Setup::with(parts.task.labels_head(), parts, ByHead::Labels),
+            TaskKind::ExtractiveQa => Setup::with(Answers, parts, ByHead::Answers),
         }
     }
 
-    /// Finds, checks and loads the rest, once the data are read.
-    fn with<H: Stages>(
-        head: H,
-        mut data: Data<H>,
-        task: Task,
-        task_path: &Path,
-        options: &Options,
-        with_generator: bool,
-        wrap: fn(Loaded<H>) -> ByHead,
-    ) -> Result<Setup> {
+    /// Reads the data, finds the models, and checks everything together. What is wrong with any of it is one error; only then is anything
+    /// measured or converted.
+    fn with<H: Stages + Divide + ReadGold>(head: H, parts: Parts, wrap: fn(Loaded<H>) -> ByHead) -> Result<Setup> {
+        let Parts { task, path, options, depth, mut errors } = parts;
+        let progress = options.machine.progress();
+        let sound = errors.is_empty();
+        let data = kept(Data::read(&head, &task, path, options.machine.threads(), progress), &mut errors);
+        let small = kept(find_small(&head, &task, path, options), &mut errors);
+        let found = if depth != Depth::Student { kept(find_generator(&task, path, options), &mut errors) } else { None };
+        let split = data.as_ref().and_then(|data| kept(data.split(&head, &task, options.seed), &mut errors));
+        // What is no GGUF file at all is told when it is loaded.
+        let config = found.as_ref().filter(|config| sound && is_gguf(&config.path));
+        let limit = config.and_then(|config| kept(limit(&task, &head, path, &config.path), &mut errors));
+        Error::all(errors)?;
+        if let (Some(limit), Some(split)) = (&limit, &split) {
+            limit.tell_of_long_rows(split.gold(), progress);
+        }
+        let (Some(mut data), Some((small_path, mut small))) = (data, small) else {
+            return Err(Error::Failed("something is missing that no check found".into()));
+        };
         let contexts = data.contexts.take();
-        let generator = with_generator.then(|| find_generator(&task, task_path, options)).transpose()?;
-        let small_path = find_model(&task.models.small, task_path)?;
-        let mut small = SmallModel::load(&small_path, head, options.seed, options.machine.threads())?;
-        small.reader.encoder.set_reading(task.reading());
-        let on_gpu = generator.iter().filter(|(config, _)| config.gpu_layers > 0);
-        let beside: u64 = on_gpu.filter_map(|(config, _)| std::fs::metadata(&config.path).ok()).map(|file| file.len()).sum();
-        options.machine.small_device().place(&mut small, beside as usize)?;
-        let mut files = vec![("gold", data.gold.path().to_path_buf())];
-        files.extend(generator.iter().map(|(config, _)| ("generator", config.path.clone())));
-        files.push(("small model", small_path.join("model.safetensors")));
-        files.push(("small model's tokenizer", small_path.join("tokenizer.json")));
-        files.extend(data.test.iter().map(|(path, _)| ("test", path.clone())));
-        files.extend(contexts.iter().map(|contexts| ("contexts", contexts.path().to_path_buf())));
-        let own = data.unlabelled.iter().filter(|_| task.data.unlabelled_file().is_some());
-        files.extend(own.map(|texts| ("unlabelled", texts.path().to_path_buf())));
-        let sums = sums(files)?;
+        let mut sums = BTreeMap::new();
+        let mut generator = found.map(|config| (config, None));
+        if depth != Depth::Checks {
+            generator = generator.map(|(config, _)| choose_weights(config, options, progress)).transpose()?;
+            let on_gpu = generator.iter().filter(|(config, _)| config.gpu_layers > 0);
+            let beside: u64 = on_gpu.filter_map(|(config, _)| std::fs::metadata(&config.path).ok()).map(|file| file.len()).sum();
+            options.machine.small_device().place(&mut small, beside as usize)?;
+            let test = data.test.as_ref().map(|(path, _)| path.as_path());
+            let unlabelled = data.unlabelled.as_ref().filter(|_| task.data.unlabelled_file().is_some()).map(Texts::path);
+            let of_data = [
+                ("gold", Some(data.gold.path())),
+                ("test", test),
+                ("contexts", contexts.as_ref().map(Texts::path)),
+                ("unlabelled", unlabelled),
+            ];
+            let of_data = of_data.into_iter().filter_map(|(name, path)| Some((name.to_string(), path?.to_path_buf())));
+            let of_models = files_of(generator.as_ref().map(|(config, _)| config), &small_path);
+            sums = sum_up(of_data.chain(of_models), progress)?;
+            flatten("small model's config", &config_of(&small_path), &mut sums);
+        }
+        let cut = limit.map(|limit| Box::new(move |text: &str| limit.cut(text)) as Box<Cut>);
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
-        Ok(Setup {
-            task,
-            path: task_path.to_path_buf(),
-            seed,
-            steps_with_texts: None,
-            machine,
-            chooses: true,
-            contexts,
-            generator,
-            sums,
-            loaded,
-        })
+        let path = path.to_path_buf();
+        Ok(Setup { task, path, seed, steps_with_texts: None, machine, chooses: true, contexts, generator, cut, sums, loaded })
+    }
+
+    /// The generator's file; none for a setup of the student alone.
+    pub fn generator_path(&self) -> Option<&Path> {
+        self.generator.as_ref().map(|(config, _)| config.path.as_path())
+    }
+
+    /// The task's prompts, in which texts that are too long for the generator are cut.
+    ///
+    /// # Errors
+    /// As [`Prompts::compile`].
+    pub(super) fn prompts<H: PromptHead>(&self, head: &H) -> Result<Prompts<'_, H>> {
+        Ok(Prompts::compile(&self.task, head).map_err(Error::Failed)?.cutting(self.cut.as_deref()))
     }
 
     /// The task's unlabelled texts, none of which is among the gold rows that are drawn; `None` if it has none.
@@ -196,7 +228,8 @@ impl Setup {
         let mut llama = Llama::load(config.clone())?;
         let Machine { slots, kv, kv_unified: unified, n_batch, .. } = self.machine;
         let progress = self.machine.progress();
-        llama.tune(&cache()?.root().join("probes"), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
+        llama
+            .tune(home().map(|home| home.join("probes")).as_deref(), Wishes { slots, kv, unified, n_batch }, &|what| progress.say(what))?;
         Ok(Box::new(llama))
     }
 
@@ -232,7 +265,7 @@ impl Setup {
             return Delivery::read(&run);
         }
         let head = &loaded.small.head;
-        let prompts = Prompts::compile(&self.task, head).map_err(Error::Failed)?;
+        let prompts = self.prompts(head)?;
         let contexts = head.contexts(&self.task, self.contexts.as_ref(), &split, self.seed)?;
         let inputs = Inputs {
             task: &self.task,
@@ -334,26 +367,69 @@ impl<H: Stages> Loaded<H> {
 impl<H: Stages + Divide + ReadGold> Loaded<H> {
     /// The gold rows of this task and random seed.
     pub(super) fn drawn(&self, task: &Task, seed: u64) -> Result<Vec<GoldRow<H>>> {
-        let rows = task.data.gold_rows.unwrap_or(self.data.gold.len());
-        self.data.gold.sample(rows, seed)
+        self.data.drawn(task, seed)
     }
 
     /// The splits for this task and random seed.
-    fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
-        let data_error = |message: String| Error::Data { path: self.data.gold.path().to_path_buf(), line: None, message };
-        let head = &self.small.head;
-        let drawn = self.drawn(task, seed)?;
-        head.divide(&drawn, task.data.select_share, seed).map_err(data_error)
+    pub(super) fn split(&self, task: &Task, seed: u64) -> Result<Split<H>> {
+        self.data.split(&self.small.head, task, seed)
     }
 }
 
-/// SHA-256 of all files that determine a run's output, by role.
-fn sums(files: Vec<(&str, PathBuf)>) -> Result<BTreeMap<String, Value>> {
-    let sum = |(name, path): (&str, PathBuf)| {
-        let sum = sha256_of(&path).map_err(Error::io("read", &path))?;
+/// A task file with the options applied, and what is wrong with it.
+struct Parts<'p> {
+    task: Task,
+    path: &'p Path,
+    options: &'p Options,
+    depth: Depth,
+    errors: Vec<Error>,
+}
+
+/// How much is set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// All but the generator.
+    Student,
+    /// What checks need.
+    Checks,
+    /// Everything.
+    Whole,
+}
+
+/// The files of both models, by role.
+fn files_of(generator: Option<&LlamaConfig>, small: &Path) -> Vec<(String, PathBuf)> {
+    let parts = generator.map(|config| parts_of(&config.path)).unwrap_or_default();
+    let named = |(i, path)| (if i == 0 { "generator".to_string() } else { format!("generator, part {}", i + 1) }, path);
+    let mut files: Vec<(String, PathBuf)> = parts.into_iter().enumerate().map(named).collect();
+    files.push(("small model".to_string(), small.join("model.safetensors")));
+    files.push(("small model's tokenizer".to_string(), small.join("tokenizer.json")));
+    files
+}
+
+/// SHA-256 of files, by role.
+fn sum_up(files: impl Iterator<Item = (String, PathBuf)>, progress: Progress) -> Result<BTreeMap<String, Value>> {
+    let sum = |(name, path): (String, PathBuf)| {
+        let sum = kept_sum(&path, &|what| progress.say(what)).map_err(Error::io("read", &path))?;
         Ok((format!("sha256.{name}"), json!(sum)))
     };
-    files.into_iter().map(sum).collect()
+    files.map(sum).collect()
+}
+
+/// How long a text may be for the generator at `model`, whose prompts are checked.
+fn limit<H: PromptHead>(task: &Task, head: &H, task_path: &Path, model: &Path) -> Result<Limit> {
+    Limit::of(task, head, task_path, Outline::open(model)?).map_err(Error::Several)
+}
+
+/// What of a small model's config.json decides what it computes: all of it but where it came from.
+fn config_of(folder: &Path) -> Value {
+    let content = std::fs::read(folder.join("config.json")).unwrap_or_default();
+    let mut config = serde_json::from_slice(&content).unwrap_or(Value::Null);
+    if let Some(fields) = config.as_object_mut() {
+        fields.retain(|name, _| {
+            !name.starts_with('_') && !["transformers_version", "architectures", "torch_dtype", "dtype"].contains(&name.as_str())
+        });
+    }
+    config
 }
 
 /// How to load the generator: its file, or on a CPU a faster copy of the same quality, with the measurements that chose it.
@@ -361,7 +437,11 @@ fn choose_weights(config: LlamaConfig, options: &Options, progress: Progress) ->
     if options.weights == Weights::AsIs {
         return Ok((config, None));
     }
-    let (fast, choice) = fastest_weights(&config, &cache()?.root().join("weights"), &|what| progress.say(what))?;
+    let Some(folder) = shelf("weights") else {
+        progress.say("nothing can be kept, as there is no folder for it (LACUNA_HOME or HOME): the generator's file is used as it is");
+        return Ok((config, None));
+    };
+    let (fast, choice) = fastest_weights(&config, &folder, &|what| progress.say(what))?;
     if fast != config.path {
         let (own, copy) = (config.path.display(), fast.display());
         progress.say(format!("{own}: its format is slow on this machine; using {copy} (--weights as-is for the original)"));
@@ -369,18 +449,27 @@ fn choose_weights(config: LlamaConfig, options: &Options, progress: Progress) ->
     Ok((LlamaConfig { path: fast, ..config }, Some(choice)))
 }
 
-fn cache() -> Result<Cache> {
-    Cache::from_env().map_err(|e| Error::Model(e.to_string()))
-}
-
-/// How to load the generator, whose file is checked and whose device is chosen once, and the measurements that chose its weights.
-fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<(LlamaConfig, Option<Choice>)> {
+/// How to load the generator, whose file is found and whose device is chosen once.
+fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<LlamaConfig> {
     let path = find_model(&task.models.generator, task_path)?;
     if !path.is_file() {
         return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", path.display())));
     }
+    stands_in(&path).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", path.display()))))?;
     options.machine.check_device()?;
-    choose_weights(options.machine.generator(&path)?, options, options.machine.progress())
+    options.machine.generator(&path)
+}
+
+/// The folder of the small model, and the model.
+fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Options) -> Result<(PathBuf, SmallModel<H>)> {
+    let path = find_model(&task.models.small, task_path)?;
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let file = path.join(name);
+        stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
+    }
+    let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
+    small.reader.encoder.set_reading(task.reading());
+    Ok((path, small))
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

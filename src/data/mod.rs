@@ -2,7 +2,7 @@
 
 pub mod answers;
 pub mod example;
-mod faults;
+pub mod faults;
 mod fields;
 pub mod gold_file;
 mod groups;

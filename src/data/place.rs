@@ -35,15 +35,15 @@ fn in_utf16(context: &str, text: &str, start: usize) -> Option<Answer> {
     if found { Answer::at(context, byte..byte + text.len()) } else { None }
 }
 
-/// Every span that equals `text` after decomposition, and neither begins nor ends within a character with its marks.
+/// Every span that equals `text` after decomposition (NFKD: a no-break space is a space), and neither begins nor ends within a character with its marks.
 fn in_another_form(context: &str, text: &str) -> Vec<Answer> {
     let (mut whole, mut places) = (String::new(), Vec::new());
     for (byte, cluster) in context.grapheme_indices(true) {
         places.push((whole.len(), byte));
-        whole.extend(cluster.nfd());
+        whole.extend(cluster.nfkd());
     }
     places.push((whole.len(), context.len()));
-    let wanted: String = text.nfd().collect();
+    let wanted: String = text.nfkd().collect();
     let byte_of = |place: usize| places.binary_search_by_key(&place, |(own, _)| *own).ok().map(|i| places[i].1);
     let found = whole.match_indices(&wanted).filter_map(|(from, found)| Some(byte_of(from)?..byte_of(from + found.len())?));
     found.filter_map(|bytes| Answer::at(context, bytes)).collect()
@@ -52,7 +52,8 @@ fn in_another_form(context: &str, text: &str) -> Vec<Answer> {
 /// Whether a span begins at this character, counted in the context as it is, composed, or decomposed.
 fn begins_at(context: &str, found: &Answer, start: usize) -> bool {
     let before = || context.chars().take(found.start);
-    found.start == start || before().nfc().count() == start || before().nfd().count() == start
+    let forms = [before().count(), before().nfc().count(), before().nfd().count(), before().nfkc().count(), before().nfkd().count()];
+    forms.contains(&start)
 }
 
 #[cfg(test)]
@@ -78,6 +79,7 @@ mod tests {
         }
         assert_eq!(at("Zoë met Björn.", "Bjo\u{308}rn", 9).unwrap(), Answer { text: "Björn".into(), start: 8 });
         assert_eq!(at(context, "Bjo", 9).unwrap().start, 9, "as it stands there");
+        assert_eq!(at("for 12\u{a0}kr", "12 kr", 4).unwrap().text, "12\u{a0}kr");
         assert_eq!(at(context, "Björn", 3), None);
     }
 
@@ -92,7 +94,7 @@ mod tests {
         fn what_is_found_is_in_the_context(context in "[ae\u{308}é🦀 ]{0,20}", text in "[ae\u{308}é🦀]{1,3}", start in 0usize..25) {
             if let Some(found) = at(&context, &text, start) {
                 prop_assert!(found.bytes_in(&context).is_some());
-                prop_assert_eq!(found.text.nfd().collect::<String>(), text.nfd().collect::<String>());
+                prop_assert_eq!(found.text.nfkd().collect::<String>(), text.nfkd().collect::<String>());
             }
         }
     }

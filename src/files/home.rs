@@ -2,6 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::whole::unfinished;
+
+/// A folder of this name at home that files can be written in; none without a home, or where it is read-only.
+pub fn shelf(name: &str) -> Option<PathBuf> {
+    let folder = home()?.join(name);
+    std::fs::create_dir_all(&folder).and_then(|()| unfinished(&folder)).is_ok().then_some(folder)
+}
+
 /// `LACUNA_HOME`, or `lacuna` in the platform's cache folder; none without a home.
 pub fn home() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -2,5 +2,6 @@
 
 pub mod content;
 pub mod home;
+pub mod kept_sum;
 pub mod sha256;
 pub mod whole;

@@ -95,7 +95,7 @@ pub struct PosteriorRequest {
     /// The caller's id, returned in [`Posterior::id`].
     pub id: u64,
     pub prompt: Prompt,
-    /// The candidate words that continue the prompt; their first tokens must differ. None if only hidden states are wanted.
+    /// The candidate words that continue the prompt, no two of them the same tokens. None if only hidden states are wanted.
     pub words: Vec<String>,
 }
 
@@ -103,9 +103,10 @@ pub struct PosteriorRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posterior {
     pub id: u64,
-    /// ln p(first token of the word | prompt), in the order of [`PosteriorRequest::words`].
+    /// In the order of [`PosteriorRequest::words`], ln p(token | prompt) of the token with which a word parts from all others, after what
+    /// they all begin with; where some begin alike, times what their next tokens say, so that they share it.
     pub log_probs: Vec<f32>,
-    /// (layers, hidden): the state of each layer that was asked for at the prompt's last token.
+    /// (layers, hidden): the state of each layer that was asked for at the last token before the words part.
     pub states: Vec<Vec<f32>>,
     /// As [`Completion::computed`].
     pub computed: u32,

@@ -95,13 +95,13 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         Ok(())
     }
 
-    /// Says of which labels much less was accepted than wanted, and why.
+    /// Says of which labels less was accepted than wanted, and why.
     ///
     /// # Errors
     /// In the seed, a label of which nothing was accepted, where nothing is read either: it would be learnt from nothing.
     fn report_starving(&self, round: usize, outcome: &Outcome) -> Result<()> {
         for (stratum, (accepted, wanted, sent)) in outcome.strata.iter().enumerate() {
-            if 2 * accepted >= *wanted || (self.inputs.task.seed.budget.is_some() && *accepted > 0) {
+            if accepted >= wanted || (self.inputs.task.seed.budget.is_some() && *accepted > 0) {
                 continue;
             }
             let name = self.inputs.task.labels.get(stratum).map_or(String::new(), |label| format!(" of label {:?}", label.name));

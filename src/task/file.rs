@@ -492,30 +492,39 @@ impl Task {
 
     /// Like [`Task::read`], for the text of a file at `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Task> {
+        let (task, wrong) = Task::parse_all(text, path)?;
+        Error::all(wrong).map(|()| task)
+    }
+
+    /// Like [`Task::parse`], with the invalid values beside the task.
+    ///
+    /// # Errors
+    /// Invalid TOML, unknown or missing keys.
+    pub fn parse_all(text: &str, path: &Path) -> Result<(Task, Vec<Error>)> {
         let at = |line: Option<usize>, message: String| Error::Task { path: path.to_path_buf(), line, message };
+        // The line ends of a file are no part of its prompts.
+        let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
         let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let task: Task =
             toml::from_str(text).map_err(|e| at(e.span().map(|span| line_at(span.start)), e.message().trim().replace('\n', " ")))?;
-        match task.check() {
-            Ok(()) => Ok(task),
-            Err((keys, message)) => {
-                let offset = toml::de::DeTable::parse(text).ok().and_then(|table| offset_of(&table.into_inner(), keys));
-                Err(at(offset.map(line_at), format!("{}: {message}", keys.join("."))))
-            }
-        }
+        let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
+        let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
+        let wrong = task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join("."))));
+        let wrong = wrong.collect();
+        Ok((task, wrong))
     }
 
     /// Validates values that were changed after the file was read.
     ///
     /// # Errors
-    /// An invalid value; the message names its key.
+    /// All invalid values; the message names their keys.
     pub fn check_values(&self, path: &Path) -> Result<()> {
-        let error = |(keys, message): (&[&str], String)| Error::Task {
+        let error = |(keys, message): Wrong| Error::Task {
             path: path.to_path_buf(),
             line: None,
             message: format!("{}: {message}", keys.join(".")),
         };
-        self.check().map_err(error)
+        Error::all(self.check().into_iter().map(error).collect())
     }
 
     /// How the small model reads: texts and pairs are truncated, contexts of questions are read in windows.
@@ -537,88 +546,117 @@ impl Task {
         Labels { names: self.label_names(), pairs: self.kind == TaskKind::Pair }
     }
 
-    /// Finds the first invalid value: its key, and why it is invalid.
-    fn check(&self) -> Result<(), (&'static [&'static str], String)> {
-        let require =
-            |holds: bool, keys: &'static [&'static str], message: &str| if holds { Ok(()) } else { Err((keys, message.to_string())) };
+    /// Every invalid value: its key, and why it is invalid.
+    fn check(&self) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        let mut require = |holds: bool, keys: &[&'static str], message: &str| {
+            if !holds {
+                wrong.push((keys.to_vec(), message.to_string()));
+            }
+        };
         let share = |x: f64| x > 0.0 && x < 1.0;
-        require(!self.name.trim().is_empty(), &["name"], "is empty")?;
+        require(!self.name.trim().is_empty(), &["name"], "is empty");
         require(
             is_file_name(&self.name),
             &["name"],
             "is the name of a folder under runs/: use a plain file name of at most 200 bytes, without / or \\ and not starting with a dot",
-        )?;
+        );
         let questions = self.kind == TaskKind::ExtractiveQa;
         if questions {
-            self.check_questions()?;
+            self.check_questions(&mut require);
         } else {
-            require(self.labels.len() >= 2, &["labels"], "at least two labels are needed")?;
-            require(self.data.answers.is_none(), &["data", "answers"], "only for questions (kind = \"extractive_qa\")")?;
+            require(self.labels.len() >= 2, &["labels"], "at least two labels are needed");
+            require(self.data.answers.is_none(), &["data", "answers"], "only for questions (kind = \"extractive_qa\")");
         }
         for (i, label) in self.labels.iter().enumerate() {
-            require(!label.name.trim().is_empty(), &["labels"], "a label's name is empty")?;
-            require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("duplicate label {:?}", label.name))?;
+            require(!label.name.trim().is_empty(), &["labels"], "a label's name is empty");
+            require(self.labels[..i].iter().all(|l| l.name != label.name), &["labels"], &format!("duplicate label {:?}", label.name));
         }
-        require(share(self.data.select_share), &["data", "select_share"], "must lie between 0 and 1")?;
-        require(self.data.gold_rows != Some(0), &["data", "gold_rows"], "must be at least 1")?;
+        require(share(self.data.select_share), &["data", "select_share"], "must lie between 0 and 1");
+        require(self.data.gold_rows != Some(0), &["data", "gold_rows"], "must be at least 1");
         require(
             self.sampling.temperature >= 0.0 && self.sampling.temperature.is_finite(),
             &["sampling", "temperature"],
             "must be 0 or more",
-        )?;
-        require(self.sampling.top_p > 0.0 && self.sampling.top_p <= 1.0, &["sampling", "top_p"], "must be above 0 and at most 1")?;
-        require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1")?;
-        require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1")?;
-        self.sampling.repetition.check().map_err(|message| (&["sampling", "repetition"][..], message))?;
+        );
+        require(self.sampling.top_p > 0.0 && self.sampling.top_p <= 1.0, &["sampling", "top_p"], "must be above 0 and at most 1");
+        require((0.0..=1.0).contains(&self.sampling.min_p), &["sampling", "min_p"], "must lie between 0 and 1");
+        require(self.sampling.max_tokens > 0, &["sampling", "max_tokens"], "must be at least 1");
+        self.sampling.repetition.check().unwrap_or_else(|message| require(false, &["sampling", "repetition"], &message));
+        require(
+            self.sampling.stop.iter().all(|stop| !stop.is_empty()),
+            &["sampling", "stop"],
+            "a stop string is empty; it would end every text",
+        );
+        self.check_prompts(&mut require);
         let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
-        require(given, &["data", "contexts"], "only for pairs and questions")?;
+        require(given, &["data", "contexts"], "only for pairs and questions");
         let later = (0.0..1.0).contains(&self.read.later_share);
-        require(later, &["read", "later_share"], "must be at least 0 and below 1")?;
-        require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label")?;
+        require(later, &["read", "later_share"], "must be at least 0 and below 1");
+        require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label");
         if self.seed.rationales > 0 {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
-            require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales")?;
+            require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales");
             let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
-            require(extrapolating, &["extrapolate", "rationales_per_example"], "must be at most seed.rationales")?;
-            require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0")?;
+            require(extrapolating, &["extrapolate", "rationales_per_example"], "must be at most seed.rationales");
+            require(self.prompts.rationale.is_some(), &["prompts"], "prompts.rationale is missing; write it, or set seed.rationales = 0");
             let candidates = self.seed.rationale_candidates.unwrap_or(self.seed.rationales);
-            require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales")?;
+            require(candidates >= self.seed.rationales, &["seed", "rationale_candidates"], "must be at least seed.rationales");
             let judged = candidates == self.seed.rationales || !self.prompts.judge.is_empty();
-            require(judged, &["prompts"], "prompts.judge is missing; it is needed to choose among seed.rationale_candidates")?;
+            require(judged, &["prompts"], "prompts.judge is missing; it is needed to choose among seed.rationale_candidates");
             let alone = candidates == self.seed.rationales || self.kind == TaskKind::Text;
-            require(alone, &["seed", "rationale_candidates"], "not for pairs: their judge cannot judge a rationale; leave it out")?;
+            require(alone, &["seed", "rationale_candidates"], "not for pairs: their judge cannot judge a rationale; leave it out");
         }
-        require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off")?;
+        require(self.extrapolate.rows != Some(0), &["extrapolate", "rows"], "must be at least 1; max_rounds = 0 turns extrapolation off");
         let one_amount = self.extrapolate.rows.is_none() || self.extrapolate.rows_per_error == 1;
-        require(one_amount, &["extrapolate", "rows_per_error"], "has no effect beside extrapolate.rows; leave one out")?;
-        require(self.extrapolate.rows_per_error > 0, &["extrapolate", "rows_per_error"], "must be at least 1")?;
-        require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1")?;
-        require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more")?;
+        require(one_amount, &["extrapolate", "rows_per_error"], "has no effect beside extrapolate.rows; leave one out");
+        require(self.extrapolate.rows_per_error > 0, &["extrapolate", "rows_per_error"], "must be at least 1");
+        require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1");
+        require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more");
         let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty();
-        require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"")?;
+        require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"");
         for judge in &self.prompts.judge {
             let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
-            require(matches, &["prompts", "judge"], "words must have one entry for each label's name")?;
+            require(matches, &["prompts", "judge"], "words must have one entry for each label's name");
+            if !matches {
+                continue;
+            }
             let words: Vec<&str> = self.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
-            forks(&words).map(drop).map_err(|message| (&["prompts", "judge"][..], message))?;
+            forks(&words).map_or_else(|message| require(false, &["prompts", "judge"], &message), drop);
         }
-        require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1")?;
-        require(self.train.steps != Some(0), &["train", "steps"], "must be at least 1")?;
+        require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1");
+        require(self.train.steps != Some(0), &["train", "steps"], "must be at least 1");
         let judging = self.seed.budget.map_or(0.0, |budget| budget.judging);
-        require(judging >= 0.0 && judging.is_finite(), &["seed", "budget"], "judging must be 0 or more")?;
-        require(self.train.batch > 0, &["train", "batch"], "must be at least 1")?;
-        require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1")?;
-        require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1")?;
-        require((0.0..1.0).contains(&self.train.weight_decay), &["train", "weight_decay"], "must be at least 0 and below 1")?;
-        require(self.deliver.folds != 1, &["deliver", "folds"], "must be 0, or 2 and more")?;
-        require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8")?;
+        require(judging >= 0.0 && judging.is_finite(), &["seed", "budget"], "judging must be 0 or more");
+        require(self.train.batch > 0, &["train", "batch"], "must be at least 1");
+        require(self.train.learning_rate > 0.0 && self.train.learning_rate < 1.0, &["train", "learning_rate"], "must lie between 0 and 1");
+        require((0.0..1.0).contains(&self.train.warmup_share), &["train", "warmup_share"], "must be at least 0 and below 1");
+        require((0.0..1.0).contains(&self.train.weight_decay), &["train", "weight_decay"], "must be at least 0 and below 1");
+        require(self.deliver.folds != 1, &["deliver", "folds"], "must be 0, or 2 and more");
+        require(self.train.max_tokens >= 8, &["train", "max_tokens"], "must be at least 8");
         let stride = !questions || self.train.doc_stride < self.train.max_tokens;
-        require(stride, &["train", "doc_stride"], "must be below train.max_tokens")
+        require(stride, &["train", "doc_stride"], "must be below train.max_tokens");
+        wrong
+    }
+
+    /// Checks the sampling of single prompts.
+    fn check_prompts(&self, require: &mut dyn FnMut(bool, &[&'static str], &str)) {
+        let PromptKeys { rationale, seed, extrapolate, .. } = &self.prompts;
+        for (name, prompt) in [("rationale", rationale.as_ref()), ("seed", Some(seed)), ("extrapolate", Some(extrapolate))] {
+            let Some(prompt) = prompt else { continue };
+            let temperature = prompt.temperature.is_none_or(|x| x >= 0.0 && x.is_finite());
+            require(temperature, &["prompts", name, "temperature"], "must be 0 or more");
+            require(prompt.top_p.is_none_or(|x| x > 0.0 && x <= 1.0), &["prompts", name, "top_p"], "must be above 0 and at most 1");
+            require(prompt.min_p.is_none_or(|x| (0.0..=1.0).contains(&x)), &["prompts", name, "min_p"], "must lie between 0 and 1");
+            require(prompt.max_tokens != Some(0), &["prompts", name, "max_tokens"], "must be at least 1");
+            let stops = prompt.stop.iter().flatten().all(|stop| !stop.is_empty());
+            require(stops, &["prompts", name, "stop"], "a stop string is empty; it would end every text");
+        }
     }
 
     /// Checks the keys that a question answering task must not have.
-    fn check_questions(&self) -> Result<(), (&'static [&'static str], String)> {
-        let rules: [(bool, &'static [&'static str], &str); 6] = [
+    fn check_questions(&self, require: &mut dyn FnMut(bool, &[&'static str], &str)) {
+        let rules: [(bool, &[&'static str], &str); 6] = [
             (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
             (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
             (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
@@ -630,7 +668,7 @@ impl Task {
             ),
             (self.data.unlabelled.is_none(), &["data", "unlabelled"], "only for texts and pairs; leave it out"),
         ];
-        rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, keys, message)| Err((keys, message.to_string())))
+        rules.into_iter().for_each(|(holds, keys, message)| require(holds, keys, message));
     }
 
     /// Whether a run reads unlabelled texts.
@@ -669,6 +707,9 @@ impl Task {
         path.parent().unwrap_or(Path::new("")).join(named)
     }
 }
+
+/// A dotted key, and what is wrong with its value.
+type Wrong = (Vec<&'static str>, String);
 
 /// Whether `name` is a single path component on any operating system.
 fn is_file_name(name: &str) -> bool {

@@ -70,9 +70,13 @@ pub fn check(task: &Task) -> Result<(), String> {
     }
 }
 
+/// Cuts a text that is too long for the generator; `None` for one that is not.
+pub type Cut = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// The templates of a task, compiled and test-rendered once.
 pub struct Prompts<'t, H> {
     task: &'t Task,
+    cut: Option<&'t Cut>,
     head: H,
     environment: Environment<'static>,
     /// The wording of each label in prompts.
@@ -86,9 +90,15 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
-        let prompts = Prompts { task, head: head.clone(), environment, says: task.label_words() };
+        let prompts = Prompts { task, cut: None, head: head.clone(), environment, says: task.label_words() };
         prompts.try_all()?;
         Ok(prompts)
+    }
+
+    /// The same prompts, in which long texts are cut.
+    #[must_use]
+    pub fn cutting(self, cut: Option<&'t Cut>) -> Self {
+        Prompts { cut, ..self }
     }
 
     fn try_all(&self) -> Result<(), String> {
@@ -140,6 +150,14 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     /// The variables of a template; using any other is an error.
     fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
+        let shorter = |text: &str| self.cut.and_then(|cut| cut(text));
+        let cut = input.map(|input| (shorter(input.text), input.text_pair.and_then(shorter)));
+        let input = input.map(|input| match &cut {
+            Some((text, text_pair)) => {
+                Input { text: text.as_deref().unwrap_or(input.text), text_pair: text_pair.as_deref().or(input.text_pair) }
+            }
+            None => input,
+        });
         let texts = input.map(|input| [("text", Some(input.text)), ("text_pair", input.text_pair)]);
         values.extend(texts.into_iter().flatten().filter_map(|(name, text)| Some((name, Value::from(text?)))));
         let of_goal = goal.map(|goal| H::goal_values(goal, input, &self.says)).unwrap_or_default();

@@ -83,7 +83,7 @@ impl Header {
     }
 
     /// All files of a split model, `…-00001-of-00003.gguf`; otherwise the file itself.
-    fn parts(&self, path: &Path) -> Vec<PathBuf> {
+    pub(super) fn parts(&self, path: &Path) -> Vec<PathBuf> {
         let count = self.integer("split.count").filter(|&count| (2..=999).contains(&count));
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match (count, name.rfind("-00001-of-")) {
@@ -93,6 +93,17 @@ impl Header {
             _ => vec![path.to_owned()],
         }
     }
+}
+
+/// Whether a file begins as a GGUF file does.
+pub fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *b"GGUF"
+}
+
+/// All files of the model whose first or only file is at `path`.
+pub fn parts_of(path: &Path) -> Vec<PathBuf> {
+    Header::read(path).map_or_else(|_| vec![path.to_path_buf()], |header| header.parts(path))
 }
 
 /// Opens a file and checks that it starts like a GGUF file.

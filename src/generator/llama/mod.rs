@@ -1,5 +1,6 @@
 //! A GGUF language model through llama.cpp. Only this folder uses llama-cpp-2.
 
+mod answers;
 mod backend;
 mod config;
 mod gguf;
@@ -9,6 +10,7 @@ mod host;
 mod in_place;
 mod memory;
 mod model;
+mod outline;
 mod placement;
 mod probe;
 mod raw;
@@ -27,8 +29,10 @@ mod tests;
 
 pub use backend::Unavailable;
 pub use config::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Settings, Wishes};
+pub use gguf::{is_gguf, parts_of};
 pub use gpu::{BackEnd, how_to_get_one, load_what_is_there as load_back_ends};
 pub use host::{Device, Fit, Host};
 pub use model::{Description, Llama, Stats};
+pub use outline::Outline;
 pub use placement::{fits_on_gpus, needs_gpu};
 pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};

@@ -207,7 +207,7 @@ pub(super) fn writes_text(architecture: &str, causal: Option<&str>) -> bool {
     causal != Some("false") && !encoders.iter().any(|name| architecture.contains(name))
 }
 
-fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, GenerateError> {
+pub(super) fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, GenerateError> {
     let vocab = model.vocab();
     let source = model.meta_val_str("tokenizer.chat_template").ok();
     ChatTemplate::new(source, tokenise::token_text(&vocab, vocab.bos()), tokenise::token_text(&vocab, vocab.eos()))

@@ -45,9 +45,9 @@ struct Memory {
 
 impl Llama {
     /// Chooses the number of slots, the format and layout of the KV cache, and the micro-batch: the user's wishes, else the choice
-    /// remembered in `folder` for this model and machine, else a measurement of some seconds, which `say` announces. If other programs
+    /// remembered in `folder`, if there is one, for this model and machine, else a measurement of some seconds, which `say` announces. If other programs
     /// disturb the measurement, it is not remembered and the defaults are used. Nothing is measured if every setting is fixed.
-    pub fn tune(&mut self, folder: &Path, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
+    pub fn tune(&mut self, folder: Option<&Path>, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
         let usual = self.config.settings;
         let wished = Settings {
             slots: wishes.slots.unwrap_or(usual.slots),
@@ -60,8 +60,9 @@ impl Llama {
             return Ok(wished);
         }
         let of = format!("{}\n{wishes:?}", self.identity());
-        let file = folder.join(format!("{}.json", &sha256_of_bytes(of.as_bytes())[..16]));
-        let remembered = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok());
+        let file = folder.map(|folder| folder.join(format!("{}.json", &sha256_of_bytes(of.as_bytes())[..16])));
+        let remembered =
+            file.as_ref().and_then(|file| std::fs::read(file).ok()).and_then(|bytes| serde_json::from_slice::<Memory>(&bytes).ok());
         let chosen = match remembered.filter(|memory| memory.of == of) {
             Some(memory) => memory.chosen,
             None => {
@@ -73,9 +74,8 @@ impl Llama {
                     return Ok(wished);
                 }
                 // If the folder cannot be written, the only cost is another measurement next time.
-                let kept =
-                    serde_json::to_vec_pretty(&Memory { of, chosen, measured }).map_err(Into::into).and_then(|json| put(&file, &json));
-                if let Err(error) = kept {
+                let json = serde_json::to_vec_pretty(&Memory { of, chosen, measured }).unwrap_or_default();
+                if let Some((file, Err(error))) = file.map(|file| (file.clone(), put(&file, &json))) {
                     tracing::warn!("{}: the measured settings cannot be saved: {error}", file.display());
                 }
                 chosen

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::answers::{TokenFork, of_answers};
 use super::backend::running_kernels;
 use super::config::{KvFormat, LlamaConfig, Settings};
 use super::host::machine;
@@ -15,7 +16,7 @@ use super::readers::{Judging, Reading, Writing};
 use super::tap::Tap;
 use super::workers::{self, Reader, Tapped, Work};
 use super::{guard, memory, tokenise};
-use crate::generator::prefix::PrefixTree;
+use crate::generator::prefix::{PrefixTree, Token};
 use crate::generator::request::{
     Completion, CompletionRequest, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Sink,
 };
@@ -313,14 +314,54 @@ impl Generate for Llama {
             let reason = format!("the hidden states of layers {layers:?} cannot be read, only those of {known:?}, in ascending order");
             return Err(GenerateError::Decode(reason));
         }
-        let jobs = requests.iter().map(|request| {
-            let (input_ids, words) = tokenise::question(&self.model.vocab(), &self.template, request)?;
-            self.check_length(request.id, input_ids.len(), 0)?;
-            Ok((Job::new(input_ids, 0), Judging { id: request.id, words }))
+        let questions = requests.iter().map(|request| {
+            let (prompt, forks) = tokenise::question(&self.model.vocab(), &self.template, request)?;
+            let longest = forks.iter().map(|fork| fork.said.len()).max().unwrap_or(0);
+            self.check_length(request.id, prompt.len() + longest, 0)?;
+            Ok((prompt, forks))
         });
-        let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
+        let questions = questions.collect::<Result<Vec<_>, GenerateError>>()?;
+        let job = |question: usize, fork: usize| {
+            let (prompt, forks): &(Vec<Token>, Vec<TokenFork>) = &questions[question];
+            let (said, words) = forks.get(fork).map_or((&[][..], Vec::new()), |fork| (&fork.said[..], fork.next.clone()));
+            (Job::new([prompt, said].concat(), 0), Judging { id: question as u64, words })
+        };
         let cut = requests.iter().all(|request| request.words.is_empty());
-        self.run_to(Depth { layers, cut }, jobs, |_, judging| judging.clone(), sink)
+        // Answers at each fork, for questions that have more than one.
+        let mut first: Vec<Option<Posterior>> = vec![None; questions.len()];
+        let jobs = (0..questions.len()).map(|question| job(question, 0)).collect();
+        self.run_to(Depth { layers, cut }, jobs, |_, judging| judging.clone(), &mut |posterior: Posterior| {
+            let question = posterior.id as usize;
+            let forks = &questions[question].1;
+            if forks.len() > 1 {
+                first[question] = Some(posterior);
+                return Ok(());
+            }
+            let log_probs = of_answers(forks, std::slice::from_ref(&posterior.log_probs));
+            sink(Posterior { id: requests[question].id, log_probs, ..posterior })
+        })?;
+        let further: Vec<(usize, usize)> =
+            questions.iter().enumerate().flat_map(|(question, (_, forks))| (1..forks.len()).map(move |fork| (question, fork))).collect();
+        if further.is_empty() {
+            return Ok(());
+        }
+        let mut found: Vec<Vec<Option<Vec<f32>>>> = questions.iter().map(|(_, forks)| vec![None; forks.len()]).collect();
+        let jobs = further.iter().enumerate().map(|(i, &(question, fork))| {
+            let (job, judging) = job(question, fork);
+            (job, Judging { id: i as u64, ..judging })
+        });
+        self.run_to(Depth { layers: &[], cut: false }, jobs.collect(), |_, judging| judging.clone(), &mut |posterior: Posterior| {
+            let (question, fork) = further[posterior.id as usize];
+            found[question][fork] = Some(posterior.log_probs);
+            let whole = first[question].as_mut().ok_or_else(|| anyhow::anyhow!("a fork was answered before its question"))?;
+            whole.computed += posterior.computed;
+            if found[question][1..].iter().any(Option::is_none) {
+                return Ok(());
+            }
+            let Posterior { log_probs, states, computed, .. } = first[question].take().expect("it was just there");
+            let at_forks: Vec<Vec<f32>> = std::iter::once(log_probs).chain(found[question].drain(..).flatten()).collect();
+            sink(Posterior { id: requests[question].id, log_probs: of_answers(&questions[question].1, &at_forks), states, computed })
+        })
     }
 
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError> {

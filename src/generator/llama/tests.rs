@@ -190,6 +190,38 @@ fn the_last_hidden_state_is_llama_cpps_embedding() {
     assert!(expected.len() == found.len() && furthest(expected, &found) < 1e-4, "{}", furthest(expected, &found));
 }
 
+/// Words that begin with the same token share what it is worth, in the shares of their whole likelihoods.
+#[test]
+fn words_that_begin_alike_are_told_apart_by_their_next_tokens() {
+    let Some(mut llama) = load() else { return };
+    let ask = |words: &[&str]| PosteriorRequest { words: words.iter().map(ToString::to_string).collect(), ..question(7, TEXTS[0]) };
+    let states = |llama: &mut Llama, words: &[&str]| {
+        let mut found = None;
+        llama.posteriors(&[ask(words)], &[1], &mut |posterior| {
+            found = Some(posterior);
+            Ok(())
+        })?;
+        Ok::<_, GenerateError>(found.unwrap())
+    };
+    let words = [" very bad", " very good", " good"];
+    let found = states(&mut llama, &words).unwrap();
+    assert!(found.states.len() == 1 && found.computed > 0);
+    let apart = posteriors(&mut llama, &[ask(&[" very", " good"])]).unwrap()[&7].clone();
+    let sum: f32 = found.log_probs[..2].iter().map(|x| x.exp()).sum();
+    assert!((sum - apart[0].exp()).abs() < 1e-3 * sum.max(1e-4), "{:?} {apart:?}", found.log_probs);
+    assert!((found.log_probs[2] - apart[1]).abs() < 1e-2);
+    // A word that ends where another goes on.
+    let ends = posteriors(&mut llama, &[ask(&[" very", " very bad"])]).unwrap()[&7].clone();
+    assert!(ends.iter().all(|x| x.is_finite() && *x < 0.0), "{ends:?}");
+    // All in one call, as each alone.
+    let questions: Vec<PosteriorRequest> = (0..5).map(|id| PosteriorRequest { id, ..ask(&words[..2 + id as usize % 2]) }).collect();
+    let together = posteriors(&mut llama, &questions).unwrap();
+    for (id, log_probs) in &together {
+        let expected = if id % 2 == 1 { &found.log_probs } else { &together[&0] };
+        assert!(log_probs.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-2), "{together:?}");
+    }
+}
+
 #[test]
 fn likelihoods_do_not_depend_on_the_batch_and_agree_with_posteriors() {
     let Some((mut llama, exact)) = load_exact() else { return };
@@ -364,7 +396,7 @@ fn impossible_requests_are_refused_with_their_id() {
         let words = words.map(String::from).to_vec();
         refused(posteriors(&mut llama, &[PosteriorRequest { words, ..question(5, "Good.") }]).map(drop))
     };
-    assert!(judge([" good", " good"]).contains("same token"));
+    assert!(judge([" good", " good"]).contains("are the same tokens"));
     assert!(judge([" good", ""]).contains("no token of its own"));
     assert!(posteriors(&mut llama, &[]).unwrap().is_empty() && complete(&mut llama, &[]).unwrap().is_empty());
 }
@@ -491,7 +523,7 @@ fn settings_are_measured_once_and_wishes_are_kept() {
     let mut llama = Llama::load(config).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let said = RefCell::new(String::new());
-    let chosen = llama.tune(folder.path(), Wishes::default(), &|what| *said.borrow_mut() += &what).unwrap();
+    let chosen = llama.tune(Some(folder.path()), Wishes::default(), &|what| *said.borrow_mut() += &what).unwrap();
     assert!(chosen.slots <= 64 && llama.config.settings == chosen);
     if said.borrow().contains("busy") {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a disturbed measurement is not remembered");
@@ -499,14 +531,14 @@ fn settings_are_measured_once_and_wishes_are_kept() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     let before = llama.stats().steps;
-    assert_eq!(llama.tune(folder.path(), Wishes::default(), &|_| ()).unwrap(), chosen);
+    assert_eq!(llama.tune(Some(folder.path()), Wishes::default(), &|_| ()).unwrap(), chosen);
     assert_eq!(llama.stats().steps, before, "nothing is measured the second time");
     let wishes = Wishes { slots: Some(5), kv: Some(KvFormat::Q8_0), unified: Some(false), n_batch: Some(64) };
     let asked = Settings { slots: 5, kv: KvFormat::Q8_0, unified: false, n_batch: 64 };
-    assert_eq!(llama.tune(folder.path(), wishes, &|_| ()).unwrap(), asked);
+    assert_eq!(llama.tune(Some(folder.path()), wishes, &|_| ()).unwrap(), asked);
     for (slots, n_batch) in [(1000, 64), (32, 31), (32, 1 << 20)] {
         let impossible = Wishes { slots: Some(slots), n_batch: Some(n_batch), ..wishes };
-        assert!(llama.tune(folder.path(), impossible, &|_| ()).is_err(), "{impossible:?}");
+        assert!(llama.tune(Some(folder.path()), impossible, &|_| ()).is_err(), "{impossible:?}");
     }
 }
 

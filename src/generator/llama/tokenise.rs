@@ -1,5 +1,6 @@
 //! Tokenises prompts so that no text of the caller can become a control token.
 
+use super::answers::{TokenFork, token_forks};
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
@@ -32,32 +33,30 @@ pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Pr
     Ok(with_one_bos(vocab.bos().0, vocab.should_add_bos(), tokens.into_iter().map(|token| token.0).collect()))
 }
 
-/// The prompt of a posterior request and the first token of each word after it.
+/// The prompt of a posterior request, and the forks that tell its words apart after it.
 pub(super) fn question(
     vocab: &LlamaVocab,
     template: &ChatTemplate,
     request: &PosteriorRequest,
-) -> Result<(Vec<Token>, Vec<Token>), GenerateError> {
+) -> Result<(Vec<Token>, Vec<TokenFork>), GenerateError> {
     let refuse = |reason: String| GenerateError::Request { id: request.id, reason };
     let prompt_ids = input_ids(vocab, template, &request.prompt)?;
-    let mut firsts = Vec::with_capacity(request.words.len());
+    let mut answers = Vec::with_capacity(request.words.len());
     for word in &request.words {
         let answer_start = format!("{}{word}", request.prompt.answer_start);
         let answered = input_ids(vocab, template, &Prompt { answer_start, ..request.prompt.clone() })?;
-        let first = answered.strip_prefix(&prompt_ids[..]).and_then(|rest| rest.first()).ok_or_else(|| {
+        let own = answered.strip_prefix(&prompt_ids[..]).filter(|rest| !rest.is_empty()).ok_or_else(|| {
             refuse(format!(
                 "the word {word:?} has no token of its own after the prompt; end answer_start without a space and begin the word with it"
             ))
         })?;
-        if let Some(same) = firsts.iter().position(|other| other == first) {
-            let other = &request.words[same];
-            return Err(refuse(format!(
-                "the words {other:?} and {word:?} begin with the same token; choose words that differ in their first token"
-            )));
-        }
-        firsts.push(*first);
+        answers.push(own.to_vec());
     }
-    Ok((prompt_ids, firsts))
+    let forks = token_forks(&answers).map_err(|(one, other)| {
+        let (one, other) = (&request.words[one], &request.words[other]);
+        refuse(format!("the words {one:?} and {other:?} are the same tokens; choose words that differ"))
+    })?;
+    Ok((prompt_ids, forks))
 }
 
 /// The tokens of a prompt and of the text that follows it, at least one of each.

@@ -8,7 +8,7 @@ use super::model::Llama;
 use super::probe::Pace;
 use super::readers::Reading;
 use super::requantise::requantise;
-use crate::files::sha256::sha256_of;
+use crate::files::kept_sum::kept_sum;
 use crate::files::whole::put;
 use crate::generator::request::{GenerateError, Likelihood};
 use crate::generator::scheduler::Job;
@@ -123,7 +123,7 @@ struct Copies<'p> {
 
 impl<'p> Copies<'p> {
     fn of(path: &Path, folder: &'p Path) -> std::io::Result<Self> {
-        let sum = sha256_of(path)?;
+        let sum = kept_sum(path, &|_| ())?;
         Ok(Copies { folder, stem: format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), &sum[..16]) })
     }
 
