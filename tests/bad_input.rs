@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::Fixture;
+use serde_json::Value;
 
 fn lacuna(fixture: &Fixture, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lacuna"));
@@ -61,10 +62,73 @@ fn invalid_task_files_are_refused() {
     refused(&task(", { name = \"positive\" }", ""), 3, &["labels: at least two labels are needed"]);
     refused(&task("Why {{ label }}?", "Why {{ lable }}?"), 3, &["prompts.rationale: line 1 of the template"]);
     refused(&task("Why {{ label }}?", "Why {{ label }?"), 3, &["prompts.rationale: line 1 of the template"]);
-    refused(&task("positive = \" positive\"", "good = \" good\""), 3, &["words must have one entry for each label's name"]);
+    refused(&task("positive = \" positive\"", "good = \" good\""), 3, &["words has a name that is no label's"]);
     let fixture = Fixture::new();
     std::fs::remove_file(fixture.path("task.toml")).unwrap();
     refused(&fixture, 6, &["cannot read task.toml", "No such file"]);
+}
+
+/// One start tells everything: keys, stop strings, gold rows, a label that is lacking, both models.
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let fixture = task("batch = 8", "batch = 0");
+    let task = fixture.path("task.toml");
+    replace(&task, "user = \"Why {{ label }}?\"", "user = \"Why {{ label }}?\"\ntemperature = -1.0\nstop = [\"\"]");
+    replace(&task, "\"generator.gguf\"", "\"no.gguf\"");
+    replace(&task, "\"small\"", "\"nothing\"");
+    let gold = std::fs::read_to_string(fixture.path("gold.jsonl")).unwrap();
+    let second: Value = serde_json::from_str(gold.lines().nth(1).unwrap()).unwrap();
+    let other = if second["label"] == "positive" { "negative" } else { "positive" };
+    let more = format!("{{\"label\": \"positive\"}}\n{{\"text\": {}, \"label\": \"{other}\"}}\n", second["text"]);
+    std::fs::write(fixture.path("gold.jsonl"), gold + &more).unwrap();
+    let output = lacuna(&fixture, &["check", "task.toml"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    for expected in [
+        "7 things are wrong:",
+        "train.batch: must be at least 1",
+        "prompts.rationale.temperature: must be 0 or more",
+        "prompts.rationale.stop: a stop string is empty",
+        "gold.jsonl:41: field \"text\" is missing",
+        "one text has two labels or more (2 rows):\n    lines 2, 42 (",
+        "`no.gguf` is neither a file",
+        "`nothing` is neither a file",
+    ] {
+        assert!(error.contains(expected), "{error}\nshould contain {expected:?}");
+    }
+    refused(&fixture, 3, &["7 things are wrong:"]);
+    assert!(!fixture.path("runs").exists());
+}
+
+#[test]
+fn a_check_says_what_there_is_and_writes_nothing() {
+    let fixture = Fixture::new();
+    let output = lacuna(&fixture, &["check", "task.toml"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        text.contains("| negative | ") && text.contains("gold rows    40 of 40") && text.ends_with("nothing wrong was found\n"),
+        "{text}"
+    );
+    assert!(!fixture.path("runs").exists());
+}
+
+/// A hundred and fifty labels, two gold rows each, and not a word written for the judge.
+#[test]
+fn a_hundred_and_fifty_labels_of_two_gold_rows_are_fine() {
+    let fixture = Fixture::new();
+    let names: Vec<String> = (0..150).map(|i| format!("intent {i}")).collect();
+    let labels: Vec<String> = names.iter().map(|name| format!("{{ name = {name:?} }}")).collect();
+    replace(&fixture.path("task.toml"), "{ name = \"negative\" }, { name = \"positive\" }", &labels.join(", "));
+    replace(&fixture.path("task.toml"), "words = { negative = \" negative\", positive = \" positive\" }", "answer_start = \"It is\"");
+    replace(&fixture.path("task.toml"), "rows = 24", "rows = 300");
+    let row = |i: usize| serde_json::json!({"text": format!("text {i}"), "label": names[i % 150]}).to_string();
+    std::fs::write(fixture.path("gold.jsonl"), (0..900).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    std::fs::write(fixture.path("test.jsonl"), (900..1200).map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    let output = lacuna(&fixture, &["check", "task.toml", "--gold-rows", "300"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.matches(" |    1 |      1 | 2    |").count(), 150, "{text}");
 }
 
 #[test]

@@ -267,3 +267,63 @@ fn the_papers_recipe_extrapolates_each_error_once() {
     let targets = json_lines(&run.join("dataset.jsonl")).into_iter().map(|row| row["target"][row["label"].as_str().unwrap()].clone());
     assert!(targets.into_iter().all(|target| target == 1.0));
 }
+
+/// What was taken away is written anew, and nothing that was made from it stays: not the judge's answers, not a round's model.
+#[test]
+fn old_and_new_never_mix() {
+    let fixture = Fixture::new();
+    let run = fixture.path("run");
+    // Stopped in round 1, after round 0 was trained.
+    let manifest = run.join("manifest.json");
+    let reached = || manifest.exists() && json(&manifest)["rounds"].as_array().is_some_and(|rounds| !rounds.is_empty());
+    let mut answers = 100;
+    while !reached() {
+        let _ = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words().failing_after(answers)));
+        answers += 5;
+        assert!(answers < 1000, "round 0 was never trained");
+    }
+    let before = json(&run.join("manifest.json"));
+    let old: Vec<Value> = json_lines(&run.join("journal/round-0.jsonl"));
+    std::fs::remove_file(run.join("journal/round-0.jsonl")).unwrap();
+    let other = |request: &CompletionRequest| format!("another {} of {} words", request.id, request.seed % 1000);
+    let judge = |request: &PosteriorRequest| vec![-1.0 - (request.prompt.user.len() % 5) as f32, -2.0];
+    setup(&fixture).run(&run, &METHODS, &mut boxed(Scripted::new(other, judge))).unwrap();
+    let after = json(&run.join("manifest.json"));
+    assert_ne!(before["rounds"][0]["made_from"], after["rounds"][0]["made_from"]);
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    assert!(rows.iter().all(|row| old.iter().all(|old| old["text"] != row["text"])), "texts of before are in the dataset");
+    // The same folder, written by that generator alone from there on, is the same.
+    let again = fixture.path("again");
+    std::fs::create_dir_all(again.join("journal")).unwrap();
+    for name in ["rationales", "judge-rationales", "judge-gold", "states-gold"] {
+        let from = run.join(format!("journal/{name}.jsonl"));
+        std::fs::copy(from, again.join(format!("journal/{name}.jsonl"))).unwrap();
+    }
+    std::fs::copy(run.join("journal/states-gold.safetensors"), again.join("journal/states-gold.safetensors")).unwrap();
+    setup(&fixture).run(&again, &METHODS, &mut boxed(Scripted::new(other, judge))).unwrap();
+    assert_eq!(json_lines(&again.join("dataset.jsonl")), rows);
+}
+
+#[test]
+fn answers_to_other_requests_are_not_taken() {
+    let fixture = Fixture::new();
+    let run = fixture.path("run");
+    let _ = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words().failing_after(60)));
+    let path = run.join("journal/rationales.jsonl");
+    let rows: Vec<String> = std::fs::read_to_string(&path).unwrap().lines().map(str::to_string).collect();
+    let changed: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let mut row: Value = serde_json::from_str(row).unwrap();
+            row["mark"] = "0123456789abcdef".into();
+            row.to_string() + "\n"
+        })
+        .collect();
+    std::fs::write(&path, changed.concat()).unwrap();
+    setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let written = json_lines(&path);
+    assert_eq!(written.len(), 2 * rows.len(), "each was written anew");
+    let undisturbed = fixture.path("undisturbed");
+    setup(&fixture).run(&undisturbed, &METHODS, &mut boxed(of_words())).unwrap();
+    assert_eq!(json_lines(&run.join("dataset.jsonl")), json_lines(&undisturbed.join("dataset.jsonl")));
+}

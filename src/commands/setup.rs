@@ -285,7 +285,11 @@ impl Setup {
             *generator = Some(self.load_generator()?);
         }
         let generator = generator.as_mut().expect("loaded above");
-        manifest.generator = Some(json!({"run": generator.record(), "weights": self.generator.as_ref().map(|(_, weights)| weights)}));
+        if manifest.loaded(json!({"run": generator.record(), "weights": self.generator.as_ref().map(|(_, weights)| weights)})) {
+            let what = "the generator runs otherwise than when this run was begun (see generator_before in manifest.json): what is written from \
+                        here on may differ in its last digits";
+            self.machine.progress().say(what);
+        }
         Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
     }
 
@@ -311,6 +315,7 @@ impl Setup {
             inputs,
             splits,
             generator: None,
+            generator_before: Vec::new(),
             calibration: None,
             judge: None,
             rounds: Vec::new(),

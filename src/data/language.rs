@@ -14,6 +14,11 @@ const SENTENCE: &str = ".!…。！｡．‼‥。۔।॥։።။៕᠃᠉᥄�
 /// What may stand behind an end: quotation marks and brackets.
 const CLOSING: &str = "\"'”’»›」』）)]】》〉";
 
+/// Whether a character is of a script that puts no spaces between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+pub fn stands_close(c: char) -> bool {
+    matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
 fn ends_sentence(c: char) -> bool {
     SENTENCE.contains(c) || QUESTION.contains(c)
 }

@@ -28,6 +28,16 @@ pub fn sha256_of_bytes(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
 }
 
+/// Sixteen digits of the sha256 of some texts, each told from the next: enough to see that they have changed.
+pub fn mark_of<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    let mut sum = Sha256::new();
+    for text in texts {
+        sum.update((text.len() as u64).to_le_bytes());
+        sum.update(text);
+    }
+    hex(sum.finalize())[..16].to_string()
+}
+
 /// Bytes as lower case hexadecimal digits.
 pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -36,6 +46,12 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_tells_where_a_text_ends() {
+        assert_ne!(mark_of(["ab", "c"]), mark_of(["a", "bc"]));
+        assert_eq!((mark_of(["a"]), mark_of(["a"]).len()), (mark_of(["a"]), 16));
+    }
 
     #[test]
     fn sha256_of_nothing_is_the_known_one() {

@@ -11,6 +11,7 @@ use super::reply::Reply;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
+use crate::files::sha256::mark_of;
 use crate::generator::{Generate, GenerateError, Posterior, PosteriorRequest};
 use crate::task::file::{JudgePrompt, Task};
 use crate::task::prompts::{Prompts, prompt_error};
@@ -37,6 +38,9 @@ pub struct Judged {
     /// Tokens that the generator computed since the answer before.
     #[serde(default)]
     computed: u32,
+    /// Of the text that was asked about, and of the question: an answer about another is none.
+    #[serde(default)]
+    mark: String,
 }
 
 impl Judged {
@@ -107,6 +111,14 @@ impl<'t> Questions<'t> {
         Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
     }
 
+    /// The [`Judged::mark`] of a question about a text.
+    fn mark(&self, question: &ForkPrompt, input: Input) -> String {
+        let JudgePrompt { system, user, answer_start, .. } = question.judge;
+        let said = [system.as_deref().unwrap_or_default(), user, answer_start, &self.before[question.prompt], &question.fork.said];
+        let words = question.fork.next.iter().map(String::as_str);
+        mark_of(said.into_iter().chain([input.text, input.text_pair.unwrap_or_default()]).chain(words))
+    }
+
     /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); ln p of the labels by each
     /// probe come behind those of the prompts. What is `answered` is not asked again, unless other probes were asked; each new answer
     /// goes to `sink` as it comes.
@@ -121,13 +133,20 @@ impl<'t> Questions<'t> {
         sink: &mut dyn FnMut(&Judged) -> Result<()>,
     ) -> Result<Vec<Vec<Vec<f32>>>> {
         let forks = self.forks.len() as u64;
-        let complete = |row: &Judged| !row.id.is_multiple_of(forks) || row.by_probe.len() == self.probes.len();
+        let marks: HashMap<u64, String> = texts
+            .iter()
+            .flat_map(|(key, text)| (0..forks).map(move |fork| (key * forks + fork, fork as usize, *text)))
+            .map(|(id, fork, text)| (id, self.mark(&self.forks[fork], text)))
+            .collect();
+        let complete = |row: &Judged| {
+            marks.get(&row.id) == Some(&row.mark) && (!row.id.is_multiple_of(forks) || row.by_probe.len() == self.probes.len())
+        };
         let mut known: HashMap<u64, Judged> = answered.into_iter().filter(complete).map(|row| (row.id, row)).collect();
         let asked_before: HashSet<u64> = known.keys().copied().collect();
         self.ask_all(generator, texts, &self.layers, &asked_before, &mut |Posterior { id, log_probs, states, computed }| {
             let of_text = id.is_multiple_of(forks);
             let by_probe = self.probes.iter().filter(|_| of_text).map(|probe| probe.log_probs(&states)).collect();
-            let judged = Judged { id, log_probs, by_probe, computed };
+            let judged = Judged { id, log_probs, by_probe, computed, mark: marks[&id].clone() };
             sink(&judged)?;
             known.insert(id, judged);
             Ok(())

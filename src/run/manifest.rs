@@ -28,6 +28,9 @@ pub struct Manifest {
     /// The generator's settings when the run was last started or resumed, and the measured weight formats.
     #[serde(default)]
     pub generator: Option<Value>,
+    /// How it was loaded by earlier processes, where that was otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generator_before: Vec<Value>,
     pub calibration: Option<Calibration>,
     /// How well the generator judges the gold rows, out of fold.
     #[serde(default)]
@@ -104,6 +107,14 @@ impl Manifest {
         )))
     }
 
+    /// Notes how the generator is loaded from now on; returns whether it was otherwise before.
+    pub fn loaded(&mut self, generator: Value) -> bool {
+        let before = self.generator.replace(generator);
+        let changed = before.filter(|before| Some(before) != self.generator.as_ref());
+        self.generator_before.extend(changed.clone());
+        changed.is_some()
+    }
+
     pub fn write(&self, run: &RunDir) -> Result<()> {
         write_json(&run.join("manifest.json"), self)
     }
@@ -155,6 +166,7 @@ mod tests {
             inputs: inputs(5),
             splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },
             generator: None,
+            generator_before: Vec::new(),
             calibration: None,
             judge: None,
             rounds: vec![],

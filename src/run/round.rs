@@ -71,6 +71,9 @@ pub struct RoundRecord {
     pub tokens: u64,
     /// Rows of the union that the model was trained on.
     pub rows: usize,
+    /// Of these rows: where it differs, the model is of other rows, and is trained anew.
+    #[serde(default)]
+    pub made_from: String,
     pub steps: usize,
     /// Misclassified *mine* rows that this round extrapolated; none for the seed.
     pub errors_before: Option<usize>,

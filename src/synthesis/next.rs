@@ -94,6 +94,7 @@ mod tests {
             rejected: BTreeMap::new(),
             tokens: 0,
             rows: 0,
+            made_from: String::new(),
             steps: 1,
             labels: vec![],
             errors_before: None,

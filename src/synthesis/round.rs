@@ -8,11 +8,13 @@ use super::head::LoopHead;
 use super::stages::Stages;
 use super::state::Synthesis;
 use super::union::Chosen;
-use crate::data::example::GoldRow;
-use crate::error::Result;
-use crate::files::whole::{replace_folder, write_json, write_json_lines};
+use crate::data::example::{GoldRow, Input};
+use crate::error::{Error, Result};
+use crate::files::sha256::mark_of;
+use crate::files::whole::{remove_entries, replace_folder, write_json, write_json_lines};
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
+use crate::run::folder::TWINS;
 use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
@@ -29,10 +31,14 @@ struct OnGold<H: LoopHead> {
 }
 
 impl<H: Stages> Synthesis<'_, H> {
-    /// Reinitialises the small model, trains it on the union and records its errors; does nothing if the round was trained before.
+    /// Reinitialises the small model, trains it on the union and records its errors; does nothing if the round was trained before on the
+    /// same rows.
     pub(super) fn train(&mut self, round: usize) -> Result<()> {
-        if self.manifest.rounds.len() > round {
-            return Ok(());
+        let made_from = self.mark_of_rows(round);
+        match self.manifest.rounds.get(round) {
+            Some(record) if record.made_from == made_from => return Ok(()),
+            Some(_) => self.forget_rounds(round)?,
+            None => {}
         }
         let keys = &self.inputs.task.train;
         let union = self.union(&Chosen { written: Some(round), read: round, learnt: LearntFrom::Mine, without: HashSet::new() });
@@ -40,11 +46,40 @@ impl<H: Stages> Synthesis<'_, H> {
         let name = format!("round {round}");
         let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;
         let on_gold = self.move_thresholds(&mut fitted.model)?;
-        let record = self.record(round, union.len(), &fitted, &on_gold)?;
+        let record = self.record(round, (union.len(), made_from), &fitted, &on_gold)?;
         self.save_round(&record, &fitted, &on_gold)?;
         self.inputs.progress.say(line_of(&record));
         self.manifest.rounds.push(record);
         self.manifest.write(self.run)?;
+        self.clear_checkpoints();
+        Ok(())
+    }
+
+    /// A mark of what a round's model learns from: texts, what they were written for, and what the generator said of them.
+    fn mark_of_rows(&self, round: usize) -> String {
+        let pair = |input: Input| [input.text.to_string(), input.text_pair.unwrap_or_default().to_string()];
+        let written = self.rows.iter().filter(|row| row.round <= round);
+        let written = written.flat_map(|row| [&pair(row.input())[..], &[format!("{:?} {:?}", row.written.goal, row.answers)]].concat());
+        let read = self.read.iter().filter(|row| row.round <= round);
+        let read = read.flat_map(|row| [&pair(row.text.input())[..], &[format!("{:?}", row.answers)]].concat());
+        let all: Vec<String> = written.chain(read).collect();
+        mark_of(all.iter().map(String::as_str))
+    }
+
+    /// Takes a round and those after it out of the manifest, with what follows from them: the texts that later rounds read, and the twins.
+    fn forget_rounds(&mut self, round: usize) -> Result<()> {
+        self.inputs.progress.say(format!("round {round}: its rows are not those that its model was trained on; it is trained anew"));
+        self.manifest.rounds.truncate(round);
+        self.manifest.best_round = None;
+        self.manifest.write(self.run)?;
+        let later = |name: &str| {
+            let number = name.strip_prefix("texts-").and_then(|name| name.strip_suffix(".json")).and_then(|n| n.parse::<usize>().ok());
+            number.is_some_and(|number| number > round)
+        };
+        let journal = self.run.join("journal");
+        remove_entries(&journal, later).map_err(Error::io("remove old choices in", &journal))?;
+        let twins = self.run.join(TWINS);
+        remove_entries(&twins, |name| name.ends_with(".json")).map_err(Error::io("remove old twins in", &twins))?;
         self.clear_checkpoints();
         Ok(())
     }
@@ -62,7 +97,13 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(OnGold { mine: small.outputs(model, &split.mine)?, select, offsets })
     }
 
-    fn record(&self, round: usize, rows: usize, fitted: &Fitted<H::Model>, on_gold: &OnGold<H>) -> Result<RoundRecord> {
+    fn record(
+        &self,
+        round: usize,
+        (rows, made_from): (usize, String),
+        fitted: &Fitted<H::Model>,
+        on_gold: &OnGold<H>,
+    ) -> Result<RoundRecord> {
         let tally = &self.tallies[round];
         let split = self.inputs.split;
         let wrong = errors(&split.mine, &on_gold.mine);
@@ -77,6 +118,7 @@ impl<H: Stages> Synthesis<'_, H> {
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,
             rows,
+            made_from,
             steps: fitted.steps,
             errors_before: round.checked_sub(1).map(|before| self.manifest.rounds[before].errors_after),
             errors_after: wrong.len(),

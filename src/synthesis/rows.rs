@@ -37,6 +37,9 @@ pub struct Written<H: Head> {
     #[serde(default)]
     pub computed: u32,
     pub finish: Finish,
+    /// Of the request that it answers: an answer to another, as after a change of what came before, is none.
+    #[serde(default)]
+    pub mark: String,
 }
 
 /// A row of the synthetic dataset.

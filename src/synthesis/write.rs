@@ -9,6 +9,7 @@ use super::verify::{Prompted, Style, Verifier};
 use super::waves::Waves;
 use crate::data::language::whole_sentences;
 use crate::error::{Error, Result};
+use crate::files::sha256::mark_of;
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::math::random;
 use crate::run::round::Rejection;
@@ -137,11 +138,19 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         };
         let first = stage.wanted.min(FIRST_OF_BUDGET).max(answers.len());
         intake.wave = if stage.budget.is_some() { intake.waves.next_some(first) } else { intake.waves.next_missing() }.into();
+        let mut stale = 0;
         while !intake.wave.is_empty() {
             bar.extend_to(intake.tally.written + intake.wave.len());
-            let missing: Vec<u64> = intake.wave.iter().copied().filter(|id| !answers.contains_key(id)).collect();
-            let rows = missing.into_iter().map(|id| self.plan_row(stage.journal, id, stage.plan)).collect::<Result<Vec<_>>>()?;
-            let (requests, mut rows): (Vec<_>, HashMap<_, _>) = rows.into_iter().map(|(request, row)| (request, (row.id, row))).unzip();
+            let rows = intake.wave.iter().map(|&id| self.plan_row(stage.journal, id, stage.plan)).collect::<Result<Vec<_>>>()?;
+            let before = answers.len();
+            for (_, row) in &rows {
+                if answers.get(&row.id).is_some_and(|known| known.mark != row.mark) {
+                    answers.remove(&row.id);
+                }
+            }
+            stale += before - answers.len();
+            let rows = rows.into_iter().filter(|(_, row)| !answers.contains_key(&row.id));
+            let (requests, mut rows): (Vec<_>, HashMap<_, _>) = rows.map(|(request, row)| (request, (row.id, row))).unzip();
             intake.take(&mut answers);
             self.generator.complete(&requests, &mut |Completion { id, text, tokens, computed, finish }| {
                 let row = rows.remove(&id).ok_or_else(|| Error::Failed(format!("the generator answered request {id} twice")))?;
@@ -156,6 +165,12 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             journal.sync()?;
             intake.wave = intake.next(stage.budget).into();
         }
+        if stale > 0 {
+            let journal = stage.journal;
+            self.inputs
+                .progress
+                .say(format!("journal/{journal}.jsonl: {stale} answers were to other requests than today's; they are written anew"));
+        }
         let Intake { waves, tally, .. } = intake;
         bar.finish(&format!("{} accepted{}", waves.accepted(), tally.rejections()));
         Ok(Outcome { tally, strata: waves.counts().collect() })
@@ -166,8 +181,13 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let Planned { name, template, prompt, goal, parent, context, rationales } = plan(id)?;
         let seed = random::derive(self.inputs.seed, journal, id);
         let (text, tokens, computed, finish) = (String::new(), 0, 0, Finish::Length);
-        let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, computed, finish };
-        Ok((self.inputs.prompts.request(id, template, prompt, seed), row))
+        let request = self.inputs.prompts.request(id, template, prompt, seed);
+        let CompletionRequest { prompt, sampling, max_tokens, stop, .. } = &request;
+        let said = [prompt.system.as_deref().unwrap_or_default(), &prompt.user, &prompt.answer_start];
+        let how = format!("{seed} {sampling:?} {max_tokens}");
+        let mark = mark_of(said.into_iter().chain([how.as_str()]).chain(stop.iter().map(String::as_str)));
+        let row = Written { id, prompt: name.to_string(), goal, seed, parent, context, rationales, text, tokens, computed, finish, mark };
+        Ok((request, row))
     }
 
     /// First texts of pairs, or contexts of questions, by their origin; empty for single texts.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::words::forks;
 use crate::data::example::TaskKind;
 use crate::data::labels::Labels;
+use crate::data::language::stands_close;
 use crate::data::read::{OnFault, Rules};
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
@@ -475,9 +476,22 @@ pub struct JudgePrompt {
     pub user: String,
     #[serde(default)]
     pub answer_start: String,
-    /// For each label's name, the word or words that continue the prompt, with the leading space. Where several begin with the same
-    /// word, a further question decides between them; different words must differ in their first token.
+    /// For each label's name, the word or words that continue the prompt, with the leading space; for a label that is not here, its wording
+    /// in prompts, after a space where `answer_start` needs one. Where several begin alike, a further question decides between them.
+    #[serde(default)]
     pub words: BTreeMap<String, String>,
+}
+
+impl JudgePrompt {
+    /// Gives each label that has no words its wording.
+    fn fill(&mut self, labels: &[LabelKeys]) {
+        for label in labels {
+            let says = label.say.as_ref().unwrap_or(&label.name);
+            let ends_word = self.answer_start.ends_with(|c: char| !c.is_whitespace());
+            let space = if ends_word && !says.starts_with(stands_close) { " " } else { "" };
+            self.words.entry(label.name.clone()).or_insert_with(|| format!("{space}{says}"));
+        }
+    }
 }
 
 impl Task {
@@ -507,6 +521,8 @@ impl Task {
         let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let task: Task =
             toml::from_str(text).map_err(|e| at(e.span().map(|span| line_at(span.start)), e.message().trim().replace('\n', " ")))?;
+        let mut task = task;
+        task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&task.labels));
         let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
         let wrong = task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join("."))));
@@ -617,7 +633,7 @@ impl Task {
         require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"");
         for judge in &self.prompts.judge {
             let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
-            require(matches, &["prompts", "judge"], "words must have one entry for each label's name");
+            require(matches, &["prompts", "judge"], "words has a name that is no label's");
             if !matches {
                 continue;
             }
@@ -797,7 +813,10 @@ mod tests {
             );
         }
         let error = parse(&MOVIES.replacen("positive = \" positive\"", "good = \" good\"", 1)).unwrap_err().to_string();
-        assert!(error.contains("words must have one entry for each label's name"), "{error}");
+        assert!(error.contains("words has a name that is no label's"), "{error}");
+        let words = "words = { negative = \" negative\", positive = \" positive\" }\n";
+        assert!(MOVIES.contains(words));
+        assert_eq!(parse(&MOVIES.replacen(words, "", 1)).unwrap(), parse(MOVIES).unwrap(), "words are the labels' own");
         let error = parse(&MOVIES.replacen("name = \"positive\"", "name = \"negative\"", 1)).unwrap_err().to_string();
         assert!(error.contains("labels: duplicate label \"negative\""), "{error}");
         let error = parse(&MOVIES.replacen("[seed]", "[read]\nlater_share = 1.0\n[seed]", 1)).unwrap_err().to_string();

@@ -193,7 +193,7 @@ fn the_last_hidden_state_is_llama_cpps_embedding() {
 /// Words that begin with the same token share what it is worth, in the shares of their whole likelihoods.
 #[test]
 fn words_that_begin_alike_are_told_apart_by_their_next_tokens() {
-    let Some(mut llama) = load() else { return };
+    let Some((mut llama, _)) = load_exact() else { return };
     let ask = |words: &[&str]| PosteriorRequest { words: words.iter().map(ToString::to_string).collect(), ..question(7, TEXTS[0]) };
     let states = |llama: &mut Llama, words: &[&str]| {
         let mut found = None;
