@@ -35,7 +35,8 @@ fn in_utf16(context: &str, text: &str, start: usize) -> Option<Answer> {
     if found { Answer::at(context, byte..byte + text.len()) } else { None }
 }
 
-/// Every span that equals `text` after decomposition (NFKD: a no-break space is a space), and neither begins nor ends within a character with its marks.
+/// Every span that equals `text` after decomposition (NFKD: a no-break space is a space), and neither begins nor ends within a character
+/// with its marks.
 fn in_another_form(context: &str, text: &str) -> Vec<Answer> {
     let (mut whole, mut places) = (String::new(), Vec::new());
     for (byte, cluster) in context.grapheme_indices(true) {

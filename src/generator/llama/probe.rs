@@ -45,8 +45,9 @@ struct Memory {
 
 impl Llama {
     /// Chooses the number of slots, the format and layout of the KV cache, and the micro-batch: the user's wishes, else the choice
-    /// remembered in `folder`, if there is one, for this model and machine, else a measurement of some seconds, which `say` announces. If other programs
-    /// disturb the measurement, it is not remembered and the defaults are used. Nothing is measured if every setting is fixed.
+    /// remembered in `folder`, if there is one, for this model and machine, else a measurement of some seconds, which `say` announces. If
+    /// other programs disturb the measurement, it is not remembered and the defaults are used. Nothing is measured if every setting is
+    /// fixed.
     pub fn tune(&mut self, folder: Option<&Path>, wishes: Wishes, say: &dyn Fn(String)) -> Result<Settings, GenerateError> {
         let usual = self.config.settings;
         let wished = Settings {
