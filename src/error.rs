@@ -60,11 +60,13 @@ impl Error {
         }
     }
 
-    /// What was found wrong, as one error.
+    /// What was found wrong, as one error; what was found twice is told once.
     ///
     /// # Errors
     /// The only problem, or all of them together.
     pub fn all(mut problems: Vec<Error>) -> Result<()> {
+        let mut told = std::collections::HashSet::new();
+        problems.retain(|problem| told.insert(problem.to_string()));
         match problems.len() {
             0 => Ok(()),
             1 => Err(problems.remove(0)),

@@ -100,6 +100,27 @@ fn everything_that_is_wrong_is_told_at_once() {
     assert!(!fixture.path("runs").exists());
 }
 
+/// All values of --gold and --vary are tried before the first run.
+#[test]
+fn every_number_of_gold_rows_is_checked_first() {
+    let fixture = Fixture::new();
+    let told = |arguments: &[&str]| {
+        let output = lacuna(&fixture, arguments);
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for error in
+        [told(&["compare", "task.toml", "--gold", "20,41,3,900"]), told(&["sweep", "task.toml", "--vary", "gold-rows=20,41,3,900"])]
+    {
+        for expected in
+            ["3 things are wrong:", "gold_rows is 41, but there are 40", "gold_rows is 3; raise it to at least 4", "gold_rows is 900"]
+        {
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+    assert!(!fixture.path("runs").exists());
+}
+
 #[test]
 fn a_check_says_what_there_is_and_writes_nothing() {
     let fixture = Fixture::new();

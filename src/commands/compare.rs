@@ -66,9 +66,8 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     let curve = Curve::find(comparison.curve, comparison.task)?;
     let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);
     let last = last.ok_or_else(|| Error::Failed("--draws must be at least 1, and --seed plus draws a number of 64 bits".into()))?;
-    for &gold in gold {
-        Draw::new(comparison, gold, options.seed)?.check(&rows, curve.as_ref())?;
-    }
+    let checked = gold.iter().map(|&gold| Draw::new(comparison, gold, options.seed)?.check(&rows, curve.as_ref()));
+    Error::all(checked.filter_map(Result::err).flat_map(Error::into_problems).collect())?;
     let mut lines: Vec<Line> = Vec::new();
     let mut made = String::new();
     for &gold in gold {

@@ -89,6 +89,9 @@ pub struct Sweep<'a> {
 /// # Errors
 /// Those of a run; a task without test rows.
 pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
+    let points = sweep.axes.iter().flat_map(|axis| axis.values.iter().map(move |&value| axis.at(value, sweep.options)));
+    let checked = points.map(|options| Setup::checked(sweep.task, &options).map(drop));
+    Error::all(checked.filter_map(Result::err).flat_map(Error::into_problems).collect())?;
     let steps = steps_of_all(sweep)?;
     let mut lines: Vec<SweepLine> = Vec::new();
     for axis in sweep.axes {

@@ -19,7 +19,7 @@ mod seed;
 pub mod stages;
 pub mod state;
 mod union;
-mod verify;
+pub mod verify;
 mod walk;
 pub mod waves;
 mod write;
