@@ -61,6 +61,8 @@ fn invalid_task_files_are_refused() {
     refused(&task("name = \"positive\"", "name = \"negative\""), 3, &["labels: duplicate label \"negative\""]);
     refused(&task(", { name = \"positive\" }", ""), 3, &["labels: at least two labels are needed"]);
     refused(&task("Why {{ label }}?", "Why {{ lable }}?"), 3, &["prompts.rationale: line 1 of the template"]);
+    refused(&task("Why {{ label }}?", "Why {{ lable }}?"), 3, &["`Why {{ lable }}?`: undefined value (its variables are label, labels)"]);
+    refused(&task("Which? {{ text }}", "Which?"), 3, &["prompts.judge: the judge does not see what it judges: write {{ text }} into it"]);
     refused(&task("Why {{ label }}?", "Why {{ label }?"), 3, &["prompts.rationale: line 1 of the template"]);
     refused(&task("positive = \" positive\"", "good = \" good\""), 3, &["words has a name that is no label's"]);
     let fixture = Fixture::new();
@@ -121,9 +123,25 @@ fn every_number_of_gold_rows_is_checked_first() {
     assert!(!fixture.path("runs").exists());
 }
 
+/// A fixture whose generator is a GGUF file, if there is one for tests.
+fn with_a_real_generator() -> Option<Fixture> {
+    let Some(path) = std::env::var_os("LACUNA_TEST_GGUF") else {
+        eprintln!("SKIPPED: LACUNA_TEST_GGUF is not set");
+        return None;
+    };
+    Some(task("\"generator.gguf\"", &format!("{:?}", path.to_str()?)))
+}
+
+#[test]
+fn a_check_refuses_a_generator_that_is_none() {
+    let output = lacuna(&Fixture::new(), &["check", "task.toml"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(4) && error.contains("generator.gguf: is not a GGUF file"), "{error}");
+}
+
 #[test]
 fn a_check_says_what_there_is_and_writes_nothing() {
-    let fixture = Fixture::new();
+    let Some(fixture) = with_a_real_generator() else { return };
     let output = lacuna(&fixture, &["check", "task.toml"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -137,7 +155,7 @@ fn a_check_says_what_there_is_and_writes_nothing() {
 /// A hundred and fifty labels, two gold rows each, and not a word written for the judge.
 #[test]
 fn a_hundred_and_fifty_labels_of_two_gold_rows_are_fine() {
-    let fixture = Fixture::new();
+    let Some(fixture) = with_a_real_generator() else { return };
     let names: Vec<String> = (0..150).map(|i| format!("intent {i}")).collect();
     let labels: Vec<String> = names.iter().map(|name| format!("{{ name = {name:?} }}")).collect();
     replace(&fixture.path("task.toml"), "{ name = \"negative\" }, { name = \"positive\" }", &labels.join(", "));
@@ -193,6 +211,7 @@ fn contexts_with_the_first_text_of_a_test_pair_are_refused() {
     for (from, to) in [
         ("rationales = 3\nrationale_candidates = 5", "rationales = 0"),
         ("test = \"test.jsonl\"", "test = \"test.jsonl\"\ncontexts = \"contexts.jsonl\""),
+        ("Which? {{ text }}", "Which? {{ text }} {{ text_pair }}"),
     ] {
         replace(&fixture.path("task.toml"), from, to);
     }
@@ -300,8 +319,8 @@ fn a_full_disk_is_reported() {
 fn predict_refuses_a_folder_without_a_model() {
     let fixture = Fixture::new();
     let output = lacuna(&fixture, &["predict", "nowhere"]);
-    assert_eq!(output.status.code(), Some(6));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read nowhere/config.json"));
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere: not the folder of a model"));
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Language {
         let fixture = Fixture::new();
         let row = |i: usize| {
             let label = if i.is_multiple_of(5) { (i + 1) % 2 } else { i % 2 };
-            serde_json::json!({"text": self.text(i % 2, 31 * i), "label": self.labels[label]}).to_string()
+            serde_json::json!({"text": self.text(i % 2, 31 * i + 7), "label": self.labels[label]}).to_string()
         };
         std::fs::write(fixture.path("gold.jsonl"), (0..40).map(row).collect::<Vec<_>>().join("\n")).unwrap();
         std::fs::write(fixture.path("test.jsonl"), (100..130).map(row).collect::<Vec<_>>().join("\n")).unwrap();

@@ -9,7 +9,8 @@ use super::setup::{ByHead, Loaded, Setup};
 use crate::data::example::GoldRow;
 use crate::data::read::ReadGold;
 use crate::data::split::Divide;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::generator::llama::is_gguf;
 use crate::synthesis::stages::Stages;
 
 /// Checks the task file, its data and both models, without measuring or writing anything; returns what there is.
@@ -18,6 +19,9 @@ use crate::synthesis::stages::Stages;
 /// Everything that is wrong, in one.
 pub fn check(task: &Path, options: &Options) -> Result<String> {
     let setup = Setup::checked(task, options)?;
+    if let Some(path) = setup.generator_path().filter(|path| !is_gguf(path)) {
+        return Err(Error::Model(format!("{}: is not a GGUF file", path.display())));
+    }
     match &setup.loaded {
         ByHead::Labels(loaded) => describe(&setup, loaded, &setup.task.label_names()),
         ByHead::Answers(loaded) => describe(&setup, loaded, &["questions".to_string()]),

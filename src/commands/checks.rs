@@ -18,7 +18,12 @@ pub struct Limit {
     outline: Outline,
     /// Most tokens of a text.
     most: usize,
+    /// Tokens of a longer text that are kept: about what the small model reads of it.
+    kept: usize,
 }
+
+/// Tokens of a generator for each token of the small model, at most.
+const TOKENS_EACH: usize = 4;
 
 /// Tokens that a text may take more in a prompt than alone.
 const SEAM: usize = 8;
@@ -35,27 +40,28 @@ impl Limit {
         let prompts = Prompts::compile(task, head).map_err(|message| vec![error(message)])?;
         let mut errors = Vec::new();
         let mut most = usize::MAX;
-        for (name, tokens) in lengths(task, head, &prompts, &outline, &mut |message| errors.push(error(message))) {
-            let room = outline.n_ctx().saturating_sub(tokens + SEAM);
-            if room < LEAST {
+        for Length { name, tokens, rationales } in lengths(task, head, &prompts, &outline, &mut |message| errors.push(error(message))) {
+            let room = |tokens: usize| outline.n_ctx().saturating_sub(tokens.saturating_add(SEAM));
+            if room(tokens) < LEAST {
                 let n_ctx = outline.n_ctx();
                 errors.push(error(format!(
                     "prompts.{name}: without any text it takes {tokens} tokens, new ones included, and the generator reads {n_ctx}: lower max_tokens, \
                      or shorten the prompt"
                 )));
             }
-            most = most.min(room);
+            // Rationales are seldom as long as they may be.
+            most = most.min(room(tokens.saturating_add(rationales)).max(LEAST));
         }
         errors.extend(words(task, head, &prompts, &outline).into_iter().map(error));
         // Both texts of a pair stand in one prompt.
         let (input, ..) = head.trial();
         let most = if input.text_pair.is_some() { most / 2 } else { most };
-        if errors.is_empty() { Ok(Limit { outline, most }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Limit { outline, most, kept: most.min(TOKENS_EACH * task.train.max_tokens) }) } else { Err(errors) }
     }
 
     /// The beginning of a text that is too long for a prompt; `None` for one that is not.
     pub fn cut(&self, text: &str) -> Option<String> {
-        self.outline.cut(text, self.most)
+        self.outline.cut(text, self.most).and_then(|_| self.outline.cut(text, self.kept))
     }
 
     /// Says how many gold rows are cut in prompts.
@@ -65,23 +71,25 @@ impl Limit {
         lines.sort_unstable();
         if !lines.is_empty() {
             progress.say(format!(
-                "gold rows longer than the {} tokens that the generator reads of a text: {} ({}); its prompts have their beginnings",
+                "gold rows longer than the {} tokens that the generator can read of a text: {} ({}); its prompts have their first {} tokens",
                 self.most,
                 lines.len(),
-                list("line", &lines)
+                list("line", &lines),
+                self.kept
             ));
         }
     }
 }
 
-/// The tokens that each kind of prompt takes with next to no text, new ones included.
-fn lengths<H: PromptHead>(
-    task: &Task,
-    head: &H,
-    prompts: &Prompts<H>,
-    outline: &Outline,
-    fail: &mut dyn FnMut(String),
-) -> Vec<(&'static str, usize)> {
+/// The tokens that a kind of prompt takes with next to no text, new ones included, and those of its rationales at most.
+struct Length {
+    name: &'static str,
+    tokens: usize,
+    rationales: usize,
+}
+
+/// How long each kind of prompt is.
+fn lengths<H: PromptHead>(task: &Task, head: &H, prompts: &Prompts<H>, outline: &Outline, fail: &mut dyn FnMut(String)) -> Vec<Length> {
     let (input, goal, prediction) = head.trial();
     let keys = &task.prompts;
     let context = input.text_pair.map(|_| input.text);
@@ -91,22 +99,20 @@ fn lengths<H: PromptHead>(
         let each = keys.rationale.as_ref().filter(|_| task.seed.rationales > 0).map_or(0, |prompt| tokens(prompt.max_tokens));
         count * each
     };
-    let mut all = vec![
-        ("seed", prompts.seed(&goal, &[], context), tokens(keys.seed.max_tokens) + rationale(task.seed.rationales_per_example)),
-        (
-            "extrapolate",
-            prompts.extrapolate(&goal, input, &prediction, &[]),
-            tokens(keys.extrapolate.max_tokens) + rationale(task.extrapolate.rationales_per_example),
-        ),
-    ];
-    if let Some(prompt) = keys.rationale.as_ref().filter(|_| task.seed.rationales > 0) {
-        all.push(("rationale", prompts.rationale(&goal), tokens(prompt.max_tokens)));
+    let mut all =
+        vec![("seed", prompts.seed(&goal, &[], context), tokens(keys.seed.max_tokens), rationale(task.seed.rationales_per_example))];
+    if task.extrapolate.max_rounds > 0 {
+        let prompt = prompts.extrapolate(&goal, input, &prediction, &[]);
+        all.push(("extrapolate", prompt, tokens(keys.extrapolate.max_tokens), rationale(task.extrapolate.rationales_per_example)));
     }
-    all.extend(keys.judge.iter().map(|judge| ("judge", prompts.judge(judge, input), 0)));
+    if let Some(prompt) = keys.rationale.as_ref().filter(|_| task.seed.rationales > 0) {
+        all.push(("rationale", prompts.rationale(&goal), tokens(prompt.max_tokens), 0));
+    }
+    all.extend(keys.judge.iter().map(|judge| ("judge", prompts.judge(judge, input), 0, 0)));
     let mut found = Vec::new();
-    for (name, prompt, new) in all {
+    for (name, prompt, new, rationales) in all {
         match prompt.and_then(|prompt| outline.prompt_tokens(&prompt).map_err(|error| error.to_string())) {
-            Ok(tokens) => found.push((name, tokens.saturating_add(new))),
+            Ok(tokens) => found.push(Length { name, tokens: tokens.saturating_add(new), rationales }),
             Err(message) => fail(format!("prompts.{name}: {message}")),
         }
     }

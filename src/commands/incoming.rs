@@ -1,11 +1,13 @@
 //! Texts from standard input, each as soon as it is there: plain lines, JSON lines or CSV.
 
+use std::cell::Cell;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::data::string_field;
+use crate::data::table::unquoted;
 use crate::error::{Error, Result};
 
 /// How the input is written.
@@ -45,42 +47,63 @@ pub fn read_rows(
     sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
 ) -> Result<()> {
     let stdin = Path::new("standard input");
-    let mut input = WithoutMark(input);
-    input.skip_mark().map_err(Error::io("read", stdin))?;
-    let mut first = Vec::new();
-    input.0.read_until(b'\n', &mut first).map_err(Error::io("read", stdin))?;
-    let format = match format {
-        Format::Auto => detect(&first, fields),
-        chosen => chosen,
-    };
-    let rest = first.chain(input.0);
+    let mut input = input;
+    let begins = input.fill_buf().map_err(Error::io("read", stdin))?.to_vec();
+    match () {
+        () if begins.starts_with(b"\x1f\x8b") => return Err(Error::data(stdin, 1, "gzip: unpack it first (zcat)")),
+        () if begins.starts_with(b"\xff\xfe") || begins.starts_with(b"\xfe\xff") => {
+            return Err(Error::data(stdin, 1, "UTF-16: make it UTF-8 first (iconv -f utf-16 -t utf-8)"));
+        }
+        () if begins.starts_with(b"\xef\xbb\xbf") => input.consume(3),
+        () => {}
+    }
+    // The lines until one is not blank: it tells the format.
+    let (mut seen, mut first) = (Vec::new(), Vec::new());
+    while first.trim_ascii().is_empty() {
+        first.clear();
+        if input.read_until(b'\n', &mut first).map_err(Error::io("read", stdin))? == 0 {
+            break;
+        }
+        seen.extend_from_slice(&first);
+    }
+    let found = detect(&first, fields);
+    let separator = found.1;
+    let format = if format == Format::Auto { found.0 } else { format };
+    let rest = seen.chain(input);
     match format {
-        Format::Csv => read_csv(rest, b',', fields, sink),
+        Format::Csv => read_csv(rest, if separator == b';' { b';' } else { b',' }, fields, sink),
         Format::Tsv => read_csv(rest, b'\t', fields, sink),
-        Format::Jsonl => read_lines(rest, &|line| parse_json(line, fields), sink),
-        _ if fields.1.is_some() => Err(Error::data(
-            stdin,
-            1,
-            format!("two texts each are read, {} and {}: give JSON lines or CSV", fields.0, fields.1.unwrap_or_default()),
-        )),
-        _ => read_lines(rest, &|line| Ok(Incoming { text: line.to_string(), text_pair: None, id: None }), sink),
+        Format::Jsonl => read_lines(rest, &|line| parse_json(line, fields), true, sink),
+        _ if is_array(&first) => Err(Error::data(stdin, 1, "a JSON array: give JSON lines, an object each, or CSV")),
+        _ if fields.1.is_some() => {
+            let second = fields.1.unwrap_or_default();
+            Err(Error::data(stdin, 1, format!("two texts each are read, {} and {second}: give JSON lines or CSV", fields.0)))
+        }
+        _ => read_lines(rest, &|line| Ok(Incoming { text: line.to_string(), text_pair: None, id: None }), false, sink),
     }
 }
 
-/// What the first line says. Plain lines may begin with a brace: a JSON object must have the field.
-fn detect(first: &[u8], (field, second): (&str, Option<&str>)) -> Format {
-    let line = first.trim_ascii();
-    let has = |name: &str, separator: u8| {
-        line.split(|byte| *byte == separator)
-            .any(|column| column.trim_ascii().trim_ascii() == name.as_bytes() || column == format!("\"{name}\"").as_bytes())
+/// Whether a line is, or begins, an array of objects.
+fn is_array(line: &[u8]) -> bool {
+    line.trim_ascii() == b"[" || serde_json::from_slice::<Vec<serde_json::Map<String, Value>>>(line).is_ok()
+}
+
+/// What the first line says. Plain lines may begin with a brace, and have a word that is a column's name among others: a header has no
+/// space around its commas.
+fn detect(first: &[u8], (field, second): (&str, Option<&str>)) -> (Format, u8) {
+    let line = String::from_utf8_lossy(first.trim_ascii()).into_owned();
+    let names = |separator: u8| {
+        let columns: Vec<String> = line.split(separator as char).map(|column| unquoted(column).into_owned()).collect();
+        let has = |name: &str| columns.iter().any(|column| column == name);
+        columns.iter().all(|column| column.trim() == column) && has(field) && second.is_none_or(has)
     };
-    let names = |separator: u8| has(field, separator) && second.is_none_or(|second| has(second, separator));
-    match serde_json::from_slice::<Map<String, Value>>(line) {
-        Ok(object) if object.contains_key(field) || second.is_some() => Format::Jsonl,
-        _ if names(b',') => Format::Csv,
-        _ if names(b'\t') => Format::Tsv,
-        _ if second.is_some() => Format::Jsonl,
-        _ => Format::Lines,
+    match () {
+        () if line.starts_with("{\"") || line == "{}" => (Format::Jsonl, b'\n'),
+        () if names(b',') => (Format::Csv, b','),
+        () if names(b';') => (Format::Csv, b';'),
+        () if names(b'\t') => (Format::Tsv, b'\t'),
+        () if second.is_some() => (Format::Jsonl, b'\n'),
+        () => (Format::Lines, b'\n'),
     }
 }
 
@@ -96,6 +119,7 @@ fn parse_json(line: &str, (field, second): (&str, Option<&str>)) -> Result<Incom
 fn read_lines(
     mut input: impl BufRead,
     parse: &dyn Fn(&str) -> Result<Incoming, String>,
+    skip_blank: bool,
     sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
 ) -> Result<()> {
     let (mut bytes, mut number) = (Vec::new(), 0);
@@ -104,6 +128,9 @@ fn read_lines(
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         for line in line.split(|byte| *byte == b'\r') {
             number += 1;
+            if skip_blank && line.trim_ascii().is_empty() {
+                continue;
+            }
             let row =
                 std::str::from_utf8(line).map_err(|e| format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1)).and_then(parse);
             if !sink(number, row) {
@@ -116,31 +143,43 @@ fn read_lines(
 }
 
 fn read_csv(
-    input: impl Read,
+    input: impl BufRead,
     separator: u8,
     (field, second): (&str, Option<&str>),
     sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
 ) -> Result<()> {
     let stdin = Path::new("standard input");
+    let marks = Cell::new(0);
     // One byte at a time is asked of the buffered input, so that a row is handed on before the next one is there.
-    let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).buffer_capacity(1).from_reader(input);
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .quoting(separator != b'\t')
+        .flexible(true)
+        .buffer_capacity(1)
+        .from_reader(Counted { input, marks: &marks });
     let broken = |error: csv::Error| Error::data(stdin, error.position().map_or(1, |at| at.line() as usize), error.to_string());
     let columns: Vec<String> =
-        reader.byte_headers().map_err(broken)?.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
+        reader.byte_headers().map_err(broken)?.iter().map(|name| unquoted(String::from_utf8_lossy(name).trim()).into_owned()).collect();
     let place = |name: &str| columns.iter().position(|column| column == name);
     let missing = |name: &str| Error::data(stdin, 1, format!("the header names no column {name:?}, but {columns:?}"));
     let text = place(field).ok_or_else(|| missing(field))?;
     let text_pair = second.map(|second| place(second).ok_or_else(|| missing(second))).transpose()?;
     let id = place("id");
-    let mut record = csv::ByteRecord::new();
+    let (mut record, mut last) = (csv::ByteRecord::new(), 1);
     loop {
         if !reader.read_byte_record(&mut record).map_err(broken)? {
+            if separator != b'\t' && marks.get() % 2 == 1 {
+                sink(last, Err("a quotation mark is never closed: what follows it was one row".to_string()));
+            }
             return Ok(());
         }
         let line = record.position().map_or(0, |at| at.line() as usize);
+        last = line;
         let get = |column: usize| {
-            let field = record.get(column).ok_or_else(|| format!("fields: {}, and the header names {}", record.len(), columns.len()))?;
-            std::str::from_utf8(field).map(str::to_string).map_err(|_| "not UTF-8".to_string())
+            let field = record.get(column).filter(|_| record.len() == columns.len());
+            let field = field.ok_or_else(|| format!("fields: {}, and the header names {}", record.len(), columns.len()))?;
+            let field = std::str::from_utf8(field).map_err(|_| "not UTF-8".to_string())?;
+            Ok::<_, String>(if separator == b'\t' { unquoted(field).into_owned() } else { field.to_string() })
         };
         let row = get(text).and_then(|text| {
             let id = id.map(|id| get(id).map(Value::from)).transpose()?;
@@ -152,15 +191,22 @@ fn read_csv(
     }
 }
 
-/// An input that may begin with a byte order mark.
-struct WithoutMark<R>(R);
+/// Bytes as they come, with line feeds in place of CR LF, and a count of quotation marks.
+struct Counted<'c, R> {
+    input: R,
+    marks: &'c Cell<usize>,
+}
 
-impl<R: BufRead> WithoutMark<R> {
-    fn skip_mark(&mut self) -> std::io::Result<()> {
-        if self.0.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
-            self.0.consume(3);
+impl<R: BufRead> Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let Some(&byte) = self.input.fill_buf()?.first() else { return Ok(0) };
+        self.input.consume(1);
+        if byte == b'\r' && self.input.fill_buf()?.first() == Some(&b'\n') {
+            return self.read(into);
         }
-        Ok(())
+        self.marks.set(self.marks.get() + usize::from(byte == b'"'));
+        into[0] = byte;
+        Ok(1)
     }
 }
 
@@ -201,6 +247,10 @@ mod tests {
         assert_eq!(good("text,label\n\"one, \"\"two\"\"\nthree\",x\nfour,y\n", text), of(&[(2, "one, \"two\"\nthree"), (4, "four")]));
         assert_eq!(good("id\ttext\na\tone\n", text), of(&[(2, "\"a\" one")]));
         assert_eq!(good("{brace}\n", text), of(&[(1, "{brace}")]));
+        assert_eq!(good("ok, text\n", text), of(&[(1, "ok, text")]));
+        assert_eq!(good("id;text\n1;\"Great; shop\"\n", text), of(&[(2, "\"1\" Great; shop")]));
+        assert_eq!(good("\n{\"id\": 1, \"text\": \"a\"}\n", text), of(&[(2, "1 a")]));
+        assert_eq!(good("text\tn\n\"a b\t1\n", text), of(&[(2, "\"a b")]));
         assert_eq!(good("text,text_pair\na,b\n", ("text", Some("text_pair"))), of(&[(2, "a|b")]));
         assert!(good("", text).is_empty());
     }
@@ -214,11 +264,22 @@ mod tests {
         assert_eq!(rows[4], (5, Ok("two".to_string())));
         let rows = read(b"text,n\na,1\nb\n", Format::Csv, ("n", None)).unwrap();
         assert_eq!(rows[1].1, Err("fields: 1, and the header names 2".to_string()));
+        let rows = read(b"text,n\n\"a\nb\nc,1\n", Format::Auto, ("text", None)).unwrap();
+        assert!(rows.last().unwrap().1.as_ref().unwrap_err().contains("never closed"), "{rows:?}");
+        let rows = read(b"id,text\r\n1,a\r\n2\r\n3,b\r\n", Format::Auto, ("text", None)).unwrap();
+        assert_eq!(rows.iter().map(|(line, row)| (*line, row.is_ok())).collect::<Vec<_>>(), [(2, true), (3, false), (4, true)]);
+        let rows = read(b"text,label\nGood film, really,positive\n", Format::Auto, ("text", None)).unwrap();
+        assert_eq!(rows[0].1, Err("fields: 3, and the header names 2".to_string()));
+        let rows = read(b"{\"id\": 1}\n{\"text\": \"a\"}\n\n", Format::Auto, ("text", None)).unwrap();
+        assert!(rows.len() == 2 && rows[0].1.is_err() && rows[1].1 == Ok("a".to_string()), "{rows:?}");
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
         assert!(read(b"a,b\n", Format::Csv, ("text", None)).unwrap_err().contains(":1: the header names no column \"text\""));
+        assert!(read(b"[{\"text\": \"a\"}]\n", Format::Auto, ("text", None)).unwrap_err().contains("a JSON array"));
+        assert!(read(b"\x1f\x8b\x08", Format::Auto, ("text", None)).unwrap_err().contains("gzip"));
+        assert!(read(b"\xff\xfea\0", Format::Auto, ("text", None)).unwrap_err().contains("UTF-16"));
         assert!(read(b"a\n", Format::Lines, ("text", Some("text_pair"))).unwrap_err().contains("give JSON lines or CSV"));
     }
 }

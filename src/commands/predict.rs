@@ -86,7 +86,12 @@ impl PredictHead for Answers {
 ///
 /// # Errors
 /// A model that cannot be loaded, an I/O error; at the end, rows that had errors. A closed `output` is not an error.
-pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead + Send, output: impl Write) -> Result<()> {
+pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead + Send + 'static, output: impl Write) -> Result<()> {
+    if !model.join("config.json").is_file() {
+        let inner = model.join("model");
+        let hint = if inner.join("config.json").is_file() { format!("; did you mean {}?", inner.display()) } else { String::new() };
+        return Err(Error::Model(format!("{}: not the folder of a model, which has a config.json{hint}", model.display())));
+    }
     let saved = saved_head(model).map_err(|error| match error {
         ModelError::File { path, source } => Error::Io { doing: "read", path, source },
         other => Error::Model(other.to_string()),
@@ -104,7 +109,7 @@ fn predict_with<H: PredictHead>(
     folder: &Path,
     card: Option<Card>,
     wanted: Wanted,
-    input: impl BufRead + Send,
+    input: impl BufRead + Send + 'static,
     mut output: impl Write,
 ) -> Result<()> {
     let fields = head.fields();
@@ -113,26 +118,25 @@ fn predict_with<H: PredictHead>(
     card.iter().for_each(|card| small.base.set_precision(card.precision));
     let most = ROWS_PER_THREAD * wanted.threads.max(1);
     let (sender, receiver) = sync_channel::<Numbered>(2 * most);
-    std::thread::scope(|scope| {
-        // The reader waits for input while the model works, so that rows are answered as they come.
-        let reading = scope.spawn(move || read_rows(input, wanted.format, fields, &mut |line, row| sender.send((line, row)).is_ok()));
-        let mut bad = Vec::new();
-        while let Ok(first) = receiver.recv() {
-            let rows: Vec<Numbered> = std::iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
-            if !answer(&small, &rows, wanted.logits, &mut bad, &mut output)? {
-                return Ok(());
-            }
+    // The reader waits for input while the model works, so that rows are answered as they come. Where the output closes first, it is left
+    // waiting: it ends with the process.
+    let reading = std::thread::spawn(move || read_rows(input, wanted.format, fields, &mut |line, row| sender.send((line, row)).is_ok()));
+    let mut bad = Vec::new();
+    while let Ok(first) = receiver.recv() {
+        let rows: Vec<Numbered> = std::iter::once(first).chain(receiver.try_iter().take(most - 1)).collect();
+        if !answer(&small, &rows, wanted.logits, &mut bad, &mut output)? {
+            return Ok(());
         }
-        reading.join().unwrap_or_else(|_| Err(Error::Failed("reading standard input failed".into())))?;
-        match &bad[..] {
-            [] => Ok(()),
-            [(line, error), more @ ..] => {
-                let count = more.len();
-                let more = if count == 0 { String::new() } else { format!(" ({count} more lines have an error in place of an answer)") };
-                Err(Error::data(Path::new("standard input"), *line, format!("{error}{more}")))
-            }
+    }
+    reading.join().unwrap_or_else(|_| Err(Error::Failed("reading standard input failed".into())))?;
+    match &bad[..] {
+        [] => Ok(()),
+        [(line, error), more @ ..] => {
+            let count = more.len();
+            let more = if count == 0 { String::new() } else { format!(" ({count} more lines have an error in place of an answer)") };
+            Err(Error::data(Path::new("standard input"), *line, format!("{error}{more}")))
         }
-    })
+    }
 }
 
 /// Writes the answers; the lines of bad rows, and what is wrong with them, are added to `bad`. False once the reader has closed the pipe.
@@ -148,6 +152,10 @@ fn answer<H: PredictHead>(
     let outputs = |inputs: &[Input]| small.head.outputs(&small.reader, &small.base, inputs);
     let one_by_one = |_| inputs.iter().map(|input| outputs(&[*input]).map(|mut one| one.remove(0)).map_err(|e| e.to_string())).collect();
     let said: Vec<Result<H::Output, String>> = outputs(&inputs).map_or_else(one_by_one, |outputs| outputs.into_iter().map(Ok).collect());
+    // Where no row can be computed, it is not the rows.
+    if let Some(Err(error)) = said.first().filter(|_| said.len() > 1 && said.iter().all(Result::is_err)) {
+        return Err(Error::Failed(error.clone()));
+    }
     let mut said = inputs.iter().zip(said);
     for (line, row) in rows {
         let answer = row.as_ref().map_err(String::clone).and_then(|row| {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
+use crate::measure::metrics::Counts;
 use crate::run::summary::{Candidate, Delivery, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
@@ -41,6 +42,7 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         text += &table(&header, &rows);
         text.push('\n');
     }
+    text += &by_label(delivery);
     let folder = folder.display();
     text += &format!("best round   {}\n", delivery.best_round);
     text += &format!("dataset      {folder}/dataset.jsonl ({} rows)\n", delivery.dataset_rows);
@@ -58,6 +60,36 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
     }
     text += &format!("manifest     {folder}/manifest.json\n");
     text
+}
+
+/// Labels that the table by label has at most: those that the model knows worst.
+const MOST_LABELS: usize = 30;
+
+/// The delivered model's results by label, the worst first, where accuracy says too little.
+fn by_label(delivery: &Delivery) -> String {
+    let delivered = delivery.results.iter().find(|result| result.method == delivery.delivered);
+    let Some(measured) = delivered.map(|result| &result.measured).filter(|measured| measured.needs_more_than_accuracy()) else {
+        return String::new();
+    };
+    let Some(of) = measured.of_labels() else { return String::new() };
+    let mut labels: Vec<(&String, &Counts)> = of.labels.iter().collect();
+    labels.sort_by(|(_, a), (_, b)| a.f1().total_cmp(&b.f1()));
+    let share = |right: usize, of: usize| if of == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * right as f64 / of as f64) };
+    let row = |(name, counts): &(&String, &Counts)| {
+        let Counts { gold, predicted, right } = **counts;
+        vec![
+            name.to_string(),
+            gold.to_string(),
+            predicted.to_string(),
+            share(right, predicted),
+            share(right, gold),
+            format!("{:.3}", counts.f1()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = labels.iter().take(MOST_LABELS).map(row).collect();
+    let more = labels.len().saturating_sub(MOST_LABELS);
+    let rest = if more > 0 { format!("{more} labels with a higher F1 are in summary.json\n") } else { String::new() };
+    format!("{}{rest}\n", table(&["label (model/)", "test rows", "predicted", "precision", "recall", "F1"], &rows))
 }
 
 /// The temperature of the delivered model and what it changed.
@@ -130,6 +162,31 @@ mod tests {
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
         insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
+    }
+
+    #[test]
+    fn many_labels_stand_in_a_table_of_their_own_worst_first() {
+        let names: Vec<String> = ["rare", "usual", "odd"].map(String::from).into();
+        let (gold, logits) =
+            ([0, 1, 1, 1, 2], [1, 1, 1, 1, 2].map(|label| (0..3).map(|own| f32::from(u8::from(own == label))).collect::<Vec<_>>()));
+        let measures = Measures::Labels(OfLabels::new(&names, &gold, &logits));
+        let measured = Measured { synthetic_rows: 9, gold_rows: 9, steps: 9, correct: vec![false, true, true, true, true], measures };
+        let delivery = Delivery {
+            best_round: 0,
+            dataset_rows: 9,
+            rounds: vec![9],
+            delivered: Method::S3,
+            candidates: vec![],
+            scaled: None,
+            results: vec![MethodResult { method: Method::S3, measured }],
+        };
+        let table = by_label(&delivery);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(
+            lines[2].starts_with("| rare ") && lines[2].ends_with("|         1 |         0 |         – |   0.0 % | 0.000 |"),
+            "{table}"
+        );
+        assert!(lines[3].contains("|    75.0 % | 100.0 % | 0.857 |") && lines[4].starts_with("| odd "), "{table}");
     }
 
     #[test]

@@ -108,9 +108,9 @@ impl Setup {
         if errors.is_empty() {
             errors.extend(task.check_values(task_path).err().into_iter().flat_map(Error::into_problems));
         }
-        if errors.is_empty() {
+        if task.kind == TaskKind::ExtractiveQa || task.labels.len() >= 2 {
             let error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
-            errors.extend(prompts::check(&task).map_err(error).err());
+            errors.extend(prompts::check(&task).into_iter().map(error));
         }
         let parts = Parts { task, path: task_path, options, depth, errors };
         match parts.task.kind {
@@ -259,6 +259,10 @@ impl Setup {
             Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
             None => self.begin(&run, methods, inputs, loaded.splits(&split), texts)?,
         };
+        if let Some(missing) = delivered_files(&run).find(|file| !file.exists()).filter(|_| manifest.stage == Stage::Done) {
+            self.machine.progress().say(format!("{}: missing, and made again", missing.display()));
+            manifest.stage = Stage::Deliver;
+        }
         if manifest.stage == Stage::Done {
             // A crash may have come between the last line of the manifest and this.
             clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
@@ -381,6 +385,11 @@ impl<H: Stages + Divide + ReadGold> Loaded<H> {
     }
 }
 
+/// What a finished run has delivered.
+fn delivered_files(run: &RunDir) -> impl Iterator<Item = PathBuf> {
+    ["dataset.jsonl", "summary.json", "model/config.json", "model/model.safetensors"].map(|name| run.join(name)).into_iter()
+}
+
 /// A task file with the options applied, and what is wrong with it.
 struct Parts<'p> {
     task: Task,
@@ -468,6 +477,12 @@ fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<Ll
 /// The folder of the small model, and the model.
 fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Options) -> Result<(PathBuf, SmallModel<H>)> {
     let path = find_model(&task.models.small, task_path)?;
+    if !path.is_dir() {
+        let path = path.display();
+        return Err(Error::Model(format!(
+            "{path}: not a folder; the small model is one with config.json, model.safetensors and tokenizer.json"
+        )));
+    }
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
         let file = path.join(name);
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;

@@ -128,7 +128,13 @@ impl Divide for Answers {
 /// The answers of a row: SQuAD's `answers`, `{"text": […], "answer_start": […]}`, a list of `{"text": …, "answer_start": …}`, or a single
 /// `answer` with its `answer_start`; none for a question that says it has none.
 fn parse_answers(row: &Row, context: &str) -> Result<Vec<Answer>, String> {
-    if row.get("is_impossible") == Some(&Value::Bool(true)) {
+    let impossible = match row.get("is_impossible") {
+        Some(Value::Bool(impossible)) => *impossible,
+        // As CSV has it.
+        Some(Value::String(said)) => said.eq_ignore_ascii_case("true") || said == "1",
+        _ => false,
+    };
+    if impossible {
         return Ok(Vec::new());
     }
     match row.get("answers") {

@@ -48,6 +48,9 @@ impl<H: ReadGold> GoldFile<H> {
     /// answers that are not where they are said to be, one text with two labels, questions without an answer, test rows.
     pub fn open(path: &Path, head: &H, rules: Rules, tested: &Tested, say: &dyn Fn(String)) -> Result<Self> {
         let table = Arc::new(Table::open(path, head.shape())?);
+        if !head.shape().fields.contains(&"text_pair") && table.row(0).is_ok_and(|row| row.contains_key("text_pair")) {
+            say(format!("{}: it has a field text_pair, which is not read; for pairs of texts write kind = \"pair\"", path.display()));
+        }
         let (mut faults, mut rows, mut unanswerable) = (Faults::default(), Vec::new(), Vec::new());
         let (mut overlap, mut shared) = (tested.rows_in(path), 0);
         let parse = |row: &_, line| Ok(head.parse(row, line)?.map(|row| Self::look_at(&row, tested)));
@@ -66,6 +69,7 @@ impl<H: ReadGold> GoldFile<H> {
         errors.extend(gold.each_text_once(rules.conflicts, say));
         if shared > 0 {
             let (path, test, all) = (path.display(), tested.path().display(), gold.len());
+            let shared = shared.min(all);
             say(format!("{path}: {shared} of {all} rows have a first text that is also in {test}, with other second texts; they stay"));
         }
         if errors.is_empty() && gold.is_empty() {

@@ -7,8 +7,8 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.unicode_words()
 }
 
-/// What ends a question: `?` in the scripts that have their own.
-const QUESTION: &str = "?？؟⁇⁈⁉‽՞;፧︖﹖";
+/// What ends a question: `?` in the scripts that have their own; the Greek one is U+037E.
+const QUESTION: &str = "?？؟⁇⁈⁉‽՞\u{37e}፧︖﹖";
 /// What ends another sentence.
 const SENTENCE: &str = ".!…。！｡．‼‥。۔।॥։።။៕᠃᠉᥄᱾꓿︒﹒﹗";
 /// What may stand behind an end: quotation marks and brackets.
@@ -28,9 +28,11 @@ pub fn is_finished(text: &str) -> bool {
     text.trim_end_matches(|c| CLOSING.contains(c)).ends_with(ends_sentence)
 }
 
-/// Whether a text ends with a question.
+/// Whether a text ends with a question. In Greek that is mostly written with an ordinary semicolon.
 pub fn is_question(text: &str) -> bool {
-    text.trim_end_matches(|c| CLOSING.contains(c)).ends_with(|c| QUESTION.contains(c))
+    let text = text.trim_end_matches(|c| CLOSING.contains(c));
+    let greek = |text: &str| text.ends_with(|c| matches!(c, '\u{370}'..='\u{3ff}' | '\u{1f00}'..='\u{1fff}'));
+    text.ends_with(|c| QUESTION.contains(c)) || text.strip_suffix(';').is_some_and(greek)
 }
 
 /// Truncates a cut-off text after its last complete sentence; the whole text if there is none.
@@ -62,11 +64,12 @@ mod tests {
     #[test]
     fn sentences_and_questions_end_in_every_script() {
         for text in ["Fine.", "好。", "جيد۔", "अच्छा।", "He said \"fine.\"", "「好。」", "Really?!", "Gut!"] {
-            assert!(is_finished(text) && !is_question(text.trim_end_matches('!').trim_end_matches('?')), "{text}");
+            assert!(is_finished(text), "{text}");
         }
-        for text in ["Who?", "谁？", "من؟", "ποιος;", "「谁？」"] {
+        for text in ["Who?", "谁？", "من؟", "ποιος\u{37e}", "「谁？」"] {
             assert!(is_question(text) && is_finished(text), "{text}");
         }
+        assert!(is_question("ποιος;") && !is_question("He ran;") && !is_finished("He ran;"));
         assert!(!is_finished("and then") && !is_question("Fine.") && !is_finished(""));
     }
 

@@ -1,5 +1,6 @@
 //! The rows of a data file: JSON lines, a JSON array, SQuAD's nested format, CSV, TSV or plain lines. A row is read when it is asked for.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -28,6 +29,8 @@ pub struct Table {
     path: PathBuf,
     content: Content,
     format: Format,
+    /// What `lines` counts.
+    unit: &'static str,
     starts: Vec<u64>,
     lines: Vec<u32>,
 }
@@ -59,7 +62,7 @@ impl Table {
             return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
         };
         let first = &first[..];
-        let of = |format| Table { path: path.to_path_buf(), content, format, starts: Vec::new(), lines: Vec::new() };
+        let of = |format| Table { path: path.to_path_buf(), content, format, unit: "line", starts: Vec::new(), lines: Vec::new() };
         let named = Named::of(path);
         let table = match first[0] {
             _ if named == Named::Csv => of(Format::Csv(Vec::new(), b',')).index_csv(shape),
@@ -87,22 +90,23 @@ impl Table {
         self.len() == 0
     }
 
-    /// Where row `i` stands, from 1: its line, or in SQuAD's nested format the number of the question.
+    /// Where row `i` stands, from 1, no two rows alike: its line; in SQuAD's nested format the number of the question, where several rows
+    /// begin on one line that of the row.
     pub fn line(&self, i: usize) -> usize {
         self.lines[i] as usize
     }
 
-    /// What [`Table::line`] counts: lines, or questions.
+    /// What [`Table::line`] counts: lines, questions or rows.
     pub fn unit(&self) -> &'static str {
-        if matches!(self.format, Format::Questions) { "question" } else { "line" }
+        self.unit
     }
 
     /// An error about a place in the file, as [`Table::line`] counts.
     pub fn error(&self, line: usize, message: impl Into<String>) -> Error {
         let (path, message) = (self.path.clone(), message.into());
-        match self.format {
-            Format::Questions => Error::Data { path, line: None, message: format!("question {line}: {message}") },
-            _ => Error::Data { path, line: Some(line), message },
+        match self.unit {
+            "line" => Error::Data { path, line: Some(line), message },
+            unit => Error::Data { path, line: None, message: format!("{unit} {line}: {message}") },
         }
     }
 
@@ -158,8 +162,8 @@ impl Table {
     /// An object with a list `data`: of rows, or of SQuAD's articles.
     fn index_data(mut self) -> Result<Table> {
         let data: Data = serde_json::from_slice(&self.content).map_err(|error| self.bad_json(&error))?;
-        if let Some(questions) = squad_file::flatten(data.data) {
-            (self.content, self.format) = (Content::from(questions), Format::Questions);
+        if let Some(questions) = squad_file::flatten(data.data).map_err(|message| self.error(1, message))? {
+            (self.content, self.format, self.unit) = (Content::from(questions), Format::Questions, "question");
             return Ok(self.index_lines());
         }
         let from = data.data.get().as_ptr() as usize - self.content.as_ptr() as usize;
@@ -198,6 +202,10 @@ impl Table {
             at = start;
             self.add(start, line);
         }
+        // A row is known by its number: two on one line are counted as rows.
+        if self.lines.windows(2).any(|two| two[0] == two[1]) {
+            (self.lines, self.unit) = ((1..).take(self.len()).collect(), "row");
+        }
         self
     }
 
@@ -224,11 +232,12 @@ impl Table {
                 }
             }
         }
-        if let Some((at, line)) = found.last() {
-            let last = &self.content[*at..];
-            if line_ends(last.trim_ascii_end()) > 0 && last.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
-                return Err(self.error(*line, "a quotation mark that opens here is never closed; the rest of the file would be one row"));
-            }
+        if let Some((at, line)) =
+            found.last().filter(|(at, _)| separator != b'\t' && quoting(&self.content[*at..], separator) == Quoting::Open)
+        {
+            let rows = line_ends(self.content[*at..].trim_ascii_end());
+            let message = format!("a quotation mark that opens here is never closed; {rows} further lines would be one row with it");
+            return Err(self.error(*line, message));
         }
         found.into_iter().skip(1).for_each(|(at, line)| self.add(at, line));
         self.format = Format::Csv(columns, separator);
@@ -298,8 +307,51 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("not JSON (column {column}): {message}")
 }
 
+/// A reader of records; quotation marks enclose fields where commas or semicolons separate them.
 fn csv_reader(bytes: &[u8], separator: u8) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(separator).from_reader(bytes)
+    let mut builder = csv::ReaderBuilder::new();
+    builder.has_headers(false).flexible(true).delimiter(separator).quoting(separator != b'\t').from_reader(bytes)
+}
+
+/// A field between tabulators without the quotation marks around it, if those within are doubled: most files with tabulators quote nothing.
+pub fn unquoted(field: &str) -> Cow<'_, str> {
+    match field.strip_prefix('"').and_then(|field| field.strip_suffix('"')) {
+        Some(inner) if !inner.replace("\"\"", "").contains('"') => inner.replace("\"\"", "\"").into(),
+        _ => field.into(),
+    }
+}
+
+/// How the quotation marks of a record stand.
+#[derive(PartialEq, Eq)]
+enum Quoting {
+    Sound,
+    /// A field goes on behind its closing mark.
+    Within,
+    /// A field is never closed.
+    Open,
+}
+
+fn quoting(record: &[u8], separator: u8) -> Quoting {
+    let (mut at, mut begins) = (0, true);
+    while let Some(&byte) = record.get(at) {
+        at += 1;
+        if begins && byte == b'"' {
+            loop {
+                match (record.get(at), record.get(at + 1)) {
+                    (None, _) => return Quoting::Open,
+                    (Some(b'"'), Some(b'"')) => at += 2,
+                    (Some(b'"'), next) if next.is_none_or(|next| *next == separator || b"\r\n".contains(next)) => break,
+                    (Some(b'"'), _) => return Quoting::Within,
+                    _ => at += 1,
+                }
+            }
+            at += 1;
+            begins = false;
+        } else {
+            begins = byte == separator || b"\r\n".contains(&byte);
+        }
+    }
+    Quoting::Sound
 }
 
 fn csv_row(bytes: &[u8], columns: &[String], separator: u8) -> Result<Row, String> {
@@ -308,18 +360,28 @@ fn csv_row(bytes: &[u8], columns: &[String], separator: u8) -> Result<Row, Strin
     if record.len() != columns.len() {
         return Err(format!("fields: {}, and the header names {}", record.len(), columns.len()));
     }
-    let text = |field: &[u8]| std::str::from_utf8(field).map(Value::from).map_err(|error| not_utf8(&error));
+    if separator != b'\t' && quoting(bytes, separator) == Quoting::Within {
+        return Err(
+            "a field goes on behind the quotation mark that closes it: enclose the whole field, and double the marks within".to_string()
+        );
+    }
+    let text = |field: &[u8]| {
+        let text = std::str::from_utf8(field).map_err(|error| not_utf8(&error))?;
+        Ok::<_, String>(Value::from(if separator == b'\t' { unquoted(text) } else { text.into() }))
+    };
     columns.iter().zip(&record).map(|(name, field)| Ok((name.clone(), text(field)?))).collect()
 }
 
 /// The columns of a header that names all fields, and what separates them: a comma, a tabulator or a semicolon.
 fn header(line: &[u8], shape: Shape) -> Option<(Vec<String>, u8)> {
-    b",\t;".iter().find_map(|&separator| {
+    let columns_of = |separator: u8| {
         let mut record = csv::ByteRecord::new();
         csv_reader(line, separator).read_byte_record(&mut record).ok()?;
-        let columns: Vec<String> = record.iter().map(|name| String::from_utf8_lossy(name).trim().to_string()).collect();
-        shape.fields.iter().all(|field| columns.iter().any(|column| column == field)).then_some((columns, separator))
-    })
+        let columns: Vec<String> = record.iter().map(|name| unquoted(String::from_utf8_lossy(name).trim()).into_owned()).collect();
+        let once = |field: &&str| columns.iter().filter(|column| column == field).count() == 1;
+        shape.fields.iter().all(once).then_some((columns, separator))
+    };
+    b",\t;".iter().filter_map(|&separator| columns_of(separator)).max_by_key(|(columns, _)| columns.len())
 }
 
 fn unknown(first: &[u8], shape: Shape) -> String {
@@ -404,6 +466,29 @@ mod tests {
         assert_eq!(lines("x.jsonl", "\n{\"text\": \"a\"}\n\n{\"text\": \"b\"}", TEXTS), [2, 4]);
         assert_eq!(lines("x.csv", "text\n\n\"a\nb\"\n\nc\n", TEXTS), [3, 6]);
         assert_eq!(lines("x.txt", "a\n \n[b]\n", Shape { plain: true, ..TEXTS }), [1, 3]);
+    }
+
+    #[test]
+    fn rows_on_one_line_are_counted_as_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        std::fs::write(&path, "[{\"text\": \"a\"}, {\"text\": \"b\"}, {\"text\": 3}]").unwrap();
+        let table = Table::open(&path, TEXTS).unwrap();
+        assert_eq!((0..3).map(|i| table.line(i)).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((table.unit(), table.row(1).unwrap()["text"].as_str()), ("row", Some("b")));
+        assert!(table.error(3, "wrong").to_string().ends_with("x.json: row 3: wrong"));
+    }
+
+    #[test]
+    fn quotation_marks_never_join_rows_in_silence() {
+        let raw = "text\tlabel\n\"Foo bar\tpos\n\"Hello\" she said\tneg\n\"a \"\"b\"\"\"\tpos\n";
+        let texts: Vec<String> = read("x.tsv", raw.as_bytes(), TEXTS).unwrap().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["\"Foo bar", "\"Hello\" she said", "a \"b\""]);
+        let error = read("x.csv", b"n,text\n1,\"Hello\n2,x\n3,\"bar\"\n", TEXTS).unwrap_err();
+        assert!(error.contains("x.csv:2: a field goes on behind the quotation mark"), "{error}");
+        let inches = read("x.csv", b"text,n\n\"two\nlines\",5\" pipe\n", TEXTS).unwrap();
+        assert_eq!(inches[0].1, "two\nlines");
+        assert!(read("x.tsv", b"text\na, b\n", TEXTS).is_ok_and(|rows| rows[0].1 == "a, b"));
     }
 
     #[test]

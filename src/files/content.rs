@@ -75,6 +75,9 @@ impl From<Vec<u8>> for Content {
 /// # Errors
 /// A file that cannot be opened or mapped.
 pub fn map(path: &Path) -> Result<Mmap> {
+    if path.is_dir() {
+        return Err(Error::Data { path: path.to_path_buf(), line: None, message: "a folder, where a file is needed".to_string() });
+    }
     let file = File::open(path).map_err(Error::io("read", path))?;
     // SAFETY: the map is only read. Should somebody cut the file meanwhile the process ends with a bus error, as with any mapped
     // file; our own files are replaced as a whole and never cut.

@@ -103,10 +103,10 @@ pub struct PosteriorRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posterior {
     pub id: u64,
-    /// In the order of [`PosteriorRequest::words`], ln p(token | prompt) of the token with which a word parts from all others, after what
-    /// they all begin with; where some begin alike, times what their next tokens say, so that they share it.
+    /// ln p(first token of the word | prompt), in the order of [`PosteriorRequest::words`]; words that begin alike share it, as their next
+    /// tokens say.
     pub log_probs: Vec<f32>,
-    /// (layers, hidden): the state of each layer that was asked for at the last token before the words part.
+    /// (layers, hidden): the state of each layer that was asked for at the prompt's last token.
     pub states: Vec<Vec<f32>>,
     /// As [`Completion::computed`].
     pub computed: u32,

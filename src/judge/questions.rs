@@ -119,6 +119,13 @@ impl<'t> Questions<'t> {
         mark_of(said.into_iter().chain([input.text, input.text_pair.unwrap_or_default()]).chain(words))
     }
 
+    /// A mark of the first question about each of these texts.
+    pub fn mark_of_texts(&self, texts: &[(u64, Input)]) -> String {
+        let marks: Vec<String> =
+            texts.iter().map(|(_, text)| self.forks.first().map_or(String::new(), |fork| self.mark(fork, *text))).collect();
+        mark_of(marks.iter().map(String::as_str))
+    }
+
     /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); ln p of the labels by each
     /// probe come behind those of the prompts. What is `answered` is not asked again, unless other probes were asked; each new answer
     /// goes to `sink` as it comes.

@@ -76,6 +76,14 @@ impl Manifest {
         };
         let manifest: Manifest = serde_json::from_slice(&content)
             .map_err(|e| Error::Run(format!("{}: damaged ({e}); remove the run folder to start over", path.display())))?;
+        if manifest.lacuna != env!("CARGO_PKG_VERSION") && manifest.stage != Stage::Done {
+            let (folder, by) = (run.path().display(), &manifest.lacuna);
+            return Err(Error::Run(format!(
+                "{folder} was begun by lacuna {by}, which accepts texts by other rules than {}: finish it with that version, or start anew in \
+                 another folder with --run",
+                env!("CARGO_PKG_VERSION")
+            )));
+        }
         let changes = changes(&manifest.inputs, inputs);
         if changes.is_empty() {
             return Ok(Some(manifest));
@@ -161,7 +169,7 @@ mod tests {
         let run = RunDir::open(folder.path()).unwrap();
         assert_eq!(Manifest::resume(&run, &inputs(5)).unwrap(), None);
         let manifest = Manifest {
-            lacuna: "0".into(),
+            lacuna: env!("CARGO_PKG_VERSION").into(),
             stage: Stage::Rationales,
             inputs: inputs(5),
             splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },

@@ -63,9 +63,10 @@ impl Synthesis<'_, Labels> {
             return Ok(vec![Vec::new(); texts.len()]);
         }
         let path = self.run.join("journal/states-gold.safetensors");
-        let (mut journal, _) = self.run.journal::<Computed>("states-gold")?;
-        if !path.exists() {
-            let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+        let (mut journal, known) = self.run.journal::<Computed>("states-gold")?;
+        let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+        let mark = questions.mark_of_texts(texts);
+        if !path.exists() || known.last().is_none_or(|known| known.mark != mark) {
             let inputs: Vec<Input> = texts.iter().map(|(_, input)| *input).collect();
             let mut bar = self.inputs.progress.bar("reading the gold rows", "texts", inputs.len(), 0);
             let before = self.generator.computed();
@@ -74,7 +75,7 @@ impl Synthesis<'_, Labels> {
                 Ok(())
             })?;
             // The cost first: after a crash between the two it is paid again, and both count.
-            journal.append(&Computed { id: 0, computed: self.generator.computed() - before })?;
+            journal.append(&Computed { id: 0, computed: self.generator.computed() - before, mark })?;
             journal.sync()?;
             keep(&path, &replies)?;
             bar.finish("");
@@ -123,6 +124,9 @@ impl Synthesis<'_, Labels> {
 struct Computed {
     id: u64,
     computed: u64,
+    /// Of the texts and the question.
+    #[serde(default)]
+    mark: String,
 }
 
 /// [`Questions::posteriors`] with a journal of `run`, by name, and a progress bar, by title.

@@ -64,15 +64,15 @@ fn cycle(shares: &[f64]) -> Vec<usize> {
     const LONGEST: f64 = 1000.0;
     let (least, total) = (shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min), shares.iter().sum::<f64>());
     let length = (total / least).min(LONGEST).max(shares.len() as f64).round() as usize;
-    let mut taken = vec![0.0; shares.len()];
-    (1..=length)
-        .map(|turn| {
-            let behind = |label: usize| shares[label] / total * turn as f64 - taken[label];
-            let next = (0..shares.len()).fold(0, |best, label| if behind(label) > behind(best) + 1e-9 { label } else { best });
-            taken[next] += 1.0;
-            next
-        })
-        .collect()
+    // Each label first has one turn: none is forgotten.
+    let mut taken = vec![1.0; shares.len()];
+    let rest = (shares.len() + 1..=length).map(|turn| {
+        let behind = |label: usize| shares[label] / total * turn as f64 - taken[label];
+        let next = (0..shares.len()).fold(0, |best, label| if behind(label) > behind(best) + 1e-9 { label } else { best });
+        taken[next] += 1.0;
+        next
+    });
+    (0..shares.len()).chain(rest).collect()
 }
 
 /// A text or pair with its label and its target.
@@ -152,6 +152,6 @@ mod tests {
         assert_eq!(cycle(&[3.0, 1.0]).iter().filter(|label| **label == 0).count(), 3);
         let rare = cycle(&[90.0, 9.0, 1.0]);
         assert_eq!([0, 1, 2].map(|label| rare.iter().filter(|own| **own == label).count()), [90, 9, 1]);
-        assert!(cycle(&[1e6, 1.0]).len() <= 1000);
+        assert!(cycle(&[1e6, 1.0]).len() <= 1000 && cycle(&[1e6, 1.0])[1] == 1);
     }
 }

@@ -36,7 +36,7 @@ impl<H: Stages> Synthesis<'_, H> {
     pub(super) fn train(&mut self, round: usize) -> Result<()> {
         let made_from = self.mark_of_rows(round);
         match self.manifest.rounds.get(round) {
-            Some(record) if record.made_from == made_from => return Ok(()),
+            Some(record) if record.made_from == made_from && self.is_kept(round) => return Ok(()),
             Some(_) => self.forget_rounds(round)?,
             None => {}
         }
@@ -55,20 +55,30 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(())
     }
 
-    /// A mark of what a round's model learns from: texts, what they were written for, and what the generator said of them.
+    /// A mark of what a round's model learns from: texts, what they were written for, what the generator said of them, and how that is
+    /// calibrated.
     fn mark_of_rows(&self, round: usize) -> String {
         let pair = |input: Input| [input.text.to_string(), input.text_pair.unwrap_or_default().to_string()];
         let written = self.rows.iter().filter(|row| row.round <= round);
         let written = written.flat_map(|row| [&pair(row.input())[..], &[format!("{:?} {:?}", row.written.goal, row.answers)]].concat());
         let read = self.read.iter().filter(|row| row.round <= round);
         let read = read.flat_map(|row| [&pair(row.text.input())[..], &[format!("{:?}", row.answers)]].concat());
-        let all: Vec<String> = written.chain(read).collect();
+        let calibration = self.judges.as_ref().map(|judges| format!("{:?}", judges.calibration()));
+        let all: Vec<String> = written.chain(read).chain(calibration).collect();
         mark_of(all.iter().map(String::as_str))
+    }
+
+    /// Whether a round's model and errors are where they were saved.
+    fn is_kept(&self, round: usize) -> bool {
+        let folder = self.run.join(format!("rounds/{round}"));
+        folder.join("misclassified.jsonl").exists() && folder.join("model/model.safetensors").exists()
     }
 
     /// Takes a round and those after it out of the manifest, with what follows from them: the texts that later rounds read, and the twins.
     fn forget_rounds(&mut self, round: usize) -> Result<()> {
-        self.inputs.progress.say(format!("round {round}: its rows are not those that its model was trained on; it is trained anew"));
+        self.inputs
+            .progress
+            .say(format!("round {round}: its rows are not those that its model was trained on, or the model is gone; it is trained anew"));
         self.manifest.rounds.truncate(round);
         self.manifest.best_round = None;
         self.manifest.write(self.run)?;

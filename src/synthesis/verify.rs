@@ -36,8 +36,10 @@ pub struct Style {
     min_words: usize,
     /// Gold rows decline, or speak of language models.
     refuses: bool,
-    /// Gold rows say the names of labels.
-    names_labels: bool,
+    /// Gold rows say the same again and again.
+    loops: bool,
+    /// Whether gold rows say the names of labels; `None` without gold rows.
+    names_labels: Option<bool>,
 }
 
 impl Style {
@@ -51,7 +53,8 @@ impl Style {
         Style {
             min_words: min_words.unwrap_or(short),
             refuses: known && often(&is_refusal),
-            names_labels: !known || often(&|text| labels.iter().any(|label| says(text, label))),
+            loops: known && often(&is_loop),
+            names_labels: known.then(|| often(&|text| labels.iter().any(|label| says(text, label)))),
         }
     }
 }
@@ -82,7 +85,7 @@ impl Verifier {
             (Rejection::Unfinished, &|| finish == Finish::Length && !is_finished(text)),
             (Rejection::TooShort, &|| words(text).count() < self.style.min_words.max(1)),
             (Rejection::Refusal, &|| !self.style.refuses && is_refusal(text)),
-            (Rejection::Loop, &|| is_loop(text)),
+            (Rejection::Loop, &|| !self.style.loops && is_loop(text)),
             (Rejection::NamesLabel, &|| label.is_some_and(|label| leaks(text, label, self.style.names_labels))),
             (Rejection::CopyOfContext, &|| context.is_some_and(|context| fingerprint(context) == fingerprint(text))),
             (Rejection::NotAQuestion, &|| answer.is_some() && !is_question(text)),
@@ -112,13 +115,19 @@ fn says(text: &str, wording: &str) -> bool {
     !wording.is_empty() && text.windows(wording.len()).any(|window| window == wording)
 }
 
-/// Whether a text says its label: as a heading or a note at its end, or, where gold rows do not name labels, anywhere. Short and
-/// numbered labels, such as "no" and "1", are ordinary words.
-fn leaks(text: &str, label: &str, named_in_gold: bool) -> bool {
+/// Whether a text says its label: anywhere, where gold rows do not; where there are none to ask, as a heading. Short and numbered labels,
+/// such as "no" and "1", are ordinary words.
+fn leaks(text: &str, label: &str, named_in_gold: Option<bool>) -> bool {
     let (lower, label) = (text.to_lowercase(), label.to_lowercase());
-    let heading = lower.strip_prefix(&label).is_some_and(|rest| rest.trim_start().starts_with([':', '：']));
-    let note = [format!("label: {label}"), format!("({label})"), format!("[{label}]")].iter().any(|note| lower.contains(note.as_str()));
-    heading || note || (!named_in_gold && label.chars().filter(|c| c.is_alphabetic()).count() > 3 && says(&lower, &label))
+    let heading = || lower.strip_prefix(&label).is_some_and(|rest| rest.trim_start().starts_with([':', '：']));
+    let ordinary = label.chars().filter(|c| c.is_alphabetic()).count() <= 3 && label.is_ascii();
+    lower.contains(&format!("label: {label}"))
+        || match named_in_gold {
+            _ if ordinary => false,
+            Some(true) => false,
+            Some(false) => says(&lower, &label),
+            None => heading(),
+        }
 }
 
 /// How a generator speaks of itself, or begins to decline, in lower case.
@@ -141,22 +150,38 @@ const OF_ITSELF: [&str; 16] = [
     "作为语言模型",
 ];
 const DECLINES: [&str; 7] = ["i cannot ", "i can't ", "i can not ", "i am unable to ", "i'm unable to ", "i won't ", "i'm not able to "];
-const DECLINED: [&str; 15] = [
-    "help",
-    "assist",
-    "provide",
-    "fulfill",
-    "fulfil",
-    "create",
-    "generate",
-    "write",
-    "comply",
-    "engage",
-    "answer that",
-    "answer this",
-    "produce",
-    "support",
-    "continue with",
+/// What a generator declines: what it was asked for, and not an account or an order.
+const DECLINED: [&str; 30] = [
+    "help with that",
+    "help with this",
+    "help you with",
+    "assist with that",
+    "assist with this",
+    "assist you",
+    "assist in",
+    "fulfill that",
+    "fulfill this",
+    "fulfill your",
+    "fulfil that",
+    "fulfil this",
+    "fulfil your",
+    "provide that",
+    "provide this",
+    "provide such",
+    "provide any",
+    "create content",
+    "create that",
+    "create this",
+    "generate content",
+    "generate text",
+    "generate that",
+    "generate this",
+    "write that",
+    "write this",
+    "write a ",
+    "write any",
+    "comply with",
+    "engage in",
 ];
 
 /// Whether a text refuses to be written.
@@ -219,6 +244,7 @@ mod tests {
         assert_eq!(accept("I'm sorry, but I can't help with that request.", Finish::Stop), Err(Rejection::Refusal));
         assert_eq!(accept("As an AI language model, I have no opinion.", Finish::Stop), Err(Rejection::Refusal));
         assert_eq!(accept("I cannot recommend this film enough.", Finish::Stop), Ok(()));
+        assert_eq!(accept("I can't create an account on your site", Finish::Stop), Ok(()));
         assert_eq!(accept("It is good and it is good and it is good and it is good.", Finish::Stop), Err(Rejection::Loop));
         assert_eq!(accept("A very very very very very long film", Finish::Stop), Err(Rejection::Loop));
         assert_eq!(accept("What a film ====================", Finish::Stop), Err(Rejection::Loop));
@@ -245,7 +271,9 @@ mod tests {
         let mut accept = |text: &str| verifier.accept(text, Finish::Stop, &Prompted { label: Some("lost"), ..Prompted::default() });
         assert_eq!((accept("Wallet lost"), accept("I cannot assist you")), (Ok(()), Ok(())));
         let unknown = style(&[], &["positive"]);
-        assert_eq!((unknown.min_words, unknown.refuses, unknown.names_labels), (3, false, true));
+        assert_eq!((unknown.min_words, unknown.refuses, unknown.names_labels), (3, false, None));
+        assert!(leaks("Positive: a film", "positive", None) && !leaks("a positive film", "positive", None));
+        assert!(!leaks("Bug: it ends", "bug", Some(true)) && !leaks("See (1) and [1]", "1", Some(false)) && leaks("label: 1", "1", None));
         assert_eq!(Style::of(Some(9), ["a"].into_iter(), &[]).min_words, 9);
     }
 

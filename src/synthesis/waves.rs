@@ -85,9 +85,9 @@ impl<'p> Waves<'p> {
                 let own: &Stratum = &self.of[place];
                 (own.accepted + own.open + counts[place]) as f64 / own.wanted as f64
             };
-            let open =
-                (0..counts.len()).filter(|&place| self.of[place].wanted > 0 && self.of[place].sent <= self.of[place].wanted * ATTEMPTS);
-            let Some(place) = open.min_by(|a, b| behind(a).total_cmp(&behind(b))) else { break };
+            let open = |own: &Stratum| own.accepted < own.wanted && own.sent <= own.wanted * ATTEMPTS;
+            let places = (0..counts.len()).filter(|&place| open(&self.of[place]));
+            let Some(place) = places.min_by(|a, b| behind(a).total_cmp(&behind(b))) else { break };
             counts[place] += 1;
         }
         self.take(counts)

@@ -136,7 +136,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             computed: 0,
             tally: Tally::default(),
         };
-        let first = stage.wanted.min(FIRST_OF_BUDGET).max(answers.len());
+        let first = stage.wanted.min(FIRST_OF_BUDGET);
         intake.wave = if stage.budget.is_some() { intake.waves.next_some(first) } else { intake.waves.next_missing() }.into();
         let mut stale = 0;
         while !intake.wave.is_empty() {

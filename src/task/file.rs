@@ -610,7 +610,7 @@ impl Task {
         let later = (0.0..1.0).contains(&self.read.later_share);
         require(later, &["read", "later_share"], "must be at least 0 and below 1");
         require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label");
-        if self.seed.rationales > 0 {
+        if self.seed.rationales > 0 && !questions {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales");
             let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
@@ -629,7 +629,7 @@ impl Task {
         require(self.extrapolate.rows_per_error > 0, &["extrapolate", "rows_per_error"], "must be at least 1");
         require(self.extrapolate.patience > 0, &["extrapolate", "patience"], "must be at least 1");
         require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more");
-        let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty();
+        let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty() || questions;
         require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"");
         for judge in &self.prompts.judge {
             let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
@@ -763,7 +763,7 @@ mod tests {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).unwrap() {
             let task = Task::read(&entry.unwrap().path()).unwrap();
-            crate::task::prompts::check(&task).unwrap();
+            assert!(crate::task::prompts::check(&task).is_empty());
             names.push(task.name);
         }
         names.sort();

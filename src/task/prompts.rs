@@ -30,7 +30,7 @@ pub trait PromptHead: Head {
 
 impl PromptHead for Labels {
     fn trial(&self) -> (Input<'static>, Label, usize) {
-        (Input { text: "a text", text_pair: self.pairs.then_some("another") }, Label { label: 0 }, 1)
+        (Input { text: "«a text»", text_pair: self.pairs.then_some("«another»") }, Label { label: 0 }, 1)
     }
 
     fn goal_values(goal: &Label, _: Option<Input>, says: &[String]) -> Vec<(&'static str, String)> {
@@ -59,15 +59,13 @@ impl PromptHead for Answers {
     }
 }
 
-/// Compiles and test-renders the templates of a task.
-///
-/// # Errors
-/// Those of [`Prompts::compile`].
-pub fn check(task: &Task) -> Result<(), String> {
-    match task.kind {
+/// Compiles and test-renders the templates of a task; returns what is wrong with each.
+pub fn check(task: &Task) -> Vec<String> {
+    let tried = match task.kind {
         TaskKind::Text | TaskKind::Pair => Prompts::compile(task, &task.labels_head()).map(drop),
         TaskKind::ExtractiveQa => Prompts::compile(task, &Answers).map(drop),
-    }
+    };
+    tried.err().iter().flat_map(|wrong| wrong.lines()).map(str::to_string).collect()
 }
 
 /// Cuts a text that is too long for the generator; `None` for one that is not.
@@ -91,8 +89,10 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
         let prompts = Prompts { task, cut: None, head: head.clone(), environment, says: task.label_words() };
-        prompts.try_all()?;
-        Ok(prompts)
+        match prompts.try_all() {
+            wrong if wrong.is_empty() => Ok(prompts),
+            wrong => Err(wrong.join("\n")),
+        }
     }
 
     /// The same prompts, in which long texts are cut.
@@ -101,22 +101,31 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         Prompts { cut, ..self }
     }
 
-    fn try_all(&self) -> Result<(), String> {
-        let named = |name: &str, error: String| format!("prompts.{name}: {error}");
-        if let Some(template) = &self.task.prompts.rationale {
-            let values = self.values(Some(&self.head.trial().1), None);
-            self.writing(template, values).map_err(|e| named("rationale", e))?;
-        }
+    /// What is wrong with each template.
+    fn try_all(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut note = |name: &str, tried: Result<(), String>| wrong.extend(tried.err().map(|error| format!("prompts.{name}: {error}")));
         let (input, goal, prediction) = self.head.trial();
+        if let Some(template) = &self.task.prompts.rationale {
+            note("rationale", self.writing(template, self.values(Some(&goal), None)).map(drop));
+        }
         let context = input.text_pair.map(|_| input.text);
-        for rationales in [&["a reason"][..], &[]] {
-            self.seed(&goal, rationales, context).map_err(|e| named("seed", e))?;
-            self.extrapolate(&goal, input, &prediction, rationales).map_err(|e| named("extrapolate", e))?;
-        }
+        let with_and_without = |ask: &dyn Fn(&[&str]) -> Result<Prompt, String>| ask(&["a reason"]).and_then(|_| ask(&[])).map(drop);
+        note("seed", with_and_without(&|rationales| self.seed(&goal, rationales, context)));
+        note("extrapolate", with_and_without(&|rationales| self.extrapolate(&goal, input, &prediction, rationales)));
         for judge in &self.task.prompts.judge {
-            self.judge(judge, input).map_err(|e| named("judge", e))?;
+            let asked = input.text_pair.unwrap_or(input.text);
+            let name = if input.text_pair.is_some() { "text_pair" } else { "text" };
+            let shows = |prompt: Prompt| match [&prompt.user, prompt.system.as_ref().unwrap_or(&prompt.user)]
+                .iter()
+                .any(|said| said.contains(asked))
+            {
+                true => Ok(()),
+                false => Err(format!("the judge does not see what it judges: write {{{{ {name} }}}} into it")),
+            };
+            note("judge", self.judge(judge, input).and_then(shows));
         }
-        Ok(())
+        wrong
     }
 
     /// Asks for one rationale: why a text has the goal's label.
@@ -170,7 +179,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     }
 
     fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Values) -> Result<Prompt, String> {
-        let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e));
+        let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e, template, &values));
         let system = system.as_deref().map(render).transpose()?;
         Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
     }
@@ -206,9 +215,12 @@ fn texts(texts: &[&str]) -> Value {
     Value::from_iter(texts.iter().map(|text| text.to_string()))
 }
 
-fn explain(error: &minijinja::Error) -> String {
-    let place = error.line().map(|line| format!("line {line} of the template: ")).unwrap_or_default();
-    format!("{place}{}", error.detail().map(str::to_string).unwrap_or_else(|| error.kind().to_string()))
+fn explain(error: &minijinja::Error, template: &str, values: &Values) -> String {
+    let line = error.line().and_then(|line| Some((line, template.lines().nth(line - 1)?.trim())));
+    let place = line.map(|(line, said)| format!("line {line} of the template, `{said}`: ")).unwrap_or_default();
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    let known: Vec<&str> = values.keys().copied().collect();
+    format!("{place}{what} (its variables are {})", known.join(", "))
 }
 
 /// The text of a completion: white space collapsed, surrounding quotation marks removed.
@@ -254,9 +266,19 @@ mod tests {
     #[test]
     fn a_bad_template_is_reported_with_its_line() {
         let unknown = task(|t| t.prompts.seed.user = "Write\n{{ lable }}".into());
-        assert!(Prompts::compile(&unknown, &unknown.labels_head()).err().unwrap().starts_with("prompts.seed: line 2 of the template: "));
+        assert!(
+            Prompts::compile(&unknown, &unknown.labels_head())
+                .err()
+                .unwrap()
+                .starts_with("prompts.seed: line 2 of the template, `{{ lable }}`: ")
+        );
         let broken = task(|t| t.prompts.judge[0].user = "{% if %}".into());
-        assert!(Prompts::compile(&broken, &broken.labels_head()).err().unwrap().starts_with("prompts.judge: line 1 of the template: "));
+        assert!(
+            Prompts::compile(&broken, &broken.labels_head())
+                .err()
+                .unwrap()
+                .starts_with("prompts.judge: line 1 of the template, `{% if %}`: ")
+        );
     }
 
     #[test]

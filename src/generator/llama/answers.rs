@@ -43,8 +43,8 @@ fn follow(answers: &[Vec<Token>], mut at: usize, among: Vec<usize>, found: &mut 
             });
             branch[answer] = Some(place);
         }
-        // The first fork is there even if there is nothing to decide: one answer alone.
-        let decides = next.len() + ending.len() > 1 || (found.is_empty() && among.len() == 1);
+        // The first fork is there even if there is nothing to decide yet: hidden states are read at the end of the prompt.
+        let decides = next.len() + ending.len() > 1 || found.is_empty() && !among.is_empty();
         if decides {
             let said = answers[among[0]][..at].to_vec();
             found.push(TokenFork { said, next: next.clone(), branch: branch.clone(), ends: ending.first().copied() });
@@ -98,10 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn what_all_begin_with_is_said_first() {
+    fn what_all_begin_with_is_shared() {
         let forks = token_forks(&[vec![1, 2, 3], vec![1, 2, 4]]).unwrap();
-        assert_eq!((forks.len(), &forks[0].said[..], &forks[0].next[..]), (1, &[1, 2][..], &[3, 4][..]));
-        assert_eq!(of_answers(&forks, &[vec![-1.0, -2.0]]), [-1.0, -2.0]);
+        assert_eq!(
+            forks.iter().map(|fork| (&fork.said[..], &fork.next[..])).collect::<Vec<_>>(),
+            [(&[][..], &[1][..]), (&[1, 2], &[3, 4])]
+        );
+        let found = of_answers(&forks, &[vec![0.5f32.ln()], vec![0.2f32.ln(), 0.2f32.ln()]]);
+        assert!(found.iter().all(|x| (x.exp() - 0.25).abs() < 1e-6), "{found:?}");
     }
 
     #[test]
