@@ -96,7 +96,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Whether the gold data was converted from the published file with this registry's settings by this version of lacuna.
+    /// Whether the gold data was converted from the published file with this registry's settings, by code that gives the same.
     pub fn check_converted(&self, entry: &Entry, convert: &Convert, check: Check) -> Result<(), RegistryError> {
         let folder = self.folder(entry);
         let stamps = Stamps::read(&folder);
@@ -155,10 +155,13 @@ impl Cache {
     }
 }
 
-/// What a conversion's result depends on: its settings and the version of the code.
+/// The version of lacuna that last changed what a conversion gives: data that an earlier one converted are converted anew.
+const CONVERSION: &str = "0.1.0";
+
+/// What a conversion's result depends on: its settings and the code.
 fn recipe(convert: &Convert) -> String {
     let settings = serde_json::to_string(convert).unwrap_or_default();
-    hex(Sha256::digest(format!("{} {settings}", env!("CARGO_PKG_VERSION"))))
+    hex(Sha256::digest(format!("{CONVERSION} {settings}")))
 }
 
 /// A file's state when it was hashed.
