@@ -1,13 +1,18 @@
 //! The `lacuna` command.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use lacuna::commands::cli::{Cli, run};
 
+/// What is logged without LACUNA_LOG: our errors say what llama.cpp's lines would.
+const QUIET: &str = "error,llama-cpp-2=off";
+
 fn main() -> ExitCode {
-    let logs = tracing_subscriber::EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(logs).with_writer(std::io::stderr).init();
+    let logs = tracing_subscriber::EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(logs).with_writer(std::io::stderr).with_ansi(ansi).init();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

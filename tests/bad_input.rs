@@ -196,11 +196,15 @@ fn test_rows_in_other_files_are_refused_in_one_message() {
     let test = std::fs::read_to_string(fixture.path("test.jsonl")).unwrap();
     let first = |rows: usize| gold.split_inclusive('\n').take(rows).collect::<String>();
     std::fs::write(fixture.path("test.jsonl"), test.clone() + &first(1)).unwrap();
-    refused(&fixture, 3, &["test.jsonl: 1 test row is also in gold.jsonl (line 31 is line 1 there)", "remove those lines from gold.jsonl"]);
+    refused(&fixture, 3, &["test.jsonl: 1 test row is also in gold.jsonl (line 31 is line 1 there)", "remove them from gold.jsonl"]);
     std::fs::write(fixture.path("test.jsonl"), test + &first(5) + &first(1)).unwrap();
     let named = "6 test rows are also in gold.jsonl (line 31 is line 1 there, line 32 is line 2 there, line 33 is line 3 there, …)";
     refused(&fixture, 3, &["test.jsonl: ", named]);
     assert!(!fixture.path("runs").exists());
+    let folder = fixture.path("").file_name().unwrap().to_str().unwrap().to_string();
+    replace(&fixture.path("task.toml"), "\"test.jsonl\"", &format!("\"../{folder}/gold.jsonl\""));
+    refused(&fixture, 3, &["gold.jsonl: it is data.gold and data.test"]);
+    replace(&fixture.path("task.toml"), &format!("\"../{folder}/gold.jsonl\""), "\"test.jsonl\"");
     replace(&fixture.path("task.toml"), "gold = \"gold.jsonl\"", "gold = \"gold.jsonl\"\noverlap = \"drop\"");
     refused(&fixture, 4, &["gold.jsonl: 5 rows left out that are also in test.jsonl", "GGUF"]);
 }

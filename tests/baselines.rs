@@ -314,7 +314,13 @@ fn real_embeddings_of_a_hundred_snippets() {
     let text = common::TASK.replace("max_tokens = 12", "max_tokens = 64").replace("min_steps = 10", "min_steps = 40");
     let task = Task::parse(&text, Path::new("task.toml")).unwrap();
     let every = |nth: usize, count: usize, file: &str| -> Vec<GoldRow<Labels>> {
-        read_test(&data.join(file), &task.labels_head(), Rules::default(), &|_| ()).unwrap().into_iter().step_by(nth).take(count).collect()
+        read_test(&data.join(file), &task.labels_head(), Rules::default(), &|_| ())
+            .unwrap()
+            .0
+            .into_iter()
+            .step_by(nth)
+            .take(count)
+            .collect()
     };
     let (gold, test) = (every(70, 100, "gold.jsonl"), every(10, 300, "test.jsonl"));
     let mut small = SmallModel::load(&encoder, task.labels_head(), 1, 2).unwrap();

@@ -556,6 +556,8 @@ fn texts_of_a_file_are_labelled_in_order_and_no_question_is_asked_twice() {
     // One question tried the judge, 40 were about gold rows, 19 about texts; 11 are left.
     let mut rest = boxed(of_words().failing_after(11));
     label(&labelling, &mut rest).unwrap();
+    let refused = label(&labelling, &mut None).unwrap_err().to_string();
+    assert!(refused.contains("labels.jsonl: it exists and is not written over"), "{refused}");
     let rows = json_lines(&out);
     assert_eq!(rows.iter().map(|row| row["text"].as_str().unwrap()).collect::<Vec<_>>(), written);
     for (i, row) in rows.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! What is checked of a task together with its generator, before its weights are loaded: prompts, label words, and texts that are too long.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::data::example::{GoldRow, Input};
@@ -59,19 +60,21 @@ impl Limit {
         if errors.is_empty() { Ok(Limit { outline, most, kept: most.min(TOKENS_EACH * task.train.max_tokens) }) } else { Err(errors) }
     }
 
-    /// The beginning of a text that is too long for a prompt; `None` for one that is not.
-    pub fn cut(&self, text: &str) -> Option<String> {
-        self.outline.cut(text, self.most).and_then(|_| self.outline.cut(text, self.kept))
+    /// The part of a text that is too long for a prompt: its beginning, or where the needed bytes are; `None` for one that is not.
+    pub fn cut(&self, text: &str, needed: Option<Range<usize>>) -> Option<String> {
+        let tokens = self.outline.tokens_beyond(text, self.most)?;
+        Some(self.outline.part(&tokens, self.kept, needed))
     }
 
     /// Says how many gold rows are cut in prompts.
     pub fn tell_of_long_rows<'r, H: Head>(&self, rows: impl Iterator<Item = &'r GoldRow<H>>, progress: Progress) {
-        let is_long = |input: Input| self.cut(input.text).is_some() || input.text_pair.is_some_and(|text| self.cut(text).is_some());
+        let long = |text: &str| self.outline.tokens_beyond(text, self.most).is_some();
+        let is_long = |input: Input| long(input.text) || input.text_pair.is_some_and(long);
         let mut lines: Vec<usize> = rows.filter(|row| is_long(row.input())).map(|row| row.line).collect();
         lines.sort_unstable();
         if !lines.is_empty() {
             progress.say(format!(
-                "gold rows longer than the {} tokens that the generator can read of a text: {} ({}); its prompts have their first {} tokens",
+                "gold rows longer than the {} tokens that the generator can read of a text: {} ({}); its prompts have {} tokens of them",
                 self.most,
                 lines.len(),
                 list("line", &lines),

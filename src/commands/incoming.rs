@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::string_field;
-use crate::data::table::unquoted;
+use crate::data::columns::{Columns, names_separator, not_utf8};
+use crate::data::table::Row;
+use crate::data::{string_field, text_field};
 use crate::error::{Error, Result};
 
 /// How the input is written.
@@ -35,17 +36,29 @@ pub struct Incoming {
     pub id: Option<Value>,
 }
 
+/// What is wrong with a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow {
+    pub why: String,
+    /// Its field `id`, if that can be read.
+    pub id: Option<Value>,
+}
+
+impl From<String> for BadRow {
+    fn from(why: String) -> BadRow {
+        BadRow { why, id: None }
+    }
+}
+
+/// A row or what is wrong with it, and whether more are wanted.
+type Sink<'s> = dyn FnMut(usize, Result<Incoming, BadRow>) -> bool + 's;
+
 /// Reads `input` to its end and hands each row on with its line, or with what is wrong with it, until `sink` says that it wants no more.
 /// `fields` are the names of the first and second text; without a second one, lines may be plain.
 ///
 /// # Errors
 /// An input that cannot be read; a first line that names no columns, where there must be some.
-pub fn read_rows(
-    input: impl BufRead,
-    format: Format,
-    fields: (&str, Option<&str>),
-    sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
-) -> Result<()> {
+pub fn read_rows(input: impl BufRead, format: Format, fields: (&str, Option<&str>), sink: &mut Sink) -> Result<()> {
     let stdin = Path::new("standard input");
     let mut input = input;
     let begins = input.fill_buf().map_err(Error::io("read", stdin))?.to_vec();
@@ -64,23 +77,34 @@ pub fn read_rows(
         if input.read_until(b'\n', &mut first).map_err(Error::io("read", stdin))? == 0 {
             break;
         }
+        // The line remains, so that lines are counted as they are, but the reader of CSV skips it.
+        if names_separator(&first) {
+            first = b"\n".to_vec();
+        }
         seen.extend_from_slice(&first);
     }
-    let found = detect(&first, fields);
-    let separator = found.1;
-    let format = if format == Format::Auto { found.0 } else { format };
+    let (found, columns) = detect(&first, fields);
+    let format = if format == Format::Auto { found } else { format };
     let rest = seen.chain(input);
+    let names = names_of(fields);
     match format {
-        Format::Csv => read_csv(rest, if separator == b';' { b';' } else { b',' }, fields, sink),
-        Format::Tsv => read_csv(rest, b'\t', fields, sink),
+        Format::Csv => {
+            let columns = columns.filter(Columns::quotes).unwrap_or_else(|| Columns::separated(&first, b',', &names));
+            read_csv(rest, &columns, fields, sink)
+        }
+        Format::Tsv => read_csv(rest, &Columns::separated(&first, b'\t', &names), fields, sink),
         Format::Jsonl => read_lines(rest, &|line| parse_json(line, fields), true, sink),
         _ if is_array(&first) => Err(Error::data(stdin, 1, "a JSON array: give JSON lines, an object each, or CSV")),
         _ if fields.1.is_some() => {
             let second = fields.1.unwrap_or_default();
             Err(Error::data(stdin, 1, format!("two texts each are read, {} and {second}: give JSON lines or CSV", fields.0)))
         }
-        _ => read_lines(rest, &|line| Ok(Incoming { text: line.to_string(), text_pair: None, id: None }), false, sink),
+        _ => read_lines(rest, &parse_plain, false, sink),
     }
+}
+
+fn names_of<'f>((field, second): (&'f str, Option<&'f str>)) -> Vec<&'f str> {
+    [Some(field), second].into_iter().flatten().collect()
 }
 
 /// Whether a line is, or begins, an array of objects.
@@ -88,40 +112,43 @@ fn is_array(line: &[u8]) -> bool {
     line.trim_ascii() == b"[" || serde_json::from_slice::<Vec<serde_json::Map<String, Value>>>(line).is_ok()
 }
 
-/// What the first line says. Plain lines may begin with a brace, and have a word that is a column's name among others: a header has no
-/// space around its commas.
-fn detect(first: &[u8], (field, second): (&str, Option<&str>)) -> (Format, u8) {
+/// What the first line says, and the columns if it is a header that names the fields. Plain lines may begin with a brace, and have a word
+/// that is a column's name among others: a header has no space around its commas.
+fn detect(first: &[u8], fields: (&str, Option<&str>)) -> (Format, Option<Columns>) {
     let line = String::from_utf8_lossy(first.trim_ascii()).into_owned();
-    let names = |separator: u8| {
-        let columns: Vec<String> = line.split(separator as char).map(|column| unquoted(column).into_owned()).collect();
-        let has = |name: &str| columns.iter().any(|column| column == name);
-        columns.iter().all(|column| column.trim() == column) && has(field) && second.is_none_or(has)
-    };
-    match () {
-        () if line.starts_with("{\"") || line == "{}" => (Format::Jsonl, b'\n'),
-        () if names(b',') => (Format::Csv, b','),
-        () if names(b';') => (Format::Csv, b';'),
-        () if names(b'\t') => (Format::Tsv, b'\t'),
-        () if second.is_some() => (Format::Jsonl, b'\n'),
-        () => (Format::Lines, b'\n'),
+    let close = |columns: &Columns| line.split(columns.separator as char).all(|column| column.trim() == column);
+    match Columns::of(line.as_bytes(), &names_of(fields)).filter(close) {
+        _ if line.starts_with("{\"") || line == "{}" => (Format::Jsonl, None),
+        Some(columns) => (if columns.quotes() { Format::Csv } else { Format::Tsv }, Some(columns)),
+        None if fields.1.is_some() => (Format::Jsonl, None),
+        None => (Format::Lines, None),
     }
 }
 
-fn parse_json(line: &str, (field, second): (&str, Option<&str>)) -> Result<Incoming, String> {
+fn parse_plain(line: &str) -> Result<Incoming, BadRow> {
+    match line.trim().is_empty() {
+        true => Err("an empty line: there is no text to predict".to_string().into()),
+        false => Ok(Incoming { text: line.to_string(), text_pair: None, id: None }),
+    }
+}
+
+fn parse_json(line: &str, (field, second): (&str, Option<&str>)) -> Result<Incoming, BadRow> {
     let example = second.map_or(format!("{{{field:?}: \"…\"}}"), |second| format!("{{{field:?}: \"…\", {second:?}: \"…\"}}"));
     let object: Value = serde_json::from_str(line).map_err(|e| format!("not JSON (column {}): {e}; write {example}", e.column()))?;
     let object = object.as_object().ok_or(format!("not a JSON object like {example}"))?;
-    let text_pair = second.map(|second| string_field(object, second).map(str::to_string)).transpose()?;
-    Ok(Incoming { text: string_field(object, field)?.to_string(), text_pair, id: object.get("id").cloned() })
+    let id = object.get("id").cloned();
+    let texts = given(object, field).and_then(|text| Ok((text, second.map(|second| given(object, second)).transpose()?)));
+    texts.map(|(text, text_pair)| Incoming { text, text_pair, id: id.clone() }).map_err(|why| BadRow { why, id })
+}
+
+/// A field as it is given, which must not be blank.
+fn given(object: &Row, field: &str) -> Result<String, String> {
+    text_field(object, field)?;
+    string_field(object, field).map(str::to_string)
 }
 
 /// Lines that end with a line feed, a carriage return, or both.
-fn read_lines(
-    mut input: impl BufRead,
-    parse: &dyn Fn(&str) -> Result<Incoming, String>,
-    skip_blank: bool,
-    sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
-) -> Result<()> {
+fn read_lines(mut input: impl BufRead, parse: &dyn Fn(&str) -> Result<Incoming, BadRow>, skip_blank: bool, sink: &mut Sink) -> Result<()> {
     let (mut bytes, mut number) = (Vec::new(), 0);
     while input.read_until(b'\n', &mut bytes).map_err(Error::io("read", Path::new("standard input")))? > 0 {
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
@@ -131,8 +158,7 @@ fn read_lines(
             if skip_blank && line.trim_ascii().is_empty() {
                 continue;
             }
-            let row =
-                std::str::from_utf8(line).map_err(|e| format!("not UTF-8 (byte {} of the line)", e.valid_up_to() + 1)).and_then(parse);
+            let row = std::str::from_utf8(line).map_err(|error| not_utf8(&error).into()).and_then(parse);
             if !sink(number, row) {
                 return Ok(());
             }
@@ -142,50 +168,36 @@ fn read_lines(
     Ok(())
 }
 
-fn read_csv(
-    input: impl BufRead,
-    separator: u8,
-    (field, second): (&str, Option<&str>),
-    sink: &mut dyn FnMut(usize, Result<Incoming, String>) -> bool,
-) -> Result<()> {
+fn read_csv(input: impl BufRead, columns: &Columns, (field, second): (&str, Option<&str>), sink: &mut Sink) -> Result<()> {
     let stdin = Path::new("standard input");
     let marks = Cell::new(0);
-    // One byte at a time is asked of the buffered input, so that a row is handed on before the next one is there.
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(separator)
-        .quoting(separator != b'\t')
-        .flexible(true)
-        .buffer_capacity(1)
-        .from_reader(Counted { input, marks: &marks });
+    let mut reader = columns.reader_of_each(Counted { input, marks: &marks });
     let broken = |error: csv::Error| Error::data(stdin, error.position().map_or(1, |at| at.line() as usize), error.to_string());
-    let columns: Vec<String> =
-        reader.byte_headers().map_err(broken)?.iter().map(|name| unquoted(String::from_utf8_lossy(name).trim()).into_owned()).collect();
-    let place = |name: &str| columns.iter().position(|column| column == name);
-    let missing = |name: &str| Error::data(stdin, 1, format!("the header names no column {name:?}, but {columns:?}"));
-    let text = place(field).ok_or_else(|| missing(field))?;
-    let text_pair = second.map(|second| place(second).ok_or_else(|| missing(second))).transpose()?;
-    let id = place("id");
-    let (mut record, mut last) = (csv::ByteRecord::new(), 1);
+    let missing = |name: &str| Error::data(stdin, 1, format!("the header names no column {name:?}, but {:?}", columns.names));
+    let place = |name: &str| columns.place(name).ok_or_else(|| missing(name));
+    let (text, text_pair, id) = (place(field)?, second.map(place).transpose()?, columns.place("id"));
+    let (mut record, mut last, mut header) = (csv::ByteRecord::new(), 1, true);
     loop {
         if !reader.read_byte_record(&mut record).map_err(broken)? {
-            if separator != b'\t' && marks.get() % 2 == 1 {
-                sink(last, Err("a quotation mark is never closed: what follows it was one row".to_string()));
+            if columns.quotes() && marks.get() % 2 == 1 {
+                sink(last, Err("a quotation mark is never closed: what follows it was one row".to_string().into()));
             }
             return Ok(());
         }
-        let line = record.position().map_or(0, |at| at.line() as usize);
-        last = line;
-        let get = |column: usize| {
-            let field = record.get(column).filter(|_| record.len() == columns.len());
-            let field = field.ok_or_else(|| format!("fields: {}, and the header names {}", record.len(), columns.len()))?;
-            let field = std::str::from_utf8(field).map_err(|_| "not UTF-8".to_string())?;
-            Ok::<_, String>(if separator == b'\t' { unquoted(field).into_owned() } else { field.to_string() })
+        if std::mem::take(&mut header) {
+            continue;
+        }
+        last = record.position().map_or(0, |at| at.line() as usize);
+        let given = |column: usize| match columns.text(&record[column])?.into_owned() {
+            text if text.trim().is_empty() => Err(format!("field {:?} is empty", columns.names[column])),
+            text => Ok(text),
         };
-        let row = get(text).and_then(|text| {
-            let id = id.map(|id| get(id).map(Value::from)).transpose()?;
-            Ok(Incoming { text, text_pair: text_pair.map(get).transpose()?, id })
+        let row = columns.check(&record).map_err(BadRow::from).and_then(|()| {
+            let id = id.map(|id| columns.text(&record[id]).map(Value::from)).transpose()?;
+            let texts = given(text).and_then(|text| Ok((text, text_pair.map(given).transpose()?)));
+            texts.map(|(text, text_pair)| Incoming { text, text_pair, id: id.clone() }).map_err(|why| BadRow { why, id })
         });
-        if !sink(line, row) {
+        if !sink(last, row) {
             return Ok(());
         }
     }
@@ -224,7 +236,7 @@ mod tests {
             format!("{id}{}{}", row.text, row.text_pair.map(|pair| format!("|{pair}")).unwrap_or_default())
         };
         read_rows(input, format, fields, &mut |line, row| {
-            rows.push((line, row.map(shown)));
+            rows.push((line, row.map(shown).map_err(|bad| bad.id.map(|id| format!("{id} ")).unwrap_or_default() + &bad.why)));
             true
         })
         .map_err(|error| error.to_string())?;
@@ -239,10 +251,9 @@ mod tests {
     fn the_first_line_tells_the_format() {
         let text = ("text", None);
         let of = |rows: &[(usize, &str)]| rows.iter().map(|(line, text)| (*line, text.to_string())).collect::<Vec<_>>();
-        assert_eq!(
-            good("\u{feff}one\r\n\ntwo\rthree\n{\"a\": 1}", text),
-            of(&[(1, "one"), (2, ""), (3, "two"), (4, "three"), (5, "{\"a\": 1}")])
-        );
+        assert_eq!(good("\u{feff}one\r\ntwo\rthree\n{\"a\": 1}", text), of(&[(1, "one"), (2, "two"), (3, "three"), (4, "{\"a\": 1}")]));
+        assert_eq!(good("sep=;\r\nID;Text\r\n1;a\r\n", text), of(&[(3, "a")]));
+        assert_eq!(good("id|text\n1|a, b\n", text), of(&[(2, "\"1\" a, b")]));
         assert_eq!(good("{\"text\": \"one\", \"label\": 0}\n{\"id\": 7, \"text\": \"two\"}\n", text), of(&[(1, "one"), (2, "7 two")]));
         assert_eq!(good("text,label\n\"one, \"\"two\"\"\nthree\",x\nfour,y\n", text), of(&[(2, "one, \"two\"\nthree"), (4, "four")]));
         assert_eq!(good("id\ttext\na\tone\n", text), of(&[(2, "\"a\" one")]));
@@ -272,6 +283,17 @@ mod tests {
         assert_eq!(rows[0].1, Err("fields: 3, and the header names 2".to_string()));
         let rows = read(b"{\"id\": 1}\n{\"text\": \"a\"}\n\n", Format::Auto, ("text", None)).unwrap();
         assert!(rows.len() == 2 && rows[0].1.is_err() && rows[1].1 == Ok("a".to_string()), "{rows:?}");
+    }
+
+    #[test]
+    fn a_row_without_a_text_is_an_error_with_its_id() {
+        let text = ("text", None);
+        assert_eq!(read(b"a\n\nb\n", Format::Auto, text).unwrap()[1], (2, Err("an empty line: there is no text to predict".to_string())));
+        let rows = read(b"{\"id\": 7, \"text\": \" \"}\n{\"id\": \"b\"}\n{\"id\": 3, \"text\": \" c \"}\n", Format::Auto, text).unwrap();
+        let said = ["7 field \"text\" is empty", "\"b\" field \"text\" is missing"].map(str::to_string);
+        assert_eq!(rows, [(1, Err(said[0].clone())), (2, Err(said[1].clone())), (3, Ok("3  c ".to_string()))]);
+        let rows = read(b"id,text\n1,\n2,b\n", Format::Auto, text).unwrap();
+        assert_eq!(rows, [(2, Err("\"1\" field \"text\" is empty".to_string())), (3, Ok("\"2\" b".to_string()))]);
     }
 
     #[test]

@@ -41,13 +41,15 @@ pub struct Labelling<'a> {
 /// Texts that are asked about, and written, together.
 const WAVE: usize = 4096;
 
-/// Fits the judge to the gold rows and writes a JSON line for each text, in order: its texts, the most probable label, and `target`, the
-/// probability of each label. What the generator says is kept, so that it resumes. Without a `generator`, the task's is loaded.
+/// Fits the judge to the gold rows and writes a JSON line for each text, in order: its `id` if it has one, its texts, the most probable label, and
+/// `target`, the probability of each label. What the generator says is kept, so that it resumes. Without a `generator`, the task's is loaded.
 ///
 /// # Errors
-/// A task without labels or judge prompts; texts that cannot be read; those of the generator; an output that cannot be written. A closed
+/// An output file that exists; a task without labels or judge prompts; texts that cannot be read; those of the generator; an output that
+/// cannot be written. A closed
 /// standard output is not an error.
 pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -> Result<()> {
+    let mut out = Out::new(labelling.out)?;
     let setup = Setup::new(labelling.task, labelling.options)?;
     let task_error = |message: &str| Error::Task { path: labelling.task.to_path_buf(), line: None, message: message.into() };
     let ByHead::Labels(loaded) = &setup.loaded else { return Err(task_error("there are no labels in this task")) };
@@ -56,7 +58,6 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     }
     let head = &loaded.small.head;
     let texts = Texts::open(labelling.texts, head.pairs)?;
-    let mut out = Out::new(labelling.out)?;
     let prompts = setup.prompts(head)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
@@ -67,6 +68,13 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     setup.machine.progress().say(verdict(&knowledge));
     let name = journal_name(labelling, &asked, &gold)?;
     let (mut journal, known) = asked.folder.journal::<Judged>(&name)?;
+    if known.is_empty() && std::fs::read_dir(asked.folder.join("journal")).is_ok_and(|files| files.count() > 1) {
+        let folder = labelling.folder.display();
+        setup
+            .machine
+            .progress()
+            .say(format!("{folder}: what it has was said of other texts, or by another judge; all texts are asked about"));
+    }
     let mut known: HashMap<u64, Vec<Judged>> = known.into_iter().fold(HashMap::new(), |mut by_text, judged| {
         by_text.entry(judged.text(asked.questions.for_each_text())).or_insert_with(Vec::new).push(judged);
         by_text
@@ -121,7 +129,8 @@ fn journal_name(labelling: &Labelling, asked: &Asked, gold: &[GoldRow<Labels>]) 
 }
 
 fn row(head: &Labels, text: &Unlabelled, probabilities: &[f64]) -> Value {
-    let mut row = json!({"text": text.text});
+    let mut row = text.id.as_ref().map_or_else(|| json!({}), |id| json!({"id": id}));
+    row["text"] = json!(text.text);
     if let Some(text_pair) = &text.text_pair {
         row["text_pair"] = json!(text_pair);
     }
@@ -144,6 +153,12 @@ enum Out<'a> {
 impl<'a> Out<'a> {
     fn new(path: Option<&'a Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Out::Stdout(BufWriter::new(std::io::stdout()))) };
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::Failed(format!(
+                "--out {}: it exists and is not written over: give another name, or remove it",
+                path.display()
+            )));
+        }
         Ok(Out::File(path, BufWriter::new(unfinished(folder_of(path)).map_err(Error::io("write beside", path))?)))
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use lacuna_models::{ModelError, SavedHead, saved_head};
 use serde_json::{Value, json};
 
-use super::incoming::{Format, Incoming, read_rows};
+use super::incoming::{BadRow, Format, Incoming, read_rows};
 use crate::data::answers::Answers;
 use crate::data::example::{Input, TaskKind};
 use crate::data::labels::Labels;
@@ -36,7 +36,7 @@ pub struct Wanted {
 }
 
 /// A row with its line, or what is wrong with it.
-type Numbered = (usize, Result<Incoming, String>);
+type Numbered = (usize, Result<Incoming, BadRow>);
 
 /// What `predict` reads and writes, by the head of the model.
 trait PredictHead: SmallHead {
@@ -81,8 +81,8 @@ impl PredictHead for Answers {
 ///
 /// A classifier reads texts, or pairs, and gives `label` and `probability`; with `logits` also `text` (and `text_pair`) and the logits in
 /// the order of the labels. A question answering model reads `context` and `question` and gives `answer`, `start` (in characters of the
-/// context) and `score`, p(first token) · p(last token). A row's `id` is in its answer too. A row that cannot be read, or that leaves no
-/// room for its context, gets `error` instead, and costs itself alone.
+/// context) and `score`, p(first token) · p(last token). A row's `id` is in its answer too. A row that cannot be read, is empty, or
+/// leaves no room for its context, gets `error` and `line` instead, and costs itself alone.
 ///
 /// # Errors
 /// A model that cannot be loaded, an I/O error; at the end, rows that had errors. A closed `output` is not an error.
@@ -158,16 +158,16 @@ fn answer<H: PredictHead>(
     }
     let mut said = inputs.iter().zip(said);
     for (line, row) in rows {
-        let answer = row.as_ref().map_err(String::clone).and_then(|row| {
+        let answer = row.as_ref().map_err(|bad| bad.why.clone()).and_then(|_| {
             let (input, said) = said.next().expect("one for each readable row");
-            let mut answer = small.head.written(input, &said?, details);
-            row.id.iter().for_each(|id| answer["id"] = id.clone());
-            Ok(answer)
+            Ok(small.head.written(input, &said?, details))
         });
-        let answer = answer.unwrap_or_else(|error| {
+        let mut answer = answer.unwrap_or_else(|error| {
             bad.push((*line, error.clone()));
             json!({"error": error, "line": line})
         });
+        let id = row.as_ref().map_or_else(|bad| &bad.id, |row| &row.id);
+        id.iter().for_each(|id| answer["id"] = id.clone());
         match writeln!(output, "{answer}") {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(false),
             other => other.map_err(Error::io("write to", Path::new("standard output")))?,

@@ -160,7 +160,7 @@ impl Setup {
             sums = sum_up(of_data.chain(of_models), progress)?;
             flatten("small model's config", &config_of(&small_path), &mut sums);
         }
-        let cut = limit.map(|limit| Box::new(move |text: &str| limit.cut(text)) as Box<Cut>);
+        let cut = limit.map(|limit| Box::new(move |text: &str, needed| limit.cut(text, needed)) as Box<Cut>);
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
         let path = path.to_path_buf();

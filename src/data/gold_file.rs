@@ -52,7 +52,7 @@ impl<H: ReadGold> GoldFile<H> {
             say(format!("{}: it has a field text_pair, which is not read; for pairs of texts write kind = \"pair\"", path.display()));
         }
         let (mut faults, mut rows, mut unanswerable) = (Faults::default(), Vec::new(), Vec::new());
-        let (mut overlap, mut shared) = (tested.rows_in(path), 0);
+        let (mut overlap, mut shared) = (tested.rows_in(&table), 0);
         let parse = |row: &_, line| Ok(head.parse(row, line)?.map(|row| Self::look_at(&row, tested)));
         scan(&table, parse, &mut faults, |row, found| match found {
             None => unanswerable.push(table.line(row)),
@@ -157,11 +157,8 @@ impl<H: ReadGold> GoldFile<H> {
     }
 
     fn parsed(&self, row: u32) -> Result<GoldRow<H>> {
-        let line = self.table.line(row as usize);
-        let parsed = self.table.row(row as usize).and_then(|row| self.head.parse(&row, line));
-        parsed
-            .and_then(|row| row.ok_or_else(|| "it has no answer any more; the file has changed".to_string()))
-            .map_err(|e| self.table.error(line, e))
+        let changed = || "it has no answer any more; the file has changed".to_string();
+        self.table.parsed(row as usize, |row, line| self.head.parse(row, line)?.ok_or_else(changed))
     }
 
     /// A [sample] of the rows.
@@ -221,11 +218,12 @@ impl<H> GoldFile<H> {
 }
 
 /// Reads test rows, which look like gold rows, and keeps every row: published accuracies count all rows of a test set, so a text that is
-/// in it twice counts twice, and one that has two labels is right once. Questions without an answer are left out where the rules say so.
+/// in it twice counts twice, and one that has two labels is right once. Questions without an answer are left out where the rules say so. With
+/// the rows comes what counts them: lines, questions or rows.
 ///
 /// # Errors
 /// As [`GoldFile::open`], but rows may contradict each other.
-pub fn read_test<H: ReadGold>(path: &Path, head: &H, rules: Rules, say: &dyn Fn(String)) -> Result<Vec<GoldRow<H>>> {
+pub fn read_test<H: ReadGold>(path: &Path, head: &H, rules: Rules, say: &dyn Fn(String)) -> Result<(Vec<GoldRow<H>>, &'static str)> {
     let table = Table::open(path, head.shape())?;
     let (mut faults, mut rows, mut unanswerable) = (Faults::default(), Vec::new(), Vec::new());
     scan(
@@ -239,7 +237,7 @@ pub fn read_test<H: ReadGold>(path: &Path, head: &H, rules: Rules, say: &dyn Fn(
     );
     let mut errors = faults.into_errors(&table);
     errors.extend(without_answer(&table, &unanswerable, rules.unanswerable, say));
-    Error::all(errors).map(|()| rows)
+    Error::all(errors).map(|()| (rows, table.unit()))
 }
 
 /// Names or counts the questions without an answer.
@@ -283,7 +281,7 @@ mod tests {
         let (_folder, path) = file(content);
         let said = RefCell::new(Vec::new());
         let say = |what: String| said.borrow_mut().push(what);
-        let gold = GoldFile::open(&path, head, rules, &Tested::of(Path::new("test.jsonl"), test), &say)?;
+        let gold = GoldFile::open(&path, head, rules, &Tested::of(Path::new("test.jsonl"), "line", test), &say)?;
         let rows = gold.all()?;
         assert_eq!(rows.len(), gold.len());
         Ok((rows, said.take()))
@@ -298,7 +296,7 @@ mod tests {
 
     fn tested<H: ReadGold>(content: &[u8], head: &H) -> Result<Vec<GoldRow<H>>> {
         let (_folder, path) = file(content);
-        read_test(&path, head, Rules::default(), &|_| ())
+        read_test(&path, head, Rules::default(), &|_| ()).map(|(rows, _)| rows)
     }
 
     #[test]

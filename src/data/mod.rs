@@ -1,6 +1,7 @@
 //! Examples: gold rows, their splits, answers and SQuAD's metrics. Knows no model and no prompt.
 
 pub mod answers;
+pub mod columns;
 pub mod example;
 pub mod faults;
 mod fields;
@@ -20,4 +21,4 @@ mod squad_file;
 pub mod table;
 pub mod unlabelled;
 
-pub use fields::string_field;
+pub use fields::{string_field, text_field};

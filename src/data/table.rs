@@ -1,11 +1,11 @@
 //! The rows of a data file: JSON lines, a JSON array, SQuAD's nested format, CSV, TSV or plain lines. A row is read when it is asked for.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::columns::{Columns, names_separator, not_utf8};
 use super::squad_file;
 use crate::error::{Error, Result};
 use crate::files::content::{Content, lines};
@@ -41,10 +41,7 @@ enum Format {
     JsonLines,
     /// Objects in an array, or one after another over several lines each.
     JsonValues,
-    /// Questions of a nested file, one a line of `content`; a row's number is the question's.
-    Questions,
-    /// The names of the columns, and what separates them.
-    Csv(Vec<String>, u8),
+    Csv(Columns),
     /// A text a line, by the name of its field.
     Plain(&'static str),
 }
@@ -57,7 +54,7 @@ impl Table {
     pub fn open(path: &Path, shape: Shape) -> Result<Table> {
         let content = Content::open(path)?;
         let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
-        let first = lines(&content).map(|(_, line)| line.trim_ascii()).zip(1..).find(|(line, _)| !line.is_empty());
+        let first = lines(&content).map(|(_, line)| line.trim_ascii()).zip(1..).find(|(line, _)| !says_nothing(line));
         let Some((first, line)) = first.map(|(first, line)| (first.to_vec(), line)) else {
             return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
         };
@@ -65,11 +62,11 @@ impl Table {
         let of = |format| Table { path: path.to_path_buf(), content, format, unit: "line", starts: Vec::new(), lines: Vec::new() };
         let named = Named::of(path);
         let table = match first[0] {
-            _ if named == Named::Csv => of(Format::Csv(Vec::new(), b',')).index_csv(shape),
+            _ if named == Named::Csv => of(Format::JsonLines).index_csv(shape),
             b'{' => of(Format::JsonLines).index_objects(first),
             b'[' if named == Named::Json || !shape.plain => of(Format::JsonValues).index_array(None),
             _ if shape.plain && named != Named::Json => Ok(of(Format::Plain(shape.fields[0])).index_lines()),
-            _ if header(first, shape).is_some() => of(Format::Csv(Vec::new(), b',')).index_csv(shape),
+            _ if Columns::of(first, shape.fields).is_some() => of(Format::JsonLines).index_csv(shape),
             _ => Err(refuse(Some(line), unknown(first, shape))),
         }?;
         if table.is_empty() {
@@ -119,14 +116,23 @@ impl Table {
         let end = self.starts.get(i + 1).map_or(self.content.len(), |next| *next as usize);
         let bytes = &self.content[start..end];
         match &self.format {
-            Format::JsonLines | Format::Questions => object(whole_line(bytes)?),
+            Format::JsonLines => object(whole_line(bytes)?),
             Format::JsonValues => {
                 let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
                 as_object(first.ok_or("not JSON")?.map_err(|error| not_json(&error))?)
             }
-            Format::Csv(columns, separator) => csv_row(bytes, columns, *separator),
+            Format::Csv(columns) => csv_row(bytes, columns),
             Format::Plain(field) => Ok(Row::from_iter([(field.to_string(), Value::from(whole_line(bytes)?.trim()))])),
         }
+    }
+
+    /// What `parse` makes of row `i` and its line.
+    ///
+    /// # Errors
+    /// As [`Table::row`], and what `parse` says of it; with the place.
+    pub fn parsed<T>(&self, i: usize, parse: impl FnOnce(&Row, usize) -> Result<T, String>) -> Result<T> {
+        let line = self.line(i);
+        self.row(i).and_then(|row| parse(&row, line)).map_err(|message| self.error(line, message))
     }
 
     fn add(&mut self, start: usize, line: usize) {
@@ -163,7 +169,7 @@ impl Table {
     fn index_data(mut self) -> Result<Table> {
         let data: Data = serde_json::from_slice(&self.content).map_err(|error| self.bad_json(&error))?;
         if let Some(questions) = squad_file::flatten(data.data).map_err(|message| self.error(1, message))? {
-            (self.content, self.format, self.unit) = (Content::from(questions), Format::Questions, "question");
+            (self.content, self.format, self.unit) = (Content::from(questions), Format::JsonLines, "question");
             return Ok(self.index_lines());
         }
         let from = data.data.get().as_ptr() as usize - self.content.as_ptr() as usize;
@@ -214,11 +220,10 @@ impl Table {
     }
 
     fn index_csv(mut self, shape: Shape) -> Result<Table> {
-        let blank = |(_, line): &(usize, &[u8])| line.trim_ascii().is_empty();
-        let (from, first) = lines(&self.content).find(|line| !blank(line)).expect("there is a line that is not blank");
-        let (columns, separator) =
-            header(first, shape).ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
-        let mut reader = csv_reader(&self.content[from..], separator);
+        let (from, first) = lines(&self.content).find(|(_, line)| !says_nothing(line)).expect("there is a line that says something");
+        let columns = Columns::of(first, shape.fields);
+        let columns = columns.ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
+        let mut reader = columns.reader(&self.content[from..]);
         let (mut record, mut counted) = (csv::ByteRecord::new(), LineOf { bytes: &self.content, at: 0, line: 1 });
         let mut found = Vec::new();
         loop {
@@ -233,14 +238,14 @@ impl Table {
             }
         }
         if let Some((at, line)) =
-            found.last().filter(|(at, _)| separator != b'\t' && quoting(&self.content[*at..], separator) == Quoting::Open)
+            found.last().filter(|(at, _)| columns.quotes() && quoting(&self.content[*at..], columns.separator) == Quoting::Open)
         {
             let rows = line_ends(self.content[*at..].trim_ascii_end());
             let message = format!("a quotation mark that opens here is never closed; {rows} further lines would be one row with it");
             return Err(self.error(*line, message));
         }
         found.into_iter().skip(1).for_each(|(at, line)| self.add(at, line));
-        self.format = Format::Csv(columns, separator);
+        self.format = Format::Csv(columns);
         Ok(self)
     }
 }
@@ -282,10 +287,6 @@ fn whole_line(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(line).map_err(|error| not_utf8(&error))
 }
 
-fn not_utf8(error: &std::str::Utf8Error) -> String {
-    format!("not UTF-8 (byte {} of the line); save the file as UTF-8", error.valid_up_to() + 1)
-}
-
 fn object(line: &str) -> Result<Row, String> {
     as_object(serde_json::from_str(line).map_err(|error| not_json(&error))?)
 }
@@ -307,18 +308,9 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("not JSON (column {column}): {message}")
 }
 
-/// A reader of records; quotation marks enclose fields where commas or semicolons separate them.
-fn csv_reader(bytes: &[u8], separator: u8) -> csv::Reader<&[u8]> {
-    let mut builder = csv::ReaderBuilder::new();
-    builder.has_headers(false).flexible(true).delimiter(separator).quoting(separator != b'\t').from_reader(bytes)
-}
-
-/// A field between tabulators without the quotation marks around it, if those within are doubled: most files with tabulators quote nothing.
-pub fn unquoted(field: &str) -> Cow<'_, str> {
-    match field.strip_prefix('"').and_then(|field| field.strip_suffix('"')) {
-        Some(inner) if !inner.replace("\"\"", "").contains('"') => inner.replace("\"\"", "\"").into(),
-        _ => field.into(),
-    }
+/// A blank line, or one that only says what separates the columns.
+fn says_nothing(line: &[u8]) -> bool {
+    line.trim_ascii().is_empty() || names_separator(line)
 }
 
 /// How the quotation marks of a record stand.
@@ -354,34 +346,16 @@ fn quoting(record: &[u8], separator: u8) -> Quoting {
     Quoting::Sound
 }
 
-fn csv_row(bytes: &[u8], columns: &[String], separator: u8) -> Result<Row, String> {
+fn csv_row(bytes: &[u8], columns: &Columns) -> Result<Row, String> {
     let mut record = csv::ByteRecord::new();
-    csv_reader(bytes, separator).read_byte_record(&mut record).map_err(|error| error.to_string())?;
-    if record.len() != columns.len() {
-        return Err(format!("fields: {}, and the header names {}", record.len(), columns.len()));
-    }
-    if separator != b'\t' && quoting(bytes, separator) == Quoting::Within {
+    columns.reader(bytes).read_byte_record(&mut record).map_err(|error| error.to_string())?;
+    columns.check(&record)?;
+    if columns.quotes() && quoting(bytes, columns.separator) == Quoting::Within {
         return Err(
             "a field goes on behind the quotation mark that closes it: enclose the whole field, and double the marks within".to_string()
         );
     }
-    let text = |field: &[u8]| {
-        let text = std::str::from_utf8(field).map_err(|error| not_utf8(&error))?;
-        Ok::<_, String>(Value::from(if separator == b'\t' { unquoted(text) } else { text.into() }))
-    };
-    columns.iter().zip(&record).map(|(name, field)| Ok((name.clone(), text(field)?))).collect()
-}
-
-/// The columns of a header that names all fields, and what separates them: a comma, a tabulator or a semicolon.
-fn header(line: &[u8], shape: Shape) -> Option<(Vec<String>, u8)> {
-    let columns_of = |separator: u8| {
-        let mut record = csv::ByteRecord::new();
-        csv_reader(line, separator).read_byte_record(&mut record).ok()?;
-        let columns: Vec<String> = record.iter().map(|name| unquoted(String::from_utf8_lossy(name).trim()).into_owned()).collect();
-        let once = |field: &&str| columns.iter().filter(|column| column == field).count() == 1;
-        shape.fields.iter().all(once).then_some((columns, separator))
-    };
-    b",\t;".iter().filter_map(|&separator| columns_of(separator)).max_by_key(|(columns, _)| columns.len())
+    columns.names.iter().zip(&record).map(|(name, field)| Ok((name.clone(), Value::from(columns.text(field)?)))).collect()
 }
 
 fn unknown(first: &[u8], shape: Shape) -> String {
@@ -449,6 +423,8 @@ mod tests {
             ("x.json", "{\"version\": 1, \"data\": [{\"text\": \"a, \\\"b\\\"\"}, {\"text\": \"Zoë\"}]}"),
             ("x.csv", "id,text\n1,\"a, \"\"b\"\"\"\n2,Zoë\n"),
             ("x.csv", "id;text\r\n1;\"a, \"\"b\"\"\"\r\n2;Zoë\r\n"),
+            ("x.csv", "sep=;\r\nID;Text\r\n1;\"a, \"\"b\"\"\"\r\n2;Zoë\r\n"),
+            ("x.csv", "id|text\n1|\"a, \"\"b\"\"\"\n2|Zoë\n"),
             ("x.tsv", "text\tid\na, \"b\"\t1\nZoë\t2"),
             ("x.txt", "text\tid\na, \"b\"\t1\nZoë\t2"),
         ] {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde_json::Value;
 
 use super::example::{Context, GoldRow, Input, key_of};
 use super::faults::Faults;
@@ -26,6 +27,8 @@ pub struct Unlabelled {
     pub text: String,
     /// The second text of a pair.
     pub text_pair: Option<String>,
+    /// The row's field `id`.
+    pub id: Option<Value>,
 }
 
 impl Unlabelled {
@@ -82,7 +85,7 @@ impl Texts {
     /// There are some, and the rule does not say to drop them.
     pub fn beside_tested(mut self, tested: &Tested, contexts: bool, rule: OnFault, say: &dyn Fn(String)) -> Result<Texts> {
         let table = self.table.clone();
-        let mut overlap = if contexts { tested.first_texts_in(table.path()) } else { tested.rows_in(table.path()) };
+        let mut overlap = if contexts { tested.first_texts_in(&table) } else { tested.rows_in(&table) };
         let mut firsts = if contexts { self.map(|text| key_of(&text.text))? } else { Vec::new() }.into_iter();
         self.rows.retain(|(row, key)| !overlap.add(firsts.next().unwrap_or(*key), table.line(*row as usize)));
         Error::all(overlap.judge(rule, say).into_iter().collect()).map(|()| self)
@@ -131,8 +134,7 @@ impl Texts {
     /// # Errors
     /// The file has changed since it was opened.
     pub fn get(&self, i: usize) -> Result<Unlabelled> {
-        let (row, line) = (self.rows[i].0 as usize, self.line(i));
-        self.table.row(row).and_then(|row| parse(&row, line, self.pairs)).map_err(|message| self.table.error(line, message))
+        self.table.parsed(self.rows[i].0 as usize, |row, line| parse(row, line, self.pairs))
     }
 
     /// Reads the text of a line; `None` if none of these stands there.
@@ -168,7 +170,7 @@ impl Texts {
 
 fn parse(row: &Row, line: usize, pairs: bool) -> Result<Unlabelled, String> {
     let text_pair = pairs.then(|| text_field(row, "text_pair")).transpose()?;
-    Ok(Unlabelled { line, text: text_field(row, "text")?, text_pair })
+    Ok(Unlabelled { line, text: text_field(row, "text")?, text_pair, id: row.get("id").cloned() })
 }
 
 #[cfg(test)]
@@ -176,6 +178,7 @@ mod tests {
     use super::*;
     use crate::data::labels::{Label, Labels};
     use crate::data::read::Rules;
+    use serde_json::json;
 
     /// A file of these texts.
     fn texts(all: &[&str]) -> (tempfile::TempDir, Texts) {
@@ -187,7 +190,7 @@ mod tests {
     }
 
     fn row(line: usize, text: &str, text_pair: Option<&str>) -> Unlabelled {
-        Unlabelled { line, text: text.into(), text_pair: text_pair.map(str::to_string) }
+        Unlabelled { line, text: text.into(), text_pair: text_pair.map(str::to_string), id: None }
     }
 
     fn read(content: &str, pairs: bool) -> Result<Vec<Unlabelled>> {
@@ -222,9 +225,10 @@ mod tests {
             read("a.txt", b"\xef\xbb\xbf one two \r\n\none two\n", false).unwrap(),
             [row(1, "one two", None), row(3, "one two", None)]
         );
+        let of = |id: &str, row| Unlabelled { id: Some(json!(id)), ..row };
         let csv = "\u{feff}id,text,text_pair\n1,\"a, \"\"b\"\"\nand c\",d\n2,e,f\n";
-        assert_eq!(read("a.csv", csv.as_bytes(), false).unwrap(), [row(2, "a, \"b\"\nand c", None), row(4, "e", None)]);
-        assert_eq!(read("a.CSV", csv.as_bytes(), true).unwrap()[1], row(4, "e", Some("f")));
+        assert_eq!(read("a.csv", csv.as_bytes(), false).unwrap(), [of("1", row(2, "a, \"b\"\nand c", None)), of("2", row(4, "e", None))]);
+        assert_eq!(read("a.CSV", csv.as_bytes(), true).unwrap()[1], of("2", row(4, "e", Some("f"))));
         let wide = read("a.csv", b"id,text\r\n1,\"a\r\nb\"\r\n\r\n2,c\r\n3,d\r\n", false).unwrap();
         assert_eq!(wide.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 5, 6]);
         assert_eq!(read("a.csv", b"text\rone\rtwo\r", false).unwrap(), [row(2, "one", None), row(3, "two", None)]);
@@ -276,7 +280,7 @@ mod tests {
     fn test_rows_among_texts_are_refused_or_left_out() {
         let (_folder, all) = texts(&["one", "Two", "three"]);
         let test = [GoldRow::<Labels> { line: 4, text: "two".into(), text_pair: None, gold: Label { label: 0 } }];
-        let tested = Tested::of(Path::new("test.jsonl"), &test);
+        let tested = Tested::of(Path::new("test.jsonl"), "line", &test);
         for contexts in [false, true] {
             let error = all.clone().beside_tested(&tested, contexts, OnFault::Error, &|_| ()).err().unwrap().to_string();
             assert!(error.contains("1 test row ") && error.contains("(line 4 is line 2 there)"), "{error}");

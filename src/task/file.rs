@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lacuna_models::{Precision, Reading};
 use serde::{Deserialize, Serialize};
 
+use super::document;
 use super::words::forks;
 use crate::data::example::TaskKind;
 use crate::data::labels::Labels;
@@ -510,23 +511,25 @@ impl Task {
         Error::all(wrong).map(|()| task)
     }
 
-    /// Like [`Task::parse`], with the invalid values beside the task.
+    /// Like [`Task::parse`], with the unknown keys and the invalid values beside the task.
     ///
     /// # Errors
-    /// Invalid TOML, unknown or missing keys.
+    /// Invalid TOML, or missing keys, and all that is wrong besides.
     pub fn parse_all(text: &str, path: &Path) -> Result<(Task, Vec<Error>)> {
         let at = |line: Option<usize>, message: String| Error::Task { path: path.to_path_buf(), line, message };
         // The line ends of a file are no part of its prompts.
         let text = &text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
         let line_at = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
-        let task: Task =
-            toml::from_str(text).map_err(|e| at(e.span().map(|span| line_at(span.start)), e.message().trim().replace('\n', " ")))?;
-        let mut task = task;
+        let (task, wrong) = document::read::<Task>(text);
+        let mut wrong: Vec<Error> = wrong.into_iter().map(|(place, message)| at(Some(line_at(place)), message)).collect();
+        let Some(mut task) = task else {
+            Error::all(wrong)?;
+            return Err(at(None, "it cannot be read".to_string()));
+        };
         task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&task.labels));
         let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
-        let wrong = task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join("."))));
-        let wrong = wrong.collect();
+        wrong.extend(task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join(".")))));
         Ok((task, wrong))
     }
 
@@ -631,7 +634,8 @@ impl Task {
         require(self.targets.intended.is_finite() && self.targets.intended >= 0.0, &["targets", "intended"], "must be 0 or more");
         let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty() || questions;
         require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"");
-        for judge in &self.prompts.judge {
+        let distinct = self.labels.iter().all(|label| self.labels.iter().filter(|other| other.name == label.name).count() == 1);
+        for judge in self.prompts.judge.iter().filter(|_| distinct) {
             let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
             require(matches, &["prompts", "judge"], "words has a name that is no label's");
             if !matches {

@@ -1,6 +1,7 @@
 //! Renders a task's prompt templates, and cleans completions. Pure functions.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
@@ -26,6 +27,9 @@ pub trait PromptHead: Head {
 
     /// The wording of a prediction in prompts.
     fn predicted<'p>(prediction: &'p Self::Prediction, says: &'p [String]) -> &'p str;
+
+    /// The bytes of the first text that a prompt for the goal must have, however long the text is.
+    fn needed(goal: &Self::Goal, text: &str) -> Option<Range<usize>>;
 }
 
 impl PromptHead for Labels {
@@ -39,6 +43,10 @@ impl PromptHead for Labels {
 
     fn predicted<'p>(prediction: &'p usize, says: &'p [String]) -> &'p str {
         &says[*prediction]
+    }
+
+    fn needed(_: &Label, _: &str) -> Option<Range<usize>> {
+        None
     }
 }
 
@@ -57,6 +65,10 @@ impl PromptHead for Answers {
     fn predicted<'p>(prediction: &'p String, _: &'p [String]) -> &'p str {
         prediction
     }
+
+    fn needed(goal: &AnswerGoal, text: &str) -> Option<Range<usize>> {
+        goal.answer.bytes_in(text)
+    }
 }
 
 /// Compiles and test-renders the templates of a task; returns what is wrong with each.
@@ -68,8 +80,8 @@ pub fn check(task: &Task) -> Vec<String> {
     tried.err().iter().flat_map(|wrong| wrong.lines()).map(str::to_string).collect()
 }
 
-/// Cuts a text that is too long for the generator; `None` for one that is not.
-pub type Cut = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// Cuts a text that is too long for the generator, to its beginning or around the bytes that are needed; `None` for one that is not.
+pub type Cut = dyn Fn(&str, Option<Range<usize>>) -> Option<String> + Send + Sync;
 
 /// The templates of a task, compiled and test-rendered once.
 pub struct Prompts<'t, H> {
@@ -159,8 +171,9 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     /// The variables of a template; using any other is an error.
     fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
-        let shorter = |text: &str| self.cut.and_then(|cut| cut(text));
-        let cut = input.map(|input| (shorter(input.text), input.text_pair.and_then(shorter)));
+        let shorter = |text: &str, needed| self.cut.and_then(|cut| cut(text, needed));
+        let needed = |input: Input| goal.and_then(|goal| H::needed(goal, input.text));
+        let cut = input.map(|input| (shorter(input.text, needed(input)), input.text_pair.and_then(|text| shorter(text, None))));
         let input = input.map(|input| match &cut {
             Some((text, text_pair)) => {
                 Input { text: text.as_deref().unwrap_or(input.text), text_pair: text_pair.as_deref().or(input.text_pair) }
@@ -292,6 +305,16 @@ mod tests {
         let input = Input { text: "one two", text_pair: Some("Which?") };
         let prompt = prompts.extrapolate(&goal, input, &"one".to_string(), &[]).unwrap();
         assert_eq!(prompt.user, "one two | two | Which? | one");
+    }
+
+    #[test]
+    fn a_context_that_is_cut_keeps_its_answer() {
+        let mut task = Task::parse(include_str!("../../tasks/adversarial_qa.toml"), Path::new("task.toml")).unwrap();
+        task.prompts.seed.user = "{{ context }} | {{ answer }}".into();
+        let cut = |text: &str, needed: Option<Range<usize>>| (text.len() > 9).then(|| text[needed.unwrap_or(0..9)].to_string());
+        let prompts = Prompts::compile(&task, &Answers).unwrap().cutting(Some(&cut));
+        let goal = AnswerGoal { answer: Answer { text: "neun".into(), start: 6 } };
+        assert_eq!(prompts.seed(&goal, &[], Some("zwölf neun zehn")).unwrap().user, "neun | neun");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A model's tokenizer, chat template and context alone: what can be checked, and cut, before its weights are loaded.
 
+use std::ops::Range;
 use std::path::Path;
 
 use llama_cpp_2::model::LlamaModel;
@@ -31,7 +32,11 @@ impl Outline {
         let backend = backend().map_err(fail)?;
         let params = LlamaModelParams::default().with_n_gpu_layers(0).with_vocab_only(true);
         let model = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
-            fail("its tokenizer cannot be read: the file is truncated or damaged, or its architecture is unknown to this build".into())
+            fail(
+                "its tokenizer cannot be read: the file is truncated or damaged, or its architecture is unknown to this build; \
+                 LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
+                    .into(),
+            )
         })?;
         let architecture = header.text("general.architecture").unwrap_or_default();
         let n_ctx = header.integer(&format!("{architecture}.context_length")).unwrap_or(u64::MAX);
@@ -60,19 +65,48 @@ impl Outline {
         tokenise::question(&self.model.vocab(), &self.template, request).map(drop)
     }
 
-    /// The beginning of a text that has at most `most` tokens; `None` if the whole text has no more.
-    pub fn cut(&self, text: &str, most: usize) -> Option<String> {
+    /// The tokens of a text, as bytes, if there are more than `most`.
+    pub fn tokens_beyond(&self, text: &str, most: usize) -> Option<Vec<Vec<u8>>> {
         // No token is shorter than a byte.
         if text.len() <= most {
             return None;
         }
         let vocab = self.model.vocab();
         let tokens = vocab.tokenize(text.as_bytes(), false, false);
-        if tokens.len() <= most {
-            return None;
-        }
-        let bytes: Vec<u8> = tokens[..most].iter().flat_map(|&token: &LlamaToken| vocab.token_to_piece(token, false, None)).collect();
-        let whole = String::from_utf8_lossy(&bytes);
-        Some(whole.trim_end_matches('\u{fffd}').to_string())
+        (tokens.len() > most).then(|| tokens.iter().map(|&token: &LlamaToken| vocab.token_to_piece(token, false, None)).collect())
+    }
+
+    /// At most `most` of a text's tokens: the first ones, or if the needed bytes are not among them, those around the needed ones, of which
+    /// no more than a quarter comes behind.
+    pub fn part(&self, tokens: &[Vec<u8>], most: usize, needed: Option<Range<usize>>) -> String {
+        let from = needed.map_or(0, |needed| first_of_part(tokens, most, needed.end));
+        let bytes: Vec<u8> = tokens[from..].iter().take(most).flatten().copied().collect();
+        String::from_utf8_lossy(&bytes).trim_matches('\u{fffd}').to_string()
+    }
+}
+
+/// The first of `most` tokens among which is the byte before `end`.
+fn first_of_part(tokens: &[Vec<u8>], most: usize, end: usize) -> usize {
+    let mut bytes = 0;
+    let before_end = tokens.iter().take_while(|token| {
+        bytes += token.len();
+        bytes < end
+    });
+    let tokens_to_end = before_end.count() + 1;
+    if tokens_to_end <= most { 0 } else { (tokens_to_end + most / 4).min(tokens.len()).saturating_sub(most) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_what_is_needed() {
+        let tokens: Vec<Vec<u8>> = (0..100).map(|_| b"ab".to_vec()).collect();
+        assert_eq!(first_of_part(&tokens, 20, 40), 0, "the last byte of the twentieth token");
+        assert_eq!(first_of_part(&tokens, 20, 41), 6, "the twenty-first is the sixteenth of the part");
+        assert_eq!(first_of_part(&tokens, 20, 199), 80);
+        assert_eq!(first_of_part(&tokens, 100, 200), 0);
+        assert_eq!(first_of_part(&tokens, 1, 200), 99);
     }
 }
