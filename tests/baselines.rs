@@ -238,7 +238,7 @@ fn gold_only_answers_questions_too() {
         GoldRow::<Answers> { line: i + 1, text: format!("{bad} {good} film"), text_pair: Some("story".into()), gold }
     };
     let gold: Vec<_> = (0..18).map(row).collect();
-    let keys = TrainKeys { min_steps: 60, learning_rate: 1e-3, ..TrainKeys::default() };
+    let keys = TrainKeys { min_steps: Some(60), learning_rate: 1e-3, ..TrainKeys::default() };
     let fit = gold_only(&small, &gold, &keys, 1, Progress::Silent).unwrap();
     let exact = |model| match Answers::evaluate(&gold, &small.outputs(model, &gold).unwrap()).right {
         Right::Answers { exact_match, .. } => exact_match,

@@ -368,8 +368,9 @@ pub enum JudgeKind {
 #[serde(deny_unknown_fields, default)]
 pub struct TrainKeys {
     pub epochs: usize,
-    /// The least number of steps: a small training set is trained for more than `epochs` epochs to reach it.
-    pub min_steps: usize,
+    /// The least number of steps: a small training set is trained for more than `epochs` epochs to reach it. If absent, 150, or ten for
+    /// each label where that is more.
+    pub min_steps: Option<usize>,
     /// The number of steps, whatever the training set; overrides `epochs` and `min_steps`. In a comparison all methods have the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
@@ -390,11 +391,15 @@ pub struct TrainKeys {
     pub precision: Precision,
 }
 
+/// The least number of steps of a training set, and for each label.
+const MIN_STEPS: usize = 150;
+const MIN_STEPS_EACH: usize = 10;
+
 impl Default for TrainKeys {
     fn default() -> Self {
         TrainKeys {
             epochs: 3,
-            min_steps: 150,
+            min_steps: None,
             steps: None,
             batch: 16,
             learning_rate: 5e-5,
@@ -412,7 +417,7 @@ impl Default for TrainKeys {
 impl TrainKeys {
     /// The number of optimiser steps for a training set of `rows` rows.
     pub fn steps_for(&self, rows: usize) -> usize {
-        self.steps.unwrap_or_else(|| self.min_steps.max(self.epochs * rows.div_ceil(self.batch)))
+        self.steps.unwrap_or_else(|| self.min_steps.unwrap_or(MIN_STEPS).max(self.epochs * rows.div_ceil(self.batch)))
     }
 }
 
@@ -527,6 +532,7 @@ impl Task {
             return Err(at(None, "it cannot be read".to_string()));
         };
         task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&task.labels));
+        task.train.min_steps.get_or_insert(MIN_STEPS.max(MIN_STEPS_EACH * task.labels.len()));
         let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
         wrong.extend(task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join(".")))));
@@ -780,6 +786,18 @@ mod tests {
         let extrapolate = ExtrapolateKeys::default();
         assert_eq!((extrapolate.rows, extrapolate.rows_per_error, extrapolate.from), (None, 1, Parents::Errors));
         assert_eq!((extrapolate.rationales_per_example, extrapolate.max_rounds), (0, 2));
+    }
+
+    #[test]
+    fn many_labels_are_trained_longer() {
+        let steps = |text: &str| parse(text).unwrap().train.steps_for(300);
+        let more = |labels: usize| {
+            let labels: String = (0..labels).map(|i| format!("[[labels]]\nname = \"intent {i}\"\n")).collect();
+            let words = "words = { negative = \" negative\", positive = \" positive\" }\n";
+            MOVIES.replacen(words, "", 1).replacen("rows = 400", "rows = 4000", 1).replacen("[data]", &format!("{labels}[data]"), 1)
+        };
+        assert_eq!((steps(MOVIES), steps(&more(13)), steps(&more(148))), (150, 150, 1500));
+        assert_eq!(steps(&more(148).replacen("[train]", "[train]\nmin_steps = 100", 1)), 100);
     }
 
     #[test]
