@@ -8,6 +8,7 @@ use crate::measure::logistic::{Chosen, Logistic, choose_c};
 use crate::measure::rows::{Row, Sparse};
 use crate::measure::scale::Scale;
 use crate::measure::tfidf::{Tfidf, Unit};
+use crate::small::folds::Folds;
 
 /// The strengths of the penalty to choose from, from strong to weak.
 pub(super) const GRID: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
@@ -52,7 +53,8 @@ pub fn tfidf(bench: &Bench) -> Predicted {
 }
 
 fn choose<R: Row>(bench: &Bench, gold: &[R], width: usize) -> Chosen {
-    choose_c(gold, &bench.gold_labels(), bench.shape(width), &GRID, FOLDS, random::derive(bench.seed, "choice of C", 0))
+    let fold = bench.small.head.held_out(bench.gold, FOLDS, random::derive(bench.seed, "choice of C", 0));
+    choose_c(gold, &bench.gold_labels(), bench.shape(width), &GRID, &fold)
 }
 
 /// Learns from gold rows; returns ln p of the labels of test rows.

@@ -1,6 +1,5 @@
 //! Multinomial logistic regression on fixed features: the usual baseline for a few hundred labels.
 
-use super::folds::held_out;
 use super::metrics::log_loss;
 use super::rows::Row;
 use crate::math::convex::{Stopping, minimise};
@@ -68,15 +67,18 @@ pub struct Chosen {
     pub log_loss: f64,
 }
 
-/// The C of `grid` with the smallest mean log loss in stratified cross-validation; of equals the smallest. The folds are those of
-/// [`held_out`].
+/// The C of `grid` with the smallest mean log loss over the rows that are held out in `fold`; of equals the smallest. If none is held out,
+/// C = 1.
 ///
 /// # Panics
 /// If `grid` is empty.
-pub fn choose_c<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], folds: usize, seed: u64) -> Chosen {
+pub fn choose_c<R: Row>(rows: &[R], gold: &[usize], shape: Shape, grid: &[f64], fold: &[Option<usize>]) -> Chosen {
+    if fold.iter().all(Option::is_none) {
+        return Chosen { c: 1.0, log_loss: f64::INFINITY };
+    }
     let mut grid = grid.to_vec();
     grid.sort_by(f64::total_cmp);
-    let losses = held_out_losses(rows, gold, shape, &grid, &held_out(gold, shape.labels, folds, seed));
+    let losses = held_out_losses(rows, gold, shape, &grid, fold);
     let chosen = grid.into_iter().zip(losses).map(|(c, log_loss)| Chosen { c, log_loss });
     chosen.min_by(|a, b| a.log_loss.total_cmp(&b.log_loss)).expect("there is a C to choose")
 }
@@ -148,6 +150,7 @@ mod tests {
     use super::*;
     use crate::math::convex::check_gradient;
     use crate::math::random;
+    use crate::measure::folds::held_out;
     use rand::RngExt;
     use serde_json::Value;
 
@@ -220,7 +223,7 @@ mod tests {
     fn noise_asks_for_a_small_c_and_a_clear_feature_for_a_large_one() {
         let choose = |clear: f64| {
             let (rows, gold) = noisy(clear);
-            choose_c(&rows, &gold, Shape { labels: 2, width: 10 }, &[1.0, 100.0, 0.001], 5, 0).c
+            choose_c(&rows, &gold, Shape { labels: 2, width: 10 }, &[1.0, 100.0, 0.001], &held_out(&gold, 2, 5, 0)).c
         };
         assert_eq!([choose(0.0), choose(2.0)], [0.001, 100.0]);
     }
@@ -229,6 +232,7 @@ mod tests {
     fn of_equals_the_smallest_is_chosen() {
         let rows = vec![vec![0.0]; 12];
         let gold: Vec<usize> = (0..12).map(|i| i % 3).collect();
-        assert_eq!(choose_c(&rows, &gold, Shape { labels: 3, width: 1 }, &[10.0, 0.1, 1.0], 5, 0).c, 0.1);
+        let choose = |fold: &[Option<usize>]| choose_c(&rows, &gold, Shape { labels: 3, width: 1 }, &[10.0, 0.1, 1.0], fold).c;
+        assert_eq!([choose(&held_out(&gold, 3, 5, 0)), choose(&[None; 12])], [0.1, 1.0]);
     }
 }
