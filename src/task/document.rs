@@ -64,7 +64,10 @@ fn made_up(key: &str) -> Spanned<DeValue<'static>> {
 /// Puts an empty table in place of a string that was made up; none if there is none.
 fn a_table_after_all(table: &mut DeTable) -> Option<()> {
     table.iter_mut().find_map(|(_, value)| match (value.span() == NOWHERE, value.get_mut()) {
-        (true, value @ DeValue::String(_)) => Some(*value = DeValue::Table(DeTable::new())),
+        (true, value @ DeValue::String(_)) => {
+            *value = DeValue::Table(DeTable::new());
+            Some(())
+        }
         (_, DeValue::Table(inner)) => a_table_after_all(inner),
         (_, DeValue::Array(items)) => items.iter_mut().find_map(|item| a_table_after_all(table_of(item)?)),
         _ => None,
