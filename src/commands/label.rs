@@ -41,13 +41,13 @@ pub struct Labelling<'a> {
 /// Texts that are asked about, and written, together.
 const WAVE: usize = 4096;
 
-/// Fits the judge to the gold rows and writes a JSON line for each text, in order: its `id` if it has one, its texts, the most probable label, and
-/// `target`, the probability of each label. What the generator says is kept, so that it resumes. Without a `generator`, the task's is loaded.
+/// Fits the judge to the gold rows and writes a JSON line for each text, in order: its `id` if it has one, its texts, the most probable
+/// label, and `target`, the probability of each label. What the generator says is kept, so that it resumes. Without a `generator`, the
+/// task's is loaded.
 ///
 /// # Errors
 /// An output file that exists; a task without labels or judge prompts; texts that cannot be read; those of the generator; an output that
-/// cannot be written. A closed
-/// standard output is not an error.
+/// cannot be written. A closed standard output is not an error.
 pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -> Result<()> {
     let mut out = Out::new(labelling.out)?;
     let setup = Setup::new(labelling.task, labelling.options)?;

@@ -218,8 +218,8 @@ impl<H> GoldFile<H> {
 }
 
 /// Reads test rows, which look like gold rows, and keeps every row: published accuracies count all rows of a test set, so a text that is
-/// in it twice counts twice, and one that has two labels is right once. Questions without an answer are left out where the rules say so. With
-/// the rows comes what counts them: lines, questions or rows.
+/// in it twice counts twice, and one that has two labels is right once. Questions without an answer are left out where the rules say so.
+/// With the rows comes what counts them: lines, questions or rows.
 ///
 /// # Errors
 /// As [`GoldFile::open`], but rows may contradict each other.
