@@ -53,8 +53,19 @@ pub fn tfidf(bench: &Bench) -> Predicted {
 }
 
 fn choose<R: Row>(bench: &Bench, gold: &[R], width: usize) -> Chosen {
-    let fold = bench.small.head.held_out(bench.gold, FOLDS, random::derive(bench.seed, "choice of C", 0));
+    let mut fold = bench.small.head.held_out(bench.gold, FOLDS, random::derive(bench.seed, "choice of C", 0));
+    keep_labels(&mut fold, &bench.gold_labels());
     choose_c(gold, &bench.gold_labels(), bench.shape(width), &GRID, &fold)
+}
+
+/// Holds no label out as a whole: its rows would not be learnt from. (Those of a pair's label may share one first text.)
+fn keep_labels(fold: &mut [Option<usize>], labels: &[usize]) {
+    for row in 0..fold.len() {
+        let elsewhere = |other: usize| labels[other] == labels[row] && fold[other] != fold[row];
+        if !(0..fold.len()).any(elsewhere) {
+            (0..fold.len()).filter(|&other| labels[other] == labels[row]).for_each(|other| fold[other] = None);
+        }
+    }
 }
 
 /// Learns from gold rows; returns ln p of the labels of test rows.
@@ -100,6 +111,13 @@ impl Vectoriser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_label_is_held_out_as_a_whole() {
+        let mut fold = [Some(0), Some(0), Some(1), Some(0), Some(1)];
+        keep_labels(&mut fold, &[0, 0, 1, 1, 1]);
+        assert_eq!(fold, [None, None, Some(1), Some(0), Some(1)]);
+    }
 
     #[test]
     fn the_second_text_of_a_pair_has_features_of_its_own() {

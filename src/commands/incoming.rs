@@ -90,9 +90,9 @@ pub fn read_rows(input: impl BufRead, format: Format, fields: (&str, Option<&str
     match format {
         Format::Csv => {
             let columns = columns.filter(Columns::quotes).unwrap_or_else(|| Columns::separated(&first, b',', &names));
-            read_csv(rest, &columns, fields, sink)
+            read_csv(rest, columns, fields, sink)
         }
-        Format::Tsv => read_csv(rest, &Columns::separated(&first, b'\t', &names), fields, sink),
+        Format::Tsv => read_csv(rest, Columns::separated(&first, b'\t', &names), fields, sink),
         Format::Jsonl => read_lines(rest, &|line| parse_json(line, fields), true, sink),
         _ if is_array(&first) => Err(Error::data(stdin, 1, "a JSON array: give JSON lines, an object each, or CSV")),
         _ if fields.1.is_some() => {
@@ -117,7 +117,9 @@ fn is_array(line: &[u8]) -> bool {
 fn detect(first: &[u8], fields: (&str, Option<&str>)) -> (Format, Option<Columns>) {
     let line = String::from_utf8_lossy(first.trim_ascii()).into_owned();
     let close = |columns: &Columns| line.split(columns.separator as char).all(|column| column.trim() == column);
-    match Columns::of(line.as_bytes(), &names_of(fields)).filter(close) {
+    // A single word is the field's name, or a text.
+    let named = |columns: &Columns| columns.names.len() > 1 || line.trim_matches('"') == fields.0;
+    match Columns::of(line.as_bytes(), &names_of(fields)).filter(close).filter(named) {
         _ if line.starts_with("{\"") || line == "{}" => (Format::Jsonl, None),
         Some(columns) => (if columns.quotes() { Format::Csv } else { Format::Tsv }, Some(columns)),
         None if fields.1.is_some() => (Format::Jsonl, None),
@@ -168,24 +170,24 @@ fn read_lines(mut input: impl BufRead, parse: &dyn Fn(&str) -> Result<Incoming, 
     Ok(())
 }
 
-fn read_csv(input: impl BufRead, columns: &Columns, (field, second): (&str, Option<&str>), sink: &mut Sink) -> Result<()> {
+fn read_csv(input: impl BufRead, columns: Columns, fields: (&str, Option<&str>), sink: &mut Sink) -> Result<()> {
     let stdin = Path::new("standard input");
     let marks = Cell::new(0);
     let mut reader = columns.reader_of_each(Counted { input, marks: &marks });
     let broken = |error: csv::Error| Error::data(stdin, error.position().map_or(1, |at| at.line() as usize), error.to_string());
+    let (mut record, mut last) = (csv::ByteRecord::new(), 1);
+    // A quoted name may go on in the next line.
+    reader.read_byte_record(&mut record).map_err(broken)?;
+    let columns = Columns::of_record(&record, columns.separator, &names_of(fields));
     let missing = |name: &str| Error::data(stdin, 1, format!("the header names no column {name:?}, but {:?}", columns.names));
     let place = |name: &str| columns.place(name).ok_or_else(|| missing(name));
-    let (text, text_pair, id) = (place(field)?, second.map(place).transpose()?, columns.place("id"));
-    let (mut record, mut last, mut header) = (csv::ByteRecord::new(), 1, true);
+    let (text, text_pair, id) = (place(fields.0)?, fields.1.map(place).transpose()?, columns.place("id"));
     loop {
         if !reader.read_byte_record(&mut record).map_err(broken)? {
             if columns.quotes() && marks.get() % 2 == 1 {
                 sink(last, Err("a quotation mark is never closed: what follows it was one row".to_string().into()));
             }
             return Ok(());
-        }
-        if std::mem::take(&mut header) {
-            continue;
         }
         last = record.position().map_or(0, |at| at.line() as usize);
         let given = |column: usize| match columns.text(&record[column])?.into_owned() {
@@ -252,7 +254,7 @@ mod tests {
         let text = ("text", None);
         let of = |rows: &[(usize, &str)]| rows.iter().map(|(line, text)| (*line, text.to_string())).collect::<Vec<_>>();
         assert_eq!(good("\u{feff}one\r\ntwo\rthree\n{\"a\": 1}", text), of(&[(1, "one"), (2, "two"), (3, "three"), (4, "{\"a\": 1}")]));
-        assert_eq!(good("sep=;\r\nID;Text\r\n1;a\r\n", text), of(&[(3, "a")]));
+        assert_eq!(good("sep=;\r\nID;Text\r\n1;a\r\n", text), of(&[(3, "\"1\" a")]));
         assert_eq!(good("id|text\n1|a, b\n", text), of(&[(2, "\"1\" a, b")]));
         assert_eq!(good("{\"text\": \"one\", \"label\": 0}\n{\"id\": 7, \"text\": \"two\"}\n", text), of(&[(1, "one"), (2, "7 two")]));
         assert_eq!(good("text,label\n\"one, \"\"two\"\"\nthree\",x\nfour,y\n", text), of(&[(2, "one, \"two\"\nthree"), (4, "four")]));
@@ -263,6 +265,10 @@ mod tests {
         assert_eq!(good("\n{\"id\": 1, \"text\": \"a\"}\n", text), of(&[(2, "1 a")]));
         assert_eq!(good("text\tn\n\"a b\t1\n", text), of(&[(2, "\"a b")]));
         assert_eq!(good("text,text_pair\na,b\n", ("text", Some("text_pair"))), of(&[(2, "a|b")]));
+        assert_eq!(good("Text\na|b\n", text), of(&[(1, "Text"), (2, "a|b")]));
+        assert_eq!(good("text\na|b\n", text), of(&[(2, "a|b")]));
+        assert_eq!(good("text,\"note\n(own)\",label\na,b,c\n", text), of(&[(3, "a")]));
+        assert_eq!(good("sep=\t\nid\ttext\n1\ta\n", text), of(&[(3, "\"1\" a")]));
         assert!(good("", text).is_empty());
     }
 

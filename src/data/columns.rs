@@ -9,26 +9,32 @@ const SEPARATORS: &[u8] = b",\t;|";
 /// The columns of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
-    /// Their names; a field's is written as the field, whatever its case in the header.
+    /// Their names; a field's, and `id`, is written so whatever its case in the header.
     pub names: Vec<String>,
     pub separator: u8,
 }
 
 impl Columns {
-    /// Those of a header that names each of `fields` once, separated by whatever finds most.
+    /// Those of a header that names each of `fields` once, separated by whatever finds most; a single column by commas.
     pub fn of(header: &[u8], fields: &[&str]) -> Option<Columns> {
         let found = SEPARATORS.iter().map(|&separator| Columns::separated(header, separator, fields));
-        found.filter(|columns| columns.name_all(fields)).max_by_key(|columns| columns.names.len())
+        let more = |a: Columns, b: Columns| if b.names.len() > a.names.len() { b } else { a };
+        found.filter(|columns| columns.name_all(fields)).reduce(more)
     }
 
     /// Those of a header with this separator, whether or not they are the `fields`.
     pub fn separated(header: &[u8], separator: u8, fields: &[&str]) -> Columns {
-        let mut columns = Columns { names: Vec::new(), separator };
         let mut record = csv::ByteRecord::new();
         // A header that is no record of CSV has no columns.
-        _ = columns.reader(header).read_byte_record(&mut record);
+        _ = Columns { names: Vec::new(), separator }.reader(header).read_byte_record(&mut record);
+        Columns::of_record(&record, separator, fields)
+    }
+
+    /// Those of a header that is read.
+    pub fn of_record(record: &csv::ByteRecord, separator: u8, fields: &[&str]) -> Columns {
+        let mut columns = Columns { names: Vec::new(), separator };
         columns.names = record.iter().map(|name| unquoted(String::from_utf8_lossy(name).trim()).into_owned()).collect();
-        for field in fields.iter().filter(|field| !columns.names.iter().any(|name| name == **field)).collect::<Vec<_>>() {
+        for field in fields.iter().chain(&["id"]).filter(|field| !columns.names.iter().any(|name| name == **field)).collect::<Vec<_>>() {
             let mut alike = columns.names.iter_mut().filter(|name| name.eq_ignore_ascii_case(field));
             if let (Some(name), None) = (alike.next(), alike.next()) {
                 *name = field.to_string();
@@ -81,14 +87,17 @@ impl Columns {
     /// # Errors
     /// Bytes that are not UTF-8.
     pub fn text<'f>(&self, field: &'f [u8]) -> Result<Cow<'f, str>, String> {
-        let text = std::str::from_utf8(field).map_err(|error| not_utf8(&error))?;
+        let not_utf8 =
+            |error: std::str::Utf8Error| format!("not UTF-8 (byte {} of a field); save the file as UTF-8", error.valid_up_to() + 1);
+        let text = std::str::from_utf8(field).map_err(not_utf8)?;
         Ok(if self.quotes() { text.into() } else { unquoted(text) })
     }
 }
 
 /// Whether a line is Excel's word on what separates the columns, which the header says too: `sep=;`.
 pub fn names_separator(line: &[u8]) -> bool {
-    line.trim_ascii().strip_prefix(b"sep=").is_some_and(|separator| separator.len() == 1)
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line).strip_prefix(b"sep=").is_some_and(|separator| separator.len() == 1)
 }
 
 pub fn not_utf8(error: &std::str::Utf8Error) -> String {
@@ -121,6 +130,9 @@ mod tests {
         for unclear in ["Text,TEXT,label", "text,label,label", "text", "sentence,class", ""] {
             assert_eq!(of(unclear), None, "{unclear}");
         }
-        assert!(names_separator(b"sep=;\r\n") && !names_separator(b"sep=ab") && !names_separator(b"text;label"));
+        assert_eq!(Columns::of(b"text", &["text"]).unwrap().separator, b',');
+        assert!(
+            names_separator(b"sep=\t\n") && names_separator(b"sep=;\r\n") && !names_separator(b"sep=ab") && !names_separator(b"text;label")
+        );
     }
 }

@@ -54,8 +54,8 @@ impl Table {
     pub fn open(path: &Path, shape: Shape) -> Result<Table> {
         let content = Content::open(path)?;
         let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
-        let first = lines(&content).map(|(_, line)| line.trim_ascii()).zip(1..).find(|(line, _)| !says_nothing(line));
-        let Some((first, line)) = first.map(|(first, line)| (first.to_vec(), line)) else {
+        let first = lines(&content).map(|(_, line)| line).zip(1..).find(|(line, _)| !says_nothing(line));
+        let Some((first, line)) = first.map(|(first, line)| (first.trim_ascii().to_vec(), line)) else {
             return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
         };
         let first = &first[..];
@@ -221,8 +221,13 @@ impl Table {
 
     fn index_csv(mut self, shape: Shape) -> Result<Table> {
         let (from, first) = lines(&self.content).find(|(_, line)| !says_nothing(line)).expect("there is a line that says something");
-        let columns = Columns::of(first, shape.fields);
+        let columns = Columns::of(&self.content[from..], shape.fields);
         let columns = columns.ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
+        let mut columns = columns;
+        // What separates a single column, the header does not say.
+        if columns.names.len() == 1 && self.path.to_string_lossy().to_lowercase().trim_end_matches(".gz").ends_with(".tsv") {
+            columns.separator = b'\t';
+        }
         let mut reader = columns.reader(&self.content[from..]);
         let (mut record, mut counted) = (csv::ByteRecord::new(), LineOf { bytes: &self.content, at: 0, line: 1 });
         let mut found = Vec::new();
@@ -424,6 +429,8 @@ mod tests {
             ("x.csv", "id,text\n1,\"a, \"\"b\"\"\"\n2,Zoë\n"),
             ("x.csv", "id;text\r\n1;\"a, \"\"b\"\"\"\r\n2;Zoë\r\n"),
             ("x.csv", "sep=;\r\nID;Text\r\n1;\"a, \"\"b\"\"\"\r\n2;Zoë\r\n"),
+            ("x.csv", "text\n\"a, \"\"b\"\"\"\nZoë\n"),
+            ("x.csv", "\"a\nb\",text,c\n1,\"a, \"\"b\"\"\",2\n2,Zoë,3\n"),
             ("x.csv", "id|text\n1|\"a, \"\"b\"\"\"\n2|Zoë\n"),
             ("x.tsv", "text\tid\na, \"b\"\t1\nZoë\t2"),
             ("x.txt", "text\tid\na, \"b\"\t1\nZoë\t2"),

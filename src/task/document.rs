@@ -9,42 +9,47 @@ use toml::de::{DeTable, DeValue, Deserializer};
 /// What is wrong, and at which byte.
 pub type Wrong = (usize, String);
 
-/// A place that is none of the document's: what is put in for a missing key.
-const NOWHERE: Range<usize> = usize::MAX..usize::MAX;
-
-/// Reads a document, and goes on behind what is wrong: an unknown key is left out, a value of the wrong type too, a missing one is made up.
-/// `None` if the document is no TOML or lacks anything: then what it means is not known.
+/// Reads a document, and goes on behind what is wrong: an unknown key is left out, and so is a value of the wrong type, a missing one is
+/// made up. `None` if there was more than unknown keys: then what the document means is not known.
 pub fn read<T: DeserializeOwned>(text: &str) -> (Option<T>, Vec<Wrong>) {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return (None, errors.iter().map(wrong).collect());
     }
-    let (mut all_wrong, mut whole, mut removed) = (Vec::new(), true, Vec::new());
+    let (mut all_wrong, mut whole, mut removed, mut made) = (Vec::new(), true, Vec::new(), 0);
     loop {
         let error = match T::deserialize(Deserializer::from(document.clone())) {
             Ok(read) => break (whole.then_some(read), all_wrong),
             Err(error) => error,
         };
-        let place = error.span().unwrap_or(NOWHERE);
-        let (missing, is_root) = (missing(error.message()), place == document.span());
+        whole &= error.message().starts_with("unknown field");
+        let root = document.span();
+        let place = error.span().unwrap_or(root.clone());
+        let is_made_up = place.start > text.len();
         let table = document.get_mut();
-        let mended = match missing {
+        let (told, mended) = match missing(error.message()) {
             Some(key) => {
-                whole = false;
-                let table = if is_root { Some(table) } else { table_at(table, &place) };
-                table.map(|table| _ = table.insert(Spanned::new(NOWHERE, key.to_string().into()), made_up(key)))
+                made += 1;
+                let owner = if place == root { Some(table) } else { table_at(table, &place) };
+                let made_up = owner.map(|table| _ = table.insert(Spanned::new(beyond(made), key.to_string().into()), made_up(key, made)));
+                (is_made_up || removed.contains(&(place.clone(), key.to_string())), made_up)
             }
-            None if place == NOWHERE => a_table_after_all(table),
-            None => remove(table, &place).map(|key| removed.push(key)),
+            None if is_made_up => (true, a_table_after_all(table, &place)),
+            None => (false, remove(table, &root, &place).map(|gone| removed.push(gone))),
         };
-        // A key that was removed is missing then, and what was made up may be wrong: neither is told.
-        if place != NOWHERE && missing.is_none_or(|key| !removed.iter().any(|gone| gone == key)) {
+        // What was made up may be wrong, and a key that was removed is missing: neither is told.
+        if !told {
             all_wrong.push(wrong(&error));
         }
         if mended.is_none() {
             break (None, all_wrong);
         }
     }
+}
+
+/// A place behind every document: that of the `n`-th value that was made up.
+fn beyond(n: usize) -> Range<usize> {
+    usize::MAX - n..usize::MAX - n
 }
 
 fn wrong(error: &toml::de::Error) -> Wrong {
@@ -57,36 +62,42 @@ fn missing(message: &str) -> Option<&str> {
 }
 
 /// Something in place of a missing value, which is a string in most cases; a `kind` must be one that there is.
-fn made_up(key: &str) -> Spanned<DeValue<'static>> {
-    Spanned::new(NOWHERE, DeValue::String(if key == "kind" { "text" } else { "made up" }.into()))
+fn made_up(key: &str, n: usize) -> Spanned<DeValue<'static>> {
+    Spanned::new(beyond(n), DeValue::String(if key == "kind" { "text" } else { "made up" }.into()))
 }
 
-/// Puts an empty table in place of a string that was made up; none if there is none.
-fn a_table_after_all(table: &mut DeTable) -> Option<()> {
-    table.iter_mut().find_map(|(_, value)| match (value.span() == NOWHERE, value.get_mut()) {
+/// Puts an empty table in place of a string that was made up; none if there is none there.
+fn a_table_after_all(table: &mut DeTable, place: &Range<usize>) -> Option<()> {
+    table.iter_mut().find_map(|(_, value)| match (value.span() == *place, value.get_mut()) {
         (true, value @ DeValue::String(_)) => {
             *value = DeValue::Table(DeTable::new());
             Some(())
         }
-        (_, DeValue::Table(inner)) => a_table_after_all(inner),
-        (_, DeValue::Array(items)) => items.iter_mut().find_map(|item| a_table_after_all(table_of(item)?)),
+        (_, DeValue::Table(inner)) => a_table_after_all(inner, place),
+        (_, DeValue::Array(items)) => items.iter_mut().find_map(|item| a_table_after_all(table_of(item)?, place)),
         _ => None,
     })
 }
 
-/// Removes the entry whose key or value stands there, or an item of it; returns its name.
-fn remove(table: &mut DeTable, place: &Range<usize>) -> Option<String> {
+/// Removes the entry whose key or value stands there, or an item of it; returns where its table stands, which is at `own`, and its name.
+fn remove(table: &mut DeTable, own: &Range<usize>, place: &Range<usize>) -> Option<(Range<usize>, String)> {
     let has_item = |value: &DeValue| value.as_array().is_some_and(|items| items.iter().any(|item| item.span() == *place));
     let here = |key: Range<usize>, value: &Spanned<DeValue>| key == *place || value.span() == *place || has_item(value.get_ref());
     let found = table.iter().find(|(key, value)| here(key.span(), value)).map(|(key, _)| key.clone());
     if let Some(key) = found {
         table.remove(&key);
-        return Some(key.get_ref().to_string());
+        return Some((own.clone(), key.get_ref().to_string()));
     }
-    table.iter_mut().find_map(|(_, value)| match value.get_mut() {
-        DeValue::Table(inner) => remove(inner, place),
-        DeValue::Array(items) => items.iter_mut().find_map(|item| remove(table_of(item)?, place)),
-        _ => None,
+    table.iter_mut().find_map(|(_, value)| {
+        let own = value.span();
+        match value.get_mut() {
+            DeValue::Table(inner) => remove(inner, &own, place),
+            DeValue::Array(items) => items.iter_mut().find_map(|item| {
+                let own = item.span();
+                remove(table_of(item)?, &own, place)
+            }),
+            _ => None,
+        }
     })
 }
 
@@ -160,26 +171,54 @@ mod tests {
     }
 
     #[test]
-    fn all_that_can_be_left_out_is_told_and_left_out() {
+    fn unknown_keys_are_told_and_left_out() {
+        let text = SOUND.replace("n = 3", "n = 3\nm = 3").replace("a = \"c\"", "a = \"c\"\nb = 4") + "z = {}\n";
+        let (whole, wrong) = read(&text);
+        assert_eq!(whole, Some(toml::from_str(SOUND).unwrap()));
+        assert_eq!(wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [7, 10, 11], "{wrong:?}");
+    }
+
+    #[test]
+    fn all_values_of_a_wrong_type_are_told() {
         let text = SOUND.replace("n = 3", "n = -3\nm = 3").replace("a = \"c\"", "a = \"c\"\nb = 4").replace("\"b\"]", "2]") + "z = {}\n";
         let (whole, wrong) = read(&text);
-        let whole = whole.unwrap();
-        assert_eq!((whole.part.n, whole.words, whole.parts[0].a.as_str()), (None, None, "c"));
         let mut lines: Vec<usize> = wrong.iter().map(|(line, _)| *line).collect();
         lines.sort_unstable();
-        assert_eq!(lines, [3, 6, 7, 10, 11], "{wrong:?}");
+        assert!(whole.is_none() && lines == [3, 6, 7, 10, 11], "{wrong:?}");
     }
 
     #[test]
     fn all_that_is_missing_is_told_once() {
-        let (whole, wrong) = read("[[parts]]\nn = 1\n[[parts]]\na = 3\n");
-        assert_eq!(whole, None);
-        let told: Vec<&str> = wrong.iter().map(|(_, message)| message.as_str()).collect();
-        let expected =
-            ["missing field `a`", "invalid type: integer `3`, expected a string", "missing field `name`", "missing field `kind`"];
-        assert!(expected.iter().chain(&["missing field `part`"]).all(|message| told.contains(message)) && told.len() == 5, "{wrong:?}");
-        let (_, wrong) = read(&SOUND.replace("\"pair\"", "\"paar\"").replace("[part]\na = \"b\"", "[part]"));
-        assert_eq!(wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4], "{wrong:?}");
+        let told = |text: &str| {
+            let (whole, wrong) = read(text);
+            assert!(whole.is_none());
+            wrong.into_iter().map(|(line, message)| format!("{line} {}", message.split(',').next().unwrap())).collect::<Vec<_>>()
+        };
+        let mut all = told("[[parts]]\nn = 1\n[[parts]]\na = 3\n");
+        all.sort();
+        let of_root = ["kind", "name", "part"].map(|key| format!("1 missing field `{key}`"));
+        assert_eq!(all, [&["1 missing field `a`".to_string()], &of_root[..], &["4 invalid type: integer `3`".to_string()]].concat());
+        assert_eq!(told("kind = \"text\"\n"), ["1 missing field `name`", "1 missing field `part`"]);
+        let wrong = told(&SOUND.replace("\"pair\"", "\"paar\"").replace("[part]\na = \"b\"", "[part]"));
+        assert_eq!(wrong, ["2 unknown variant `paar`", "4 missing field `a`"]);
+        // A key of one table that is wrong does not hide one of the same name that is missing in another.
+        let wrong = told(&SOUND.replace("a = \"b\"", "a = 7").replace("a = \"c\"", ""));
+        assert_eq!(wrong.iter().filter(|message| message.contains("missing field `a`")).count(), 1, "{wrong:?}");
+    }
+
+    /// Tables that are missing, with keys that must be there.
+    #[test]
+    fn missing_tables_do_not_hide_each_other() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Four {
+            a: Part,
+            b: Part,
+            c: Part,
+            d: Kind,
+        }
+        let (read, wrong) = super::read::<Four>("");
+        let told: Vec<String> = wrong.into_iter().map(|(_, message)| message).collect();
+        assert_eq!((read, told), (None, ["a", "b", "c", "d"].map(|key| format!("missing field `{key}`")).to_vec()));
     }
 
     #[test]
