@@ -112,15 +112,15 @@ fn is_array(line: &[u8]) -> bool {
     line.trim_ascii() == b"[" || serde_json::from_slice::<Vec<serde_json::Map<String, Value>>>(line).is_ok()
 }
 
-/// What the first line says, and the columns if it is a header that names the fields. Plain lines may begin with a brace, and have a word
-/// that is a column's name among others: a header has no space around its commas.
+/// What the first line says, and the columns if it is a header that names the fields. Plain lines may have a word that is a column's name
+/// among others: a header has no space around its commas. One that begins with a brace is taken for JSON: told to be bad, if it is none.
 fn detect(first: &[u8], fields: (&str, Option<&str>)) -> (Format, Option<Columns>) {
     let line = String::from_utf8_lossy(first.trim_ascii()).into_owned();
     let close = |columns: &Columns| line.split(columns.separator as char).all(|column| column.trim() == column);
     // A single word is the field's name, or a text.
     let named = |columns: &Columns| columns.names.len() > 1 || line.trim_matches('"') == fields.0;
     match Columns::of(line.as_bytes(), &names_of(fields)).filter(close).filter(named) {
-        _ if line.starts_with("{\"") || line == "{}" => (Format::Jsonl, None),
+        _ if line.starts_with('{') => (Format::Jsonl, None),
         Some(columns) => (if columns.quotes() { Format::Csv } else { Format::Tsv }, Some(columns)),
         None if fields.1.is_some() => (Format::Jsonl, None),
         None => (Format::Lines, None),
@@ -136,7 +136,8 @@ fn parse_plain(line: &str) -> Result<Incoming, BadRow> {
 
 fn parse_json(line: &str, (field, second): (&str, Option<&str>)) -> Result<Incoming, BadRow> {
     let example = second.map_or(format!("{{{field:?}: \"…\"}}"), |second| format!("{{{field:?}: \"…\", {second:?}: \"…\"}}"));
-    let object: Value = serde_json::from_str(line).map_err(|e| format!("not JSON (column {}): {e}; write {example}", e.column()))?;
+    let object: Value = serde_json::from_str(line)
+        .map_err(|e| format!("not JSON (column {}): {e}; write {example}, or say --format lines if it is plain text", e.column()))?;
     let object = object.as_object().ok_or(format!("not a JSON object like {example}"))?;
     let id = object.get("id").cloned();
     let texts = given(object, field).and_then(|text| Ok((text, second.map(|second| given(object, second)).transpose()?)));
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(good("{\"text\": \"one\", \"label\": 0}\n{\"id\": 7, \"text\": \"two\"}\n", text), of(&[(1, "one"), (2, "7 two")]));
         assert_eq!(good("text,label\n\"one, \"\"two\"\"\nthree\",x\nfour,y\n", text), of(&[(2, "one, \"two\"\nthree"), (4, "four")]));
         assert_eq!(good("id\ttext\na\tone\n", text), of(&[(2, "\"a\" one")]));
-        assert_eq!(good("{brace}\n", text), of(&[(1, "{brace}")]));
+        assert!(read(b"{bad\n", Format::Auto, text).unwrap()[0].1.as_ref().unwrap_err().contains("--format lines"));
         assert_eq!(good("ok, text\n", text), of(&[(1, "ok, text")]));
         assert_eq!(good("id;text\n1;\"Great; shop\"\n", text), of(&[(2, "\"1\" Great; shop")]));
         assert_eq!(good("\n{\"id\": 1, \"text\": \"a\"}\n", text), of(&[(2, "1 a")]));

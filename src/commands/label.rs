@@ -154,7 +154,7 @@ impl<'a> Out<'a> {
     fn new(path: Option<&'a Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Out::Stdout(BufWriter::new(std::io::stdout()))) };
         if path.symlink_metadata().is_ok() {
-            return Err(Error::Failed(format!(
+            return Err(Error::Run(format!(
                 "--out {}: it exists and is not written over: give another name, or remove it",
                 path.display()
             )));
