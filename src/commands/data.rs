@@ -41,12 +41,13 @@ impl<H: ReadGold> Data<H> {
         let (gold_path, test_path) = find(task, task_path)?;
         let (rules, say) = (task.data.rules(), &|what| progress.say(what));
         let mut errors = Vec::new();
-        let same = |path: &PathBuf| path.canonicalize().ok().is_some_and(|path| gold_path.canonicalize().ok() == Some(path));
-        if let Some(path) = test_path.as_ref().filter(|path| same(path)) {
+        let is_gold = |path: &PathBuf| path.canonicalize().ok().is_some_and(|path| gold_path.canonicalize().ok() == Some(path));
+        let (same, test_path) = if test_path.as_ref().is_some_and(is_gold) { (test_path, None) } else { (None, test_path) };
+        if let Some(path) = same {
             let message = "it is data.gold and data.test: what a model is tested on must be in no other file; leave data.test out, or divide the file";
-            errors.push(Error::Data { path: path.clone(), line: None, message: message.to_string() });
+            errors.push(Error::Data { path, line: None, message: message.to_string() });
         }
-        let test = test_path.filter(|path| !same(path)).map(|path| read_test(&path, head, rules, say).map(|test| (path, test)));
+        let test = test_path.map(|path| read_test(&path, head, rules, say).map(|test| (path, test)));
         let test = kept(test.transpose(), &mut errors).flatten();
         let tested = test.as_ref().map_or_else(Tested::default, |(path, (rows, unit))| Tested::of(path, unit, rows));
         let test = test.map(|(path, (rows, _))| (path, rows));

@@ -139,9 +139,20 @@ fn parse_json(line: &str, (field, second): (&str, Option<&str>)) -> Result<Incom
     let object: Value = serde_json::from_str(line)
         .map_err(|e| format!("not JSON (column {}): {e}; write {example}, or say --format lines if it is plain text", e.column()))?;
     let object = object.as_object().ok_or(format!("not a JSON object like {example}"))?;
-    let id = object.get("id").cloned();
-    let texts = given(object, field).and_then(|text| Ok((text, second.map(|second| given(object, second)).transpose()?)));
-    texts.map(|(text, text_pair)| Incoming { text, text_pair, id: id.clone() }).map_err(|why| BadRow { why, id })
+    incoming(object.get("id").cloned(), (field, second), |field| given(object, field))
+}
+
+/// A row with this `id` and what the fields, or columns, are given as.
+fn incoming<F>(
+    id: Option<Value>,
+    (first, second): (F, Option<F>),
+    given: impl Fn(F) -> Result<String, String>,
+) -> Result<Incoming, BadRow> {
+    let texts = given(first).and_then(|text| Ok((text, second.map(&given).transpose()?)));
+    match texts {
+        Ok((text, text_pair)) => Ok(Incoming { text, text_pair, id }),
+        Err(why) => Err(BadRow { why, id }),
+    }
 }
 
 /// A field as it is given, which must not be blank.
@@ -197,8 +208,7 @@ fn read_csv(input: impl BufRead, columns: Columns, fields: (&str, Option<&str>),
         };
         let row = columns.check(&record).map_err(BadRow::from).and_then(|()| {
             let id = id.map(|id| columns.text(&record[id]).map(Value::from)).transpose()?;
-            let texts = given(text).and_then(|text| Ok((text, text_pair.map(given).transpose()?)));
-            texts.map(|(text, text_pair)| Incoming { text, text_pair, id: id.clone() }).map_err(|why| BadRow { why, id })
+            incoming(id, (text, text_pair), given)
         });
         if !sink(last, row) {
             return Ok(());

@@ -164,6 +164,20 @@ mod tests {
         insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
     }
 
+    /// What a run delivers that measured the model of S3 alone.
+    fn of_s3(measured: Measured) -> Delivery {
+        let rows = measured.synthetic_rows;
+        Delivery {
+            best_round: 0,
+            dataset_rows: rows,
+            rounds: vec![rows],
+            delivered: Method::S3,
+            candidates: vec![],
+            scaled: None,
+            results: vec![MethodResult { method: Method::S3, measured }],
+        }
+    }
+
     #[test]
     fn many_labels_stand_in_a_table_of_their_own_worst_first() {
         let names: Vec<String> = ["rare", "usual", "odd"].map(String::from).into();
@@ -171,16 +185,7 @@ mod tests {
             ([0, 1, 1, 1, 2], [1, 1, 1, 1, 2].map(|label| (0..3).map(|own| f32::from(u8::from(own == label))).collect::<Vec<_>>()));
         let measures = Measures::Labels(OfLabels::new(&names, &gold, &logits));
         let measured = Measured { synthetic_rows: 9, gold_rows: 9, steps: 9, correct: vec![false, true, true, true, true], measures };
-        let delivery = Delivery {
-            best_round: 0,
-            dataset_rows: 9,
-            rounds: vec![9],
-            delivered: Method::S3,
-            candidates: vec![],
-            scaled: None,
-            results: vec![MethodResult { method: Method::S3, measured }],
-        };
-        let table = by_label(&delivery);
+        let table = by_label(&of_s3(measured));
         let lines: Vec<&str> = table.lines().collect();
         assert!(
             lines[2].starts_with("| rare ") && lines[2].ends_with("|         1 |         0 |         – |   0.0 % | 0.000 |"),
@@ -193,17 +198,7 @@ mod tests {
     fn questions_have_exact_match_and_f1() {
         let measures = Measures::Answers { f1: vec![1.0, 0.5, 0.5, 0.0] };
         let measured = Measured { synthetic_rows: 40, gold_rows: 0, steps: 9, correct: vec![true, false, false, false], measures };
-        let results = vec![MethodResult { method: Method::S3, measured }];
-        let delivery = Delivery {
-            best_round: 0,
-            dataset_rows: 40,
-            rounds: vec![40],
-            delivered: Method::S3,
-            candidates: vec![],
-            scaled: None,
-            results,
-        };
-        let table = of_run(&delivery, Path::new("runs/questions"));
+        let table = of_run(&of_s3(measured), Path::new("runs/questions"));
         assert!(table.contains("F1 [95 %]") && table.contains("EM on 4 test rows [95 %, over these rows]"), "{table}");
         assert!(table.contains("50.0 % [") && table.contains("25.0 % [") && !table.contains("rationales"), "{table}");
     }

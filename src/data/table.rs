@@ -62,7 +62,7 @@ impl Table {
         let of = |format| Table { path: path.to_path_buf(), content, format, unit: "line", starts: Vec::new(), lines: Vec::new() };
         let named = Named::of(path);
         let table = match first[0] {
-            _ if named == Named::Csv => of(Format::JsonLines).index_csv(shape),
+            _ if matches!(named, Named::Csv | Named::Tsv) => of(Format::JsonLines).index_csv(shape),
             b'{' => of(Format::JsonLines).index_objects(first),
             b'[' if named == Named::Json || !shape.plain => of(Format::JsonValues).index_array(None),
             _ if shape.plain && named != Named::Json => Ok(of(Format::Plain(shape.fields[0])).index_lines()),
@@ -222,10 +222,9 @@ impl Table {
     fn index_csv(mut self, shape: Shape) -> Result<Table> {
         let (from, first) = lines(&self.content).find(|(_, line)| !says_nothing(line)).expect("there is a line that says something");
         let columns = Columns::of(&self.content[from..], shape.fields);
-        let columns = columns.ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
-        let mut columns = columns;
+        let mut columns = columns.ok_or_else(|| self.error(1 + line_ends(&self.content[..from]), unknown(first, shape)))?;
         // What separates a single column, the header does not say.
-        if columns.names.len() == 1 && self.path.to_string_lossy().to_lowercase().trim_end_matches(".gz").ends_with(".tsv") {
+        if columns.names.len() == 1 && Named::of(&self.path) == Named::Tsv {
             columns.separator = b'\t';
         }
         let mut reader = columns.reader(&self.content[from..]);
@@ -260,6 +259,7 @@ impl Table {
 enum Named {
     Json,
     Csv,
+    Tsv,
     Otherwise,
 }
 
@@ -270,7 +270,8 @@ impl Named {
         let ends = |with: &[&str]| with.iter().any(|end| name.ends_with(end));
         match () {
             () if ends(&[".json", ".jsonl", ".ndjson"]) => Named::Json,
-            () if ends(&[".csv", ".tsv"]) => Named::Csv,
+            () if ends(&[".csv"]) => Named::Csv,
+            () if ends(&[".tsv"]) => Named::Tsv,
             () => Named::Otherwise,
         }
     }

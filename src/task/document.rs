@@ -30,11 +30,14 @@ pub fn read<T: DeserializeOwned>(text: &str) -> (Option<T>, Vec<Wrong>) {
         let (told, mended) = match missing(error.message()) {
             Some(key) => {
                 made += 1;
-                let owner = if place == root { Some(table) } else { table_at(table, &place) };
+                let owner = if place == root { Some(table) } else { value_at(table, &place).and_then(table_of) };
                 let made_up = owner.map(|table| _ = table.insert(Spanned::new(beyond(made), key.to_string().into()), made_up(key, made)));
                 (is_made_up || removed.contains(&(place.clone(), key.to_string())), made_up)
             }
-            None if is_made_up => (true, a_table_after_all(table, &place)),
+            None if is_made_up => {
+                let made_up = value_at(table, &place).map(Spanned::get_mut).filter(|value| value.is_str());
+                (true, made_up.map(|value| *value = DeValue::Table(DeTable::new())))
+            }
             None => (false, remove(table, &root, &place).map(|gone| removed.push(gone))),
         };
         // What was made up may be wrong, and a key that was removed is missing: neither is told.
@@ -66,19 +69,6 @@ fn made_up(key: &str, n: usize) -> Spanned<DeValue<'static>> {
     Spanned::new(beyond(n), DeValue::String(if key == "kind" { "text" } else { "made up" }.into()))
 }
 
-/// Puts an empty table in place of a string that was made up; none if there is none there.
-fn a_table_after_all(table: &mut DeTable, place: &Range<usize>) -> Option<()> {
-    table.iter_mut().find_map(|(_, value)| match (value.span() == *place, value.get_mut()) {
-        (true, value @ DeValue::String(_)) => {
-            *value = DeValue::Table(DeTable::new());
-            Some(())
-        }
-        (_, DeValue::Table(inner)) => a_table_after_all(inner, place),
-        (_, DeValue::Array(items)) => items.iter_mut().find_map(|item| a_table_after_all(table_of(item)?, place)),
-        _ => None,
-    })
-}
-
 /// Removes the entry whose key or value stands there, or an item of it; returns where its table stands, which is at `own`, and its name.
 fn remove(table: &mut DeTable, own: &Range<usize>, place: &Range<usize>) -> Option<(Range<usize>, String)> {
     let has_item = |value: &DeValue| value.as_array().is_some_and(|items| items.iter().any(|item| item.span() == *place));
@@ -101,21 +91,18 @@ fn remove(table: &mut DeTable, own: &Range<usize>, place: &Range<usize>) -> Opti
     })
 }
 
-/// The table that stands there.
-fn table_at<'t, 'i>(table: &'t mut DeTable<'i>, place: &Range<usize>) -> Option<&'t mut DeTable<'i>> {
-    table.iter_mut().find_map(|(_, value)| of_value(value, place))
+/// The value that stands there.
+fn value_at<'t, 'i>(table: &'t mut DeTable<'i>, place: &Range<usize>) -> Option<&'t mut Spanned<DeValue<'i>>> {
+    table.iter_mut().find_map(|(_, value)| within(value, place))
 }
 
-fn of_value<'t, 'i>(value: &'t mut Spanned<DeValue<'i>>, place: &Range<usize>) -> Option<&'t mut DeTable<'i>> {
-    let here = value.span() == *place;
+fn within<'t, 'i>(value: &'t mut Spanned<DeValue<'i>>, place: &Range<usize>) -> Option<&'t mut Spanned<DeValue<'i>>> {
+    if value.span() == *place {
+        return Some(value);
+    }
     match value.get_mut() {
-        DeValue::Table(table) => {
-            if here {
-                return Some(table);
-            }
-            table_at(table, place)
-        }
-        DeValue::Array(items) => items.iter_mut().find_map(|item| of_value(item, place)),
+        DeValue::Table(table) => value_at(table, place),
+        DeValue::Array(items) => items.iter_mut().find_map(|item| within(item, place)),
         _ => None,
     }
 }
