@@ -97,7 +97,8 @@ fn value_at<'t, 'i>(table: &'t mut DeTable<'i>, place: &Range<usize>) -> Option<
 }
 
 fn within<'t, 'i>(value: &'t mut Spanned<DeValue<'i>>, place: &Range<usize>) -> Option<&'t mut Spanned<DeValue<'i>>> {
-    if value.span() == *place {
+    // An array of tables stands where its first table does.
+    if value.span() == *place && !value.get_ref().is_array() {
         return Some(value);
     }
     match value.get_mut() {
