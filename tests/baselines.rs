@@ -16,10 +16,12 @@ use lacuna::generator::scripted::Scripted;
 use lacuna::generator::{CompletionRequest, Generate, PosteriorRequest};
 use lacuna::math::vectors::{argmax, dot};
 use lacuna::run::progress::Progress;
+use lacuna::small::checkpoint::Checkpoints;
 use lacuna::small::contrastive::PairPlan;
 use lacuna::small::evaluation::Right;
 use lacuna::small::head::SmallHead;
 use lacuna::small::model::SmallModel;
+use lacuna::small::plan::FitPlan;
 use lacuna::task::file::{Task, TrainKeys};
 use lacuna::task::prompts::Prompts;
 
@@ -76,6 +78,7 @@ impl Tried {
         .unwrap();
         let mut small = SmallModel::load(&fixture.path("small"), task.labels_head(), 1, 1).unwrap();
         small.reader.encoder.set_reading(task.reading());
+        small.set_pooling(task.train.pooling, &fixture.path("small"), 1).unwrap();
         Tried { task, small, _fixture: fixture }
     }
 
@@ -252,13 +255,45 @@ fn gold_only_answers_questions_too() {
 fn a_learning_rate_is_chosen_by_the_gold_rows() {
     let (gold, test) = (rows(0, 30), rows(1000, 4));
     let chosen = |rate: &str| {
-        let tried = Tried::new(|task| task.replace("learning_rate = 1e-3", &format!("learning_rate = {rate}")));
+        let tried = Tried::new(|task| task.replace("learning_rate = 1e-3", &format!("learning_rate = {rate}\nlinear_start = false")));
         let tuned = lacuna::baselines::tune::learning_rate(&tried.small, &gold, &tried.task.train, 3, Progress::Silent).unwrap();
         assert_eq!(tried.predict(Baseline::GoldOnly, &gold, &test), tried.predict(Baseline::GoldOnly, &gold, &swapped(&test, 9)));
         tuned.keys.learning_rate / tried.task.train.learning_rate
     };
     // Too small to learn much in 24 steps, right, and so large that nothing is learnt.
     assert_eq!(["1e-4", "1e-2", "5e-2"].map(|rate| (10.0 * chosen(rate)).round()), [20.0, 10.0, 4.0]);
+}
+
+/// The share of rows that a fit of one step, which can hardly move anything, gets right.
+fn right_at_once(change: impl Fn(String) -> String) -> f64 {
+    let tried = Tried::new(|task| change(task.replace("learning_rate = 1e-3", "learning_rate = 1e-9")));
+    let keys = TrainKeys { steps: Some(1), ..tried.task.train.clone() };
+    let gold = rows(0, 40);
+    let learnt: Vec<_> = gold.iter().map(|row| tried.small.gold_row(row)).collect();
+    let plan = FitPlan { rows: &learnt, keys: &keys, seed: 3 };
+    let fitted = tried.small.fit(&plan, &Checkpoints::off(), &mut |_, _| Ok(())).unwrap();
+    let said = tried.small.outputs(&fitted.model, &gold).unwrap();
+    gold.iter().zip(said).filter(|(row, logits)| argmax(logits) == row.gold.label).count() as f64 / 40.0
+}
+
+#[test]
+fn a_fit_starts_with_what_the_encoder_says_already() {
+    let off = right_at_once(|task| task.replace("[train]", "[train]\nlinear_start = false"));
+    let on = right_at_once(|task| task);
+    let of_means = right_at_once(|task| task.replace("[train]", "[train]\npooling = \"mean\""));
+    assert!(off < 0.7 && on > 0.8 && of_means > 0.8, "{off} {on} {of_means}");
+}
+
+#[test]
+fn a_trained_classifier_keeps_its_last_layer() {
+    let mut tried = Tried::new(|task| task);
+    let folder = tempfile::tempdir().unwrap();
+    tried.small.save(&tried.small.base, folder.path()).unwrap();
+    tried.small = SmallModel::load(folder.path(), tried.task.labels_head(), 1, 1).unwrap();
+    let keys = TrainKeys { steps: Some(1), learning_rate: 0.0, ..tried.task.train.clone() };
+    let learnt: Vec<_> = rows(0, 40).iter().map(|row| tried.small.gold_row(row)).collect();
+    let fitted = tried.small.fit(&FitPlan { rows: &learnt, keys: &keys, seed: 3 }, &Checkpoints::off(), &mut |_, _| Ok(())).unwrap();
+    assert_eq!(fitted.model.flat().unwrap(), tried.small.base.flat().unwrap());
 }
 
 #[test]

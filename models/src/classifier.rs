@@ -14,6 +14,8 @@ use std::path::Path;
 pub struct Classifier {
     pub(crate) network: Network,
     pub(crate) labels: Vec<String>,
+    /// Whether its last layer is that of a saved classifier, not drawn.
+    pub(crate) trained: bool,
 }
 
 impl Deref for Classifier {
@@ -43,7 +45,7 @@ impl Classifier {
     pub fn load(folder: &Path, labels: &[String], init_seed: u64) -> Result<Self, ModelError> {
         check_labels(labels)?;
         let (network, saved) = Network::load(folder, Head::Labels(labels.len()), init_seed)?;
-        let mut model = Classifier { network, labels: labels.to_vec() };
+        let mut model = Classifier { network, labels: labels.to_vec(), trained: saved.is_some() };
         if let Some(saved) = saved {
             model.reorder_labels(&saved);
         }
@@ -53,6 +55,11 @@ impl Classifier {
     /// The labels, in the order of the logits.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Whether it was loaded with a last layer that had learnt these labels.
+    pub fn is_trained(&self) -> bool {
+        self.trained
     }
 
     /// The logits (rows, labels) of a batch, without dropout. Its rows are split into `threads` jobs, which run in rayon's pool: the one of
@@ -82,6 +89,20 @@ impl Classifier {
         let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
         let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
         weight.iter_mut().chain(bias).for_each(|x| *x *= factor);
+        self.network.params_changed();
+    }
+
+    /// Replaces the last layer by `weights` (labels, hidden) and a bias for each label.
+    ///
+    /// # Panics
+    /// For another shape.
+    pub fn set_last_layer(&mut self, weights: &[f32], biases: &[f32]) {
+        let Ok(_) = self.network.host_flat() else { return };
+        let Parameters { layout, flat, .. } = &mut self.network.params;
+        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
+        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
+        weight.copy_from_slice(weights);
+        bias.copy_from_slice(biases);
         self.network.params_changed();
     }
 

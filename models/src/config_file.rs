@@ -69,6 +69,11 @@ impl ConfigFile {
         Ok(Some(config))
     }
 
+    /// A field.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
     /// The labels in the order of their ids; none if there is no `id2label` or an id from 0 on is missing.
     pub fn labels(&self) -> Option<Vec<String>> {
         let id2label = self.map.get("id2label")?.as_object()?;

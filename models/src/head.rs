@@ -25,6 +25,13 @@ pub struct Work {
     linear: Scratch,
 }
 
+impl Work {
+    /// What the classifier read, (rows, hidden).
+    pub fn into_pooled(self) -> Vec<f32> {
+        self.pooled
+    }
+}
+
 /// Leaves the logits of the last hidden states (queries, hidden) in `work.logits`.
 pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
     let values = encoder.dense();

@@ -66,10 +66,15 @@ fn load_head(checkpoint: &Checkpoint, config: &Config, head: &[Tensor], seed: u6
         } else {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(stream as u64);
-            flat[pair[0].range.clone()].iter_mut().for_each(|x| *x = (INITIALIZER_RANGE * normal(&mut rng)) as f32);
+            draw(&mut flat[pair[0].range.clone()], &mut rng);
         }
     }
     Ok(())
+}
+
+/// Draws weights that no checkpoint has.
+pub fn draw(weights: &mut [f32], rng: &mut impl Rng) {
+    weights.iter_mut().for_each(|x| *x = (INITIALIZER_RANGE * normal(rng)) as f32);
 }
 
 /// A standard normal number by Box and Muller's method.

@@ -50,7 +50,7 @@ pub fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
         #[cfg(feature = "candle")]
         placed: None,
     };
-    Classifier { network, labels: (0..LABELS).map(|label| label.to_string()).collect() }
+    Classifier { network, labels: (0..LABELS).map(|label| label.to_string()).collect(), trained: true }
 }
 
 /// Rows of [`LENGTHS`] tokens.

@@ -489,6 +489,7 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
     }
     let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
     small.reader.encoder.set_reading(task.reading());
+    small.set_pooling(task.train.pooling, &path, options.seed)?;
     Ok((path, small))
 }
 

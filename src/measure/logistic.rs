@@ -48,6 +48,11 @@ impl Logistic {
         Logistic { weights, intercepts }
     }
 
+    /// The weights, (labels × features), and the intercepts.
+    pub fn parameters(&self) -> (Vec<f32>, Vec<f32>) {
+        (self.weights.iter().flatten().map(|&w| w as f32).collect(), self.intercepts.iter().map(|&b| b as f32).collect())
+    }
+
     /// Probabilities of the labels.
     pub fn probabilities<R: Row>(&self, row: &R) -> Vec<f64> {
         softmax(&self.weights.iter().zip(&self.intercepts).map(|(w, b)| b + row.dot(w)).collect::<Vec<_>>())

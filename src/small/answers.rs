@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
+use super::model::SmallModel;
+use super::plan::FitPlan;
 use super::reader::{LEAST_TEXTS, Reader};
 use super::row::TrainRow;
 use crate::data::answers::{AnswerGoal, Answers};
@@ -152,6 +154,14 @@ impl SmallHead for Answers {
     }
 
     /// Spans have no thresholds.
+    fn reading_means(_: &SpanExtractor, _: u64) -> Result<Option<SpanExtractor>, ModelError> {
+        Ok(None)
+    }
+
+    fn start_linear(_: &SmallModel<Answers>, _: &mut SpanExtractor, _: &FitPlan<Answers>) -> Result<f64> {
+        Ok(0.0)
+    }
+
     fn offsets(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> Vec<f64> {
         Vec::new()
     }

@@ -28,7 +28,7 @@ impl SmallDevice {
         // Not every model's sizes are those of a GPU's kernels.
         if self == SmallDevice::Auto {
             let device = lacuna_models::detect();
-            match lacuna_models::fits(device, &small.base, beside).and_then(|()| small.base.set_device(device)) {
+            match lacuna_models::fits(device, small.start(), beside).and_then(|()| small.set_device(device)) {
                 Ok(()) => return Ok(()),
                 Err(reason) => tracing::warn!("the small model stays on the CPU: {reason}"),
             }
@@ -38,7 +38,7 @@ impl SmallDevice {
             SmallDevice::Cuda => Device::Cuda(0),
             SmallDevice::Metal => Device::Metal(0),
         };
-        let placed = lacuna_models::try_out(device).and_then(|()| small.base.set_device(device));
+        let placed = lacuna_models::try_out(device).and_then(|()| small.set_device(device));
         placed.map_err(|e| Error::Model(format!("small model: {e}")))
     }
 }

@@ -19,12 +19,12 @@ pub struct Fitted<M> {
     pub model: M,
     /// Optimiser steps.
     pub steps: usize,
-    /// Floating-point operations: 6 for each parameter, without word embeddings, and token.
+    /// Floating-point operations: 6 for each parameter, without word embeddings, and token; 2 where a token is only looked at.
     pub flops: f64,
 }
 
 impl<H: SmallHead> SmallModel<H> {
-    /// Fine-tunes a copy of the pretrained model for [`TrainKeys::steps_for`] steps; the last epoch may be cut short. With `checkpoints`, a
+    /// Fine-tunes a copy of the model that fits [start](SmallModel::start) from, for [`TrainKeys::steps_for`] steps; the last epoch may be cut short. With `checkpoints`, a
     /// fit that resumes after a crash ends with the same bits. `shown` is called after each step and may stop the fit with an error.
     ///
     /// Sequences are packed without padding, so the cost of a batch is that of its tokens, and length buckets are not needed.
@@ -35,8 +35,12 @@ impl<H: SmallHead> SmallModel<H> {
         let lessons = self.head.lessons(&self.reader, plan.rows)?;
         let steps_per_epoch = lessons.count().div_ceil(plan.keys.batch);
         let steps = if lessons.count() == 0 { 0 } else { plan.keys.steps_for(lessons.count()) };
-        let mut model = self.base.clone();
+        let mut model = self.start().clone();
         model.set_precision(plan.keys.precision);
+        let mut flops = 0.0;
+        if plan.keys.linear_start && steps > 0 {
+            flops += H::start_linear(self, &mut model, plan)?;
+        }
         let config = self.train_config(plan.keys, steps, plan.seed);
         let resumed = checkpoints.resume(plan, &mut model, &config);
         let mut trainer = resumed.unwrap_or_else(|| Trainer::new(&model, config));
@@ -57,7 +61,7 @@ impl<H: SmallHead> SmallModel<H> {
             }
         }
         let epochs = steps as f64 / steps_per_epoch.max(1) as f64;
-        let flops = 6.0 * model.dense_parameters() as f64 * lessons.tokens() as f64 * epochs;
+        flops += 6.0 * model.dense_parameters() as f64 * lessons.tokens() as f64 * epochs;
         Ok(Fitted { model, steps, flops })
     }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use lacuna_models::{ModelError, Network, Reading, TextEncoder, Trainer};
 
 use super::evaluation::Evaluation;
+use super::model::SmallModel;
+use super::plan::FitPlan;
 use super::reader::Reader;
 use super::row::TrainRow;
 use crate::data::example::{GoldRow, Input, TaskKind};
@@ -62,6 +64,18 @@ pub trait SmallHead: Head {
     /// # Errors
     /// A text that cannot be encoded; a temporary file that cannot be written.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Self::Target>]) -> Result<Self::Lessons>;
+
+    /// The same model with a head that reads the mean of a text's hidden states; none for a head that reads all of them.
+    ///
+    /// # Errors
+    /// A device without room for it.
+    fn reading_means(model: &Self::Model, init_seed: u64) -> Result<Option<Self::Model>, ModelError>;
+
+    /// Sets a new head of `model` to what a linear model learns of the plan's rows; returns the floating-point operations.
+    ///
+    /// # Errors
+    /// A text that cannot be encoded.
+    fn start_linear(small: &SmallModel<Self>, model: &mut Self::Model, plan: &FitPlan<Self>) -> Result<f64>;
 
     /// The labels' thresholds for outputs on gold rows, as offsets of the logits; empty for a head without labels.
     fn offsets(gold: &[&GoldRow<Self>], outputs: &[&Self::Output]) -> Vec<f64>;

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
+use super::model::SmallModel;
+use super::plan::FitPlan;
 use super::reader::Reader;
 use super::row::TrainRow;
 use super::threshold;
@@ -89,6 +91,14 @@ impl SmallHead for Labels {
         let shape = (rows.len(), self.names.len());
         reader.pool.install(|| TokenCache::write(file.path(), &reader.encoder, shape, cache_rows, max_tokens))?;
         TokenCache::open(file.path())
+    }
+
+    fn reading_means(model: &Classifier, init_seed: u64) -> Result<Option<Classifier>, ModelError> {
+        model.reading_means(init_seed).map(Some)
+    }
+
+    fn start_linear(small: &SmallModel<Labels>, model: &mut Classifier, plan: &FitPlan<Labels>) -> Result<f64> {
+        if model.is_trained() { Ok(0.0) } else { small.start_from(model, plan) }
     }
 
     fn offsets(gold: &[&GoldRow<Labels>], logits: &[&Vec<f32>]) -> Vec<f64> {

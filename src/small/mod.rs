@@ -15,6 +15,7 @@ pub mod model;
 pub mod plan;
 pub mod reader;
 pub mod row;
+mod start;
 pub mod temperature;
 pub mod threshold;
 pub mod token_cache;

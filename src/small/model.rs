@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lacuna_models::{ModelError, Reading, TextEncoder};
+use lacuna_models::{Device, ModelError, Reading, TextEncoder};
 
 use super::card::Card;
 use super::head::SmallHead;
@@ -11,11 +11,14 @@ use super::row::TrainRow;
 use crate::data::example::GoldRow;
 use crate::error::{Error, Result};
 use crate::math::random;
+use crate::task::file::Pooling;
 
 /// The pretrained small model and its tokenizer.
 pub struct SmallModel<H: SmallHead> {
     pub head: H,
     pub base: H::Model,
+    /// What fits start from, where that is not `base`.
+    start: Option<H::Model>,
     pub reader: Reader,
 }
 
@@ -31,7 +34,43 @@ impl<H: SmallHead> SmallModel<H> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Failed(format!("{threads} threads cannot be started: {e}")))?;
         let max_position_embeddings = base.config().max_position_embeddings;
-        Ok(SmallModel { head, base, reader: Reader { encoder, max_position_embeddings, pool } })
+        Ok(SmallModel { head, base, start: None, reader: Reader { encoder, max_position_embeddings, pool } })
+    }
+
+    /// The model that fits start from: `base`, or the same one with a head that [reads means](SmallModel::set_pooling).
+    pub fn start(&self) -> &H::Model {
+        self.start.as_ref().unwrap_or(&self.base)
+    }
+
+    /// Lets fits start from a model that reads `[CLS]`, or the mean of a text's hidden states if its head can. `folder` is where the model
+    /// came from.
+    ///
+    /// # Errors
+    /// A file of the folder that cannot be read; a device without room for a larger model.
+    pub fn set_pooling(&mut self, pooling: Pooling, folder: &Path, seed: u64) -> Result<()> {
+        let model_error = |e: ModelError| Error::Model(e.to_string());
+        let means = match pooling {
+            Pooling::Auto => lacuna_models::reads_means(folder).map_err(model_error)?,
+            Pooling::Mean => true,
+            Pooling::Cls => false,
+        };
+        let start = means.then(|| H::reading_means(&self.base, random::derive(seed, "layer of means", 0)));
+        self.start = start.transpose().map_err(model_error)?.flatten();
+        Ok(())
+    }
+
+    /// Moves both models to a device.
+    ///
+    /// # Errors
+    /// A device that cannot be used; both are then where they were.
+    pub fn set_device(&mut self, device: Device) -> Result<(), ModelError> {
+        let before = self.base.device();
+        self.base.set_device(device)?;
+        let moved = self.start.as_mut().map_or(Ok(()), |start| start.set_device(device));
+        if moved.is_err() {
+            self.base.set_device(before)?;
+        }
+        moved
     }
 
     /// How texts are cut or split into windows, in training and in prediction: as the task or the saved model states, else by default.

@@ -387,8 +387,25 @@ pub struct TrainKeys {
     pub use_select: bool,
     /// How often each gold row is repeated in the training set of the delivered model.
     pub gold_repeat: usize,
+    /// What a new classifier reads of a text.
+    pub pooling: Pooling,
+    /// Whether a new classifier's last layer starts as a logistic regression on what the encoder says of the rows, not at random.
+    pub linear_start: bool,
     /// Number format of the small model's matrix products: "auto", "f32", "bf16" or "int16".
     pub precision: Precision,
+}
+
+/// What a new classifier reads of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The mean where the small model is a sentence encoder, else `[CLS]`.
+    #[default]
+    Auto,
+    /// The mean of all hidden states, which one more layer computes.
+    Mean,
+    /// The hidden state of `[CLS]`.
+    Cls,
 }
 
 /// The least number of steps of a training set, and for each label.
@@ -409,6 +426,8 @@ impl Default for TrainKeys {
             doc_stride: 128,
             use_select: true,
             gold_repeat: 2,
+            pooling: Pooling::Auto,
+            linear_start: true,
             precision: Precision::Auto,
         }
     }
