@@ -7,8 +7,6 @@ use rayon::prelude::*;
 
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
-use super::model::SmallModel;
-use super::plan::FitPlan;
 use super::reader::{LEAST_TEXTS, Reader};
 use super::row::TrainRow;
 use crate::data::answers::{AnswerGoal, Answers};
@@ -158,7 +156,7 @@ impl SmallHead for Answers {
         Ok(None)
     }
 
-    fn start_linear(_: &SmallModel<Answers>, _: &mut SpanExtractor, _: &FitPlan<Answers>) -> Result<f64> {
+    fn start_linear(_: &Reader, _: &mut SpanExtractor, _: &[TrainRow<Answer>], _: u64) -> Result<f64> {
         Ok(0.0)
     }
 

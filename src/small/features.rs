@@ -1,9 +1,10 @@
 //! Features of texts, from the pretrained small model or one that has learnt: for the baselines and the distances between sets of texts.
 
-use lacuna_models::{Network, PackedBatch};
+use lacuna_models::{Encoded, ModelError, Network, PackedBatch};
 
 use super::head::SmallHead;
 use super::model::SmallModel;
+use super::reader::Reader;
 use crate::data::example::Input;
 use crate::error::{Error, Result};
 
@@ -26,18 +27,8 @@ impl<H: SmallHead> SmallModel<H> {
     /// A text that cannot be encoded.
     pub fn features_of(&self, network: &Network, inputs: &[Input], max_tokens: usize) -> Result<Vec<Vec<f64>>> {
         let encoded = self.reader.encode_all(inputs, max_tokens)?;
-        let mut order: Vec<usize> = (0..inputs.len()).collect();
-        order.sort_by_key(|&i| encoded[i].input_ids.len());
-        let mut features = vec![Vec::new(); inputs.len()];
-        for chunk in order.chunks(BATCH) {
-            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-            let out = self.reader.pool.install(|| network.features(&batch, self.reader.threads()));
-            let out = out.map_err(|e| Error::Failed(e.to_string()))?;
-            for (&i, row) in chunk.iter().zip(out.chunks_exact(out.len() / chunk.len())) {
-                features[i] = unit(row);
-            }
-        }
-        Ok(features)
+        let features = in_batches(&self.reader, &encoded, |batch, threads| network.features(batch, threads))?;
+        Ok(features.into_iter().map(unit).collect())
     }
 
     /// Features for a linear classifier: those of a text, or for a pair with features u and v: (u, v, |u − v|, u · v), as in InferSent
@@ -57,7 +48,26 @@ impl<H: SmallHead> SmallModel<H> {
     }
 }
 
-fn unit(row: &[f32]) -> Vec<f64> {
-    let length = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-12);
-    row.iter().map(|&x| f64::from(x) / length).collect()
+/// The numbers that `of_batch` (called with a number of threads) makes of each text: (texts, numbers). Texts of a length are read together.
+pub(super) fn in_batches(
+    reader: &Reader,
+    encoded: &[Encoded],
+    of_batch: impl Fn(&PackedBatch, usize) -> Result<Vec<f32>, ModelError> + Sync,
+) -> Result<Vec<Vec<f64>>> {
+    let mut order: Vec<usize> = (0..encoded.len()).collect();
+    order.sort_by_key(|&i| encoded[i].input_ids.len());
+    let mut rows = vec![Vec::new(); encoded.len()];
+    for chunk in order.chunks(BATCH) {
+        let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+        let out = reader.pool.install(|| of_batch(&batch, reader.threads())).map_err(|e| Error::Failed(e.to_string()))?;
+        for (&i, row) in chunk.iter().zip(out.chunks_exact(out.len() / chunk.len())) {
+            rows[i] = row.iter().map(|&x| f64::from(x)).collect();
+        }
+    }
+    Ok(rows)
+}
+
+fn unit(row: Vec<f64>) -> Vec<f64> {
+    let length = row.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+    row.into_iter().map(|x| x / length).collect()
 }

@@ -24,8 +24,8 @@ pub struct Fitted<M> {
 }
 
 impl<H: SmallHead> SmallModel<H> {
-    /// Fine-tunes a copy of the model that fits [start](SmallModel::start) from, for [`TrainKeys::steps_for`] steps; the last epoch may be cut short. With `checkpoints`, a
-    /// fit that resumes after a crash ends with the same bits. `shown` is called after each step and may stop the fit with an error.
+    /// Fine-tunes a copy of [`SmallModel::start`] for [`TrainKeys::steps_for`] steps; the last epoch may be cut short. With `checkpoints`,
+    /// a fit that resumes after a crash ends with the same bits. `shown` is called after each step and may stop the fit with an error.
     ///
     /// Sequences are packed without padding, so the cost of a batch is that of its tokens, and length buckets are not needed.
     ///
@@ -39,7 +39,7 @@ impl<H: SmallHead> SmallModel<H> {
         model.set_precision(plan.keys.precision);
         let mut flops = 0.0;
         if plan.keys.linear_start && steps > 0 {
-            flops += H::start_linear(self, &mut model, plan)?;
+            flops += H::start_linear(&self.reader, &mut model, plan.rows, plan.seed)?;
         }
         let config = self.train_config(plan.keys, steps, plan.seed);
         let resumed = checkpoints.resume(plan, &mut model, &config);

@@ -7,8 +7,6 @@ use std::path::Path;
 use lacuna_models::{ModelError, Network, Reading, TextEncoder, Trainer};
 
 use super::evaluation::Evaluation;
-use super::model::SmallModel;
-use super::plan::FitPlan;
 use super::reader::Reader;
 use super::row::TrainRow;
 use crate::data::example::{GoldRow, Input, TaskKind};
@@ -71,11 +69,11 @@ pub trait SmallHead: Head {
     /// A device without room for it.
     fn reading_means(model: &Self::Model, init_seed: u64) -> Result<Option<Self::Model>, ModelError>;
 
-    /// Sets a new head of `model` to what a linear model learns of the plan's rows; returns the floating-point operations.
+    /// Sets a new head of `model` to what a linear model learns of at least one row; returns the floating-point operations.
     ///
     /// # Errors
     /// A text that cannot be encoded.
-    fn start_linear(small: &SmallModel<Self>, model: &mut Self::Model, plan: &FitPlan<Self>) -> Result<f64>;
+    fn start_linear(reader: &Reader, model: &mut Self::Model, rows: &[TrainRow<Self::Target>], seed: u64) -> Result<f64>;
 
     /// The labels' thresholds for outputs on gold rows, as offsets of the logits; empty for a head without labels.
     fn offsets(gold: &[&GoldRow<Self>], outputs: &[&Self::Output]) -> Vec<f64>;

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
-use super::model::SmallModel;
-use super::plan::FitPlan;
 use super::reader::Reader;
 use super::row::TrainRow;
+use super::start;
 use super::threshold;
 use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
 use crate::data::example::{GoldRow, Input, TaskKind};
@@ -97,8 +96,8 @@ impl SmallHead for Labels {
         model.reading_means(init_seed).map(Some)
     }
 
-    fn start_linear(small: &SmallModel<Labels>, model: &mut Classifier, plan: &FitPlan<Labels>) -> Result<f64> {
-        if model.is_trained() { Ok(0.0) } else { small.start_from(model, plan) }
+    fn start_linear(reader: &Reader, model: &mut Classifier, rows: &[TrainRow<Vec<f32>>], seed: u64) -> Result<f64> {
+        if model.is_trained() { Ok(0.0) } else { start::start_linear(reader, model, rows, seed) }
     }
 
     fn offsets(gold: &[&GoldRow<Labels>], logits: &[&Vec<f32>]) -> Vec<f64> {
