@@ -16,6 +16,7 @@ use crashes::crashes_change_nothing;
 use lacuna::commands::options::Options;
 use lacuna::commands::setup::Setup;
 use lacuna::run::summary::Method;
+use lacuna::task::file::JudgeKind;
 use scripted::{boxed, json, json_lines, options, setup};
 use serde_json::Value;
 use words::of_words;
@@ -64,6 +65,23 @@ fn texts_are_read_judged_and_learnt_from() {
     let of = |method| delivery.results.iter().find(|result| result.method == method).unwrap().measured.synthetic_rows;
     assert_eq!((of(Method::ReadGold), of(Method::Seed), of(Method::GoldOnly)), (59, 83, 0));
     assert_eq!(delivery.candidates.iter().map(|one| one.method).collect::<Vec<_>>(), [Method::GoldOnly, Method::ReadGold, Method::S3Gold]);
+}
+
+/// A judge by states alone asks for no word of any text, and judges as well where the states tell the label.
+#[test]
+fn states_alone_may_judge() {
+    let fixture = fixture();
+    let run = fixture.path("run");
+    let by_states = Options { judge: Some(JudgeKind::States), ..options() };
+    Setup::new(&fixture.path("task.toml"), &by_states).unwrap().run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    assert!(!run.join("journal/judge-gold.jsonl").exists() && run.join("journal/states-gold.safetensors").exists());
+    let of_words = |row: &Value| row["log_probs"].as_array().unwrap().len();
+    let judged = [json_lines(&run.join("journal/read-0.jsonl")), json_lines(&run.join("journal/judge-0.jsonl"))].concat();
+    assert!(judged.len() > 59 && judged.iter().all(|row| of_words(row) == 0 && !row["by_probe"].as_array().unwrap().is_empty()));
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    let read = rows.iter().filter(|row| row["origin"] == "read");
+    let right = read.filter(|row| (row["label"] == "positive") == ((row["line"].as_u64().unwrap() - 1) % 2 == 0)).count();
+    assert!(right > 40, "{right} of 59");
 }
 
 /// Where there are more texts than are read, some are kept for the rounds, and none is read twice.

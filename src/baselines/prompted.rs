@@ -20,7 +20,7 @@ use crate::measure::folds::stratified;
 use crate::measure::metrics::log_loss;
 use crate::run::progress::Progress;
 use crate::small::folds::{at, sides};
-use crate::task::file::Task;
+use crate::task::file::{JudgeKind, Task};
 use crate::task::prompts::Prompts;
 
 /// Numbers of demonstrations to choose from, the fewest first.
@@ -85,9 +85,9 @@ pub(super) fn stack_of(bench: &Bench, generator: &mut dyn Generate) -> Result<St
 
 /// The replies about inputs, with hidden states if the generator shows them.
 pub(super) fn replies(bench: &Bench, inputs: &[Input], title: &str, generator: &mut dyn Generate) -> Result<Vec<Reply>> {
-    let questions = Questions::of(bench.task, bench.prompts)?;
+    let questions = Questions::of_judge(bench.task, bench.prompts)?;
     let mut bar = bench.progress.bar(title, "questions", inputs.len() * questions.for_each_text(), 0);
-    let layers = layers(generator.layers());
+    let layers = layers_of(bench, generator)?;
     let replies = questions.replies(generator, inputs, &layers, &mut || {
         bar.step(1);
         Ok(())
@@ -96,10 +96,18 @@ pub(super) fn replies(bench: &Bench, inputs: &[Input], title: &str, generator: &
     Ok(replies)
 }
 
+/// The layers that the judge of the baselines reads: all that the task's judge may, and the states of all layers where that goes by words.
+fn layers_of(bench: &Bench, generator: &dyn Generate) -> Result<Vec<usize>> {
+    let kind = if bench.task.judge_kind() == JudgeKind::States { JudgeKind::States } else { JudgeKind::Stack };
+    layers(generator, kind, bench.task.judge_depth())
+}
+
 /// The replies about the test rows; where their words are known, states alone are read.
 fn replies_of_test(bench: &Bench, generator: &mut dyn Generate) -> Result<Vec<Reply>> {
-    let (inputs, layers) = (bench.test_inputs(), layers(generator.layers()));
-    let Some(known) = bench.judged_test else { return replies(bench, &inputs, "generator", generator) };
+    let (inputs, layers) = (bench.test_inputs(), layers_of(bench, generator)?);
+    let Some(known) = bench.judged_test.filter(|_| bench.task.judge_kind() != JudgeKind::States) else {
+        return replies(bench, &inputs, "generator", generator);
+    };
     let mut replies = vec![Reply::default(); inputs.len()];
     if !layers.is_empty() {
         let mut bar = bench.progress.bar("generator · hidden states", "texts", inputs.len(), 0);

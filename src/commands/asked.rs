@@ -12,6 +12,7 @@ use crate::judge::kept;
 use crate::judge::questions::Questions;
 use crate::judge::reply::{DEPTHS, Reply, layers};
 use crate::run::folder::RunDir;
+use crate::task::file::JudgeKind;
 
 /// Texts whose replies are kept together.
 const CHUNK: usize = 256;
@@ -21,27 +22,22 @@ pub(super) struct Asked<'a> {
     pub(super) setup: &'a Setup,
     pub(super) questions: Questions<'a>,
     pub(super) folder: RunDir,
+    /// The kind of the judge that is asked, and how many of the generator's layers it reads.
+    pub(super) read: (JudgeKind, f64),
 }
 
 impl Asked<'_> {
-    /// The replies about rows, with hidden states if they are wanted and the generator shows them; in files named after what decides them.
+    /// The replies about rows, with the hidden states that the judge reads; in files named after what decides them.
     /// The questions are tried on one row first.
     ///
     /// # Errors
     /// Those of the generator; a file that cannot be read or written.
-    pub(super) fn replies(
-        &self,
-        rows: &[&GoldRow<Labels>],
-        title: &str,
-        states: bool,
-        generator: &mut Option<Box<dyn Generate>>,
-    ) -> Result<Vec<Reply>> {
+    pub(super) fn replies(&self, rows: &[&GoldRow<Labels>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
         let mut bar = self.setup.machine.progress().bar(title, "questions", rows.len() * self.questions.for_each_text(), 0);
         let (mut replies, mut tried) = (Vec::new(), false);
         for chunk in rows.chunks(CHUNK) {
             let inputs: Vec<Input> = chunk.iter().map(|row| row.input()).collect();
-            let kind = if states { "replies" } else { "words" };
-            let path = self.folder.join(format!("{kind}-{}.safetensors", self.key(&inputs)));
+            let path = self.folder.join(format!("replies-{}.safetensors", self.key(&inputs)));
             if !path.exists() {
                 if generator.is_none() {
                     *generator = Some(self.setup.load_generator()?);
@@ -51,7 +47,7 @@ impl Asked<'_> {
                     self.questions.try_on(generator, inputs[0])?;
                     tried = true;
                 }
-                let layers = if states { layers(generator.layers()) } else { Vec::new() };
+                let layers = layers(generator, self.read.0, self.read.1)?;
                 let asked = self.questions.replies(generator, &inputs, &layers, &mut || {
                     bar.step(1);
                     Ok(())
@@ -72,7 +68,7 @@ impl Asked<'_> {
     /// What decides the replies about these texts.
     pub(super) fn key(&self, inputs: &[Input]) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("lacuna {} {DEPTHS:?}\n", env!("CARGO_PKG_VERSION")));
+        hash.update(format!("lacuna {} {DEPTHS:?} {:?}\n", env!("CARGO_PKG_VERSION"), self.read));
         let decides = |name: &str| name == "sha256.generator" || name.starts_with("task.prompts.judge") || name.starts_with("task.labels");
         for (name, value) in self.setup.fingerprint(&[]).iter().filter(|(name, _)| decides(name)) {
             hash.update(format!("{name}={value}\n"));

@@ -21,6 +21,7 @@ use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval;
 use crate::measure::metrics::{expected_calibration_error, log_loss};
 use crate::run::folder::RunDir;
+use crate::task::file::JudgeKind;
 
 /// What is judged, and how often.
 pub struct JudgeReport<'a> {
@@ -67,13 +68,18 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
         .map_err(|reason| Error::Failed(format!("--test-rows, on data.test: {reason}")))?;
     let draws = drawn(report, &setup, loaded)?;
     let prompts = setup.prompts(head)?;
-    let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder: RunDir::open(report.folder)? };
+    let asked = Asked {
+        setup: &setup,
+        questions: Questions::of(&setup.task, &prompts)?,
+        folder: RunDir::open(report.folder)?,
+        read: (JudgeKind::Stack, 1.0),
+    };
     let by_line: BTreeMap<usize, &GoldRow<Labels>> = draws.iter().flat_map(|(_, _, rows)| rows).map(|row| (row.line, row)).collect();
     let known: BTreeMap<usize, Reply> = {
-        let replies = asked.replies(&by_line.values().copied().collect::<Vec<_>>(), "asking about the gold rows", true, generator)?;
+        let replies = asked.replies(&by_line.values().copied().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
         by_line.keys().copied().zip(replies).collect()
     };
-    let replies = asked.replies(&test.iter().collect::<Vec<_>>(), "asking about the test rows", true, generator)?;
+    let replies = asked.replies(&test.iter().collect::<Vec<_>>(), "asking about the test rows", generator)?;
     let truth: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
     let mut rows = Vec::new();
     for &gold in report.gold {

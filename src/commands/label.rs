@@ -24,7 +24,6 @@ use crate::judge::stack::Stack;
 use crate::math::vectors::argmax;
 use crate::run::folder::RunDir;
 use crate::synthesis::judge::verdict;
-use crate::task::file::JudgeKind;
 
 /// What is labelled, and where the labels go.
 pub struct Labelling<'a> {
@@ -61,9 +60,9 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let prompts = setup.prompts(head)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
-    let asked = Asked { setup: &setup, questions: Questions::of(&setup.task, &prompts)?, folder };
-    let states = setup.task.judge_kind() == JudgeKind::Stack;
-    let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", states, generator)?;
+    let read @ (kind, depth) = (setup.task.judge_kind(), setup.task.judge_depth());
+    let asked = Asked { setup: &setup, questions: Questions::of_judge(&setup.task, &prompts)?, folder, read };
+    let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
     let (stack, knowledge) = loaded.small.reader.pool.install(|| learn(&replies, &gold, setup.seed));
     setup.machine.progress().say(verdict(&knowledge));
     let name = journal_name(labelling, &asked, &gold)?;
@@ -83,8 +82,8 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let done = known.values().map(Vec::len).sum();
     let mut bar = setup.machine.progress().bar("labelling", "questions", texts.len() * each, done);
     let generator = loaded_generator(&setup, generator)?;
-    let questions = Questions::of(&setup.task, &prompts)?;
-    let questions = questions.with_probes(stack.probe().into_iter().collect(), layers(generator.layers()));
+    let questions = Questions::of_judge(&setup.task, &prompts)?;
+    let questions = questions.with_probes(stack.probe().into_iter().collect(), layers(generator, kind, depth)?);
     for from in (0..texts.len()).step_by(WAVE) {
         let texts = texts.read(from..(from + WAVE).min(texts.len()))?;
         let keyed: Vec<(u64, Input)> = texts.iter().zip(from as u64..).map(|(text, key)| (key, text.input())).collect();
@@ -124,7 +123,7 @@ fn journal_name(labelling: &Labelling, asked: &Asked, gold: &[GoldRow<Labels>]) 
     hash.update(asked.key(&gold.iter().map(GoldRow::input).collect::<Vec<_>>()));
     gold.iter().for_each(|row| hash.update(row.gold.label.to_le_bytes()));
     hash.update(sha256_of(labelling.texts).map_err(Error::io("read", labelling.texts))?);
-    hash.update(format!("{:?} {}", asked.setup.task.judge_kind(), asked.setup.seed));
+    hash.update(format!("{:?} {}", asked.read, asked.setup.seed));
     Ok(format!("label-{}", &hex(hash.finalize())[..16]))
 }
 

@@ -25,7 +25,7 @@ impl Judging {
         match task.judge_kind() {
             _ if same_gold => Judging::SeedAndGold,
             JudgeKind::Prompt => Judging::Seed,
-            JudgeKind::Stack => Judging::None,
+            JudgeKind::Stack | JudgeKind::States => Judging::None,
         }
     }
 }

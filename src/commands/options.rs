@@ -211,7 +211,7 @@ impl Options {
         let recipe = (*recipe == Recipe::Paper).then(|| " --recipe paper".to_string());
         let number = |name: &'static str, value: &Option<usize>| value.map(|value| format!(" --{name} {value}"));
         let text = |name: &'static str, value: &Option<String>| value.as_ref().map(|value| format!(" --{name} {value}"));
-        let judge = judge.map(|kind| format!(" --judge {}", if kind == JudgeKind::Stack { "stack" } else { "prompt" }));
+        let judge = judge.and_then(|kind| kind.to_possible_value()).map(|kind| format!(" --judge {}", kind.get_name()));
         let kind = targets.map(|kind| format!(" --targets {}", if kind == TargetKind::Hard { "hard" } else { "soft" }));
         let as_is = (*weights == Weights::AsIs).then(|| " --weights as-is".to_string());
         let unified = machine.kv_unified.map(|unified| format!(" --kv-unified {unified}"));

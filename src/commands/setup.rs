@@ -349,8 +349,8 @@ impl Setup {
         }
         // What earlier versions did by default is not written down: they did not.
         match self.task.judge_kind() {
-            JudgeKind::Stack if !self.task.prompts.judge.is_empty() => {
-                inputs.insert("task.targets.judge".to_string(), json!(JudgeKind::Stack));
+            kind @ (JudgeKind::Stack | JudgeKind::States) if !self.task.prompts.judge.is_empty() => {
+                inputs.insert("task.targets.judge".to_string(), json!(kind));
             }
             _ => drop(inputs.remove("task.targets.judge")),
         }

@@ -13,7 +13,7 @@ use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::files::sha256::mark_of;
 use crate::generator::{Generate, GenerateError, Posterior, PosteriorRequest};
-use crate::task::file::{JudgePrompt, Task};
+use crate::task::file::{JudgeKind, JudgePrompt, Task};
 use crate::task::prompts::{Prompts, prompt_error};
 use crate::task::words::{self, Fork, forks};
 
@@ -60,6 +60,8 @@ pub struct Questions<'t> {
     /// Heads on the states of these layers at the end of the first request.
     probes: Vec<&'t Probe>,
     layers: Vec<usize>,
+    /// Whether the words are asked for; without, only the first question is.
+    words: bool,
 }
 
 impl<'t> Questions<'t> {
@@ -73,7 +75,20 @@ impl<'t> Questions<'t> {
             found.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
         }
         let before = vec![String::new(); task.prompts.judge.len()];
-        Ok(Questions { task, prompts, forks: found, before, probes: Vec::new(), layers: Vec::new() })
+        Ok(Questions { task, prompts, forks: found, before, probes: Vec::new(), layers: Vec::new(), words: true })
+    }
+
+    /// The questions of the task's judge.
+    ///
+    /// # Errors
+    /// As [`Questions::of`].
+    pub fn of_judge(task: &'t Task, prompts: &'t Prompts<'t, Labels>) -> Result<Self> {
+        let mut questions = Questions::of(task, prompts)?;
+        if task.judge_kind() == JudgeKind::States {
+            questions.words = false;
+            questions.forks.truncate(1);
+        }
+        Ok(questions)
     }
 
     /// The same questions after `shown`, texts with their labels: each as the question would be asked about it, with the right answer.
@@ -108,7 +123,8 @@ impl<'t> Questions<'t> {
         let mut prompt = self.prompts.judge(question.judge, input).map_err(prompt_error)?;
         prompt.user = self.before[question.prompt].clone() + &prompt.user;
         prompt.answer_start += &question.fork.said;
-        Ok(PosteriorRequest { id, prompt, words: question.fork.next.clone() })
+        let words = if self.words { question.fork.next.clone() } else { Vec::new() };
+        Ok(PosteriorRequest { id, prompt, words })
     }
 
     /// The [`Judged::mark`] of a question about a text.
@@ -160,8 +176,7 @@ impl<'t> Questions<'t> {
         })?;
         let of = |(key, _): &(u64, Input)| {
             let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].log_probs.clone()).collect();
-            let by_prompt = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers));
-            by_prompt.chain(known[&(key * forks)].by_probe.iter().cloned()).collect()
+            self.by_prompt(&answers).into_iter().chain(known[&(key * forks)].by_probe.iter().cloned()).collect()
         };
         Ok(texts.iter().map(of).collect())
     }
@@ -210,12 +225,12 @@ impl<'t> Questions<'t> {
             }
             sink()
         })?;
-        let of_text = |answers: Vec<Vec<f32>>| {
-            let by_prompt: Vec<Vec<f32>> = (0..self.before.len()).map(|prompt| self.by_label(prompt, &answers)).collect();
-            mean_log_probs(&by_prompt)
-        };
         let replies = texts.iter().zip(answers).zip(states);
-        let reply = |((&input, answers), states)| Reply { log_probs: of_text(answers), states, group: Reply::group_of(input) };
+        let reply = |((&input, answers), states): ((&Input, Vec<Vec<f32>>), _)| Reply {
+            log_probs: mean_log_probs(&self.by_prompt(&answers)),
+            states,
+            group: Reply::group_of(input),
+        };
         Ok(replies.map(reply).collect())
     }
 
@@ -243,6 +258,15 @@ impl<'t> Questions<'t> {
         Ok(replies)
     }
 
+    /// ln p of each label's word from each judge prompt, given the answers to all requests about a text; zeros, which say nothing, where the
+    /// words are not asked for.
+    fn by_prompt(&self, answers: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        if !self.words {
+            return vec![vec![0.0; self.task.labels.len()]; self.before.len()];
+        }
+        (0..self.before.len()).map(|prompt| self.by_label(prompt, answers)).collect()
+    }
+
     /// ln p of each label's word from one judge prompt, given the answers to all requests about a text.
     fn by_label(&self, prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
         let own = self.forks.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
@@ -250,12 +274,12 @@ impl<'t> Questions<'t> {
         words::log_probs(&forks, &answers)
     }
 
-    /// Asks every question once, about one text: label words that the generator cannot tell apart are refused before hours of writing.
+    /// Asks every question with words once, about one text: label words that the generator cannot tell apart are refused before hours of writing.
     ///
     /// # Errors
     /// Such words, with the labels' names; those of the generator.
     pub fn try_on(&self, generator: &mut dyn Generate, input: Input) -> Result<()> {
-        for question in &self.forks {
+        for question in self.forks.iter().filter(|_| self.words) {
             let request = self.ask(0, question, input)?;
             let refused = match generator.posteriors(&[request], &[], &mut |_| Ok(())) {
                 Err(GenerateError::Request { reason, .. }) => reason,

@@ -1,8 +1,11 @@
 //! What the generator says of a text, and the hidden states with which it says it.
 
 use crate::data::example::Input;
+use crate::error::{Error, Result};
+use crate::generator::Generate;
 use crate::math::random;
 use crate::measure::folds;
+use crate::task::file::JudgeKind;
 
 /// The generator's reply to the judge's questions about a text.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,11 +36,41 @@ pub(super) fn held_out(replies: &[Reply], gold: &[usize], labels: usize, folds: 
 }
 
 /// The depths of the layers whose states are read, as shares of all layers.
-pub const DEPTHS: [f64; 4] = [0.4, 0.6, 0.8, 1.0];
+pub const DEPTHS: [f64; 5] = [0.4, 0.5, 0.6, 0.8, 1.0];
 
-/// The layers whose states are read of a generator with so many layers, ascending; none if it shows none.
-pub fn layers(of: usize) -> Vec<usize> {
-    let mut layers: Vec<usize> = DEPTHS.iter().map(|depth| (depth * of as f64).round() as usize).filter(|&layer| layer > 0).collect();
+/// The layers whose states a judge reads, ascending; none if it goes by words alone, or if it may and the generator shows none. `depth` is
+/// the share of the layers that it computes.
+///
+/// # Errors
+/// A judge by states alone, of a generator that shows none.
+pub fn layers(generator: &dyn Generate, kind: JudgeKind, depth: f64) -> Result<Vec<usize>> {
+    let found = at_depths(generator.layers(), depth);
+    match kind {
+        JudgeKind::Prompt => Ok(Vec::new()),
+        JudgeKind::States if found.is_empty() => Err(Error::Model(
+            "targets.judge = \"states\": this generator shows no hidden states; take another, or targets.judge = \"prompt\"".into(),
+        )),
+        JudgeKind::Stack | JudgeKind::States => Ok(found),
+    }
+}
+
+/// The layers at [`DEPTHS`] and at `depth`, of which none is deeper, of a generator with so many; ascending.
+fn at_depths(of: usize, depth: f64) -> Vec<usize> {
+    let depths = DEPTHS.iter().copied().filter(|&own| own < depth).chain([depth]);
+    let mut layers: Vec<usize> = depths.map(|depth| (depth * of as f64).round() as usize).filter(|&layer| layer > 0).collect();
     layers.dedup();
     layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_has_its_own_layer_and_none_deeper() {
+        let found = [1.0, 0.6, 0.5, 0.55, 0.1].map(|depth| at_depths(28, depth));
+        let wanted: [&[usize]; 5] = [&[11, 14, 17, 22, 28], &[11, 14, 17], &[11, 14], &[11, 14, 15], &[3]];
+        assert_eq!(found, wanted.map(<[usize]>::to_vec));
+        assert_eq!((at_depths(2, 1.0), at_depths(0, 0.6)), (vec![1, 2], vec![]));
+    }
 }

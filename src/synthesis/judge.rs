@@ -25,15 +25,12 @@ impl Synthesis<'_, Labels> {
         let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
         let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
-        let posteriors = self.posteriors("judge-gold", "judging the gold rows", &texts)?;
+        let words = self.words_about(&texts)?;
         let states = self.states_of(&texts)?;
         let inputs = texts.iter().map(|(_, input)| *input);
-        let replies: Vec<Reply> = posteriors
-            .iter()
-            .zip(states)
-            .zip(inputs)
-            .map(|((of_text, states), input)| Reply { log_probs: mean_log_probs(of_text), states, group: Reply::group_of(input) })
-            .collect();
+        let replies = words.into_iter().zip(states).zip(inputs);
+        let replies: Vec<Reply> =
+            replies.map(|((log_probs, states), input)| Reply { log_probs, states, group: Reply::group_of(input) }).collect();
         let (mine, prompts, seed) = (split.mine.len(), self.inputs.task.prompts.judge.len(), self.inputs.seed);
         let fold = self.folds();
         let (judges, knowledge) = self.inputs.small.reader.pool.install(|| {
@@ -55,16 +52,28 @@ impl Synthesis<'_, Labels> {
         Ok(())
     }
 
+    /// ln p of the labels' words for each of these gold rows, (texts, labels); zeros where the judge goes by states alone.
+    fn words_about(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<f32>>> {
+        if self.inputs.task.judge_kind() == JudgeKind::States {
+            return Ok(vec![vec![0.0; self.strata()]; texts.len()]);
+        }
+        let posteriors = self.posteriors("judge-gold", "judging the gold rows", texts)?;
+        Ok(posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect())
+    }
+
     /// The hidden states with which the generator reads these gold rows, (texts, layers, hidden), kept in the run's folder; no layers if
     /// the task's judge does not learn from them, or the generator shows none.
+    ///
+    /// # Errors
+    /// A judge by states alone, of a generator that shows none.
     fn states_of(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let layers = layers(self.generator.layers());
-        if self.inputs.task.judge_kind() == JudgeKind::Prompt || layers.is_empty() {
+        let layers = self.layers()?;
+        if layers.is_empty() {
             return Ok(vec![Vec::new(); texts.len()]);
         }
         let path = self.run.join("journal/states-gold.safetensors");
         let (mut journal, known) = self.run.journal::<Computed>("states-gold")?;
-        let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
+        let questions = Questions::of_judge(self.inputs.task, self.inputs.prompts)?;
         let mark = questions.mark_of_texts(texts);
         if !path.exists() || known.last().is_none_or(|known| known.mark != mark) {
             let inputs: Vec<Input> = texts.iter().map(|(_, input)| *input).collect();
@@ -88,6 +97,12 @@ impl Synthesis<'_, Labels> {
         Ok(kept.into_iter().map(|reply| reply.states).collect())
     }
 
+    /// The layers whose states the task's judge reads.
+    fn layers(&self) -> Result<Vec<usize>> {
+        let task = self.inputs.task;
+        layers(self.generator, task.judge_kind(), task.judge_depth())
+    }
+
     /// Judges the rows of a round.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
@@ -101,8 +116,8 @@ impl Synthesis<'_, Labels> {
     /// What the judges go by of texts, (texts, prompts and probes, labels), kept in a journal.
     pub(super) fn judged(&mut self, journal: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let judges = self.judges.as_ref().expect("the gold rows are judged before any other text");
-        let questions = Questions::of(self.inputs.task, self.inputs.prompts)?;
-        let questions = questions.with_probes(judges.probes(), layers(self.generator.layers()));
+        let questions = Questions::of_judge(self.inputs.task, self.inputs.prompts)?;
+        let questions = questions.with_probes(judges.probes(), self.layers()?);
         ask(&questions, self.generator, texts, (self.run, journal), (self.inputs.progress, title))
     }
 
@@ -115,7 +130,7 @@ impl Synthesis<'_, Labels> {
     /// Asks every question once, about a gold row, before hours of writing.
     pub(super) fn try_the_judge(&mut self) -> Result<()> {
         let Some(row) = self.inputs.split.mine.first() else { return Ok(()) };
-        Questions::of(self.inputs.task, self.inputs.prompts)?.try_on(self.generator, row.input())
+        Questions::of_judge(self.inputs.task, self.inputs.prompts)?.try_on(self.generator, row.input())
     }
 }
 

@@ -336,11 +336,13 @@ pub struct TargetKeys {
     /// What the judge of soft targets learns from the gold rows; see [`Task::judge_kind`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeKind>,
+    /// The share of the generator's layers that a judge by states alone computes, in (0, 1].
+    pub depth: f64,
 }
 
 impl Default for TargetKeys {
     fn default() -> Self {
-        TargetKeys { kind: TargetKind::Soft, intended: 1.0, judge: None }
+        TargetKeys { kind: TargetKind::Soft, intended: 1.0, judge: None, depth: 0.6 }
     }
 }
 
@@ -361,6 +363,8 @@ pub enum JudgeKind {
     Prompt,
     /// A linear head on the generator's hidden states too, and how much each is worth.
     Stack,
+    /// The head alone, on states of the first layers (targets.depth): the others are not computed.
+    States,
 }
 
 /// How the small model is fine-tuned, each time from its pretrained weights.
@@ -637,6 +641,8 @@ impl Task {
         require(given, &["data", "contexts"], "only for pairs and questions");
         let later = (0.0..1.0).contains(&self.read.later_share);
         require(later, &["read", "later_share"], "must be at least 0 and below 1");
+        let depth = self.targets.depth > 0.0 && self.targets.depth <= 1.0;
+        require(depth, &["targets", "depth"], "must be above 0 and at most 1");
         require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label");
         if self.seed.rationales > 0 && !questions {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
@@ -724,6 +730,11 @@ impl Task {
     /// What the judge learns from the gold rows: by default a head on hidden states too.
     pub fn judge_kind(&self) -> JudgeKind {
         self.targets.judge.unwrap_or(JudgeKind::Stack)
+    }
+
+    /// The share of the generator's layers that the judge computes: all, unless it goes by states alone.
+    pub fn judge_depth(&self) -> f64 {
+        if self.judge_kind() == JudgeKind::States { self.targets.depth } else { 1.0 }
     }
 
     /// Whether first texts and contexts come from the gold rows.
@@ -862,6 +873,8 @@ mod tests {
         assert!(error.contains("labels: duplicate label \"negative\""), "{error}");
         let error = parse(&MOVIES.replacen("[seed]", "[read]\nlater_share = 1.0\n[seed]", 1)).unwrap_err().to_string();
         assert!(error.contains("read.later_share: must be at least 0 and below 1"), "{error}");
+        let error = parse(&MOVIES.replacen("[targets]", "[targets]\ndepth = 0.0", 1)).unwrap_err().to_string();
+        assert!(error.contains("targets.depth: must be above 0 and at most 1"), "{error}");
         assert!(parse("name = ").is_err());
     }
 
