@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::write;
 use crate::generator::Generate;
 use crate::judge::questions::Questions;
-use crate::judge::reply::Reply;
+use crate::judge::reply::{DEPTHS, Reply};
 use crate::judge::stack::Stack;
 use crate::math::vectors::{argmax, softmax};
 use crate::measure::interval;
@@ -37,8 +37,6 @@ pub struct JudgeReport<'a> {
     pub folder: &'a Path,
 }
 
-/// The judges, in the order of the table.
-const JUDGES: [&str; 3] = ["prompt, calibrated", "hidden states", "both"];
 const BINS: usize = 15;
 
 /// A draw: the number of gold rows, the random seed, and the rows.
@@ -83,7 +81,8 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
     let truth: Vec<usize> = test.iter().map(|row| row.gold.label).collect();
     let mut rows = Vec::new();
     for &gold in report.gold {
-        let mut found: Vec<Vec<Found>> = vec![Vec::new(); JUDGES.len()];
+        let judges = judges();
+        let mut found: Vec<Vec<Found>> = vec![Vec::new(); judges.len()];
         for (_, seed, drawn) in draws.iter().filter(|(count, _, _)| *count == gold) {
             setup.machine.progress().say(format!("— {gold} gold rows, draw {seed}"));
             let of_gold: Vec<Reply> = drawn.iter().map(|row| known[&row.line].clone()).collect();
@@ -93,7 +92,7 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
                 found.push(Found::of(said, &truth, &labels));
             }
         }
-        let known = JUDGES.iter().zip(&found).filter(|(_, of_draws)| !of_draws.is_empty());
+        let known = judges.iter().zip(&found).filter(|(_, of_draws)| !of_draws.is_empty());
         rows.extend(known.map(|(judge, of_draws)| line(judge, gold, of_draws)));
     }
     let last = report.options.seed + report.draws;
@@ -117,6 +116,12 @@ fn drawn(report: &JudgeReport, setup: &Setup, loaded: &Loaded<Labels>) -> Result
     Ok(draws)
 }
 
+/// The judges, in the order of the table: with `targets.judge` "prompt" the first, "stack" the third, "states" one of the last.
+fn judges() -> Vec<String> {
+    let by_depth = DEPTHS[..DEPTHS.len() - 1].iter().map(|depth| format!("states, first {:.0} % of layers", 100.0 * depth));
+    ["prompt, calibrated", "hidden states", "both"].into_iter().map(String::from).chain(by_depth).collect()
+}
+
 /// For each judge, what it says of the test rows, and of gold rows that it has not learnt from: of the head on hidden states alone
 /// nothing, since those rows have chosen its layer. The prompt's judge alone, where the generator shows no hidden states.
 fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> Vec<(Said, Vec<Option<Vec<f64>>>)> {
@@ -131,8 +136,19 @@ fn said((of_gold, labels): (&[Reply], &[usize]), test: &[Reply], seed: u64) -> V
     if let Some(probe) = stack.probe() {
         let probed = test.iter().map(|reply| softmax(&probe.log_probs(&reply.states))).collect();
         all.extend([(probed, Vec::new()), (of(&stack, test), out_of_fold(of_gold))]);
+        for first in (1..DEPTHS.len()).filter(|_| of_gold[0].states.len() == DEPTHS.len()) {
+            let (of_gold, test) = (by_states(of_gold, first), by_states(test, first));
+            all.push((of(&Stack::fit(&of_gold, labels, seed), &test), out_of_fold(&of_gold)));
+        }
     }
     all
+}
+
+/// The replies without words, and with the states of the first layers alone.
+fn by_states(replies: &[Reply], layers: usize) -> Vec<Reply> {
+    let cut =
+        |reply: &Reply| Reply { log_probs: vec![0.0; reply.log_probs.len()], states: reply.states[..layers].to_vec(), group: reply.group };
+    replies.iter().map(cut).collect()
 }
 
 /// What a judge of one draw is worth.
