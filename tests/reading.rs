@@ -192,6 +192,28 @@ fn a_mislabelled_gold_row_is_listed() {
     assert!(doubtful[0]["judged"]["negative"].as_f64() > Some(0.5) && doubtful[0]["predicted"]["negative"].as_f64() > Some(0.5));
 }
 
+/// What the judge is sure is mislabelled is not extrapolated; other errors are.
+#[test]
+fn errors_of_the_judge_are_not_extrapolated() {
+    let fixture = fixture();
+    let wrong: BTreeSet<u64> = [7, 12, 21, 26, 33].into();
+    let label = |i: u64| if i.is_multiple_of(2) != wrong.contains(&i) { "positive" } else { "negative" };
+    let gold = |i: u64| serde_json::json!({"text": text(i.is_multiple_of(2), i), "label": label(i)}).to_string() + "\n";
+    std::fs::write(fixture.path("gold.jsonl"), (0..40).map(gold).collect::<String>()).unwrap();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    // A model that has hardly learnt errs on other rows too.
+    std::fs::write(fixture.path("task.toml"), task.replace("learning_rate = 1e-3", "learning_rate = 1e-9\nlinear_start = false")).unwrap();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let errors = json_lines(&run.join("rounds/0/misclassified.jsonl"));
+    let errors: BTreeSet<u64> = errors.iter().map(|row| row["line"].as_u64().unwrap()).collect();
+    let parents: BTreeSet<u64> = json_lines(&run.join("journal/round-1.jsonl")).iter().filter_map(|row| row["parent"].as_u64()).collect();
+    let mislabelled: BTreeSet<u64> = wrong.iter().map(|i| i + 1).collect();
+    assert!(!parents.is_empty() && parents.is_subset(&errors), "{parents:?} {errors:?}");
+    assert!(errors.intersection(&mislabelled).count() > 0, "{errors:?}");
+    assert_eq!(parents.intersection(&mislabelled).count(), 0, "{parents:?}");
+}
+
 #[test]
 fn without_folds_there_are_no_twins_and_no_choice() {
     let fixture = fixture();

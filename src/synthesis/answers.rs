@@ -82,6 +82,10 @@ impl Stages for Answers {
         Ok(None)
     }
 
+    fn can_be_taught(_: &Synthesis<Answers>, _: usize) -> bool {
+        true
+    }
+
     fn target(_: &Synthesis<Answers>, row: &SyntheticRow<Answers>, _: LearntFrom) -> <Answers as SmallHead>::Target {
         row.target.clone()
     }

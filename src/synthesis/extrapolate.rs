@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 
 use super::head::LoopHead;
 use super::seed::draw_rationales;
+use super::stages::Stages;
 use super::state::Synthesis;
 use super::write::Planned;
 use crate::data::example::GoldRow;
@@ -15,8 +16,9 @@ use crate::run::misclassified::Misclassified;
 use crate::task::file::Parents;
 use crate::task::prompts::prompt_error;
 
-impl<H: LoopHead> Synthesis<'_, H> {
-    /// Algorithm 2: texts like those that the previous round's model got wrong, with their gold labels or answers.
+impl<H: Stages> Synthesis<'_, H> {
+    /// Algorithm 2: texts like those that the previous round's model got wrong, with their gold labels or answers. Errors that the judge
+    /// shares are left out, unless there are no others: what is written like them would get the same wrong target.
     pub(super) fn write_extrapolations(&mut self, round: usize) -> Result<()> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
@@ -41,7 +43,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
     fn parents(&self, round: usize) -> Result<Vec<Misclassified<H>>> {
         let errors = self.misclassified(round)?;
         if self.inputs.task.extrapolate.from == Parents::Errors {
-            return Ok(errors);
+            return Ok(self.teachable(round + 1, errors));
         }
         let predicted: HashMap<usize, H::Prediction> = errors.into_iter().map(|error| (error.line, error.predicted)).collect();
         let of = |row: &GoldRow<H>| {
@@ -49,6 +51,19 @@ impl<H: LoopHead> Synthesis<'_, H> {
             Misclassified::new(row, predicted.unwrap_or_else(|| H::right(&row.goal())))
         };
         Ok(self.inputs.split.mine.iter().map(of).collect())
+    }
+
+    /// The errors that the judge does not share; all of them if it shares them all.
+    fn teachable(&self, round: usize, errors: Vec<Misclassified<H>>) -> Vec<Misclassified<H>> {
+        let place: HashMap<usize, usize> = self.inputs.split.mine.iter().enumerate().map(|(place, row)| (row.line, place)).collect();
+        let taught = |error: &Misclassified<H>| place.get(&error.line).is_none_or(|&place| H::can_be_taught(self, place));
+        let (taught, shared): (Vec<_>, Vec<_>) = errors.into_iter().partition(taught);
+        if taught.is_empty() || shared.is_empty() {
+            return [taught, shared].concat();
+        }
+        let (left, of) = (shared.len(), shared.len() + taught.len());
+        self.inputs.progress.say(format!("round {round}: {left} of {of} errors are left out, since the judge makes them too"));
+        taught
     }
 
     /// The errors of a finished round.

@@ -13,7 +13,11 @@ use crate::error::Result;
 use crate::judge::judges::LearntFrom;
 use crate::math::vectors::argmax;
 use crate::run::summary::{Choice, Measures, OfLabels};
+use crate::small::labels::probabilities;
 use crate::task::file::TargetKind;
+
+/// A judge that gives another label this probability is not asked to teach the row's own.
+const SURE: f64 = 0.7;
 
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
@@ -120,6 +124,12 @@ impl Stages for Labels {
 
     fn choose(run: &Synthesis<Labels>) -> Result<Option<Choice>> {
         run.choose_model()
+    }
+
+    fn can_be_taught(run: &Synthesis<Labels>, place: usize) -> bool {
+        let judged = run.judges.as_ref().map_or_else(Vec::new, |judges| probabilities(&judges.of_gold(place)));
+        let own = run.inputs.split.gold().nth(place).map(|row| row.gold.label);
+        judged.iter().enumerate().all(|(label, p)| Some(label) == own || *p < SURE)
     }
 
     /// The label it was written for, or the judge's probabilities mixed with it.
