@@ -258,8 +258,8 @@ impl<'t> Questions<'t> {
         Ok(replies)
     }
 
-    /// ln p of each label's word from each judge prompt, given the answers to all requests about a text; zeros, which say nothing, where the
-    /// words are not asked for.
+    /// ln p of each label's word from each judge prompt, given the answers to all requests about a text; zeros, which say nothing, where
+    /// the words are not asked for.
     fn by_prompt(&self, answers: &[Vec<f32>]) -> Vec<Vec<f32>> {
         if !self.words {
             return vec![vec![0.0; self.task.labels.len()]; self.before.len()];
@@ -274,7 +274,8 @@ impl<'t> Questions<'t> {
         words::log_probs(&forks, &answers)
     }
 
-    /// Asks every question with words once, about one text: label words that the generator cannot tell apart are refused before hours of writing.
+    /// Asks every question with words once, about one text: label words that the generator cannot tell apart are refused before hours of
+    /// writing.
     ///
     /// # Errors
     /// Such words, with the labels' names; those of the generator.

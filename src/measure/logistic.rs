@@ -3,7 +3,7 @@
 use super::metrics::log_loss;
 use super::rows::Row;
 use crate::math::convex::{Stopping, minimise};
-use crate::math::vectors::{argmax, cross_entropy, dot, softmax};
+use crate::math::vectors::{argmax, centre, cross_entropy, dot, softmax};
 
 /// A linear classifier. Weights are penalised by ‖w‖² / (2 C) against the summed loss, intercepts are not.
 ///
@@ -48,14 +48,28 @@ impl Logistic {
         Logistic { weights, intercepts }
     }
 
-    /// The weights, (labels × features), and the intercepts.
-    pub fn parameters(&self) -> (Vec<f32>, Vec<f32>) {
-        (self.weights.iter().flatten().map(|&w| w as f32).collect(), self.intercepts.iter().map(|&b| b as f32).collect())
+    /// The weights, (labels × features), and the intercepts, all times `scale`.
+    pub fn parameters(&self, scale: f64) -> (Vec<f32>, Vec<f32>) {
+        let scaled = |x: &f64| (scale * x) as f32;
+        (self.weights.iter().flatten().map(scaled).collect(), self.intercepts.iter().map(scaled).collect())
+    }
+
+    /// The root of the mean square of the logits of at least one row, each row's less their mean.
+    pub fn spread<R: Row>(&self, rows: &[R]) -> f64 {
+        let square = |row: &R| {
+            let logits = centre(&self.logits(row));
+            dot(&logits, &logits) / logits.len() as f64
+        };
+        (rows.iter().map(square).sum::<f64>() / rows.len() as f64).sqrt()
+    }
+
+    fn logits<R: Row>(&self, row: &R) -> Vec<f64> {
+        self.weights.iter().zip(&self.intercepts).map(|(w, b)| b + row.dot(w)).collect()
     }
 
     /// Probabilities of the labels.
     pub fn probabilities<R: Row>(&self, row: &R) -> Vec<f64> {
-        softmax(&self.weights.iter().zip(&self.intercepts).map(|(w, b)| b + row.dot(w)).collect::<Vec<_>>())
+        softmax(&self.logits(row))
     }
 
     /// The most probable label.

@@ -22,6 +22,8 @@ const MOST_ROWS: usize = 1000;
 /// The strengths of the penalty to choose from, and the folds that choose.
 const GRID: [f64; 4] = [0.001, 0.01, 0.1, 1.0];
 const FOLDS: usize = 3;
+/// The spread of its logits in training: about that of random numbers. A regression that knows the rows leaves nothing to learn from them.
+const START: f64 = 0.3;
 
 /// Sets the last layer of `model` to a logistic regression of the rows' most probable labels on what that layer reads of them; returns the
 /// floating-point operations of reading.
@@ -41,7 +43,7 @@ pub(super) fn start_linear(reader: &Reader, model: &mut Classifier, rows: &[Trai
         let fold = held_out(&gold, labels, FOLDS, random::derive(seed, "folds of the start", 0));
         Logistic::fit(&features, &gold, shape, choose_c(&features, &gold, shape, &GRID, &fold).c)
     });
-    let (weights, biases) = fitted.parameters();
+    let (weights, biases) = fitted.parameters(START / fitted.spread(&features).max(START));
     model.set_last_layer(&weights, &biases);
     let tokens: usize = encoded.iter().map(|row| row.input_ids.len()).sum();
     Ok(2.0 * model.dense_parameters() as f64 * tokens as f64)

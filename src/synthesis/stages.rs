@@ -47,8 +47,8 @@ pub trait Stages: LoopHead {
     /// A fit's errors.
     fn choose(run: &Synthesis<Self>) -> Result<Option<Choice>>;
 
-    /// Whether the judge could label texts like the gold row at this place, *mine* first: not where it is sure of another label itself, having
-    /// learnt from other rows alone.
+    /// Whether the judge could label texts like the gold row at this place, *mine* first: not where it is sure of another label itself,
+    /// having learnt from other rows alone.
     fn can_be_taught(run: &Synthesis<Self>, place: usize) -> bool;
 
     /// The target of a written row, from the judge that has learnt from these gold rows.
