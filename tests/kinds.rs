@@ -518,7 +518,9 @@ fn a_sweep_varies_one_thing_at_a_time() {
     assert_eq!(rounds("seed-rows-12")[0]["accepted"], 12);
     assert!(!folder.join("rationales-0/seed-0/rationales.json").exists());
     let twice = rounds("rows-per-error-2");
-    assert_eq!(twice[1]["accepted"].as_u64(), twice[0]["errors_after"].as_u64().map(|errors| 2 * errors));
+    let [accepted, errors] = [&twice[1]["accepted"], &twice[0]["errors_after"]].map(|count| count.as_u64().unwrap());
+    // Twice each error that the judge does not share.
+    assert!(accepted > 0 && accepted.is_multiple_of(2) && accepted <= 2 * errors, "{accepted} {errors}");
     assert_eq!(manifest("gold-rows-20")["splits"]["mine"].as_array().unwrap().len(), 10);
     assert_eq!(table.lines().count(), 2 + 6 * 4, "{table}");
     let steps: Vec<u64> = json(&folder.join("sweep.json")).as_array().unwrap().iter().map(|line| line["steps"].as_u64().unwrap()).collect();

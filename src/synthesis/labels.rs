@@ -127,7 +127,8 @@ impl Stages for Labels {
     }
 
     fn can_be_taught(run: &Synthesis<Labels>, place: usize) -> bool {
-        let judged = run.judges.as_ref().map_or_else(Vec::new, |judges| probabilities(&judges.of_gold(place)));
+        let soft = run.inputs.task.targets.kind == TargetKind::Soft;
+        let judged = run.judges.as_ref().filter(|_| soft).map_or_else(Vec::new, |judges| probabilities(&judges.of_gold(place)));
         let own = run.inputs.split.gold().nth(place).map(|row| row.gold.label);
         judged.iter().enumerate().all(|(label, p)| Some(label) == own || *p < SURE)
     }
