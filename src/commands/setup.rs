@@ -354,6 +354,9 @@ impl Setup {
             }
             _ => drop(inputs.remove("task.targets.judge")),
         }
+        if self.task.judge_kind() != JudgeKind::States {
+            inputs.remove("task.targets.depth");
+        }
         inputs.insert("seed".to_string(), json!(self.seed));
         flatten("methods", &json!(methods), &mut inputs);
         inputs
