@@ -73,23 +73,12 @@ impl Classifier {
 
     /// Adds `offsets` (one for each label) to the bias of the classifier, and so to all logits.
     pub fn add_offsets(&mut self, offsets: &[f32]) {
-        // A GPU that has newer parameters and fails now fails again at the model's next use, with an error there.
-        let Ok(_) = self.network.host_flat() else { return };
-        let Parameters { layout, flat, .. } = &mut self.network.params;
-        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
-        let (_, bias) = classifier.parts_mut(&mut flat[layout.words..]);
-        bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset);
-        self.network.params_changed();
+        self.change_last_layer(|_, bias| bias.iter_mut().zip(offsets).for_each(|(bias, offset)| *bias += offset));
     }
 
     /// Multiplies the classifier's weights and biases, and so all logits, by `factor`.
     pub fn scale_logits(&mut self, factor: f32) {
-        let Ok(_) = self.network.host_flat() else { return };
-        let Parameters { layout, flat, .. } = &mut self.network.params;
-        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
-        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
-        weight.iter_mut().chain(bias).for_each(|x| *x *= factor);
-        self.network.params_changed();
+        self.change_last_layer(|weight, bias| weight.iter_mut().chain(bias).for_each(|x| *x *= factor));
     }
 
     /// Replaces the last layer by `weights` (labels, hidden) and a bias for each label.
@@ -97,12 +86,20 @@ impl Classifier {
     /// # Panics
     /// For another shape.
     pub fn set_last_layer(&mut self, weights: &[f32], biases: &[f32]) {
+        self.change_last_layer(|weight, bias| {
+            weight.copy_from_slice(weights);
+            bias.copy_from_slice(biases);
+        });
+    }
+
+    /// Lets `change` see weights and biases of the last layer.
+    fn change_last_layer(&mut self, change: impl FnOnce(&mut [f32], &mut [f32])) {
+        // A GPU that has newer parameters and fails now fails again at the model's next use, with an error there.
         let Ok(_) = self.network.host_flat() else { return };
         let Parameters { layout, flat, .. } = &mut self.network.params;
         let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
         let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
-        weight.copy_from_slice(weights);
-        bias.copy_from_slice(biases);
+        change(weight, bias);
         self.network.params_changed();
     }
 

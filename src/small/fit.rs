@@ -37,6 +37,7 @@ impl<H: SmallHead> SmallModel<H> {
         let steps = if lessons.count() == 0 { 0 } else { plan.keys.steps_for(lessons.count()) };
         let mut model = self.start().clone();
         model.set_precision(plan.keys.precision);
+        // Before a checkpoint takes its place too, so that the operations are counted alike.
         let mut flops = 0.0;
         if plan.keys.linear_start && steps > 0 {
             flops += H::start_linear(&self.reader, &mut model, plan.rows, plan.seed)?;

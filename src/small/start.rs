@@ -33,7 +33,7 @@ const START: f64 = 0.3;
 pub(super) fn start_linear(reader: &Reader, model: &mut Classifier, rows: &[TrainRow<Vec<f32>>], seed: u64) -> Result<f64> {
     let labels = model.labels().len();
     let gold: Vec<usize> = rows.iter().map(|row| argmax(&row.target)).collect();
-    let part = stratified(&gold, labels, rows.len().div_ceil(MOST_ROWS).max(1), random::derive(seed, "rows of the start", 0));
+    let part = stratified(&gold, labels, rows.len().div_ceil(MOST_ROWS), random::derive(seed, "rows of the start", 0));
     let (inputs, gold): (Vec<Input>, Vec<usize>) =
         rows.iter().zip(gold).zip(part).filter(|(_, part)| *part == 0).map(|((row, label), _)| (row.input(), label)).unzip();
     let encoded = reader.encode_all(&inputs, Labels::reading(reader.stated()).max_tokens)?;
