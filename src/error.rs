@@ -44,6 +44,9 @@ fn hint(source: &std::io::Error) -> &'static str {
     }
 }
 
+/// The exit code of a model that cannot be used.
+pub const MODEL_EXIT_CODE: u8 = 4;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -53,7 +56,7 @@ impl Error {
         match self {
             Error::Failed(_) => 1,
             Error::Task { .. } | Error::Data { .. } => 3,
-            Error::Model(_) => 4,
+            Error::Model(_) => MODEL_EXIT_CODE,
             Error::Run(_) => 5,
             Error::Io { .. } => 6,
             Error::Several(problems) => problems.first().map_or(1, Error::exit_code),

@@ -21,8 +21,9 @@ use crate::fetch::cache::locate;
 use crate::files::content::stands_in;
 use crate::files::home::{home, shelf};
 use crate::files::kept_sum::kept_sum;
+use crate::files::sha256::sha256_of_bytes;
 use crate::generator::Generate;
-use crate::generator::llama::{Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, is_gguf, parts_of};
+use crate::generator::llama::{Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, first_part, is_gguf, parts_of};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
@@ -131,7 +132,7 @@ impl Setup {
         let split = data.as_ref().and_then(|data| kept(data.split(&head, &task, options.seed), &mut errors));
         // What is no GGUF file at all is told when it is loaded.
         let config = found.as_ref().filter(|config| sound && is_gguf(&config.path));
-        let limit = config.and_then(|config| kept(limit(&task, &head, path, &config.path), &mut errors));
+        let limit = config.and_then(|config| kept(limit(&task, &head, path, config), &mut errors));
         Error::all(errors)?;
         if let (Some(limit), Some(split)) = (&limit, &split) {
             limit.tell_of_long_rows(split.gold(), progress);
@@ -158,6 +159,8 @@ impl Setup {
             let of_data = of_data.into_iter().filter_map(|(name, path)| Some((name.to_string(), path?.to_path_buf())));
             let of_models = files_of(generator.as_ref().map(|(config, _)| config), &small_path);
             sums = sum_up(of_data.chain(of_models), progress)?;
+            let template = generator.as_ref().and_then(|(config, _)| config.chat_template.as_ref());
+            sums.extend(template.map(|source| ("sha256.chat template".to_string(), json!(sha256_of_bytes(source.as_bytes())))));
             flatten("small model's config", &config_of(&small_path), &mut sums);
         }
         let cut = limit.map(|limit| Box::new(move |text: &str, needed| limit.cut(text, needed)) as Box<Cut>);
@@ -333,7 +336,14 @@ impl Setup {
     pub(super) fn fingerprint(&self, methods: &[Method]) -> BTreeMap<String, Value> {
         let mut inputs = self.sums.clone();
         flatten("task", &json!(self.task), &mut inputs);
-        for place in ["task.data.gold", "task.data.test", "task.data.contexts", "task.models.generator", "task.models.small"] {
+        for place in [
+            "task.data.gold",
+            "task.data.test",
+            "task.data.contexts",
+            "task.models.generator",
+            "task.models.small",
+            "task.models.chat_template",
+        ] {
             inputs.remove(place);
         }
         if self.task.data.unlabelled_file().is_some() {
@@ -432,9 +442,9 @@ fn sum_up(files: impl Iterator<Item = (String, PathBuf)>, progress: Progress) ->
     files.map(sum).collect()
 }
 
-/// How long a text may be for the generator at `model`, whose prompts are checked.
-fn limit<H: PromptHead>(task: &Task, head: &H, task_path: &Path, model: &Path) -> Result<Limit> {
-    Limit::of(task, head, task_path, Outline::open(model)?).map_err(Error::Several)
+/// How long a text may be for the generator, whose prompts are checked.
+fn limit<H: PromptHead>(task: &Task, head: &H, task_path: &Path, model: &LlamaConfig) -> Result<Limit> {
+    Limit::of(task, head, task_path, Outline::open(&model.path, model.chat_template.as_deref())?).map_err(Error::Several)
 }
 
 /// What of a small model's config.json decides what it computes: all of it but where it came from.
@@ -473,8 +483,11 @@ fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<Ll
         return Err(Error::Model(format!("{}: not a file; the generator is one GGUF file", path.display())));
     }
     stands_in(&path).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", path.display()))))?;
+    let path = first_part(&path).map_err(|reason| Error::Model(format!("{}: {reason}", path.display())))?;
     options.machine.check_device()?;
-    options.machine.generator(&path)
+    let own = task.models.chat_template.as_ref().map(|named| Task::beside(task_path, named));
+    let chat_template = own.map(|path| std::fs::read_to_string(&path).map_err(Error::io("read", &path))).transpose()?;
+    Ok(LlamaConfig { chat_template, ..options.machine.generator(&path)? })
 }
 
 /// The folder of the small model, and the model.

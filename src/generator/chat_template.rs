@@ -1,13 +1,17 @@
 //! Applies a model's own chat template (Jinja, from its GGUF) to a prompt.
 
 use super::request::{GenerateError, Prompt};
+use super::thoughts;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+use regex::{Captures, Regex};
 
 const NAME: &str = "tokenizer.chat_template";
 /// Placeholders for the contents, to find the template's own text: private-use characters, which no template has.
 const SYSTEM: &str = "\u{E0F0}system\u{E0F1}";
 const USER: &str = "\u{E0F0}user\u{E0F1}";
+/// Most steps of one rendering. Templates of models with tools take some thousands.
+const STEPS: u64 = 1_000_000;
 
 /// A piece of the rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,17 +29,34 @@ pub struct ChatTemplate {
     eos: String,
     /// Whether the template supports a system turn.
     takes_system: bool,
+    /// Whether a message's content is a list of parts, as in templates of models that also see.
+    in_parts: bool,
+    /// What closes a thought at the start of the answer, see [`thoughts::closing`].
+    closing: String,
 }
 
 impl ChatTemplate {
     /// Compiles and test-renders the template; `bos` and `eos` are the texts of these tokens, empty if the model has none.
+    ///
+    /// # Errors
+    /// A template that cannot be compiled or rendered, takes too many steps, or leaves out the user's message.
     pub fn new(source: Option<String>, bos: String, eos: String) -> Result<Self, GenerateError> {
-        let environment = source.map(environment).transpose().map_err(|error| failure(&error))?;
-        let mut template = ChatTemplate { environment, bos, eos, takes_system: true };
-        template.takes_system = template.turns(Some(SYSTEM), USER).is_ok_and(|text| text.contains(SYSTEM) && text.contains(USER));
-        if !template.turns(None, USER).map_err(|error| failure(&error))?.contains(USER) {
-            return Err(GenerateError::Template("it leaves out the user message".into()));
+        let source = source.map(|source| without_markers(&source));
+        let environment = source.clone().map(environment).transpose().map_err(|error| failure(&error))?;
+        let mut template = ChatTemplate { environment, bos, eos, takes_system: true, in_parts: false, closing: String::new() };
+        let mut shows_user = template.turns(None, USER);
+        if !shows_user.as_ref().is_ok_and(|text| text.contains(USER)) {
+            template.in_parts = true;
+            let in_parts = template.turns(None, USER);
+            template.in_parts = in_parts.as_ref().is_ok_and(|text| text.contains(USER));
+            shows_user = if template.in_parts { in_parts } else { shows_user };
         }
+        let outline = shows_user.map_err(|error| failure(&error))?;
+        let Some((_, turn)) = outline.rsplit_once(USER) else {
+            return Err(GenerateError::Template("it leaves out the user message".into()));
+        };
+        template.takes_system = template.turns(Some(SYSTEM), USER).is_ok_and(|text| text.contains(SYSTEM) && text.contains(USER));
+        template.closing = source.map_or(String::new(), |source| thoughts::closing(&source, turn));
         Ok(template)
     }
 
@@ -78,25 +99,41 @@ impl ChatTemplate {
         let Some(environment) = &self.environment else {
             return Ok(system.map_or(String::new(), |system| format!("{system}\n\n")) + user + "\n");
         };
-        let turn = |role: &str, content: &str| context! { role => role, content => content };
+        let content = |text: &str| match self.in_parts {
+            true => Value::from(vec![context! { type => "text", text => text }]),
+            false => Value::from(text),
+        };
+        let turn = |role: &str, text: &str| context! { role => role, content => content(text) };
         let messages: Vec<Value> = system.map(|system| turn("system", system)).into_iter().chain([turn("user", user)]).collect();
-        environment.get_template(NAME)?.render(context! {
+        let rendered = environment.get_template(NAME)?.render(context! {
             messages => messages,
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             tools => (),
             documents => (),
-            // Reasoning models must not think first: the answer begins with `answer_start`.
+            // Models that reason must not: the answer begins with `answer_start`.
             enable_thinking => false,
-        })
+            thinking => false,
+            reasoning => false,
+        })?;
+        Ok(rendered + &self.closing)
     }
+}
+
+/// The template without the tags that transformers adds to Jinja: `{% generation %}` and `{% endgeneration %}` mark what is trained on, and
+/// write nothing. They become a condition that holds, so that their signs for white space still count.
+fn without_markers(source: &str) -> String {
+    let tag = Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a valid pattern");
+    let word = |found: &Captures| if found.get(2).is_some() { "endif" } else { "if true" };
+    tag.replace_all(source, |found: &Captures| format!("{{%{} {} {}%}}", &found[1], word(found), &found[3])).into_owned()
 }
 
 /// A Jinja environment like that of Hugging Face's `apply_chat_template`.
 fn environment(source: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_fuel(Some(STEPS));
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| Err::<Value, _>(Error::new(ErrorKind::InvalidOperation, message)));
     environment.add_function("strftime_now", |format: String| strftime_fixed(&format));
@@ -130,6 +167,9 @@ fn strftime_fixed(format: &str) -> String {
 }
 
 fn failure(error: &Error) -> GenerateError {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return GenerateError::Template(format!("{NAME} takes more than {STEPS} steps for one message"));
+    }
     let line = error.line().map_or(String::new(), |line| format!(" (line {line} of {NAME})"));
     GenerateError::Template(format!("{error}{line}"))
 }
@@ -182,6 +222,36 @@ mod tests {
         assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), template.render(&prompt).unwrap());
         let contents: Vec<_> = pieces.iter().filter(|piece| !piece.from_template).map(|piece| piece.text.as_str()).collect();
         assert_eq!(contents, ["S", prompt.user.as_str(), "\""]);
+    }
+
+    #[test]
+    fn tags_that_only_training_needs_are_passed_over() {
+        let source = "{% for m in messages %}{{ m.content }}{%- generation -%} a {%- endgeneration %}{% generation %}b\n{% endgeneration %}\n{% endfor %}";
+        assert_eq!(template(source).render(&prompt(None, "U")).unwrap(), "Uab\n\"");
+    }
+
+    #[test]
+    fn a_thought_that_the_template_opens_is_closed() {
+        let source = format!("{CHATML}{{% if add_generation_prompt %}}{{{{ '<think>\\n' }}}}{{% endif %}}");
+        let template = template(&source);
+        let text = template.render(&prompt(None, "U")).unwrap();
+        assert!(text.ends_with("<|im_start|>assistant\n<think>\n\n</think>\n\n\""), "{text}");
+        let pieces = template.pieces(&prompt(None, "U")).unwrap();
+        assert!(pieces.iter().any(|piece| piece.from_template && piece.text.ends_with("</think>\n\n")), "{pieces:?}");
+    }
+
+    #[test]
+    fn a_message_in_parts_is_for_templates_that_want_it() {
+        let source =
+            "{% for m in messages %}{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endfor %}|";
+        assert_eq!(template(source).render(&prompt(Some("S"), "U")).unwrap(), "SU|\"");
+    }
+
+    #[test]
+    fn a_template_without_end_is_refused() {
+        let source = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+        let error = ChatTemplate::new(Some(source.into()), String::new(), String::new()).err().unwrap().to_string();
+        assert!(error.contains("steps"), "{error}");
     }
 
     #[test]

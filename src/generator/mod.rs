@@ -11,6 +11,7 @@ pub mod sampler;
 pub mod scheduler;
 pub mod scripted;
 pub mod stop;
+pub mod thoughts;
 
 pub use request::{
     Completion, CompletionRequest, Finish, Generate, GenerateError, Likelihood, LikelihoodRequest, Posterior, PosteriorRequest, Prompt,

@@ -142,7 +142,7 @@ impl Likelihood {
 pub enum GenerateError {
     #[error("{path}: {reason}")]
     Load { path: String, reason: String },
-    #[error("the chat template of the model cannot be rendered: {0}")]
+    #[error("the chat template cannot be used: {0}. Give another in a file that models.chat_template of the task names")]
     Template(String),
     #[error("request {id}: {reason}")]
     Request { id: u64, reason: String },

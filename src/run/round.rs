@@ -21,6 +21,8 @@ pub enum Rejection {
     Loop,
     /// The generator speaks of itself, or declines to write.
     Refusal,
+    /// It has a tag of a model's thoughts.
+    Thought,
     /// It says its label.
     NamesLabel,
     /// Most of its trigrams are in a single gold row.
@@ -44,6 +46,7 @@ impl Rejection {
             Rejection::Duplicate => "duplicate",
             Rejection::Loop => "loop",
             Rejection::Refusal => "refusal",
+            Rejection::Thought => "thought aloud",
             Rejection::NamesLabel => "says its label",
             Rejection::CopyOfGold => "copy of a gold row",
             Rejection::CopyOfRationale => "copy of a rationale",

@@ -7,6 +7,7 @@ use crate::data::language::{is_finished, is_question, words};
 use crate::data::near::{NearCopies, Sources};
 use crate::data::squad::normalise;
 use crate::generator::Finish;
+use crate::generator::thoughts::has_tag;
 use crate::run::round::Rejection;
 
 /// What the prompt of a text contained.
@@ -38,6 +39,8 @@ pub struct Style {
     refuses: bool,
     /// Gold rows say the same again and again.
     loops: bool,
+    /// Gold rows have tags such as `<think>`.
+    thinks: bool,
     /// Whether gold rows say the names of labels; `None` without gold rows.
     names_labels: Option<bool>,
 }
@@ -54,6 +57,7 @@ impl Style {
             min_words: min_words.unwrap_or(short),
             refuses: known && often(&is_refusal),
             loops: known && often(&is_loop),
+            thinks: known && often(&has_tag),
             names_labels: known.then(|| often(&|text| labels.iter().any(|label| says(text, label)))),
         }
     }
@@ -81,10 +85,11 @@ impl Verifier {
         let Prompted { rationales, context, answer, label } = *prompted;
         let row = context.map_or(Input::from(text), |context| Input { text: context, text_pair: Some(text) });
         let gives_away = |answer| gives_away(text, answer);
-        let reasons: [(Rejection, &dyn Fn() -> bool); 11] = [
+        let reasons: [(Rejection, &dyn Fn() -> bool); 12] = [
             (Rejection::Unfinished, &|| finish == Finish::Length && !is_finished(text)),
             (Rejection::TooShort, &|| words(text).count() < self.style.min_words.max(1)),
             (Rejection::Refusal, &|| !self.style.refuses && is_refusal(text)),
+            (Rejection::Thought, &|| !self.style.thinks && has_tag(text)),
             (Rejection::Loop, &|| !self.style.loops && is_loop(text)),
             (Rejection::NamesLabel, &|| label.is_some_and(|label| leaks(text, label, self.style.names_labels))),
             (Rejection::CopyOfContext, &|| context.is_some_and(|context| fingerprint(context) == fingerprint(text))),

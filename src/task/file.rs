@@ -152,6 +152,9 @@ pub struct ModelKeys {
     pub generator: String,
     /// A folder with a BERT or DistilBERT, or the name of a fetched one.
     pub small: String,
+    /// A file with a chat template, in Jinja, in place of the generator's own: for one that is missing or cannot be rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
 }
 
 /// Sampling of texts; a prompt can override some of the keys.

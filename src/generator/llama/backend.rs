@@ -5,12 +5,14 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use std::sync::OnceLock;
 
 use super::config::{Kernels, LlamaConfig};
+use super::crash::catch_aborts;
 pub use lacuna_ggml_kernels::Unavailable;
 
 /// llama.cpp's back end, initialised once per process; its log goes to `tracing`, target `llama-cpp-2`.
 pub(super) fn backend() -> Result<&'static LlamaBackend, String> {
     static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
     let init = || {
+        catch_aborts();
         llama_cpp_2::send_logs_to_tracing(LogOptions::default());
         // Must come before any model is loaded: the loader remembers the available buffer types.
         _ = lacuna_ggml_kernels::install();

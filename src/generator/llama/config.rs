@@ -28,6 +28,8 @@ pub enum KvFormat {
 pub struct LlamaConfig {
     /// The GGUF file; for a split model, its first part.
     pub path: PathBuf,
+    /// A chat template, in Jinja, in place of the model's own.
+    pub chat_template: Option<String>,
     /// Threads; 0 for all cores. On a CPU, each thread is a worker with its own context.
     pub threads: usize,
     /// Layers to put on GPUs, [`ALL_LAYERS`] for all; with 0 no GPU is touched.
@@ -60,6 +62,7 @@ impl LlamaConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         LlamaConfig {
             path: path.into(),
+            chat_template: None,
             threads: 0,
             gpu_layers: 0,
             contexts_per_gpu: None,

@@ -6,13 +6,29 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use llama_cpp_sys_2 as sys;
+
+use super::refusal;
+
 /// A longer header, in bytes, is not a model's.
-const LONGEST_HEADER: u64 = 1 << 30;
+const LONGEST_HEADER: u64 = 1 << 28;
+/// A longer key is none.
+const LONGEST_KEY: u64 = 1 << 16;
+/// Arrays with more items, such as a vocabulary's, are counted and not kept; those with one for each layer are shorter.
+const LONGEST_ARRAY: u64 = 1 << 12;
+/// More tensors than any model has.
+const MOST_TENSORS: u64 = 1 << 20;
+/// Where the file does not say otherwise, tensors begin at multiples of so many bytes.
+const ALIGNMENT: u64 = 32;
 
 /// The metadata in the header, as far as it is needed here.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     values: HashMap<String, Value>,
+    /// Number of tensors in the file.
+    pub(super) tensors: u64,
+    /// Bytes that the file must have for its last tensor to be whole; `None` if it has a tensor of a format that is not known here.
+    pub(super) whole: Option<u64>,
     /// Bytes of the file, or of all parts of a split model.
     pub(super) bytes: u64,
 }
@@ -22,7 +38,7 @@ pub(super) struct Header {
 enum Value {
     Integer(u64),
     Text(String),
-    /// An array: its length, and its items if they are integers.
+    /// An array: its length, and its items if they are integers and not too many.
     Array(u64, Vec<u64>),
     /// Types that are not needed here.
     Other,
@@ -33,11 +49,16 @@ impl Header {
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let file = open(path)?;
         let damaged = |_| "is damaged or truncated: its header cannot be read. Compare its sha256 with the publisher's or fetch it again";
-        let mut reader = BufReader::with_capacity(1 << 16, file.take(LONGEST_HEADER));
-        let values = read_values(&mut reader).map_err(damaged)?;
-        let mut header = Header { values, bytes: 0 };
+        let mut reader = Counting { read: 8, inner: BufReader::with_capacity(1 << 16, file.take(LONGEST_HEADER)) };
+        let mut header = read_header(&mut reader).map_err(damaged)?;
         header.bytes = header.parts(path).iter().filter_map(|part| std::fs::metadata(part).ok()).map(|data| data.len()).sum();
         Ok(header)
+    }
+
+    /// As [`Header::read`], of a file that can be a generator; the error says what it is otherwise.
+    pub(super) fn of_generator(path: &Path) -> Result<Self, String> {
+        let header = Header::read(path)?;
+        refusal::check(&header, path).map(|()| header)
     }
 
     /// An integer.
@@ -53,6 +74,15 @@ impl Header {
         match self.values.get(key)? {
             Value::Integer(value) => Some(*value),
             Value::Array(_, items) => items.iter().copied().max(),
+            _ => None,
+        }
+    }
+
+    /// An integer, or the smallest item of an array with one integer per layer.
+    pub(super) fn smallest(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Integer(value) => Some(*value),
+            Value::Array(_, items) => items.iter().copied().min(),
             _ => None,
         }
     }
@@ -127,17 +157,67 @@ fn open(path: &Path) -> Result<File, String> {
     }
 }
 
-/// Reads the metadata; `reader` is just after the version.
-fn read_values(reader: &mut impl Read) -> io::Result<HashMap<String, Value>> {
-    let _tensors = integer::<8>(reader)?;
+/// A reader that knows how many bytes of the file were read.
+struct Counting<R> {
+    read: u64,
+    inner: R,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+/// Reads metadata and the list of tensors; `reader` is just after the version.
+fn read_header<R: Read>(reader: &mut Counting<R>) -> io::Result<Header> {
+    let tensors = integer::<8>(reader)?;
     let count = integer::<8>(reader)?;
     let mut values = HashMap::new();
     for _ in 0..count {
-        let key = text(reader)?;
+        let key = text(reader, LONGEST_KEY)?;
         let kind = integer::<4>(reader)?;
         values.insert(key, value(reader, kind)?);
     }
-    Ok(values)
+    if tensors > MOST_TENSORS {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut ends = Some(0);
+    for _ in 0..tensors {
+        let end = tensor_end(reader)?;
+        ends = ends.and_then(|ends: u64| Some(ends.max(end?)));
+    }
+    let alignment = match values.get("general.alignment") {
+        Some(Value::Integer(alignment)) => *alignment,
+        _ => ALIGNMENT,
+    };
+    let data = reader.read.checked_next_multiple_of(alignment.max(1));
+    let whole = ends.and_then(|ends| data?.checked_add(ends)).filter(|_| tensors > 0);
+    Ok(Header { values, tensors, whole, bytes: 0 })
+}
+
+/// Reads what the header says of a tensor: where it ends, counted from the first one's beginning; `None` if its format is not known here.
+fn tensor_end(reader: &mut impl Read) -> io::Result<Option<u64>> {
+    text(reader, LONGEST_KEY)?;
+    let dimensions = integer::<4>(reader)?;
+    if dimensions > 4 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let shape = (0..dimensions).map(|_| integer::<8>(reader)).collect::<io::Result<Vec<u64>>>()?;
+    let (format, offset) = (integer::<4>(reader)?, integer::<8>(reader)?);
+    let elements = shape.iter().try_fold(1u64, |all, length| all.checked_mul(*length)).ok_or(io::ErrorKind::InvalidData)?;
+    let Some((block, bytes)) = block_of(format) else { return Ok(None) };
+    Ok((elements / block).checked_mul(bytes).and_then(|bytes| bytes.checked_add(offset)))
+}
+
+/// Elements and bytes of a block of a tensor format.
+fn block_of(format: u64) -> Option<(u64, u64)> {
+    let format = u32::try_from(format).ok().filter(|format| *format < sys::GGML_TYPE_COUNT)?;
+    // SAFETY: both read a table at the place of the format, which is in it.
+    let (block, bytes) = unsafe { (sys::ggml_blck_size(format), sys::ggml_type_size(format)) };
+    (block > 0 && bytes > 0).then_some((block as u64, bytes as u64))
 }
 
 fn value(reader: &mut impl Read, kind: u64) -> io::Result<Value> {
@@ -148,7 +228,7 @@ fn value(reader: &mut impl Read, kind: u64) -> io::Result<Value> {
         10 | 11 => Value::Integer(integer::<8>(reader)?),
         6 => skip(reader, 4)?,
         12 => skip(reader, 8)?,
-        8 => Value::Text(text(reader)?),
+        8 => Value::Text(text(reader, LONGEST_HEADER)?),
         9 => {
             let (item, length) = (integer::<4>(reader)?, integer::<8>(reader)?);
             if item == 9 {
@@ -156,8 +236,12 @@ fn value(reader: &mut impl Read, kind: u64) -> io::Result<Value> {
             }
             let mut integers = Vec::new();
             for _ in 0..length {
-                if let Value::Integer(value) = value(reader, item)? {
-                    integers.push(value);
+                // Bytes of texts are passed over, not kept.
+                if item == 8 {
+                    let bytes = integer::<8>(reader)?;
+                    skip(reader, bytes)?;
+                } else if let Value::Integer(value) = value(reader, item)? {
+                    integers.extend((length <= LONGEST_ARRAY).then_some(value));
                 }
             }
             Value::Array(length, integers)
@@ -167,8 +251,10 @@ fn value(reader: &mut impl Read, kind: u64) -> io::Result<Value> {
 }
 
 fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<Value> {
-    io::copy(&mut reader.take(bytes), &mut io::sink())?;
-    Ok(Value::Other)
+    match io::copy(&mut reader.take(bytes), &mut io::sink())? == bytes {
+        true => Ok(Value::Other),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// A little-endian integer of N bytes.
@@ -178,8 +264,11 @@ fn integer<const N: usize>(reader: &mut impl Read) -> io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn text(reader: &mut impl Read) -> io::Result<String> {
+fn text(reader: &mut impl Read, longest: u64) -> io::Result<String> {
     let length = integer::<8>(reader)?;
+    if length > longest {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let mut bytes = Vec::new();
     if reader.take(length).read_to_end(&mut bytes)? as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());

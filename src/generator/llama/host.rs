@@ -4,6 +4,8 @@ use super::config::{Kernels, LlamaConfig, N_BATCH, cores};
 use super::gguf::Header;
 use super::gpu::{self, BackEnd};
 use super::memory::{self, Footprint};
+use super::outline::Outline;
+use super::refusal::first_part;
 use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
 use std::path::Path;
@@ -83,12 +85,15 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Reads the header only; `threads` 0 for all cores.
+    /// Reads the header, the vocabulary and the chat template; `threads` 0 for all cores.
     ///
     /// # Errors
-    /// The file is not a GGUF, or is damaged.
+    /// The file is no GGUF that can write, is damaged, or has a chat template that cannot be used.
     pub fn of(path: &Path, threads: usize) -> Result<Self, GenerateError> {
-        let header = Header::read(path).map_err(|reason| GenerateError::Load { path: path.display().to_string(), reason })?;
+        let fail = |reason| GenerateError::Load { path: path.display().to_string(), reason };
+        let path = &first_part(path).map_err(fail)?;
+        let header = Header::of_generator(path).map_err(fail)?;
+        Outline::open(path, None)?;
         let footprint = Footprint::of(&header, N_BATCH);
         let workers = LlamaConfig { threads, ..LlamaConfig::new(path) }.cpu_workers();
         Ok(Fit {

@@ -1,5 +1,6 @@
 //! A loaded model: checks before loading, its description and its counters.
 
+use llama_cpp_2::MetaValError;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::{backend, choose_kernels};
 use super::config::{LlamaConfig, Settings, check_settings, with_context};
+use super::crash;
 use super::gguf::{self, Header};
 use super::in_place::{self, SharedGpu};
 use super::memory::{self, Footprint};
@@ -17,6 +19,9 @@ use super::workers::Counters;
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::request::GenerateError;
+
+/// The metadata key of a model's chat template.
+const TEMPLATE: &str = "tokenizer.chat_template";
 
 /// A description of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +86,7 @@ impl Llama {
         let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
         let backend = backend().map_err(fail)?;
         check_settings(config.settings).map_err(fail)?;
-        let header = Header::read(&config.path).map_err(fail)?;
+        let header = Header::of_generator(&config.path).map_err(fail)?;
         let footprint = Footprint::of(&header, config.settings.n_batch);
         let placement = Placement::choose(&footprint, &header, config.gpu_layers).map_err(fail)?;
         if placement.on_cpu() {
@@ -90,8 +95,8 @@ impl Llama {
         choose_kernels(&config);
         let (model, replicas) = load_models(backend, &config, &placement).map_err(fail)?;
         let description = describe(&model, &config);
-        check_is_causal_decoder(&model, &description.architecture).map_err(fail)?;
-        let template = chat_template(&model)?;
+        check_is_attending(&model).map_err(fail)?;
+        let template = chat_template(&model, config.chat_template.as_deref())?;
         // With some layers on the CPU, the output may be there too.
         let gpus = if config.gpu_layers > model.n_layer() && !config.copy_logits { placement.whole_on() } else { Vec::new() };
         let logits_gpus = gpus.iter().map_while(|name| in_place::open(name)).collect();
@@ -164,6 +169,7 @@ impl Llama {
 
 /// The model on the first device set, and on the others.
 fn load_models(backend: &LlamaBackend, config: &LlamaConfig, placement: &Placement) -> Result<(LlamaModel, Vec<LlamaModel>), String> {
+    let _guard = crash::Guard::new(&config.path);
     let mut models = placement.params(config.gpu_layers)?.into_iter().map(|params| {
         LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
             "llama.cpp cannot load it: it is truncated or damaged, its architecture is unknown to this build, or memory is short. \
@@ -185,30 +191,36 @@ fn describe(model: &LlamaModel, config: &LlamaConfig) -> Description {
         n_params: model.n_params(),
         quantisation: gguf::quantisation_name(&meta("general.file_type")),
         n_ctx_train: model.n_ctx_train() as usize,
-        chat: model.meta_val_str("tokenizer.chat_template").is_ok(),
+        chat: config.chat_template.is_some() || own_template(model).is_ok_and(|source| source.is_some()),
     }
 }
 
-fn check_is_causal_decoder(model: &LlamaModel, architecture: &str) -> Result<(), String> {
-    let causal = model.meta_val_str(&format!("{architecture}.attention.causal")).ok();
-    if !writes_text(architecture, causal.as_deref()) {
-        return Err(format!("has the architecture {architecture:?}, which does not generate text; use a causal language model"));
+fn check_is_attending(model: &LlamaModel) -> Result<(), String> {
+    match model.n_vocab() == 0 || model.n_head() == 0 {
+        true => Err("is a recurrent model without attention, which lacuna does not run; use a causal language model with attention".into()),
+        false => Ok(()),
     }
-    if model.n_vocab() == 0 || model.n_head() == 0 {
-        return Err("has no vocabulary or no attention heads; use a causal language model with its tokenizer".into());
-    }
-    Ok(())
 }
 
-/// Whether an architecture predicts the next token, which encoders, embedding and diffusion models do not. `causal` is the file's
-/// metadata on it.
-pub(super) fn writes_text(architecture: &str, causal: Option<&str>) -> bool {
-    let encoders = ["bert", "t5", "clip", "embedding", "wavtokenizer"];
-    causal != Some("false") && !encoders.iter().any(|name| architecture.contains(name))
-}
-
-pub(super) fn chat_template(model: &LlamaModel) -> Result<ChatTemplate, GenerateError> {
+/// The template that is given, or else the model's own; a base model has none.
+///
+/// # Errors
+/// A template that cannot be used.
+pub(super) fn chat_template(model: &LlamaModel, given: Option<&str>) -> Result<ChatTemplate, GenerateError> {
     let vocab = model.vocab();
-    let source = model.meta_val_str("tokenizer.chat_template").ok();
+    let source = given.map_or_else(|| own_template(model), |given| Ok(Some(given.to_string())))?;
     ChatTemplate::new(source, tokenise::token_text(&vocab, vocab.bos()), tokenise::token_text(&vocab, vocab.eos()))
+}
+
+/// The model's own template. Where it has several, the one without a name, or the one called `default`; those for tools and documents are
+/// not for plain messages.
+fn own_template(model: &LlamaModel) -> Result<Option<String>, GenerateError> {
+    for key in [TEMPLATE.to_string(), format!("{TEMPLATE}.default")] {
+        match model.meta_val_str(&key) {
+            Ok(source) => return Ok(Some(source)),
+            Err(MetaValError::FromUtf8Error(_)) => return Err(GenerateError::Template(format!("{key} is not UTF-8"))),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
 }

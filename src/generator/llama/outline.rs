@@ -9,8 +9,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::backend::backend;
 use super::gguf::Header;
-use super::model::chat_template;
-use super::tokenise;
+use super::{crash, model, tokenise};
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::request::{GenerateError, PosteriorRequest, Prompt};
 
@@ -22,15 +21,16 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Opens the GGUF file at `path`, or the first part of a split one.
+    /// Opens the GGUF file at `path`, or the first part of a split one. `chat_template` stands for the model's own.
     ///
     /// # Errors
     /// A file that is no GGUF model, or has no usable tokenizer or chat template.
-    pub fn open(path: &Path) -> Result<Outline, GenerateError> {
+    pub fn open(path: &Path, chat_template: Option<&str>) -> Result<Outline, GenerateError> {
         let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
-        let header = Header::read(path).map_err(fail)?;
+        let header = Header::of_generator(path).map_err(fail)?;
         let backend = backend().map_err(fail)?;
         let params = LlamaModelParams::default().with_n_gpu_layers(0).with_vocab_only(true);
+        let _guard = crash::Guard::new(path);
         let model = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
             fail(
                 "its tokenizer cannot be read: the file is truncated or damaged, or its architecture is unknown to this build; \
@@ -40,7 +40,7 @@ impl Outline {
         })?;
         let architecture = header.text("general.architecture").unwrap_or_default();
         let n_ctx = header.integer(&format!("{architecture}.context_length")).unwrap_or(u64::MAX);
-        let template = chat_template(&model)?;
+        let template = model::chat_template(&model, chat_template)?;
         Ok(Outline { model, template, n_ctx: usize::try_from(n_ctx).unwrap_or(usize::MAX) })
     }
 

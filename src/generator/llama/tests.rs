@@ -3,7 +3,6 @@
 use super::config::N_BATCH;
 use super::gguf::Header;
 use super::memory::Footprint;
-use super::model::writes_text;
 use super::workers::Reader;
 use super::*;
 use crate::generator::form::{Field, Form};
@@ -411,7 +410,7 @@ fn damaged_files_are_refused_with_their_path() {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         let error = Llama::load(LlamaConfig { path, ..config.clone() }).err().unwrap().to_string();
-        assert!(error.contains(name) && error.contains("sha256"), "{error}");
+        assert!(error.contains(name) && (error.contains("sha256") || error.contains("cut off")), "{error}");
     }
 }
 
@@ -461,13 +460,6 @@ fn a_cache_that_memory_cannot_hold_is_refused() {
     }
     let jobs = [Job::new(vec![5], 99)];
     assert_eq!(llama.affordable_cells(257, &jobs, 2, 1).unwrap(), 512);
-}
-
-#[test]
-fn encoders_do_not_write() {
-    assert!(writes_text("llama", None) && writes_text("qwen3", Some("true")));
-    assert!(["bert", "nomic-bert", "t5encoder", "gemma-embedding"].iter().all(|name| !writes_text(name, None)));
-    assert!(!writes_text("llama", Some("false")));
 }
 
 fn models_in(folder: &std::path::Path) -> usize {

@@ -1,11 +1,14 @@
 //! Tokenises prompts so that no text of the caller can become a control token.
 
+use std::collections::BTreeSet;
+
 use super::answers::{TokenFork, token_forks};
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::form::Vocabulary;
 use crate::generator::prefix::Token;
 use crate::generator::request::{GenerateError, LikelihoodRequest, PosteriorRequest, Prompt};
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
 /// llama.cpp counts the bytes of a text in an i32; no context fits a prompt of even this many bytes.
@@ -21,16 +24,43 @@ pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Pr
         return Err(GenerateError::Template(format!("a prompt of {} bytes is too long for any model", text.len())));
     }
     let pieces = template.pieces(prompt)?;
-    let controls = |tokens: &[LlamaToken]| tokens.iter().filter(|&&token| vocab.is_control(token)).count();
+    let controls = |tokens: &[LlamaToken]| tokens.iter().filter(|&&token| is_special(vocab, token)).count();
     let tokenise = |text: &str, parse_special: bool| vocab.tokenize(text.as_bytes(), false, parse_special);
     let whole = tokenise(&text, true);
     let written = pieces.iter().filter(|piece| piece.from_template).map(|piece| controls(&tokenise(&piece.text, true))).sum::<usize>();
     let tokens = if controls(&whole) == written {
         whole
     } else {
-        pieces.iter().flat_map(|piece| tokenise(&piece.text, piece.from_template)).collect()
+        let as_written = |text: &str| tokenise(text, true);
+        pieces.iter().flat_map(|piece| if piece.from_template { as_written(&piece.text) } else { as_text(vocab, &piece.text) }).collect()
     };
     Ok(with_one_bos(vocab.bos().0, vocab.should_add_bos(), tokens.into_iter().map(|token| token.0).collect()))
+}
+
+/// Whether a token is one that a text must not become: a control token, an unknown one, or one that the model's makers defined, such as
+/// `</think>`. Those of white space are none.
+fn is_special(vocab: &LlamaVocab, token: LlamaToken) -> bool {
+    vocab.is_control(token) || is_defined(vocab, token)
+}
+
+fn is_defined(vocab: &LlamaVocab, token: LlamaToken) -> bool {
+    vocab.attr(token).contains(LlamaTokenAttr::UserDefined) && !vocab.token_to_piece(token, true, None).trim_ascii().is_empty()
+}
+
+/// The tokens of a text none of which is special. llama.cpp reads tokens that the model's makers defined in any text; so they are cut behind
+/// their first character.
+fn as_text(vocab: &LlamaVocab, text: &str) -> Vec<LlamaToken> {
+    let tokenise = |text: &str| vocab.tokenize(text.as_bytes(), false, false);
+    let tokens = tokenise(text);
+    let defined = tokens.iter().filter(|&&token| is_defined(vocab, token)).map(|&token| vocab.token_to_piece(token, true, None));
+    let defined: BTreeSet<String> = defined.filter_map(|piece| String::from_utf8(piece).ok()).collect();
+    let behind_first = |(at, tag): (usize, &str)| at + tag.chars().next().map_or(0, char::len_utf8);
+    let cuts: BTreeSet<usize> = defined.iter().flat_map(|tag| text.match_indices(tag.trim()).map(behind_first)).collect();
+    if cuts.is_empty() {
+        return tokens;
+    }
+    let mut from = 0;
+    cuts.into_iter().chain([text.len()]).flat_map(|to| tokenise(&text[std::mem::replace(&mut from, to)..to])).collect()
 }
 
 /// The prompt of a posterior request, and the forks that tell its words apart after it.

@@ -1,0 +1,81 @@
+//! Models that think before they answer: their thoughts are closed before they begin.
+
+/// How a model marks its thoughts: the tag that opens them, and the one that closes them.
+const TAGS: [(&str, &str); 9] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+];
+
+/// OpenAI's harmony format: an assistant's turn names its channel, and `final` is the one that people see.
+const HARMONY: (&str, &str) = ("<|channel|>", "<|channel|>final<|message|>");
+
+/// What must follow the start of the assistant's turn so that the answer begins behind the thoughts. `source` is the chat template;
+/// `turn`, what it renders behind the user's message.
+///
+/// A thought that the template opens is closed. Where the template knows of thoughts, but the turn neither opens nor closes one, the model
+/// opens one by itself: it gets an empty one.
+pub fn closing(source: &str, turn: &str) -> String {
+    let tail = turn.trim_end();
+    for (open, close) in TAGS {
+        if tail.ends_with(open) {
+            let line = if turn.len() > tail.len() { "" } else { "\n" };
+            return format!("{line}\n{close}\n\n");
+        }
+    }
+    if tail.ends_with("<|start|>assistant") && source.contains(HARMONY.0) {
+        return HARMONY.1.to_string();
+    }
+    let knows = |(_, close): &&(&str, &str)| source.contains(close);
+    match TAGS.iter().find(knows) {
+        Some((open, close)) if !turn.contains(close) => format!("{open}\n\n{close}\n\n"),
+        _ => String::new(),
+    }
+}
+
+/// Whether a text has a tag of a model's thoughts.
+pub fn has_tag(text: &str) -> bool {
+    TAGS.iter().any(|(open, close)| text.contains(open) || text.contains(close)) || text.contains(HARMONY.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_thought_is_closed() {
+        assert_eq!(closing("", "<|im_start|>assistant\n<think>\n"), "\n</think>\n\n");
+        assert_eq!(closing("", "<｜Assistant｜><think>"), "\n\n</think>\n\n");
+        assert_eq!(closing("", "[/INST][THINK]"), "\n\n[/THINK]\n\n");
+    }
+
+    #[test]
+    fn a_closed_thought_and_a_model_without_any_stay_as_they_are() {
+        assert_eq!(closing("</think>", "assistant\n<think>\n\n</think>\n\n"), "");
+        assert_eq!(closing("</think>", "<｜Assistant｜></think>"), "");
+        assert_eq!(closing("no tags", "<|im_start|>assistant\n"), "");
+    }
+
+    #[test]
+    fn a_model_that_would_think_by_itself_gets_an_empty_thought() {
+        let source = "{% set content = content.split('</think>')[-1] %}";
+        assert_eq!(closing(source, "<｜Assistant｜>"), "<think>\n\n</think>\n\n");
+    }
+
+    #[test]
+    fn harmony_answers_on_the_final_channel() {
+        let source = "<|start|>assistant<|channel|>analysis<|message|>";
+        assert_eq!(closing(source, "<|end|><|start|>assistant"), "<|channel|>final<|message|>");
+    }
+
+    #[test]
+    fn tags_of_thoughts_are_seen() {
+        assert!(has_tag("<think>Let me see") && has_tag("so it is.</think> Fine.") && !has_tag("I think so < that"));
+    }
+}
