@@ -126,7 +126,7 @@ impl Arguments {
     fn work(&self, prompts: &[&str], top_k: u32, temperature: f32) -> Work {
         let prompt = |i: usize, answer_start: &str| {
             let user = prompts[i % prompts.len()].to_string();
-            Prompt { system: None, user, answer_start: answer_start.into() }
+            Prompt { system: None, user, answer_start: answer_start.into(), plain: false }
         };
         let sampling = Sampling { temperature, top_k, ..Sampling::PLAIN };
         let text = |i| {

@@ -15,7 +15,7 @@ fn load(model: &PathBuf, gpu_layers: u32) -> Llama {
 fn prompt(number: u64) -> Prompt {
     let words = ["yes", "no", "positive", "negative"];
     let user = format!("A list of words that all prompts begin with: yes no no yes positive no. {} {number}", words[number as usize % 4]);
-    Prompt { system: None, user, answer_start: "It is".into() }
+    Prompt { system: None, user, answer_start: "It is".into(), plain: false }
 }
 
 fn posteriors(llama: &mut Llama) -> BTreeMap<u64, Vec<f32>> {

@@ -1,4 +1,5 @@
-//! Unlabelled texts: which are read, what is learnt from them, and that no gold row is judged by what has learnt from it.
+//! Unlabelled texts, real ones and those that continue lists: which are read, what is learnt from them, and that no gold row is judged by
+//! what has learnt from it.
 
 mod common;
 #[path = "common/crashes.rs"]
@@ -114,11 +115,73 @@ fn a_crash_while_reading_changes_nothing() {
     assert!(fixture.path("whole/journal/read-1.jsonl").exists());
 }
 
+/// A task that continues lists of gold rows.
+fn fixture_with_lists() -> Fixture {
+    let fixture = Fixture::new();
+    let list = "[list]\ntitle = \"Sentences about films:\"\nrows = 40\nshown = 3\ntexts_each = 4\n\n[models]";
+    std::fs::write(fixture.path("task.toml"), TASK.replace("[models]", list)).unwrap();
+    fixture
+}
+
+#[test]
+fn lists_are_continued_judged_and_learnt_from() {
+    let fixture = fixture_with_lists();
+    let run = fixture.path("run");
+    let delivery = setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let manifest = json(&run.join("manifest.json"));
+    let first = &manifest["rounds"][0];
+    assert_eq!([&first["listed"], &first["read"], &first["rows"]].map(|count| count.as_u64().unwrap()), [40, 0, 24 + 40]);
+    let mine: Vec<u64> = manifest["splits"]["mine"].as_array().unwrap().iter().map(|line| line.as_u64().unwrap()).collect();
+    let rows = json_lines(&run.join("dataset.jsonl"));
+    let listed: Vec<&Value> = rows.iter().filter(|row| row["origin"] == "listed").collect();
+    assert_eq!((listed.len(), rows.len()), (40, delivery.dataset_rows));
+    for row in &listed {
+        let shown: Vec<u64> = row["shown"].as_array().unwrap().iter().map(|line| line.as_u64().unwrap()).collect();
+        assert!((2..=3).contains(&shown.len()) && shown.iter().all(|line| mine.contains(line)), "{row}");
+        let good = row["target"]["positive"].as_f64() > row["target"]["negative"].as_f64();
+        assert_eq!(row["label"], if good { "positive" } else { "negative" }, "{row}");
+    }
+    let four: HashSet<String> = json_lines(&run.join("journal/list.jsonl"))[..4].iter().map(|row| row["shown"].to_string()).collect();
+    assert_eq!(four.len(), 1, "texts_each continue one list");
+    let of = |method| delivery.results.iter().find(|result| result.method == method).unwrap().measured.synthetic_rows;
+    assert_eq!((of(Method::ReadGold), of(Method::Seed), of(Method::GoldOnly)), (40, 64, 0));
+}
+
+#[test]
+fn a_crash_while_lists_are_continued_changes_nothing() {
+    let fixture = fixture_with_lists();
+    crashes_change_nothing(&fixture, &setup(&fixture), &METHODS, &[95, 110, 150, 180, 200]);
+    assert_eq!(json_lines(&fixture.path("whole/journal/read-list.jsonl")).len(), 40);
+}
+
+#[test]
+fn a_list_needs_a_title_and_a_judge() {
+    let fixture = fixture_with_lists();
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    let refused = |task: String| {
+        std::fs::write(fixture.path("task.toml"), task).unwrap();
+        Setup::new(&fixture.path("task.toml"), &options()).err().unwrap().to_string()
+    };
+    assert!(refused(task.replace("Sentences about films:", " ")).contains("list.title: is empty"));
+    assert!(refused(task.replace("shown = 3", "shown = 1")).contains("list.shown"));
+    let without = task.split("[[prompts.judge]]").next().unwrap().replace("rationale_candidates = 5\n", "");
+    let found = refused(without.replace("[train]", "[targets]\nkind = \"hard\"\n\n[train]"));
+    assert!(found.contains("write a [[prompts.judge]]"), "{found}");
+}
+
 /// A judge or a twin of a fold does not change with what the fold's labels are: with two texts of a fold exchanged, so that both are
 /// wrong, what is said of them is exchanged and nothing else.
 #[test]
 fn a_twin_knows_nothing_of_its_fold() {
-    let fixture = fixture();
+    twins_know_nothing_of_their_folds(&fixture());
+}
+
+#[test]
+fn a_twin_knows_nothing_of_lists_that_show_its_fold() {
+    twins_know_nothing_of_their_folds(&fixture_with_lists());
+}
+
+fn twins_know_nothing_of_their_folds(fixture: &Fixture) {
     let gold = |i: u64| serde_json::json!({"text": text(i.is_multiple_of(2), i), "label": if i.is_multiple_of(2) { "positive" } else { "negative" }});
     std::fs::write(fixture.path("gold.jsonl"), (0..40).map(|i| gold(i).to_string() + "\n").collect::<String>()).unwrap();
     let options = Options { rounds: Some(0), ..options() };

@@ -82,7 +82,7 @@ fn seed_prompts(sentences: &[String]) -> Vec<Prompt> {
             user += &format!("\n- {sentence}");
             words += sentence.split_whitespace().count();
         }
-        Prompt { system: None, user, answer_start: "\"".into() }
+        Prompt { system: None, user, answer_start: "\"".into(), plain: false }
     };
     (0..10).map(prompt).collect()
 }
@@ -99,7 +99,7 @@ fn extrapolation_prompts(sentences: &[String], n: usize) -> Vec<Prompt> {
              Write another {label} sentence from a movie review that is like it, so that the small model can learn from it. Do not copy \
              it. Write about another film and use other words.\n\n\"{text}\""
         );
-        Prompt { system: None, user, answer_start: "\"".into() }
+        Prompt { system: None, user, answer_start: "\"".into(), plain: false }
     };
     (0..n).map(prompt).collect()
 }
@@ -113,7 +113,7 @@ fn write(prompts: Vec<Prompt>, sampling: Sampling) -> Work {
 fn questions(sentences: &[String]) -> Vec<PosteriorRequest> {
     let question = |(sentence, id): (&String, u64)| {
         let user = format!("Is this sentence from a movie review positive or negative?\n\n\"{sentence}\"");
-        let prompt = Prompt { system: None, user, answer_start: "The sentence is".into() };
+        let prompt = Prompt { system: None, user, answer_start: "The sentence is".into(), plain: false };
         PosteriorRequest { id, prompt, words: vec![" positive".into(), " negative".into()] }
     };
     sentences.iter().zip(0..).map(question).collect()

@@ -278,7 +278,7 @@ pub fn run(cli: Cli) -> Result<()> {
 /// Runs a task and prints its table. By the paper's recipe the model that learnt synthetic rows alone is delivered.
 fn run_task(mut setup: Setup, folder: &Path, recipe: Recipe) -> Result<()> {
     let mut methods = vec![Method::GoldOnly];
-    methods.extend(setup.task.reads().then_some(Method::ReadGold));
+    methods.extend((setup.task.reads() || setup.task.lists().is_some()).then_some(Method::ReadGold));
     methods.extend([Method::Seed, Method::S3]);
     if recipe == Recipe::Paper {
         setup.chooses = false;

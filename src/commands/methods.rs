@@ -97,6 +97,7 @@ impl Writer {
         if matches!(self, Writer::ZeroGen | Writer::ZeroGenSelect | Writer::ZeroGenTargets) {
             task.seed.rationales = 0;
             task.seed.rationale_candidates = None;
+            task.list = None;
         }
         if self != Writer::S3Read {
             task.read.rows = 0;
@@ -200,9 +201,9 @@ impl Method {
         let rounds = variant.extrapolate.max_rounds > 0;
         GoldUse {
             contexts: task.kind != TaskKind::Text && task.gold_contexts(),
-            judge: variant.targets.kind == TargetKind::Soft || variant.reads(),
+            judge: variant.targets.kind == TargetKind::Soft || variant.reads() || variant.lists().is_some(),
             select: (variant.train.use_select && !gold) || rounds,
-            prompts: rounds,
+            prompts: rounds || variant.lists().is_some(),
             training: gold,
         }
     }

@@ -38,6 +38,9 @@ pub struct Options {
     /// Most unlabelled texts to read; 0 reads none
     #[arg(long, env = "LACUNA_READ_ROWS", value_name = "N")]
     pub read_rows: Option<usize>,
+    /// Number of accepted texts that continue lists of gold rows; 0 writes none
+    #[arg(long, env = "LACUNA_LIST_ROWS", value_name = "N")]
+    pub list_rows: Option<usize>,
     /// Number of accepted rows in the seed (round 0)
     #[arg(long, env = "LACUNA_SEED_ROWS", value_name = "N")]
     pub seed_rows: Option<usize>,
@@ -192,6 +195,7 @@ impl Options {
     pub fn in_words(&self) -> String {
         let Options {
             read_rows,
+            list_rows,
             seed_rows,
             rationales,
             rounds,
@@ -223,6 +227,7 @@ impl Options {
             text("small-model", small_model),
             text("unlabelled", unlabelled),
             number("read-rows", read_rows),
+            number("list-rows", list_rows),
             number("seed-rows", seed_rows),
             number("rationales", rationales),
             number("rounds", rounds),
@@ -252,6 +257,9 @@ pub fn apply(options: &Options, task: &mut Task) {
     }
     if let Some(rows) = options.read_rows {
         task.read.rows = rows;
+    }
+    if let (Some(rows), Some(list)) = (options.list_rows, &mut task.list) {
+        list.rows = rows;
     }
     if let Some(rows) = options.seed_rows {
         task.seed.rows = rows;
@@ -295,6 +303,7 @@ pub fn apply(options: &Options, task: &mut Task) {
 fn as_published(task: &mut Task) {
     task.data.unlabelled = None;
     task.read.rows = 0;
+    task.list = None;
     task.seed.rationale_candidates = None;
     task.extrapolate = ExtrapolateKeys::default();
     task.targets.kind = TargetKind::Hard;

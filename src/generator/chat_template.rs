@@ -62,6 +62,9 @@ impl ChatTemplate {
 
     /// The whole prompt, up to the start of the completion.
     pub fn render(&self, prompt: &Prompt) -> Result<String, GenerateError> {
+        if prompt.plain {
+            return Ok(format!("{}{}", prompt.user, prompt.answer_start));
+        }
         let (system, user) = self.place(prompt);
         let turns = self.turns(system, &user).map_err(|error| failure(&error))?;
         Ok(turns + &prompt.answer_start)
@@ -69,6 +72,9 @@ impl ChatTemplate {
 
     /// The prompt, split between the template's text and the caller's contents. A template that trims its contents does not trim them here.
     pub fn pieces(&self, prompt: &Prompt) -> Result<Vec<Piece>, GenerateError> {
+        if prompt.plain {
+            return Ok(vec![Piece { text: self.render(prompt)?, from_template: false }]);
+        }
         let (system, user) = self.place(prompt);
         let outline = self.turns(system.map(|_| SYSTEM), USER).map_err(|error| failure(&error))?;
         let mut pieces = Vec::new();
@@ -191,7 +197,7 @@ mod tests {
     }
 
     fn prompt(system: Option<&str>, user: &str) -> Prompt {
-        Prompt { system: system.map(Into::into), user: user.into(), answer_start: "\"".into() }
+        Prompt { system: system.map(Into::into), user: user.into(), answer_start: "\"".into(), plain: false }
     }
 
     #[test]
@@ -222,6 +228,13 @@ mod tests {
         assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), template.render(&prompt).unwrap());
         let contents: Vec<_> = pieces.iter().filter(|piece| !piece.from_template).map(|piece| piece.text.as_str()).collect();
         assert_eq!(contents, ["S", prompt.user.as_str(), "\""]);
+    }
+
+    #[test]
+    fn plain_text_is_continued_without_the_template() {
+        let prompt = Prompt { plain: true, ..prompt(None, "A list:\n- one\n") };
+        assert_eq!(template(CHATML).render(&prompt).unwrap(), "A list:\n- one\n\"");
+        assert!(template(CHATML).pieces(&prompt).unwrap().iter().all(|piece| !piece.from_template));
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Prompt {
     pub user: String,
     /// Prefilled start of the assistant's turn, such as an opening quotation mark; the completion continues it.
     pub answer_start: String,
+    /// Without the chat template: the completion continues the plain text of `user` and `answer_start`.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// Sampling settings.

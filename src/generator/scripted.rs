@@ -145,7 +145,7 @@ mod tests {
     use crate::generator::request::Sampling;
 
     fn requests(n: u64) -> Vec<CompletionRequest> {
-        let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new() };
+        let prompt = |id| Prompt { system: None, user: format!("text {id}"), answer_start: String::new(), plain: false };
         let request = |id| CompletionRequest {
             id,
             prompt: prompt(id),

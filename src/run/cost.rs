@@ -37,6 +37,7 @@ impl Work {
     pub fn of_stage(stage: Stage) -> Work {
         match stage {
             Stage::Rationales => Work::Rationales,
+            Stage::List => Work::Read(0),
             Stage::Read { round } => Work::Read(round),
             Stage::Write { round } => Work::Written(round),
             Stage::Judge { round } => Work::Judged(round),
@@ -131,6 +132,8 @@ fn journals(folder: &Path) -> Vec<(PathBuf, Work)> {
         (path("judge-rationales".into()), Work::Rationales),
         (path("judge-gold".into()), Work::Calibration),
         (path("states-gold".into()), Work::Calibration),
+        (path("list".into()), Work::Read(0)),
+        (path("read-list".into()), Work::Read(0)),
     ];
     for round in (0..).take_while(|round| path(format!("round-{round}")).exists()) {
         all.push((path(format!("read-{round}")), Work::Read(round)));

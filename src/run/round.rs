@@ -57,6 +57,10 @@ impl Rejection {
     }
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// A round: what was written and accepted, and the results of the model trained on the union.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord {
@@ -64,6 +68,9 @@ pub struct RoundRecord {
     /// Unlabelled texts read before this round.
     #[serde(default)]
     pub read: usize,
+    /// Texts before this round that continue lists of gold rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub listed: usize,
     /// Completions requested in this round.
     pub written: usize,
     pub accepted: usize,

@@ -10,6 +10,8 @@ pub enum Stage {
     Rationales,
     /// The generator judges the gold rows, to calibrate its posterior over labels.
     Calibrate,
+    /// Continues lists of gold rows, and judges the texts.
+    List,
     /// The generator judges unlabelled texts, before the round that learns from them.
     Read {
         round: usize,

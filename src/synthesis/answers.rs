@@ -70,6 +70,10 @@ impl Stages for Answers {
         Ok(())
     }
 
+    fn list(_: &mut Synthesis<Answers>) -> Result<()> {
+        Ok(())
+    }
+
     fn read(_: &mut Synthesis<Answers>, _: usize) -> Result<()> {
         Ok(())
     }

@@ -163,10 +163,13 @@ impl<H: Stages> Synthesis<'_, H> {
         line
     }
 
-    /// A row of `dataset.jsonl` about a text that was read.
+    /// A row of `dataset.jsonl` about a text that was read, or continues a list.
     fn read_row(&self, row: &ReadRow) -> Value {
         let mut line = H::read_row(self, row);
-        let provenance = json!({"id": format!("read-{}", row.text.line), "origin": "read", "round": row.round, "line": row.text.line});
+        let provenance = match row.is_real() {
+            true => json!({"id": format!("read-{}", row.text.line), "origin": "read", "round": row.round, "line": row.text.line}),
+            false => json!({"id": format!("list-{}", row.text.line), "origin": "listed", "round": row.round, "shown": row.shown}),
+        };
         provenance.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
         line
     }

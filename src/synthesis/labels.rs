@@ -114,6 +114,10 @@ impl Stages for Labels {
         run.calibrate()
     }
 
+    fn list(run: &mut Synthesis<Labels>) -> Result<()> {
+        run.write_lists()
+    }
+
     fn read(run: &mut Synthesis<Labels>, round: usize) -> Result<()> {
         run.read_texts(round)
     }

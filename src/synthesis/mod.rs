@@ -10,6 +10,7 @@ pub mod head;
 pub mod judge;
 mod labels;
 pub mod likeness;
+mod list;
 pub mod next;
 mod rationales;
 mod read;

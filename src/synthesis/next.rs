@@ -12,6 +12,8 @@ pub struct LoopRules {
     pub soft_targets: bool,
     /// The generator judges the gold rows: for soft targets, or to choose between the model of the gold rows alone and others.
     pub judged: bool,
+    /// Lists of gold rows are continued.
+    pub lists: bool,
     /// Unlabelled texts are read before this many rounds, the seed included.
     pub waves: usize,
     /// A round extrapolates all *mine* rows, so it does not need errors.
@@ -28,7 +30,11 @@ impl LoopRules {
         LoopRules {
             rationales: task.seed.rationales > 0,
             soft_targets,
-            judged: soft_targets || waves > 0 || (methods.contains(&Method::GoldOnly) && !task.prompts.judge.is_empty()),
+            lists: task.lists().is_some(),
+            judged: soft_targets
+                || waves > 0
+                || task.lists().is_some()
+                || (methods.contains(&Method::GoldOnly) && !task.prompts.judge.is_empty()),
             waves,
             all_of_mine: task.extrapolate.from == Parents::Mine,
             max_rounds: task.extrapolate.max_rounds,
@@ -54,7 +60,8 @@ impl LoopRules {
 pub fn next(stage: Stage, rules: &LoopRules, rounds: &[RoundRecord]) -> Stage {
     match stage {
         Stage::Rationales => rules.after_rationales(),
-        Stage::Calibrate => rules.begin_round(0),
+        Stage::Calibrate if rules.lists => Stage::List,
+        Stage::Calibrate | Stage::List => rules.begin_round(0),
         Stage::Read { round } => Stage::Write { round },
         Stage::Write { round } if rules.soft_targets => Stage::Judge { round },
         Stage::Write { round } | Stage::Judge { round } => Stage::Train { round },
@@ -82,13 +89,14 @@ mod tests {
     use crate::small::evaluation::{Evaluation, Right};
 
     fn rules(max_rounds: usize, patience: usize) -> LoopRules {
-        LoopRules { rationales: true, soft_targets: true, judged: true, waves: 0, all_of_mine: false, max_rounds, patience }
+        LoopRules { rationales: true, soft_targets: true, judged: true, lists: false, waves: 0, all_of_mine: false, max_rounds, patience }
     }
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
         RoundRecord {
             round,
             read: 0,
+            listed: 0,
             written: 0,
             accepted: 0,
             rejected: BTreeMap::new(),
@@ -125,8 +133,16 @@ mod tests {
         assert_eq!(walk(&reading, &[0.6, 0.5]), expected);
         let both = LoopRules { waves: 2, ..reading };
         assert_eq!(walk(&both, &[0.6, 0.5])[6], Read { round: 1 });
-        let hard =
-            LoopRules { rationales: false, soft_targets: false, judged: false, waves: 0, all_of_mine: false, max_rounds: 0, patience: 1 };
+        let hard = LoopRules {
+            rationales: false,
+            soft_targets: false,
+            judged: false,
+            lists: false,
+            waves: 0,
+            all_of_mine: false,
+            max_rounds: 0,
+            patience: 1,
+        };
         assert_eq!(walk(&hard, &[0.6]), [Write { round: 0 }, Train { round: 0 }, Deliver, Done]);
     }
 

@@ -26,7 +26,7 @@ impl Synthesis<'_, Labels> {
         let texts: Vec<(u64, Input)> = chosen.iter().map(|text| (text.line as u64, text.input())).collect();
         let title = if round == 0 { "reading".to_string() } else { format!("round {round} · reading") };
         let answers = self.judged(&format!("read-{round}"), &title, &texts)?;
-        self.read.extend(chosen.into_iter().zip(answers).map(|(text, answers)| ReadRow { round, text, answers }));
+        self.read.extend(chosen.into_iter().zip(answers).map(|(text, answers)| ReadRow { round, text, shown: Vec::new(), answers }));
         Ok(())
     }
 
@@ -44,7 +44,7 @@ impl Synthesis<'_, Labels> {
     fn choose(&self, round: usize) -> Result<Vec<usize>> {
         let (task, Some(all)) = (self.inputs.task, self.inputs.unlabelled) else { return Ok(Vec::new()) };
         let count = task.read.waves(all.len(), task.extrapolate.max_rounds)[round];
-        let read: HashSet<usize> = self.read.iter().map(|row| row.text.line).collect();
+        let read: HashSet<usize> = self.read.iter().filter(|row| row.is_real()).map(|row| row.text.line).collect();
         let mut unread: Vec<usize> = (0..all.len()).filter(|place| !read.contains(&all.line(*place))).collect();
         if unread.len() > count {
             unread.shuffle(&mut random::rng(self.inputs.seed, "order of unlabelled texts", round as u64));

@@ -121,7 +121,8 @@ impl<H: Stages> Synthesis<'_, H> {
         let accepted_of = |stratum| self.rows_of(round).filter(|row| H::stratum(&row.written.goal) == stratum).count();
         Ok(RoundRecord {
             round,
-            read: self.read.iter().filter(|row| row.round == round).count(),
+            read: self.read.iter().filter(|row| row.round == round && row.is_real()).count(),
+            listed: self.read.iter().filter(|row| row.round == round && !row.is_real()).count(),
             written: tally.written,
             accepted: self.rows_of(round).count(),
             labels: (0..self.strata()).map(accepted_of).collect(),
@@ -170,8 +171,9 @@ fn errors<H: LoopHead>(rows: &[GoldRow<H>], outputs: &[H::Output]) -> Vec<Miscla
 
 /// A one-line summary of a round.
 fn line_of(record: &RoundRecord) -> String {
-    let RoundRecord { round, read, written, accepted, rows, errors_after, select, .. } = record;
-    let read = if *read > 0 { format!("{read} texts read, ") } else { String::new() };
+    let RoundRecord { round, read, listed, written, accepted, rows, errors_after, select, .. } = record;
+    let some = |count: usize, what: &str| if count > 0 { format!("{count} texts {what}, ") } else { String::new() };
+    let read = some(*read, "read") + &some(*listed, "listed");
     let before = record.errors_before.map(|n| format!("{n} → ")).unwrap_or_default();
     let changes = record.changes.as_ref().map(|changes| format!(" ({})", changes.in_words())).unwrap_or_default();
     format!(

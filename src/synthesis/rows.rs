@@ -72,16 +72,24 @@ impl<H: SmallHead> SyntheticRow<H> {
     }
 }
 
-/// A real text without a label that was read.
+/// A text without a label that the judge has read: a real one, or one that continues a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadRow {
     pub round: usize,
+    /// Its line is that of its file, or the number of its request.
     pub text: Unlabelled,
+    /// Lines of the gold rows of the list that it continues; none for a real text.
+    pub shown: Vec<usize>,
     /// As those of a [`SyntheticRow`].
     pub answers: Vec<Vec<f32>>,
 }
 
 impl ReadRow {
+    /// Whether it is a real text.
+    pub fn is_real(&self) -> bool {
+        self.shown.is_empty()
+    }
+
     /// The row as a training row with this target.
     pub fn to_learn<T>(&self, target: T) -> TrainRow<T> {
         TrainRow { text: self.text.text.clone(), text_pair: self.text.text_pair.clone(), target }
@@ -123,8 +131,7 @@ impl Tally {
 
     /// `: 4 too short, 2 duplicate`, the most frequent first; nothing if none was rejected.
     pub fn rejections(&self) -> String {
-        let named = in_order(self.rejected.iter().map(|(reason, count)| (*count, *reason)));
-        if named.is_empty() { named } else { format!(": {named}") }
+        rejections(&self.rejected)
     }
 
     /// Why texts of a stratum were rejected, and an example of the most frequent reason.
@@ -133,6 +140,12 @@ impl Tally {
         let example = own.iter().max_by_key(|(_, (count, _))| *count).map_or(String::new(), |(_, (_, text))| format!("{text:?}"));
         (in_order(own.iter().map(|((_, reason), (count, _))| (*count, *reason))), example)
     }
+}
+
+/// As [`Tally::rejections`].
+pub(super) fn rejections(counts: &BTreeMap<Rejection, usize>) -> String {
+    let named = in_order(counts.iter().map(|(reason, count)| (*count, *reason)));
+    if named.is_empty() { named } else { format!(": {named}") }
 }
 
 fn in_order(counts: impl Iterator<Item = (usize, Rejection)>) -> String {

@@ -29,6 +29,12 @@ pub trait Stages: LoopHead {
     /// The generator's errors.
     fn calibrate(run: &mut Synthesis<Self>) -> Result<()>;
 
+    /// Continues lists of gold rows and judges the texts.
+    ///
+    /// # Errors
+    /// The generator's errors; no text was accepted.
+    fn list(run: &mut Synthesis<Self>) -> Result<()>;
+
     /// Judges the unlabelled texts that a round reads.
     ///
     /// # Errors

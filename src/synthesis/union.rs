@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::rows::SyntheticRow;
+use super::rows::{ReadRow, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::judge::judges::LearntFrom;
@@ -17,7 +17,7 @@ pub struct Chosen {
     pub read: usize,
     /// The judge that their targets come from.
     pub learnt: LearntFrom,
-    /// Lines of gold rows that none of them was written from.
+    /// Lines of gold rows that none of them was written from, or in whose list it stands.
     pub without: HashSet<usize>,
 }
 
@@ -26,7 +26,8 @@ impl<H: Stages> Synthesis<'_, H> {
     pub(super) fn union(&self, chosen: &Chosen) -> Vec<TrainRow<H::Target>> {
         let written = self.rows.iter().filter(|row| Some(row.round) <= chosen.written && !self.descends(row, &chosen.without));
         let written = written.map(|row| row.to_learn(H::target(self, row, chosen.learnt)));
-        let read = self.read.iter().filter(|row| row.round <= chosen.read);
+        let shows = |row: &ReadRow| row.shown.iter().any(|line| chosen.without.contains(line));
+        let read = self.read.iter().filter(|row| row.round <= chosen.read && !shows(row));
         written.chain(read.map(|row| row.to_learn(H::target_of_read(self, row, chosen.learnt)))).collect()
     }
 

@@ -45,6 +45,7 @@ impl<H: Stages> Synthesis<'_, H> {
         match stage {
             Stage::Rationales => H::write_rationales(self),
             Stage::Calibrate => H::calibrate(self),
+            Stage::List => H::list(self),
             Stage::Read { round } => H::read(self, round),
             Stage::Write { round: 0 } => self.write_seed(),
             Stage::Write { round } => self.write_extrapolations(round),

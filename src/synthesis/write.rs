@@ -69,6 +69,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let says = task.label_words();
         let mut verifier = Verifier::new(gold(), Style::of(task.accept.min_words, gold().collect::<Vec<_>>().iter().copied(), &says));
         verifier.remember(self.rows.iter().map(SyntheticRow::input));
+        verifier.remember(self.read.iter().filter(|row| !row.is_real()).map(|row| row.text.input()));
         let (rationales, givens) = (self.rationales.clone(), self.givens());
         let known = Known { round, rationales: &rationales, givens: &givens, head, says: &says };
         let mut accepted = Vec::new();

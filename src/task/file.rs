@@ -31,6 +31,8 @@ pub struct Task {
     pub sampling: SamplingKeys,
     #[serde(default, skip_serializing_if = "is_default")]
     pub read: ReadKeys,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListKeys>,
     #[serde(default)]
     pub seed: SeedKeys,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -211,6 +213,39 @@ impl ReadKeys {
         let of_rounds = if later == 0 { 0 } else { rounds };
         std::iter::once(all - of_rounds * later).chain(std::iter::repeat_n(later, of_rounds)).filter(|_| all > 0).collect()
     }
+}
+
+/// Texts that continue lists of gold rows, as plain text without the generator's chat template: they look like the real ones. Whatever label
+/// the rows have, the judge alone says that of the texts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListKeys {
+    /// Heads each list, such as `Sentences from movie reviews:`.
+    pub title: String,
+    /// Number of accepted texts to write; 0 writes none.
+    #[serde(default = "listed_rows")]
+    pub rows: usize,
+    /// Gold rows in a list, all of one fold.
+    #[serde(default = "rows_of_list")]
+    pub shown: usize,
+    /// Texts that continue one list: it is prefilled once for all of them.
+    #[serde(default = "texts_of_list")]
+    pub texts_each: usize,
+    /// Overrides `sampling.max_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+fn listed_rows() -> usize {
+    1000
+}
+
+fn rows_of_list() -> usize {
+    8
+}
+
+fn texts_of_list() -> usize {
+    64
 }
 
 /// Algorithm 1: rationales for each label, then examples written with a few of them.
@@ -642,6 +677,18 @@ impl Task {
         self.check_prompts(&mut require);
         let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
         require(given, &["data", "contexts"], "only for pairs and questions");
+        if let Some(list) = &self.list {
+            require(
+                !list.title.trim().is_empty(),
+                &["list", "title"],
+                "is empty; say what the texts are, as in \"Sentences from movie reviews:\"",
+            );
+            require(self.kind == TaskKind::Text, &["list"], "only for single texts; leave it out");
+            require(!self.prompts.judge.is_empty(), &["list"], "what is written is labelled by the judge: write a [[prompts.judge]]");
+            require(list.shown >= 2, &["list", "shown"], "must be at least 2");
+            require(list.texts_each > 0, &["list", "texts_each"], "must be at least 1");
+            require(list.max_tokens != Some(0), &["list", "max_tokens"], "must be at least 1");
+        }
         let later = (0.0..1.0).contains(&self.read.later_share);
         require(later, &["read", "later_share"], "must be at least 0 and below 1");
         let depth = self.targets.depth > 0.0 && self.targets.depth <= 1.0;
@@ -728,6 +775,11 @@ impl Task {
     /// Whether a run reads unlabelled texts.
     pub fn reads(&self) -> bool {
         self.data.unlabelled.is_some() && self.read.rows > 0
+    }
+
+    /// How lists are continued, if they are.
+    pub fn lists(&self) -> Option<&ListKeys> {
+        self.list.as_ref().filter(|list| list.rows > 0)
     }
 
     /// What the judge learns from the gold rows: by default a head on hidden states too.

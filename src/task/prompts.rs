@@ -146,6 +146,12 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         self.writing(template, self.values(Some(goal), None))
     }
 
+    /// A list of texts for the generator to continue with one more.
+    pub fn list(&self, title: &str, shown: &[&str]) -> Prompt {
+        let items: String = shown.iter().map(|text| format!("\n- {}", text.split_whitespace().collect::<Vec<_>>().join(" "))).collect();
+        Prompt { system: None, user: format!("{}\n{items}\n", title.trim()), answer_start: "-".to_string(), plain: true }
+    }
+
     /// Asks for one example of the label, written with the rationales and, for pairs, for the first text; without rationales this is
     /// ZeroGen's prompt. For question answering, asks for a question that the context answers with the goal.
     pub fn seed(&self, goal: &H::Goal, rationales: &[&str], context: Option<&str>) -> Result<Prompt, String> {
@@ -194,7 +200,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     fn prompt(&self, system: &Option<String>, user: &str, answer_start: &str, values: Values) -> Result<Prompt, String> {
         let render = |template: &str| self.environment.render_str(template, &values).map_err(|e| explain(&e, template, &values));
         let system = system.as_deref().map(render).transpose()?;
-        Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)? })
+        Ok(Prompt { system, user: render(user)?, answer_start: render(answer_start)?, plain: false })
     }
 
     /// A completion request; the template's own sampling, stop strings and length override the task's.

@@ -53,7 +53,7 @@ fn load_exact() -> Option<(Llama, bool)> {
 }
 
 fn prompt(user: &str, answer_start: &str) -> Prompt {
-    Prompt { system: None, user: user.into(), answer_start: answer_start.into() }
+    Prompt { system: None, user: user.into(), answer_start: answer_start.into(), plain: false }
 }
 
 fn request(id: u64, user: &str) -> CompletionRequest {
