@@ -4,7 +4,7 @@ use crate::ModelError;
 use crate::config::{Architecture, Config};
 use crate::fields::Fields;
 use serde_json::{Map, Value, json};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// The config.json of a folder.
@@ -25,7 +25,7 @@ pub enum SavedHead {
 /// The head of the model saved in `folder`, by its config.json.
 ///
 /// # Errors
-/// A config.json that is missing or not a JSON object, or one that names neither labels nor an architecture for question answering.
+/// A config.json that is missing or not a JSON object; a model that neither has two labels or more nor answers questions.
 pub fn saved_head(folder: &Path) -> Result<SavedHead, ModelError> {
     let path = folder.join("config.json");
     let file = ConfigFile::read(folder)?.ok_or_else(|| ModelError::file(&path)(ErrorKind::NotFound.into()))?;
@@ -34,8 +34,31 @@ pub fn saved_head(folder: &Path) -> Result<SavedHead, ModelError> {
     }
     match file.labels() {
         Some(labels) if labels.len() >= 2 => Ok(SavedHead::Labels(labels)),
+        // transformers leaves out labels that have no names of their own.
+        None if !file.map.contains_key("id2label") => match rows_of_classifier(folder)? {
+            Some(rows) if rows >= 2 => Ok(SavedHead::Labels((0..rows).map(|i| format!("LABEL_{i}")).collect())),
+            _ => Err(ModelError::config(
+                &path,
+                "`id2label` is missing, and no classifier of two labels or more is in model.safetensors; is it the folder of a trained model?",
+            )),
+        },
         _ => Err(ModelError::config(&path, "`id2label` does not name two labels or more; is it the folder of a trained model?")),
     }
+}
+
+/// Number of rows of the last layer in `folder`/model.safetensors, from its header alone; `None` if there is no such layer or file.
+fn rows_of_classifier(folder: &Path) -> Result<Option<usize>, ModelError> {
+    let path = folder.join("model.safetensors");
+    let file = match std::fs::File::open(&path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(ModelError::file(&path))?,
+    };
+    let mut header = Vec::new();
+    let mut length = [0; 8];
+    let read = (&file).read_exact(&mut length).and_then(|()| (&file).take(u64::from_le_bytes(length)).read_to_end(&mut header));
+    read.map_err(ModelError::file(&path))?;
+    let header: Value = serde_json::from_slice(&header).map_err(|_| ModelError::config(&path, "not a whole safetensors file"))?;
+    Ok(header["classifier.weight"]["shape"][0].as_u64().and_then(|rows| usize::try_from(rows).ok()))
 }
 
 impl ConfigFile {
@@ -142,12 +165,15 @@ mod tests {
         };
         assert_eq!(head(r#"{"id2label": {"1": "b", "0": "a"}}"#), Ok(SavedHead::Labels(vec!["a".into(), "b".into()])));
         assert_eq!(head(r#"{"architectures": ["BertForQuestionAnswering"], "id2label": {"0": "x"}}"#), Ok(SavedHead::Span));
-        for (text, words) in
-            [("{}", "`id2label` does not name"), (r#"{"id2label": {"0": "a"}}"#, "two labels or more"), ("[]", "not a JSON")]
+        for (text, words) in [("{}", "`id2label` is missing"), (r#"{"id2label": {"0": "a"}}"#, "two labels or more"), ("[]", "not a JSON")]
         {
             let error = head(text).unwrap_err();
             assert!(error.contains("config.json") && error.contains(words), "{error}");
         }
+        let header = br#"{"classifier.weight":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header].concat();
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        assert_eq!(head("{}"), Ok(SavedHead::Labels(vec!["LABEL_0".into(), "LABEL_1".into(), "LABEL_2".into()])));
         let error = saved_head(&folder.path().join("nothing")).unwrap_err();
         assert!(matches!(error, ModelError::File { .. }), "{error}");
     }

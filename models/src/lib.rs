@@ -39,6 +39,7 @@ mod encoder;
 mod error;
 mod features;
 mod fields;
+mod frame;
 mod head;
 mod infer;
 mod layout;
@@ -66,6 +67,7 @@ mod train_config;
 mod trainer;
 mod training_memory;
 mod try_out;
+mod vocab_txt;
 
 pub use batch::PackedBatch;
 pub use classifier::Classifier;

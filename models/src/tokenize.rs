@@ -3,8 +3,11 @@
 use crate::ModelError;
 use crate::config::{Architecture, Config};
 use crate::encoded::{Encoded, EncodedQuestion};
+use crate::frame::Frame;
+use crate::vocab_txt;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, Tokenizer};
 
@@ -30,8 +33,13 @@ impl Reading {
 pub struct TextEncoder {
     path: PathBuf,
     tokenizer: Tokenizer,
+    /// The same, which reads the names of special tokens as text; made when a text has one.
+    literal: OnceLock<Tokenizer>,
+    frame: Frame,
     cls: u32,
     sep: u32,
+    /// Names of special tokens.
+    special: Vec<String>,
     /// Files of the folder that are copied as they are.
     copies: Vec<(&'static str, Vec<u8>)>,
     /// Initially from tokenizer_config.json.
@@ -43,37 +51,46 @@ const BESIDE: [&str; 3] = [TOKENIZER_CONFIG, "special_tokens_map.json", "vocab.t
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 impl TextEncoder {
-    /// Loads `folder`/tokenizer.json; its padding and truncation are not used.
+    /// Loads `folder`/tokenizer.json, or makes it from vocab.txt where that is alone; padding and truncation are not used.
     ///
     /// # Errors
-    /// A missing or damaged tokenizer.json, or one without `[CLS]` and `[SEP]`.
+    /// A missing or damaged tokenizer.json, or one without tokens that begin and end a text.
     pub fn load(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| ModelError::tokenizer(&path, format!("not a tokenizer: {e}")))?;
+        let copies: Vec<_> = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
+        let config = copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG).map(|(_, config)| config.as_slice());
+        let mut tokenizer = if !path.exists() && folder.join("vocab.txt").exists() {
+            vocab_txt::tokenizer(folder, config)?
+        } else {
+            let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
+            Tokenizer::from_bytes(bytes).map_err(|e| ModelError::tokenizer(&path, format!("not a tokenizer: {e}")))?
+        };
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| ModelError::tokenizer(&path, e))?;
         let id = |token: &str| {
             let missing = || ModelError::tokenizer(&path, format!("it has no {token} token; is it the tokenizer of a BERT model?"));
             tokenizer.token_to_id(token).ok_or_else(missing)
         };
-        let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
-        let copies: Vec<_> = BESIDE.iter().filter_map(|name| read_if_there(folder, name).transpose()).collect::<Result<_, _>>()?;
-        let reading = copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG).and_then(|(_, config)| Reading::stated(config));
-        Ok(TextEncoder { path, tokenizer, cls, sep, copies, reading })
+        let frame = Frame::of(&tokenizer, config);
+        let (cls, sep) = (id(&frame.cls)?, id(&frame.sep)?);
+        let reading = config.and_then(Reading::stated);
+        let added = tokenizer.get_added_tokens_decoder();
+        let named = added.into_values().filter(|token| token.special).map(|token| token.content);
+        let special = named.chain([frame.cls.clone(), frame.sep.clone()]).collect();
+        Ok(TextEncoder { path, tokenizer, literal: OnceLock::new(), frame, cls, sep, special, copies, reading })
     }
 
     /// Encodes a text, or a pair, into at most `max_tokens` tokens; the longer text is truncated first.
     ///
     /// # Errors
-    /// `max_tokens` leaves no room for a token of each text beside `[CLS]` and `[SEP]`.
+    /// `max_tokens` leaves no room for a token of each text beside those that frame them.
     pub fn encode(&self, text: &str, text_pair: Option<&str>, max_tokens: usize) -> Result<Encoded, ModelError> {
-        let (special, texts) = if text_pair.is_some() { (3, 2) } else { (2, 1) };
+        let (special, texts) = (self.frame.special(text_pair.is_some()), if text_pair.is_some() { 2 } else { 1 });
         if max_tokens < special + texts {
             let reason = format!("{max_tokens} tokens cannot hold {special} special tokens and {texts} text(s)");
             return Err(ModelError::tokenizer(&self.path, reason));
         }
-        let plain = |text: &str| self.tokenizer.encode_fast(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
+        let plain = |text: &str| self.reads(text).encode_fast(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
         let (text, pair) = (plain(text)?, text_pair.map(plain).transpose()?);
         let strategy = TruncationStrategy::LongestFirst;
         let limit = TruncationParams { max_length: max_tokens - special, strategy, stride: 0, ..TruncationParams::default() };
@@ -95,11 +112,13 @@ impl TextEncoder {
         max_tokens: usize,
         stride: usize,
     ) -> Result<Vec<EncodedQuestion>, ModelError> {
-        let plain = |text: &str| self.tokenizer.encode(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
+        let plain = |text: &str| self.reads(text).encode(text, false).map_err(|e| ModelError::tokenizer(&self.path, e));
         let (question, mut context) = (plain(question)?, plain(context)?);
-        let taken = question.len() + 3;
+        let special = self.frame.special(true);
+        let taken = question.len() + special;
         if max_tokens <= taken {
-            let reason = format!("the question and 3 special tokens take {taken} of {max_tokens} tokens; none is left for its context");
+            let reason =
+                format!("the question and {special} special tokens take {taken} of {max_tokens} tokens; none is left for its context");
             return Err(ModelError::tokenizer(&self.path, reason));
         }
         let room = max_tokens - taken;
@@ -107,7 +126,7 @@ impl TextEncoder {
         let mut windows = vec![context];
         let rest = windows[0].take_overflowing();
         windows.extend(rest);
-        let first = question.len() + 2;
+        let first = question.len() + 1 + self.frame.between;
         let window = |window: Encoding| {
             let (context, offsets) = (first..first + window.len(), window.get_offsets().to_vec());
             EncodedQuestion { encoded: self.join((question.clone(), Some(window))), context, offsets }
@@ -125,9 +144,26 @@ impl TextEncoder {
         self.reading = Some(reading);
     }
 
-    /// The id of `[SEP]`, which ends each text.
-    pub fn sep(&self) -> u32 {
-        self.sep
+    /// The token whose first occurrence ends what has token type 0; an id that no token has if all have it.
+    pub fn first_text_ends(&self) -> u32 {
+        if self.frame.second_type == 0 { u32::MAX } else { self.sep }
+    }
+
+    /// The largest token id and its token.
+    pub fn last_token(&self) -> Option<(u32, String)> {
+        self.tokenizer.get_vocab(true).into_iter().map(|(token, id)| (id, token)).max()
+    }
+
+    /// The tokenizer for a text: one that reads `[SEP]` and the like as text, if they are in it.
+    fn reads(&self, text: &str) -> &Tokenizer {
+        if !self.special.iter().any(|name| text.contains(name.as_str())) {
+            return &self.tokenizer;
+        }
+        self.literal.get_or_init(|| {
+            let mut literal = self.tokenizer.clone();
+            literal.set_encode_special_tokens(true);
+            literal
+        })
     }
 
     fn join(&self, (text, pair): (Encoding, Option<Encoding>)) -> Encoded {
@@ -136,9 +172,10 @@ impl TextEncoder {
         input_ids.push(self.sep);
         let mut token_type_ids = vec![0; input_ids.len()];
         if let Some(pair) = pair {
+            input_ids.extend(std::iter::repeat_n(self.sep, self.frame.between - 1));
             input_ids.extend_from_slice(pair.get_ids());
             input_ids.push(self.sep);
-            token_type_ids.resize(input_ids.len(), 1);
+            token_type_ids.resize(input_ids.len(), self.frame.second_type);
         }
         Encoded { input_ids, token_type_ids }
     }
@@ -149,6 +186,9 @@ impl TextEncoder {
         let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
         let mut files = vec![("tokenizer.json", json.into_bytes())];
         for name in BESIDE {
+            if name == "vocab.txt" && self.frame.cls != "[CLS]" {
+                continue;
+            }
             let copy = self.copies.iter().find(|(copied, _)| *copied == name).map(|(_, bytes)| bytes.clone());
             let content = copy.unwrap_or_else(|| self.make(name, config).into_bytes());
             files.push((name, if name == TOKENIZER_CONFIG { self.with_reading(content, config)? } else { content }));
@@ -159,8 +199,8 @@ impl TextEncoder {
     fn make(&self, name: &str, config: &Config) -> String {
         match name {
             "vocab.txt" => vocabulary(&self.tokenizer),
-            TOKENIZER_CONFIG => tokenizer_config(&self.tokenizer, config),
-            _ => format!("{:#}\n", special_tokens()),
+            TOKENIZER_CONFIG => tokenizer_config(&self.tokenizer, &self.frame, config),
+            _ => format!("{:#}\n", special_tokens(&self.frame)),
         }
     }
 
@@ -188,15 +228,21 @@ fn read_if_there(folder: &Path, name: &'static str) -> Result<Option<(&'static s
     }
 }
 
-fn special_tokens() -> serde_json::Value {
-    json!({"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"})
+fn special_tokens(frame: &Frame) -> serde_json::Value {
+    let Frame { cls, sep, .. } = frame;
+    match cls.as_str() {
+        "[CLS]" => json!({"unk_token": "[UNK]", "sep_token": sep, "pad_token": "[PAD]", "cls_token": cls, "mask_token": "[MASK]"}),
+        _ => json!({"unk_token": "<unk>", "sep_token": sep, "pad_token": "<pad>", "cls_token": cls, "mask_token": "<mask>"}),
+    }
 }
 
-fn tokenizer_config(tokenizer: &Tokenizer, model: &Config) -> String {
+fn tokenizer_config(tokenizer: &Tokenizer, frame: &Frame, model: &Config) -> String {
     let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap_or_default();
-    let mut config = special_tokens();
+    let mut config = special_tokens(frame);
     let bert = model.architecture == Architecture::Bert;
-    config["tokenizer_class"] = json!(if bert { "BertTokenizer" } else { "DistilBertTokenizer" });
+    let class = if bert { "BertTokenizer" } else { "DistilBertTokenizer" };
+    // What is no word-piece tokenizer is read from tokenizer.json alone.
+    config["tokenizer_class"] = json!(if frame.cls == "[CLS]" { class } else { "PreTrainedTokenizerFast" });
     // DistilBERT refuses token types.
     let inputs = ["input_ids", "token_type_ids", "attention_mask"];
     config["model_input_names"] = inputs.into_iter().filter(|&name| bert || name != "token_type_ids").collect();

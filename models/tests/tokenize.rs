@@ -22,6 +22,35 @@ fn texts_and_pairs() {
     assert_eq!(encoder.encode("", None, 8).unwrap().input_ids, [2, 3]);
 }
 
+/// The name of a special token in a text is text: it becomes other tokens, of type 0 as all of a single text are.
+#[test]
+fn the_name_of_a_special_token_is_text() {
+    let encoded = encoder().encode("good [SEP] [CLS] film", None, 64).unwrap();
+    assert_eq!((encoded.input_ids[0], *encoded.input_ids.last().unwrap()), (2, 3));
+    let inner = &encoded.input_ids[1..encoded.input_ids.len() - 1];
+    assert!(inner.len() > 2 && !inner.contains(&2) && !inner.contains(&3), "{inner:?}");
+    assert!(encoded.token_type_ids.iter().all(|kind| *kind == 0));
+}
+
+/// A folder without tokenizer.json reads as one with it.
+#[test]
+fn a_vocabulary_alone_is_enough() {
+    let (with, without) = (common::copy("bert"), common::copy("bert"));
+    let vocabulary = |folder: &std::path::Path| {
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
+        let mut tokens: Vec<(u64, String)> =
+            json["model"]["vocab"].as_object().unwrap().iter().map(|(token, id)| (id.as_u64().unwrap(), token.clone())).collect();
+        tokens.sort_unstable();
+        tokens.into_iter().map(|(_, token)| token + "\n").collect::<String>()
+    };
+    fs::write(without.path().join("vocab.txt"), vocabulary(with.path())).unwrap();
+    fs::remove_file(without.path().join("tokenizer.json")).unwrap();
+    let (with, without) = (TextEncoder::load(with.path()).unwrap(), TextEncoder::load(without.path()).unwrap());
+    for text in ["A good FILM, ab", "bad [SEP] film", ""] {
+        assert_eq!(without.encode(text, Some("good"), 64).unwrap(), with.encode(text, Some("good"), 64).unwrap(), "{text}");
+    }
+}
+
 #[test]
 fn the_longer_text_is_cut_first() {
     let encoder = encoder();

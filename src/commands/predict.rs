@@ -12,6 +12,7 @@ use crate::data::answers::Answers;
 use crate::data::example::{Input, TaskKind};
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
+use crate::fetch::shared_cache;
 use crate::math::vectors::argmax;
 use crate::small::answers::Found;
 use crate::small::card::Card;
@@ -87,6 +88,7 @@ impl PredictHead for Answers {
 /// # Errors
 /// A model that cannot be loaded, an I/O error; at the end, rows that had errors. A closed `output` is not an error.
 pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead + Send + 'static, output: impl Write) -> Result<()> {
+    let model = &shared_cache::meant(model);
     if !model.join("config.json").is_file() {
         let inner = model.join("model");
         let hint = if inner.join("config.json").is_file() { format!("; did you mean {}?", inner.display()) } else { String::new() };

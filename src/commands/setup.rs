@@ -18,6 +18,7 @@ use crate::data::split::{Divide, Split};
 use crate::data::unlabelled::Texts;
 use crate::error::{Error, Result};
 use crate::fetch::cache::locate;
+use crate::fetch::shared_cache;
 use crate::files::content::stands_in;
 use crate::files::home::{home, shelf};
 use crate::files::kept_sum::kept_sum;
@@ -429,7 +430,8 @@ fn files_of(generator: Option<&LlamaConfig>, small: &Path) -> Vec<(String, PathB
     let named = |(i, path)| (if i == 0 { "generator".to_string() } else { format!("generator, part {}", i + 1) }, path);
     let mut files: Vec<(String, PathBuf)> = parts.into_iter().enumerate().map(named).collect();
     files.push(("small model".to_string(), small.join("model.safetensors")));
-    files.push(("small model's tokenizer".to_string(), small.join("tokenizer.json")));
+    let tokenizer = ["tokenizer.json", "vocab.txt"].map(|name| small.join(name)).into_iter().find(|path| path.exists());
+    files.extend(tokenizer.map(|path| ("small model's tokenizer".to_string(), path)));
     files
 }
 
@@ -510,7 +512,7 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {
-    let beside = Task::beside(task_path, named);
+    let beside = shared_cache::meant(&Task::beside(task_path, named));
     if beside.exists() {
         return Ok(beside);
     }

@@ -19,6 +19,8 @@ use crate::files::home::home;
 use crate::files::sha256::{hex, sha256_of};
 use crate::files::whole::{is_unfinished, put, remove_entries};
 
+use super::shared_cache;
+
 use super::registry::{Convert, Entry, EntryKind, File, GOLD, Registry, RegistryError, TEST};
 
 const STAMPS: &str = ".stamps.json";
@@ -196,11 +198,19 @@ impl Stamps {
 ///
 /// An [`EntryKind::Gguf`] is a file; an [`EntryKind::Encoder`] and an [`EntryKind::Gold`] are folders.
 pub fn locate(name_or_path: &str) -> Result<PathBuf, RegistryError> {
-    if Path::new(name_or_path).exists() {
-        return Ok(PathBuf::from(name_or_path));
+    let path = shared_cache::meant(Path::new(name_or_path));
+    if path.exists() {
+        return Ok(path);
     }
-    let entry = Registry::built_in().entry(name_or_path)?;
-    Cache::from_env()?.locate(entry)
+    let unknown = match Registry::built_in().entry(name_or_path) {
+        Ok(entry) => return Cache::from_env()?.locate(entry),
+        Err(unknown) => unknown,
+    };
+    let Some(cache) = shared_cache::folder().filter(|_| name_or_path.contains('/') && !name_or_path.starts_with(['~', '/', '.'])) else {
+        return Err(unknown);
+    };
+    let found = shared_cache::find(name_or_path, &cache).map_err(RegistryError::Several)?;
+    found.ok_or_else(|| RegistryError::NotInSharedCache { unknown: Box::new(unknown), cache })
 }
 
 fn size_and_time(path: &Path) -> io::Result<(u64, u64)> {

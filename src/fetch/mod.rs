@@ -18,4 +18,5 @@ mod pip;
 #[cfg(feature = "hub")]
 mod receive;
 pub mod registry;
+pub mod shared_cache;
 pub mod source;

@@ -109,6 +109,10 @@ pub enum RegistryError {
     Entry { entry: String, reason: String },
     #[error("`{name}` is neither a file, a folder nor a known name{}; known names: {}", did_you_mean(.close), .known.join(", "))]
     UnknownName { name: String, known: Vec<String>, close: Vec<String> },
+    #[error("{unknown}; nothing of it is in {} either", .cache.display())]
+    NotInSharedCache { unknown: Box<RegistryError>, cache: PathBuf },
+    #[error("{0}")]
+    Several(String),
     #[error("`{name}` is not in the cache ({} is missing); get it with `lacuna fetch {name}`", .path.display())]
     NotFetched { name: String, path: PathBuf },
     #[error(

@@ -33,6 +33,14 @@ impl<H: SmallHead> SmallModel<H> {
         let encoder = TextEncoder::load(folder).map_err(model_error)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         let pool = pool.map_err(|e| Error::Failed(format!("{threads} threads cannot be started: {e}")))?;
+        let embedded = base.config().vocab_size;
+        if let Some((id, token)) = encoder.last_token().filter(|(id, _)| *id as usize >= embedded) {
+            let folder = folder.display();
+            return Err(Error::Model(format!(
+                "{folder}: the tokenizer has the token {token:?} with id {id}, and the model has embeddings of {embedded} tokens alone: they are not of one \
+                 model, or tokens were added without resize_token_embeddings"
+            )));
+        }
         let max_position_embeddings = base.config().max_position_embeddings;
         Ok(SmallModel { head, base, start: None, reader: Reader { encoder, max_position_embeddings, pool } })
     }

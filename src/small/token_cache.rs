@@ -99,7 +99,8 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins a cache of so many rows, with targets of `labels` probabilities; `sep` is the id of `[SEP]`.
+    /// Begins a cache of so many rows, with targets of `labels` probabilities; `sep` is the id that ends
+    /// the first text, see [`TextEncoder::first_text_ends`].
     ///
     /// # Errors
     /// The file cannot be made.
@@ -169,7 +170,7 @@ impl TokenCache {
         rows: impl IntoIterator<Item = CacheRow<'a>>,
         max_tokens: usize,
     ) -> Result<()> {
-        let (mut writer, mut rows) = (CacheWriter::create(path, count, labels, encoder.sep())?, rows.into_iter());
+        let (mut writer, mut rows) = (CacheWriter::create(path, count, labels, encoder.first_text_ends())?, rows.into_iter());
         loop {
             let wave: Vec<CacheRow> = rows.by_ref().take(TEXTS_PER_THREAD * rayon::current_num_threads()).collect();
             if wave.is_empty() {
