@@ -258,6 +258,11 @@ impl Setup {
         let texts = unlabelled.as_ref().map_or(0, Texts::len);
         self.check_reading(texts)?;
         let run = RunDir::open(folder)?;
+        if !run.is_locked() {
+            let folder = folder.display();
+            let what = format!("{folder}: this file system has no locks; see to it that no other process works in this folder");
+            self.machine.progress().say(what);
+        }
         let inputs = self.fingerprint(methods);
         let mut manifest = match Manifest::resume(&run, &inputs)? {
             Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,

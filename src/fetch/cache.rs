@@ -138,7 +138,7 @@ impl Cache {
         let folder = self.folder(entry);
         fs::create_dir_all(&folder)?;
         let lock = fs::File::create(folder.with_file_name(format!(".{}.lock", entry.name)))?;
-        lock.lock()?;
+        crate::files::lock::lock(&lock)?;
         remove_entries(&folder, is_unfinished)?;
         Ok(lock)
     }

@@ -19,6 +19,11 @@ const STAND_IN_BACKEND: &str = include_str!("sdist_backend.py");
 pub fn download(python: &OsStr, package: &str, version: &str, sdist: bool, folder: &Path) -> Result<PathBuf, SourceError> {
     let archives = folder.join("archives");
     let mut pip = Command::new(python);
+    // `python -m` looks for modules in the working folder first: a `pip.py` that lies there must not be run.
+    pip.env("PYTHONSAFEPATH", "1");
+    if Path::new(python).components().count() == 1 {
+        pip.current_dir(folder);
+    }
     // pip keeps no copy of its own: the files lie in our cache.
     pip.args(["-m", "pip", "download", "--no-deps", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "--dest"])
         .arg(&archives);

@@ -3,5 +3,6 @@
 pub mod content;
 pub mod home;
 pub mod kept_sum;
+pub mod lock;
 pub mod sha256;
 pub mod whole;

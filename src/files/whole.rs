@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::{NamedTempFile, TempDir};
 
+use super::lock::has_none;
 use crate::error::{Error, Result};
 
 /// How the name of a file or folder begins that is not whole yet. A crash may leave one; nobody else calls a file so.
@@ -134,9 +135,12 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A rename is on the disk when its folder is.
+/// A rename is on the disk when its folder is. Some file systems cannot write a folder out; there a rename is as safe as they make it.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    match File::open(folder)?.sync_all() {
+        Err(error) if has_none(&error) || error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

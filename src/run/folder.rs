@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::journal::Journal;
 use crate::error::{Error, Result};
+use crate::files::lock::{Locked, try_lock};
 use crate::files::whole::{is_unfinished, remove_entries};
 
 /// A run's folder, locked by this process until it is dropped.
@@ -14,6 +15,7 @@ pub struct RunDir {
     path: PathBuf,
     /// The operating system releases the lock when the process ends, even after a crash.
     _lock: File,
+    locked: bool,
 }
 
 impl RunDir {
@@ -26,18 +28,21 @@ impl RunDir {
         std::fs::create_dir_all(path.join("journal")).map_err(Error::io("make the folder", path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(Error::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {
-                std::fs::write(&lock_path, LOCK).map_err(Error::io("write", &lock_path))?;
-                remove_leftovers(path)?;
-                Ok(RunDir { path: path.to_path_buf(), _lock: lock })
-            }
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Run(format!(
+        let locked = try_lock(&lock).map_err(Error::io("lock", &lock_path))?;
+        if locked == Locked::Busy {
+            return Err(Error::Run(format!(
                 "{}: another process is using this run folder; wait for it, or choose another folder with --run",
                 path.display()
-            ))),
-            Err(std::fs::TryLockError::Error(source)) => Err(Error::Io { doing: "lock", path: lock_path, source }),
+            )));
         }
+        std::fs::write(&lock_path, LOCK).map_err(Error::io("write", &lock_path))?;
+        remove_leftovers(path)?;
+        Ok(RunDir { path: path.to_path_buf(), _lock: lock, locked: locked == Locked::Yes })
+    }
+
+    /// Whether other processes are kept out: not on a file system without locks.
+    pub fn is_locked(&self) -> bool {
+        self.locked
     }
 
     pub fn path(&self) -> &Path {

@@ -201,21 +201,41 @@ proptest! {
     }
 }
 
+/// A few tokens and cells.
+const SMALL: Case = Case {
+    key_dim: 64,
+    value_dim: 32,
+    tokens: 9,
+    group: 3,
+    kv_heads: 2,
+    cells: 40,
+    streams: 1,
+    threads: 1,
+    mask: Mask::Chance(0),
+    size: 1.0,
+    seed: 1,
+};
+
+/// A key that is not a number, of a damaged file or an overflow, is seen in what attends to it, as in ggml.
+#[test]
+fn what_is_not_a_number_is_not_swallowed() {
+    for at in [0, 17, 39] {
+        let case = Case { mask: Mask::Chance(100), ..SMALL };
+        let mut inputs = case.inputs();
+        inputs.k[at * case.key_dim] = 0x7e00;
+        for isa in Isa::available() {
+            let out = case.run(isa, &inputs);
+            let (heads, dv) = (case.heads(), case.value_dim);
+            let of_head = |head: usize| (0..case.tokens).flat_map(move |token| (0..dv).map(move |d| (token * heads + head) * dv + d));
+            assert!((0..case.group).flat_map(of_head).all(|i| out[i].is_nan()), "{isa:?}, cell {at}");
+            assert!((case.group..heads).flat_map(of_head).all(|i| out[i].is_finite()), "{isa:?}, cell {at}: another head's keys");
+        }
+    }
+}
+
 #[test]
 fn tokens_that_see_nothing_get_zeros() {
-    let case = Case {
-        key_dim: 64,
-        value_dim: 32,
-        tokens: 9,
-        group: 3,
-        kv_heads: 2,
-        cells: 40,
-        streams: 1,
-        threads: 1,
-        mask: Mask::Chance(0),
-        size: 1.0,
-        seed: 1,
-    };
+    let case = SMALL;
     let inputs = case.inputs();
     for isa in Isa::available() {
         assert!(case.run(isa, &inputs).iter().all(|&x| x == 0.0), "{isa:?}");

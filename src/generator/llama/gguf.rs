@@ -87,6 +87,14 @@ impl Header {
         }
     }
 
+    /// How many items of an array with one integer per layer are 0; `None` if it is no array.
+    pub(super) fn zeros(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::Array(_, items) => Some(items.iter().filter(|item| **item == 0).count() as u64),
+            _ => None,
+        }
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match self.values.get(key)? {
             Value::Text(text) => Some(text),

@@ -1,10 +1,13 @@
 //! How much memory a model needs, known from its header before it is loaded, and how much is available.
 
 use super::gguf::Header;
+use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 /// The smallest KV cache, in cells.
 const LEAST_CELLS: u64 = 256;
+/// Fewest sequences of a context: a request and the prefix that it builds on.
+const LEAST_SEQUENCES: u64 = 2;
 
 /// A model's memory, in bytes; an upper bound if layers differ or some have no attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub(super) struct Footprint {
     pub(super) per_layer: u64,
     /// Keys and values of one KV cache cell, over all layers, in F16.
     pub(super) keys_and_values: u64,
+    /// What each sequence takes in layers that are not attention but recurrent, in F32, over all layers.
+    pub(super) per_sequence: u64,
     /// Logits and activations of one token of a batch.
     pub(super) per_token: u64,
     /// Tokens of a batch.
@@ -38,6 +43,7 @@ impl Footprint {
             weights: header.bytes,
             per_layer: header.bytes / (layers + 1),
             keys_and_values: layers * kv_heads * keys_and_values * 2,
+            per_sequence: recurrent_state(header, architecture, layers, width),
             per_token: row * 4,
             n_batch,
         }
@@ -60,7 +66,13 @@ impl Footprint {
 
     /// Bytes of the contexts, without the weights.
     fn contexts(&self, workers: u64, cells: u64) -> u64 {
-        workers * (self.compute() + cells * self.per_cell())
+        workers * (self.compute() + cells * self.per_cell() + LEAST_SEQUENCES * self.per_sequence)
+    }
+
+    /// How many sequences a worker can have, with half of the memory for their recurrent states; at least two.
+    pub(super) fn sequences(&self, free: u64, workers: usize) -> usize {
+        let states = (spendable(free) / workers.max(1) as u64 / 2).checked_div(self.per_sequence);
+        states.map_or(usize::MAX, |states| usize::try_from(states.max(LEAST_SEQUENCES)).unwrap_or(usize::MAX))
     }
 
     /// Bytes of the model with the smallest KV caches.
@@ -101,7 +113,7 @@ impl Footprint {
         let longest = longest.next_multiple_of(LEAST_CELLS as usize) as u64;
         let wanted = wanted.next_multiple_of(LEAST_CELLS as usize).max(longest as usize);
         let affordable = |workers: u64| {
-            let each = (spendable(free) / workers).saturating_sub(self.compute());
+            let each = (spendable(free) / workers).saturating_sub(self.compute() + LEAST_SEQUENCES * self.per_sequence);
             each / self.per_cell().max(1) / caches as u64 / LEAST_CELLS * LEAST_CELLS
         };
         let most = affordable(workers as u64);
@@ -121,6 +133,29 @@ impl Footprint {
             )),
         }
     }
+}
+
+/// Bytes of the states of one sequence in a model's recurrent layers, as llama.cpp computes them from its header (llama-hparams.cpp:
+/// n_embd_r and n_embd_s); 0 for a model of attention alone. An upper bound where the header does not say which layers are recurrent.
+fn recurrent_state(header: &Header, architecture: &str, layers: u64, width: u64) -> u64 {
+    let read = |key: &str| header.largest(&format!("{architecture}.{key}"));
+    let convolved = |kernel: u64, channels: u64| kernel.saturating_sub(1) * channels;
+    let per_layer = if let Some(inner) = read("ssm.inner_size") {
+        let (state, groups) = (read("ssm.state_size").unwrap_or(0), read("ssm.group_count").unwrap_or(0));
+        convolved(read("ssm.conv_kernel").unwrap_or(0), inner + 2 * groups * state) + state * inner
+    } else if let Some(head) = read("wkv.head_size") {
+        2 * width + head * width
+    } else if let Some(kernel) = read("shortconv.l_cache") {
+        convolved(kernel, width)
+    } else if let Some(head) = read("kda.head_dim") {
+        let heads = read("attention.head_count").unwrap_or(1);
+        3 * convolved(read("ssm.conv_kernel").unwrap_or(4), heads * head) + heads * head * head
+    } else {
+        0
+    };
+    // Layers without heads of keys and values are the recurrent ones, where that is told.
+    let recurrent = header.zeros(&format!("{architecture}.attention.head_count_kv")).filter(|zeros| *zeros > 0).unwrap_or(layers);
+    recurrent.saturating_mul(per_layer).saturating_mul(4)
 }
 
 /// A tenth of free memory is left to the rest of the system.
@@ -144,10 +179,53 @@ fn field_in_bytes(meminfo: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// What is left of a container's memory limit (cgroup v2).
+/// What is left of the memory limits of this process's control groups; `None` if none is set.
 fn cgroup_rest() -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    rest_of(Path::new("/sys/fs/cgroup"), &groups)
+}
+
+/// The least that the limit of a group or of one above it leaves: version 2, or the memory controller of version 1. `groups` is the content
+/// of /proc/self/cgroup. Inside a container the own group is the root.
+fn rest_of(root: &Path, groups: &str) -> Option<u64> {
+    let lines = groups.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.split_once(':')
+    });
+    let group =
+        |wanted: &str| lines.clone().find(|(controllers, _)| controllers.split(',').any(|name| name == wanted)).map(|(_, path)| path);
+    let v2 = Names { limit: "memory.max", used: "memory.current", prefix: "" };
+    let v1 = Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", prefix: "total_" };
+    let at = |top: PathBuf, path: Option<&str>, names: Names| {
+        let own = path.map_or_else(|| top.clone(), |path| top.join(path.trim_start_matches('/')));
+        let above: Vec<PathBuf> = own.ancestors().take_while(|folder| folder.starts_with(&top)).map(Path::to_path_buf).collect();
+        above.into_iter().chain([top]).filter_map(|folder| rest_in(&folder, &names)).min()
+    };
+    at(root.to_path_buf(), group(""), v2).into_iter().chain(at(root.join("memory"), group("memory"), v1)).min()
+}
+
+/// The names of a control group's files.
+struct Names {
+    limit: &'static str,
+    used: &'static str,
+    /// Of the lines of memory.stat that count the groups below too.
+    prefix: &'static str,
+}
+
+/// What the limit of one group leaves. Pages of files that no process has mapped count as used there, and are given back when they are
+/// needed.
+fn rest_in(folder: &Path, names: &Names) -> Option<u64> {
+    let text = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
+    let (limit, used) = (number(names.limit)?, number(names.used)?);
+    let stat = text("memory.stat").unwrap_or_default();
+    let line = |name: &str| {
+        let own = |line: &str| line.strip_prefix(names.prefix)?.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok();
+        stat.lines().find_map(own).unwrap_or(0)
+    };
+    let mapped = if names.prefix.is_empty() { line("file_mapped") } else { line("mapped_file") };
+    let cached = (line("active_file") + line("inactive_file")).saturating_sub(mapped);
+    Some(limit.saturating_sub(used.saturating_sub(cached)))
 }
 
 #[cfg(test)]
@@ -156,8 +234,14 @@ mod tests {
     use crate::generator::llama::gguf::tests::{gguf, read};
 
     /// 1,000 MiB of weights, 64 MiB of compute buffers a worker, 256 cells in 16 MiB.
-    const MODEL: Footprint =
-        Footprint { weights: 1000 * MIB, per_layer: 100 * MIB, keys_and_values: MIB / 16 - 6 * 512, per_token: MIB / 8, n_batch: 512 };
+    const MODEL: Footprint = Footprint {
+        weights: 1000 * MIB,
+        per_layer: 100 * MIB,
+        keys_and_values: MIB / 16 - 6 * 512,
+        per_sequence: 0,
+        per_token: MIB / 8,
+        n_batch: 512,
+    };
 
     /// Free memory of which this many MiB may be used.
     fn with(mebibytes: u64) -> u64 {
@@ -179,6 +263,45 @@ mod tests {
         assert_eq!(footprint.compute(), 512 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
         assert_eq!(footprint.with_batch(128).compute(), 128 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
         assert_eq!(footprint.weights, bytes.len() as u64);
+    }
+
+    #[test]
+    fn recurrent_layers_limit_the_sequences() {
+        let integers = [
+            ("granitehybrid.block_count", 40),
+            ("granitehybrid.embedding_length", 1536),
+            ("granitehybrid.ssm.conv_kernel", 4),
+            ("granitehybrid.ssm.inner_size", 3072),
+            ("granitehybrid.ssm.state_size", 128),
+            ("granitehybrid.ssm.group_count", 1),
+        ];
+        let bytes = gguf(&integers, &[("general.architecture", "granitehybrid")], 10);
+        let footprint = Footprint::of(&read(&bytes).unwrap(), 512);
+        assert_eq!(footprint.per_sequence, 40 * 4 * (3 * (3072 + 256) + 128 * 3072));
+        assert_eq!(footprint.sequences(with(4 * 64 * 62), 2), 64, "of 62 MiB each, in a quarter of the memory");
+        assert_eq!((footprint.sequences(0, 2), MODEL.sequences(0, 2)), (2, usize::MAX));
+    }
+
+    #[test]
+    fn what_a_group_leaves_is_more_than_its_cache_lets_it_seem() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |group: &str, files: &[(&str, &str)]| {
+            let folder = root.path().join(group);
+            std::fs::create_dir_all(&folder).unwrap();
+            files.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).unwrap());
+        };
+        let rest = |groups: &str| rest_of(root.path(), groups).map(|bytes| bytes / MIB);
+        let mib = |n: u64| (n * MIB).to_string();
+        assert_eq!(rest("0::/a/b\n"), None, "there is no limit");
+        let stat = format!("anon {}\nactive_file {}\ninactive_file {}\nfile_mapped {}\n", mib(500), mib(2000), mib(2600), mib(100));
+        write("a", &[("memory.max", &mib(8000)), ("memory.current", &mib(5100)), ("memory.stat", &stat)]);
+        write("a/b", &[("memory.max", "max"), ("memory.current", &mib(3000))]);
+        assert_eq!(rest("0::/a/b\n"), Some(8000 - (5100 - 4500)));
+        write("", &[("memory.max", &mib(100)), ("memory.current", &mib(40))]);
+        assert_eq!(rest("0::/\n"), Some(60), "a container's own group");
+        let old = format!("total_active_file {}\ntotal_inactive_file 0\ntotal_mapped_file 0\n", mib(10));
+        write("memory/job", &[("memory.limit_in_bytes", &mib(50)), ("memory.usage_in_bytes", &mib(30)), ("memory.stat", &old)]);
+        assert_eq!(rest("5:cpu,memory:/job\n1:name=systemd:/x\n"), Some(30));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::config::{KvFormat, Settings, Wishes};
 use super::host::machine;
 use super::in_place::Ask;
 use super::model::Llama;
+use super::weights::WORSE;
 use super::workers::{Next, Outputs, Reader};
 use crate::files::sha256::sha256_of_bytes;
 use crate::files::whole::put;
@@ -98,7 +99,10 @@ impl Llama {
         }
         // On a GPU, attention over 8-bit keys and values is not faster.
         if wishes.kv.is_none() && on_cpu {
-            best = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], Llama::decoding, &mut measured)?;
+            let small = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], Llama::decoding, &mut measured)?;
+            if small == best || self.is_as_good(small, best)? {
+                best = small;
+            }
         }
         if wishes.unified.is_none() {
             best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], Llama::decoding, &mut measured)?;
@@ -116,6 +120,18 @@ impl Llama {
             best = self.fastest(best, &others, Llama::reading, &mut measured)?;
         }
         Ok((best, measured))
+    }
+
+    /// Whether perplexity with some settings is within 1 % of that with the usual ones.
+    fn is_as_good(&mut self, other: Settings, usual: Settings) -> Result<bool, GenerateError> {
+        let before = self.config.settings;
+        let found = [other, usual].map(|settings| {
+            self.set(settings)?;
+            self.perplexity()
+        });
+        self.config.settings = before;
+        let [other, usual] = found;
+        Ok(other? <= WORSE * usual?)
     }
 
     /// The fastest of `usual` and `others` at `work`, measured alternately.

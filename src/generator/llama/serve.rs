@@ -119,12 +119,16 @@ impl Llama {
         let Settings { slots, n_batch, unified, .. } = settings;
         // Few jobs are shared by all workers.
         let slots = slots.min(jobs.len().div_ceil(workers));
+        // Half of the sequences that recurrent layers leave room for hold prefixes.
+        let sequences = self.footprint.sequences(self.placement.free().unwrap_or(u64::MAX), workers);
+        let slots = slots.min(sequences / 2);
         // A batch must have room for a token of each sequence.
         let unified = unified || slots == n_batch;
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
         let berths = if unified { 0 } else { slots.div_ceil(8).min(n_batch - slots) };
         let holders = if unified { slots } else { slots.div_ceil(4).max(4) };
         let holders = holders.min(guard::MOST_SEQUENCES.min(n_batch) - slots - berths).min(tree.nodes.len());
+        let holders = holders.min(sequences.saturating_sub(slots + berths).max(1));
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + berths + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };

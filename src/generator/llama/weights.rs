@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A copy's perplexity on the built-in text may exceed the original's by this factor.
-const WORSE: f64 = 1.01;
+pub(super) const WORSE: f64 = 1.01;
 /// A copy must be faster by this factor to be used.
 const FASTER: f64 = 1.1;
 const TRIAL: Duration = Duration::from_millis(1500);
@@ -70,6 +70,10 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     if candidates.is_empty() {
         return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine }));
     }
+    let as_it_is = |reason: String| {
+        say(format!("{}: no faster copy can be kept in {}: {reason}; the file is used as it is", path.display(), cache_dir.display()));
+        Ok((path.clone(), Choice { format: own.clone(), measured: Vec::new(), machine: machine.clone() }))
+    };
     let unusable = |error: std::io::Error| fail(format!("cannot make a faster copy in {}: {error}", cache_dir.display()));
     let copies = Copies::of(path, cache_dir).map_err(unusable)?;
     let record = cache_dir.join(format!("{}.{}weights.json", copies.stem, if on_gpu { "gpu." } else { "" }));
@@ -82,7 +86,10 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
         return Ok((form(&choice.format), choice));
     }
     // Another process may have chosen meanwhile: read the choice again.
-    let _lock = copies.lock().map_err(unusable)?;
+    let _lock = match copies.lock() {
+        Err(error) => return as_it_is(error.to_string()),
+        Ok(lock) => lock,
+    };
     if let Some(choice) = kept() {
         return Ok((form(&choice.format), choice));
     }
@@ -97,11 +104,15 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     let wide = Settings { slots: 128, kv: KvFormat::F16, unified: false, n_batch: N_BATCH };
     let config = &LlamaConfig { settings: if on_gpu { wide } else { config.settings }, ..config.clone() };
     let mut measured = vec![measure(config, path, &own)?];
-    let mut made = Vec::new();
-    for (file_type, format) in candidates {
+    let mut made: Vec<&str> = Vec::new();
+    for (i, (file_type, format)) in candidates.iter().copied().enumerate() {
         let copy = copies.path(format);
+        say(format!("{}: {format}, {} of {}", path.display(), i + 1, candidates.len()));
         if !copy.is_file() {
-            requantise(path, &copy, file_type)?;
+            if let Err(error) = requantise(path, &copy, file_type) {
+                made.iter().for_each(|format| drop(std::fs::remove_file(copies.path(format))));
+                return as_it_is(error.to_string());
+            }
             made.push(format);
         }
         measured.push(measure(config, &copy, format)?);
@@ -111,7 +122,10 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     for format in made.into_iter().filter(|format| *format != choice.format) {
         std::fs::remove_file(copies.path(format)).map_err(unusable)?;
     }
-    keep(&choice, &record).map_err(unusable)?;
+    // Without room for the record, the next start measures again.
+    if let Err(error) = keep(&choice, &record) {
+        say(format!("{}: the choice cannot be kept: {error}", record.display()));
+    }
     Ok((form(&choice.format), choice))
 }
 
@@ -136,7 +150,7 @@ impl<'p> Copies<'p> {
     fn lock(&self) -> std::io::Result<File> {
         std::fs::create_dir_all(self.folder)?;
         let file = File::create(self.folder.join(format!("{}.lock", self.stem)))?;
-        file.lock()?;
+        crate::files::lock::lock(&file)?;
         Ok(file)
     }
 }

@@ -79,7 +79,8 @@ impl Lanes for Ymm {
     unsafe fn exp(self) -> Self {
         unsafe {
             // The exponent of a float ends at −126; below −87.3 the result is 0.
-            let x = _mm256_max_ps(self.0, _mm256_set1_ps(-87.3));
+            // NaN, as the second operand, stays NaN.
+            let x = _mm256_max_ps(_mm256_set1_ps(-87.3), self.0);
             let n = _mm256_round_ps::<0>(_mm256_mul_ps(x, _mm256_set1_ps(std::f32::consts::LOG2_E)));
             let f = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693_359_4), x);
             let f = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.121_944_4e-4), f);

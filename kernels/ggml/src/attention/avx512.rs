@@ -79,7 +79,8 @@ impl Lanes for Zmm {
     unsafe fn exp(self) -> Self {
         unsafe {
             // Below −110 the result is 0.
-            let x = _mm512_max_ps(self.0, _mm512_set1_ps(-110.0));
+            // NaN, as the second operand, stays NaN.
+            let x = _mm512_max_ps(_mm512_set1_ps(-110.0), self.0);
             let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E)));
             let f = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693_359_4), x);
             let f = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.121_944_4e-4), f);
