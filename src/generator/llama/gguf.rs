@@ -29,6 +29,8 @@ pub(super) struct Header {
     pub(super) tensors: u64,
     /// Bytes that the file must have for its last tensor to be whole; `None` if it has a tensor of a format that is not known here.
     pub(super) whole: Option<u64>,
+    /// Whether it has factors for positions in long and in short texts (LongRoPE).
+    pub(super) long_rope: bool,
     /// Bytes of the file, or of all parts of a split model.
     pub(super) bytes: u64,
 }
@@ -192,9 +194,10 @@ fn read_header<R: Read>(reader: &mut Counting<R>) -> io::Result<Header> {
     if tensors > MOST_TENSORS {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut ends = Some(0);
+    let (mut ends, mut long_rope) = (Some(0), false);
     for _ in 0..tensors {
-        let end = tensor_end(reader)?;
+        let (name, end) = tensor_end(reader)?;
+        long_rope |= name.starts_with("rope_factors_long");
         ends = ends.and_then(|ends: u64| Some(ends.max(end?)));
     }
     let alignment = match values.get("general.alignment") {
@@ -203,12 +206,13 @@ fn read_header<R: Read>(reader: &mut Counting<R>) -> io::Result<Header> {
     };
     let data = reader.read.checked_next_multiple_of(alignment.max(1));
     let whole = ends.and_then(|ends| data?.checked_add(ends)).filter(|_| tensors > 0);
-    Ok(Header { values, tensors, whole, bytes: 0 })
+    Ok(Header { values, tensors, whole, long_rope, bytes: 0 })
 }
 
-/// Reads what the header says of a tensor: where it ends, counted from the first one's beginning; `None` if its format is not known here.
-fn tensor_end(reader: &mut impl Read) -> io::Result<Option<u64>> {
-    text(reader, LONGEST_KEY)?;
+/// Reads what the header says of a tensor: its name, and where it ends, counted from the first one's beginning; `None` if its format is not
+/// known here.
+fn tensor_end(reader: &mut impl Read) -> io::Result<(String, Option<u64>)> {
+    let name = text(reader, LONGEST_KEY)?;
     let dimensions = integer::<4>(reader)?;
     if dimensions > 4 {
         return Err(io::ErrorKind::InvalidData.into());
@@ -216,8 +220,8 @@ fn tensor_end(reader: &mut impl Read) -> io::Result<Option<u64>> {
     let shape = (0..dimensions).map(|_| integer::<8>(reader)).collect::<io::Result<Vec<u64>>>()?;
     let (format, offset) = (integer::<4>(reader)?, integer::<8>(reader)?);
     let elements = shape.iter().try_fold(1u64, |all, length| all.checked_mul(*length)).ok_or(io::ErrorKind::InvalidData)?;
-    let Some((block, bytes)) = block_of(format) else { return Ok(None) };
-    Ok((elements / block).checked_mul(bytes).and_then(|bytes| bytes.checked_add(offset)))
+    let end = |(block, bytes): (u64, u64)| (elements / block).checked_mul(bytes)?.checked_add(offset);
+    Ok((name, block_of(format).and_then(end)))
 }
 
 /// Elements and bytes of a block of a tensor format.

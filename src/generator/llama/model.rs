@@ -71,6 +71,8 @@ pub struct Llama {
     pub(super) config: LlamaConfig,
     pub(super) description: Description,
     pub(super) footprint: Footprint,
+    /// Cells of a context up to which a LongRoPE model takes its factors for short texts; `None` for any other model.
+    pub(super) short_rope: Option<usize>,
     pub(super) counters: Counters,
     /// Built when the first form is needed.
     pub(super) vocabulary: OnceLock<Vocabulary>,
@@ -111,6 +113,7 @@ impl Llama {
             config,
             description,
             footprint,
+            short_rope: short_rope(&header),
             counters: Counters::default(),
             vocabulary: OnceLock::new(),
             shown_layers: OnceLock::new(),
@@ -165,6 +168,11 @@ impl Llama {
             seconds: read(&self.counters.microseconds) as f64 * 1e-6,
         }
     }
+}
+
+fn short_rope(header: &Header) -> Option<usize> {
+    let key = format!("{}.rope.scaling.original_context_length", header.text("general.architecture")?);
+    header.integer(&key).filter(|_| header.long_rope).and_then(|length| usize::try_from(length).ok())
 }
 
 /// The model on the first device set, and on the others.

@@ -108,6 +108,10 @@ fn other_kind(header: &Header) -> Option<String> {
     if ENCODERS.iter().any(|name| architecture.contains(name)) || not_causal {
         return Some(format!("is an encoder{named}, which reads texts and writes none: give a causal language model"));
     }
+    let heads = header.largest(&format!("{architecture}.attention.head_count"));
+    if heads == Some(0) || (heads.is_none() && header.integer(&format!("{architecture}.wkv.head_size")).is_some()) {
+        return Some(format!("is a recurrent model without attention{named}, which lacuna does not run: give a causal language model"));
+    }
     let pooling = match header.integer(&format!("{architecture}.pooling_type"))? {
         1 => "mean",
         2 => "cls",
@@ -212,6 +216,7 @@ mod tests {
         let embeds = said(&[("llama.pooling_type", 3)], &LLAMA);
         assert!(embeds.contains("made for embeddings (pooling_type last)"), "{embeds}");
         assert!(said(&[("llama.attention.causal", 0)], &LLAMA).contains("encoder"));
+        assert!(said(&[("llama.attention.head_count", 0)], &LLAMA).contains("recurrent model"));
         assert!(said(&[("llama.block_count", 2)], &LLAMA).contains("no weights"));
     }
 

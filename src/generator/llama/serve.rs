@@ -124,6 +124,9 @@ impl Llama {
         let slots = slots.min(sequences / 2);
         // A batch must have room for a token of each sequence.
         let unified = unified || slots == n_batch;
+        // A LongRoPE model takes its factors by the size of the context: texts that are short get those of short ones, however many there are.
+        let crowded = self.short_rope.filter(|short| longest(jobs) <= *short).is_some_and(|short| cells_wanted(jobs, tree, slots) > short);
+        let unified = unified && !crowded;
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
         let berths = if unified { 0 } else { slots.div_ceil(8).min(n_batch - slots) };
         let holders = if unified { slots } else { slots.div_ceil(4).max(4) };
@@ -242,7 +245,7 @@ impl Llama {
 
     /// Cells of each worker's KV cache; an error if not even the longest request would fit.
     pub(super) fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
-        let longest = jobs.iter().map(Job::n_cells).max().unwrap_or(1);
+        let longest = longest(jobs);
         let free = self.placement.free().unwrap_or(u64::MAX);
         // Each GPU has its share of the workers.
         let workers = if self.placement.on_cpu() { workers } else { workers.div_ceil(self.models().count()) };
@@ -379,6 +382,11 @@ impl Generate for Llama {
         let jobs = jobs.collect::<Result<Vec<_>, GenerateError>>()?;
         self.run(jobs, |_, (id, text)| Reading::new(*id, text), sink)
     }
+}
+
+/// Cells of the longest request.
+fn longest(jobs: &[Job]) -> usize {
+    jobs.iter().map(Job::n_cells).max().unwrap_or(1)
 }
 
 /// Cells with which no slot ever waits: the most that any `slots` requests need for themselves, and their shared prefixes.

@@ -123,7 +123,8 @@ fn posteriors_do_not_depend_on_the_batch() {
         assert!(batched.iter().zip(alone).all(|(a, b)| (a - b).abs() < tolerance), "{batched:?} together, {alone:?} alone");
     }
     let margin = |id: u64| together[&id][0] - together[&id][1];
-    assert!(margin(11) > margin(1), "a triumph is more positive than a mess");
+    let knows = !llama.description().name.starts_with("random weights");
+    assert!(!knows || margin(11) > margin(1), "a triumph is more positive than a mess");
 }
 
 /// Log-probabilities and states of some layers; without words if the model is to be cut.
