@@ -124,9 +124,6 @@ impl Llama {
         let slots = slots.min(sequences / 2);
         // A batch must have room for a token of each sequence.
         let unified = unified || slots == n_batch;
-        // A LongRoPE model takes its factors by the size of the context: texts that are short get those of short ones, however many there are.
-        let crowded = self.short_rope.filter(|short| longest(jobs) <= *short).is_some_and(|short| cells_wanted(jobs, tree, slots) > short);
-        let unified = unified && !crowded;
         let slots = if unified { slots } else { slots.min(MOST_STREAMED) };
         let berths = if unified { 0 } else { slots.div_ceil(8).min(n_batch - slots) };
         let holders = if unified { slots } else { slots.div_ceil(4).max(4) };
@@ -134,7 +131,7 @@ impl Llama {
         let holders = holders.min(sequences.saturating_sub(slots + berths).max(1));
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + berths + holders };
-        let wanted = if unified { cells_wanted(jobs, tree, slots) } else { 1 };
+        let wanted = if unified { cells_wanted(jobs, tree, slots).min(self.short_context(jobs)) } else { 1 };
         let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
         let limits = Limits { slots, berths, holders, n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
@@ -241,6 +238,12 @@ impl Llama {
         }
         // Flash attention would round keys and values to F16 again.
         params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
+    }
+
+    /// Most cells of a context. A LongRoPE model takes its factors by the size of the context: texts that are short get those of short ones,
+    /// however many there are.
+    fn short_context(&self, jobs: &[Job]) -> usize {
+        self.short_rope.filter(|short| longest(jobs) <= *short).unwrap_or(usize::MAX)
     }
 
     /// Cells of each worker's KV cache; an error if not even the longest request would fit.
