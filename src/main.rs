@@ -5,11 +5,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lacuna::commands::cli::{Cli, run};
+use lacuna::commands::processor::missing;
 
 /// What is logged without LACUNA_LOG: our errors say what llama.cpp's lines would.
 const QUIET: &str = "error,llama-cpp-2=off";
 
 fn main() -> ExitCode {
+    let missing = missing();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        eprintln!(
+            "lacuna: this binary was built for another processor: {missing} missing here. Build it on this machine, or with RUSTFLAGS=\"\" for any"
+        );
+        return ExitCode::FAILURE;
+    }
     let logs = tracing_subscriber::EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(logs).with_writer(std::io::stderr).with_ansi(ansi).init();

@@ -147,6 +147,41 @@ fn lists_are_continued_judged_and_learnt_from() {
     assert_eq!((of(Method::ReadGold), of(Method::Seed), of(Method::GoldOnly)), (40, 64, 0));
 }
 
+/// With few gold rows a fold may have none of *mine*; no list is empty, and nothing that continues one passes for a real text.
+#[test]
+fn few_gold_rows_make_lists_too() {
+    let fixture = fixture_with_lists();
+    for (rows, seed) in [(8, 0), (8, 1), (12, 2), (12, 3)] {
+        let setup = Setup::new(&fixture.path("task.toml"), &Options { gold_rows: Some(rows), seed, rounds: Some(0), ..options() }).unwrap();
+        let run = fixture.path(&format!("run-{rows}-{seed}"));
+        setup.run(&run, &METHODS[..2], &mut boxed(of_words())).unwrap();
+        let rows = json_lines(&run.join("dataset.jsonl"));
+        assert!(rows.iter().all(|row| row["origin"] != "read"));
+        let listed = rows.iter().filter(|row| row["origin"] == "listed");
+        let shown: Vec<usize> = listed.map(|row| row["shown"].as_array().unwrap().len()).collect();
+        assert!(shown.len() == 40 && shown.iter().all(|count| (2..=3).contains(count)), "{shown:?}");
+    }
+}
+
+/// What a generator knows of the test rows by heart is not learnt.
+#[test]
+fn copies_of_test_rows_are_not_listed() {
+    let fixture = fixture_with_lists();
+    let run = fixture.path("run");
+    let complete = |request: &lacuna::generator::CompletionRequest| {
+        let number = if request.prompt.plain && request.id % 2 == 0 { 1000 + request.id % 30 } else { request.seed % 1_000_000 };
+        text(number.is_multiple_of(2), number)
+    };
+    let judge = |request: &lacuna::generator::PosteriorRequest| vec![-1.0; request.words.len()];
+    let scripted = lacuna::generator::scripted::Scripted::new(complete, judge);
+    setup(&fixture).run(&run, &METHODS[..2], &mut boxed(scripted)).unwrap();
+    let tested: BTreeSet<String> =
+        json_lines(&fixture.path("test.jsonl")).iter().map(|row| row["text"].as_str().unwrap().to_string()).collect();
+    let listed: Vec<Value> = json_lines(&run.join("dataset.jsonl")).into_iter().filter(|row| row["origin"] == "listed").collect();
+    assert!(json_lines(&run.join("journal/list.jsonl")).iter().any(|row| tested.contains(row["text"].as_str().unwrap())));
+    assert!(listed.len() > 10 && listed.iter().all(|row| !tested.contains(row["text"].as_str().unwrap())), "{}", listed.len());
+}
+
 #[test]
 fn a_crash_while_lists_are_continued_changes_nothing() {
     let fixture = fixture_with_lists();

@@ -62,7 +62,9 @@ fn by_template(processor: &Value) -> Option<Frame> {
     let texts: Vec<usize> = (0..pair.len()).filter(|&i| pair[i].get("Sequence").is_some()).collect();
     let [first, second] = texts[..] else { return None };
     let second_type = pair[second]["Sequence"]["type_id"].as_u64()? as u32;
-    Some(Frame { cls, sep, between: second - first - 1, second_type })
+    // A template that was made for single texts alone puts nothing between two.
+    let framed = second > first + 1;
+    Some(Frame { cls, sep, between: if framed { second - first - 1 } else { 1 }, second_type: if framed { second_type } else { 1 } })
 }
 
 #[cfg(test)]
@@ -85,6 +87,9 @@ mod tests {
             "pair": [token("<s>"), text("A"), token("</s>"), token("</s>"), text("B"), token("</s>")],
         });
         assert_eq!(framed_by(&json!({"type": "Sequence", "processors": [{"type": "ByteLevel"}, template]})), Some(xlm));
+        let single =
+            json!({"type": "TemplateProcessing", "single": [token("[CLS]"), text("A"), token("[SEP]")], "pair": [text("A"), text("B")]});
+        assert_eq!(framed_by(&single), Some(Frame::of_bert()));
         assert_eq!(framed_by(&Value::Null), None);
     }
 }

@@ -99,7 +99,10 @@ fn fit(path: &Path, threads: usize, faults: &mut Vec<String>) -> String {
         Ok(fit) => {
             let what = format!("{} {}, {} MiB of weights, needs {} MiB", fit.architecture, fit.format, fit.weights >> 20, fit.needs >> 20);
             match fit.fits {
-                Ok(()) => format!("{what}: fits"),
+                Ok(()) => match fit.chat_template {
+                    Ok(()) => format!("{what}: fits"),
+                    Err(reason) => format!("{what}: fits; needs models.chat_template, as its own cannot be used: {reason}"),
+                },
                 Err(reason) => {
                     faults.push(format!("{}: {reason}", path.display()));
                     format!("{what}: DOES NOT FIT")

@@ -10,16 +10,17 @@ pub fn equal_steps(task: &Task, pool: usize, texts: usize) -> usize {
     let gold = task.data.gold_rows.unwrap_or(pool);
     let mine = gold - (gold as f64 * task.data.select_share) as usize;
     let of_round = task.extrapolate.rows.unwrap_or_else(|| (mine * task.extrapolate.rows_per_error).min(task.seed.rows));
-    let written = task.seed.rows + task.extrapolate.max_rounds * of_round;
+    let listed = task.lists().map_or(0, |list| list.rows);
+    let written = listed + task.seed.rows + task.extrapolate.max_rounds * of_round;
     task.train.steps_for(written + texts + task.train.gold_repeat * gold)
 }
 
 impl Setup {
-    /// Gives all models of a run the same steps, unless it reads texts: thousands of them need more steps than are good for the gold rows
+    /// Gives all models of a run the same steps, unless it reads texts or continues lists: thousands of them need more steps than are good for the gold rows
     /// alone, so that each model then takes those of its own training set.
     #[must_use]
     pub fn with_steps_of_a_run(self) -> Self {
-        if self.task.reads() { self } else { self.with_equal_steps() }
+        if self.task.reads() || self.task.lists().is_some() { self } else { self.with_equal_steps() }
     }
 
     /// Gives all models the same steps; more to those that learn from thousands of texts, unless the task says how many.

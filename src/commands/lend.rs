@@ -41,7 +41,7 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
     }
     let share = budget.map_or(1.0, |budget| affordable_share(lender, budget));
     let journal = |folder: &Path, name: &str| folder.join("journal").join(name);
-    let of_gold = ["judge-gold.jsonl", "states-gold.jsonl", "states-gold.safetensors"];
+    let of_gold = ["judge-gold.jsonl", "states-gold.jsonl", "states-gold.safetensors", "list.jsonl", "read-list.jsonl"];
     let judgements: &[&str] = if judging == Judging::None { &[] } else { &["judge-0.jsonl"] };
     let of_gold: &[&str] = if judging == Judging::SeedAndGold { &of_gold } else { &[] };
     for name in [&["rationales.jsonl", "judge-rationales.jsonl", "round-0.jsonl"], judgements, of_gold].concat() {
@@ -57,7 +57,7 @@ pub(super) fn borrow_journals(lender: &Path, borrower: &Path, budget: Option<See
         match spent.part {
             Work::Rationales => {}
             Work::Judged(0) if judging != Judging::None => {}
-            Work::Calibration if judging == Judging::SeedAndGold => {}
+            Work::Calibration | Work::Read(0) if judging == Judging::SeedAndGold => {}
             Work::Written(0) => spent.seconds *= share,
             _ => return None,
         }

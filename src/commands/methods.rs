@@ -97,10 +97,13 @@ impl Writer {
         if matches!(self, Writer::ZeroGen | Writer::ZeroGenSelect | Writer::ZeroGenTargets) {
             task.seed.rationales = 0;
             task.seed.rationale_candidates = None;
-            task.list = None;
         }
         if self != Writer::S3Read {
             task.read.rows = 0;
+        }
+        // What writes a seed alone spends all that it may on that.
+        if !matches!(self, Writer::S3 | Writer::S3Read | Writer::GoldGen) {
+            task.list = None;
         }
         match self {
             Writer::S3 | Writer::S3Read => return task,

@@ -22,6 +22,7 @@ pub mod methods;
 pub mod options;
 pub mod pool;
 pub mod predict;
+pub mod processor;
 pub mod provenance;
 pub mod report;
 pub mod setup;

@@ -16,11 +16,15 @@ const TAGS: [(&str, &str); 9] = [
 /// OpenAI's harmony format: an assistant's turn names its channel, and `final` is the one that people see.
 const HARMONY: (&str, &str) = ("<|channel|>", "<|channel|>final<|message|>");
 
+/// How the templates of DeepSeek's models begin an assistant's turn.
+const DEEPSEEK: &str = "<｜Assistant｜>";
+
 /// What must follow the start of the assistant's turn so that the answer begins behind the thoughts. `source` is the chat template;
 /// `turn`, what it renders behind the user's message.
 ///
-/// A thought that the template opens is closed. Where the template knows of thoughts, but the turn neither opens nor closes one, the model
-/// opens one by itself: it gets an empty one.
+/// A thought that the template opens is closed. Models distilled from DeepSeek-R1 whose template opens none open one by themselves: they get
+/// an empty one. Other templates that know of thoughts and open none are of models that were asked not to think, or of their siblings that
+/// cannot.
 pub fn closing(source: &str, turn: &str) -> String {
     let tail = turn.trim_end();
     for (open, close) in TAGS {
@@ -32,10 +36,10 @@ pub fn closing(source: &str, turn: &str) -> String {
     if tail.ends_with("<|start|>assistant") && source.contains(HARMONY.0) {
         return HARMONY.1.to_string();
     }
-    let knows = |(_, close): &&(&str, &str)| source.contains(close);
-    match TAGS.iter().find(knows) {
-        Some((open, close)) if !turn.contains(close) => format!("{open}\n\n{close}\n\n"),
-        _ => String::new(),
+    let (open, close) = TAGS[0];
+    match source.contains(DEEPSEEK) && source.contains(close) && !turn.contains(close) {
+        true => format!("{open}\n\n{close}\n\n"),
+        false => String::new(),
     }
 }
 
@@ -64,8 +68,12 @@ mod tests {
 
     #[test]
     fn a_model_that_would_think_by_itself_gets_an_empty_thought() {
-        let source = "{% set content = content.split('</think>')[-1] %}";
+        let source = "{% set content = content.split('</think>')[-1] %}{{'<｜Assistant｜>'}}";
         assert_eq!(closing(source, "<｜Assistant｜>"), "<think>\n\n</think>\n\n");
+        // LFM2.5-Instruct strips thoughts of earlier turns, Granite 3.3 speaks of them where it is asked to think; neither thinks here.
+        let lfm = "{%- if not keep_past_thinking %}{%- set content = content.split('</think>')[-1] %}{%- endif %}<|im_start|>assistant";
+        let granite = "{%- if thinking %}Write your thoughts between <think></think>{%- endif %}<|start_of_role|>assistant<|end_of_role|>";
+        assert_eq!([closing(lfm, "<|im_end|>\n<|im_start|>assistant\n"), closing(granite, "<|end_of_role|>")], ["", ""]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Rejection {
     NamesLabel,
     /// Most of its trigrams are in a single gold row.
     CopyOfGold,
+    /// Most of its trigrams are in a test row, and most of that row's in it.
+    CopyOfTest,
     /// Most of its trigrams are in a rationale of the prompt.
     CopyOfRationale,
     /// The same words as the first text of the pair, or as the question's context.
@@ -49,6 +51,7 @@ impl Rejection {
             Rejection::Thought => "thought aloud",
             Rejection::NamesLabel => "says its label",
             Rejection::CopyOfGold => "copy of a gold row",
+            Rejection::CopyOfTest => "copy of a test row",
             Rejection::CopyOfRationale => "copy of a rationale",
             Rejection::CopyOfContext => "copy of its context",
             Rejection::NotAQuestion => "no question",

@@ -15,6 +15,7 @@ use super::verify::{Prompted, Style, Verifier};
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
 use crate::data::language::whole_sentences;
+use crate::data::near::NearCopies;
 use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::files::sha256::mark_of;
@@ -46,8 +47,10 @@ const ATTEMPTS: usize = 3;
 /// Most characters of a gold row in a list, and of a list.
 const LONGEST_ROW: usize = 1000;
 const LONGEST_LIST: usize = 4000;
+/// Fewer rows are no list.
+const LEAST_SHOWN: usize = 2;
 
-impl Synthesis<'_, Labels> {
+impl<'a> Synthesis<'a, Labels> {
     /// Continues lists until `list.rows` texts are accepted, judges them and keeps them.
     pub(super) fn write_lists(&mut self) -> Result<()> {
         let Some(keys) = self.inputs.task.lists() else { return Ok(()) };
@@ -56,7 +59,7 @@ impl Synthesis<'_, Labels> {
         let answers = self.judged("read-list", "lists · judging", &inputs)?;
         self.read.extend(accepted.into_iter().zip(answers).map(|((row, text), answers)| {
             let text = Unlabelled { line: row.id as usize, text, text_pair: None, id: None };
-            ReadRow { round: 0, text, shown: row.shown, answers }
+            ReadRow { round: 0, text, shown: Some(row.shown), answers }
         }));
         Ok(())
     }
@@ -66,7 +69,9 @@ impl Synthesis<'_, Labels> {
         let (mut journal, known) = self.run.journal::<Listed>("list")?;
         let mut answers: HashMap<u64, Listed> = known.into_iter().map(|row| (row.id, row)).collect();
         let mut bar = self.inputs.progress.bar("lists · writing", "texts", keys.rows, answers.len());
-        let mut verifier = self.verifier_of_lists();
+        let (mut verifier, pools) = (self.verifier_of_lists(), self.pools_of_lists());
+        // As of the texts that are read: a model is tested on texts that it has not seen, and a generator may know a public test set by heart.
+        let tested = NearCopies::of(self.inputs.test.into_iter().flatten().map(GoldRow::input));
         let mut rejected: BTreeMap<Rejection, usize> = BTreeMap::new();
         let mut accepted = Vec::new();
         let mut next = 0;
@@ -74,7 +79,7 @@ impl Synthesis<'_, Labels> {
             let wave = next..next + (keys.rows - accepted.len()) as u64;
             next = wave.end;
             bar.extend_to(wave.end as usize);
-            let planned: Vec<(CompletionRequest, Listed)> = wave.clone().map(|id| self.list_request(keys, id)).collect();
+            let planned: Vec<(CompletionRequest, Listed)> = wave.clone().map(|id| self.list_request(keys, &pools, id)).collect();
             for (_, row) in &planned {
                 if answers.get(&row.id).is_some_and(|known| known.mark != row.mark) {
                     answers.remove(&row.id);
@@ -94,7 +99,11 @@ impl Synthesis<'_, Labels> {
             for row in wave.filter_map(|id| answers.remove(&id)) {
                 let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
                 let text = clean(text);
-                match verifier.accept(&text, row.finish, &Prompted::default()) {
+                let verdict = match tested.has(Input::from(text.as_str())) {
+                    true => Err(Rejection::CopyOfTest),
+                    false => verifier.accept(&text, row.finish, &Prompted::default()),
+                };
+                match verdict {
                     Ok(()) => accepted.push((row, text)),
                     Err(reason) => *rejected.entry(reason).or_default() += 1,
                 }
@@ -118,9 +127,9 @@ impl Synthesis<'_, Labels> {
     }
 
     /// A request for a text, and its journal row without the answer: a pure function of the request's number.
-    fn list_request(&self, keys: &ListKeys, id: u64) -> (CompletionRequest, Listed) {
+    fn list_request(&self, keys: &ListKeys, pools: &[Vec<&GoldRow<Labels>>], id: u64) -> (CompletionRequest, Listed) {
         let list = id / keys.texts_each as u64;
-        let shown = self.list(keys, list);
+        let shown = self.list(keys, &pools[list as usize % pools.len()], list);
         let texts: Vec<&str> = shown.iter().map(|row| beginning(&row.text)).collect();
         let prompt = self.inputs.prompts.list(&keys.title, &texts);
         let seed = random::derive(self.inputs.seed, "list", id);
@@ -132,13 +141,23 @@ impl Synthesis<'_, Labels> {
         (request, Listed { id, seed, shown, text, tokens: 0, computed: 0, finish: Finish::Length, mark })
     }
 
-    /// The gold rows of a list, in random order: of one fold of *mine*, in turn, and of rows in no fold.
-    fn list(&self, keys: &ListKeys, list: u64) -> Vec<&GoldRow<Labels>> {
-        let (mine, folds) = (&self.inputs.split.mine, self.folds());
+    /// The rows that lists are drawn from, in turn: those of *mine* in one fold, and in no fold. A fold that has but one of them has no
+    /// lists; if all have, lists show any of *mine*.
+    fn pools_of_lists(&self) -> Vec<Vec<&'a GoldRow<Labels>>> {
+        let (split, folds) = (self.inputs.split, self.folds());
+        let mine = &split.mine;
+        let of_fold = |own: Option<usize>| {
+            let rows = mine.iter().zip(&folds).filter(|(_, fold)| fold.is_none() || **fold == own);
+            rows.map(|(row, _)| row).collect::<Vec<_>>()
+        };
         let count = folds.iter().flatten().max().map_or(1, |last| last + 1);
-        let own = Some((list % count as u64) as usize);
-        let candidates: Vec<&GoldRow<Labels>> =
-            mine.iter().zip(&folds).filter(|(_, fold)| fold.is_none() || **fold == own).map(|(row, _)| row).collect();
+        let pools: Vec<Vec<&'a GoldRow<Labels>>> =
+            (0..count).map(|fold| of_fold(Some(fold))).filter(|rows| rows.len() >= LEAST_SHOWN).collect();
+        if pools.is_empty() { vec![mine.iter().collect()] } else { pools }
+    }
+
+    /// The gold rows of a list, in random order.
+    fn list<'r>(&self, keys: &ListKeys, pool: &[&'r GoldRow<Labels>], list: u64) -> Vec<&'r GoldRow<Labels>> {
         let rng = &mut random::rng(self.inputs.seed, "rows of a list", list);
         let mut room = LONGEST_LIST;
         let fits = |row: &&GoldRow<Labels>| {
@@ -147,7 +166,7 @@ impl Synthesis<'_, Labels> {
             room = room.saturating_sub(length);
             fits
         };
-        candidates.sample(rng, keys.shown).copied().take_while(fits).collect()
+        pool.sample(rng, keys.shown).copied().take_while(fits).collect()
     }
 }
 

@@ -79,7 +79,7 @@ pub struct ReadRow {
     /// Its line is that of its file, or the number of its request.
     pub text: Unlabelled,
     /// Lines of the gold rows of the list that it continues; none for a real text.
-    pub shown: Vec<usize>,
+    pub shown: Option<Vec<usize>>,
     /// As those of a [`SyntheticRow`].
     pub answers: Vec<Vec<f32>>,
 }
@@ -87,7 +87,7 @@ pub struct ReadRow {
 impl ReadRow {
     /// Whether it is a real text.
     pub fn is_real(&self) -> bool {
-        self.shown.is_empty()
+        self.shown.is_none()
     }
 
     /// The row as a training row with this target.

@@ -26,7 +26,7 @@ impl<H: Stages> Synthesis<'_, H> {
     pub(super) fn union(&self, chosen: &Chosen) -> Vec<TrainRow<H::Target>> {
         let written = self.rows.iter().filter(|row| Some(row.round) <= chosen.written && !self.descends(row, &chosen.without));
         let written = written.map(|row| row.to_learn(H::target(self, row, chosen.learnt)));
-        let shows = |row: &ReadRow| row.shown.iter().any(|line| chosen.without.contains(line));
+        let shows = |row: &ReadRow| row.shown.iter().flatten().any(|line| chosen.without.contains(line));
         let read = self.read.iter().filter(|row| row.round <= chosen.read && !shows(row));
         written.chain(read.map(|row| row.to_learn(H::target_of_read(self, row, chosen.learnt)))).collect()
     }

@@ -215,8 +215,8 @@ impl ReadKeys {
     }
 }
 
-/// Texts that continue lists of gold rows, as plain text without the generator's chat template: they look like the real ones. Whatever label
-/// the rows have, the judge alone says that of the texts.
+/// Texts that continue lists of gold rows, as plain text without the generator's chat template: they look like the real ones. Whatever
+/// label the rows have, the judge alone says that of the texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListKeys {

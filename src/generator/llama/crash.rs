@@ -3,8 +3,8 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::Path;
 use std::ptr::null_mut;
-use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use llama_cpp_sys_2 as sys;
 
@@ -63,9 +63,10 @@ fn exit() -> ! {
     std::process::exit(c_int::from(MODEL_EXIT_CODE))
 }
 
-/// While it lives, a file is read that may be hostile: a crash of llama.cpp names the file and ends with exit code 4. Guards are not nested
-/// over threads; the last one made is named.
+/// While it lives, a file is read that may be hostile: a crash of llama.cpp names the file and ends with exit code 4. One lives at a time;
+/// another thread's waits.
 pub(super) struct Guard {
+    _alone: MutexGuard<'static, ()>,
     #[cfg(unix)]
     before: [libc::sigaction; SIGNALS.len()],
 }
@@ -76,12 +77,16 @@ const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SI
 
 impl Guard {
     pub(super) fn new(path: &Path) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         catch_aborts();
-        let doing = format!(": {} cannot be loaded; it is damaged, or made for another version of llama.cpp", path.display());
+        let doing =
+            format!(": {} cannot be loaded: it is damaged, made for another version of llama.cpp, or memory is short", path.display());
         let doing = CString::new(doing.replace('\0', "?")).unwrap_or_default();
         // Never freed: a handler may be reading it. A process loads a few models.
         DOING.store(doing.into_raw(), Ordering::Release);
         Guard {
+            _alone: alone,
             #[cfg(unix)]
             before: SIGNALS.map(|signal| handle(signal, &ours())),
         }

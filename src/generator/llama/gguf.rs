@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 
 use llama_cpp_sys_2 as sys;
 
-use super::refusal;
-
 /// A longer header, in bytes, is not a model's.
 const LONGEST_HEADER: u64 = 1 << 28;
 /// A longer key is none.
@@ -55,12 +53,6 @@ impl Header {
         let mut header = read_header(&mut reader).map_err(damaged)?;
         header.bytes = header.parts(path).iter().filter_map(|part| std::fs::metadata(part).ok()).map(|data| data.len()).sum();
         Ok(header)
-    }
-
-    /// As [`Header::read`], of a file that can be a generator; the error says what it is otherwise.
-    pub(super) fn of_generator(path: &Path) -> Result<Self, String> {
-        let header = Header::read(path)?;
-        refusal::check(&header, path).map(|()| header)
     }
 
     /// An integer.

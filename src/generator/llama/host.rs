@@ -1,11 +1,10 @@
 //! The machine's resources for a generator, and whether a model fits, from its header alone.
 
 use super::config::{Kernels, LlamaConfig, N_BATCH, cores};
-use super::gguf::Header;
 use super::gpu::{self, BackEnd};
 use super::memory::{self, Footprint};
 use super::outline::Outline;
-use super::refusal::first_part;
+use super::refusal::{first_part, header_of_generator};
 use crate::generator::request::GenerateError;
 use lacuna_ggml_kernels::Unavailable;
 use std::path::Path;
@@ -82,18 +81,23 @@ pub struct Fit {
     pub needs: u64,
     /// Whether it fits; the error says what to do.
     pub fits: Result<(), String>,
+    /// Whether its chat template can be used; the error says why not.
+    pub chat_template: Result<(), String>,
 }
 
 impl Fit {
     /// Reads the header, the vocabulary and the chat template; `threads` 0 for all cores.
     ///
     /// # Errors
-    /// The file is no GGUF that can write, is damaged, or has a chat template that cannot be used.
+    /// The file is no GGUF that can write, or is damaged.
     pub fn of(path: &Path, threads: usize) -> Result<Self, GenerateError> {
         let fail = |reason| GenerateError::Load { path: path.display().to_string(), reason };
         let path = &first_part(path).map_err(fail)?;
-        let header = Header::of_generator(path).map_err(fail)?;
-        Outline::open(path, None)?;
+        let header = header_of_generator(path).map_err(fail)?;
+        let chat_template = match Outline::open(path, None) {
+            Err(GenerateError::Template(reason)) => Err(reason),
+            opened => opened.map(|_| Ok(()))?,
+        };
         let footprint = Footprint::of(&header, N_BATCH);
         let workers = LlamaConfig { threads, ..LlamaConfig::new(path) }.cpu_workers();
         Ok(Fit {
@@ -101,6 +105,7 @@ impl Fit {
             format: header.format(),
             weights: footprint.weights,
             needs: footprint.needs(workers),
+            chat_template,
             fits: memory::available().map_or(Ok(()), |free| footprint.check_load(free, workers)),
         })
     }

@@ -14,6 +14,7 @@ use super::gguf::{self, Header};
 use super::in_place::{self, SharedGpu};
 use super::memory::{self, Footprint};
 use super::placement::Placement;
+use super::refusal::header_of_generator;
 use super::tokenise;
 use super::workers::Counters;
 use crate::generator::chat_template::ChatTemplate;
@@ -88,7 +89,7 @@ impl Llama {
         let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
         let backend = backend().map_err(fail)?;
         check_settings(config.settings).map_err(fail)?;
-        let header = Header::of_generator(&config.path).map_err(fail)?;
+        let header = header_of_generator(&config.path).map_err(fail)?;
         let footprint = Footprint::of(&header, config.settings.n_batch);
         let placement = Placement::choose(&footprint, &header, config.gpu_layers).map_err(fail)?;
         if placement.on_cpu() {

@@ -8,7 +8,7 @@ use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
 use super::backend::backend;
-use super::gguf::Header;
+use super::refusal::header_of_generator;
 use super::{crash, model, tokenise};
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::request::{GenerateError, PosteriorRequest, Prompt};
@@ -27,7 +27,7 @@ impl Outline {
     /// A file that is no GGUF model, or has no usable tokenizer or chat template.
     pub fn open(path: &Path, chat_template: Option<&str>) -> Result<Outline, GenerateError> {
         let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
-        let header = Header::of_generator(path).map_err(fail)?;
+        let header = header_of_generator(path).map_err(fail)?;
         let backend = backend().map_err(fail)?;
         let params = LlamaModelParams::default().with_n_gpu_layers(0).with_vocab_only(true);
         let _guard = crash::Guard::new(path);

@@ -4,7 +4,6 @@ use super::config::{KvFormat, Settings, Wishes};
 use super::host::machine;
 use super::in_place::Ask;
 use super::model::Llama;
-use super::weights::WORSE;
 use super::workers::{Next, Outputs, Reader};
 use crate::files::sha256::sha256_of_bytes;
 use crate::files::whole::put;
@@ -22,6 +21,8 @@ use std::time::{Duration, Instant};
 const TRIAL: Duration = Duration::from_millis(700);
 /// A setting must be faster than the default by this factor to be chosen: less may be noise.
 const CLEARLY: f64 = 1.05;
+/// Perplexity on the built-in text may exceed that of what was before by this factor.
+pub(super) const WORSE: f64 = 1.01;
 /// A measurement is disturbed by other programs if its threads got less than this share of processor time.
 const LEAST_SHARE: f64 = 0.85;
 /// Tokens of the shared prefix and new tokens of the measured requests: about those of a seed stage.

@@ -7,7 +7,7 @@ use super::gguf::Header;
 
 /// Which numbers of the header, after the architecture's name, lie between which bounds. llama.cpp divides by some and multiplies others,
 /// and ends the process where it finds them impossible.
-const BOUNDS: [(&str, u64, u64); 22] = [
+const BOUNDS: [(&str, u64, u64); 25] = [
     ("block_count", 1, 512),
     ("context_length", 1, i32::MAX as u64),
     ("embedding_length", 1, 1 << 20),
@@ -30,6 +30,9 @@ const BOUNDS: [(&str, u64, u64); 22] = [
     ("ssm.inner_size", 0, 1 << 20),
     ("ssm.state_size", 0, 1 << 20),
     ("ssm.group_count", 0, 1 << 16),
+    ("wkv.head_size", 0, 1 << 12),
+    ("shortconv.l_cache", 0, 1 << 12),
+    ("kda.head_dim", 0, 1 << 12),
 ];
 
 /// Numbers that begin with no architecture, and their bounds.
@@ -63,9 +66,18 @@ pub fn first_part(named: &Path) -> Result<PathBuf, String> {
     if first.is_file() { Ok(first) } else { Err(format!("{part}, and {} is missing", first.display())) }
 }
 
+/// The header of a file that can be a generator.
+///
+/// # Errors
+/// As [`Header::read`]; what the file is otherwise.
+pub(super) fn header_of_generator(path: &Path) -> Result<Header, String> {
+    let header = Header::read(path)?;
+    check(&header, path).map(|()| header)
+}
+
 /// # Errors
 /// The reason why the file at `path` with this header cannot be a generator.
-pub(super) fn check(header: &Header, path: &Path) -> Result<(), String> {
+fn check(header: &Header, path: &Path) -> Result<(), String> {
     other_kind(header).map_or(Ok(()), Err)?;
     parts_are_there(header, path)?;
     is_whole(header, path)?;

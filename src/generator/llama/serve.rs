@@ -240,8 +240,8 @@ impl Llama {
         params.with_type_k(KvCacheType::F32).with_type_v(KvCacheType::F32).with_flash_attention_policy(0)
     }
 
-    /// Most cells of a context. A LongRoPE model takes its factors by the size of the context: texts that are short get those of short ones,
-    /// however many there are.
+    /// Most cells of a context. A LongRoPE model takes its factors by the size of the context: texts that are short get those of short
+    /// ones, however many there are.
     fn short_context(&self, jobs: &[Job]) -> usize {
         self.short_rope.filter(|short| longest(jobs) <= *short).unwrap_or(usize::MAX)
     }

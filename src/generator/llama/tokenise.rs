@@ -44,11 +44,12 @@ fn is_special(vocab: &LlamaVocab, token: LlamaToken) -> bool {
 }
 
 fn is_defined(vocab: &LlamaVocab, token: LlamaToken) -> bool {
-    vocab.attr(token).contains(LlamaTokenAttr::UserDefined) && !vocab.token_to_piece(token, true, None).trim_ascii().is_empty()
+    vocab.attr(token).contains(LlamaTokenAttr::UserDefined)
+        && !String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).trim().is_empty()
 }
 
-/// The tokens of a text none of which is special. llama.cpp reads tokens that the model's makers defined in any text; so they are cut behind
-/// their first character.
+/// The tokens of a text none of which is special. llama.cpp reads tokens that the model's makers defined in any text; so they are cut
+/// behind their first character.
 fn as_text(vocab: &LlamaVocab, text: &str) -> Vec<LlamaToken> {
     let tokenise = |text: &str| vocab.tokenize(text.as_bytes(), false, false);
     let tokens = tokenise(text);

@@ -5,7 +5,7 @@ use super::gguf::Header;
 use super::gpu;
 use super::host::machine;
 use super::model::Llama;
-use super::probe::Pace;
+use super::probe::{Pace, WORSE};
 use super::readers::Reading;
 use super::requantise::requantise;
 use crate::files::kept_sum::kept_sum;
@@ -18,8 +18,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A copy's perplexity on the built-in text may exceed the original's by this factor.
-pub(super) const WORSE: f64 = 1.01;
 /// A copy must be faster by this factor to be used.
 const FASTER: f64 = 1.1;
 const TRIAL: Duration = Duration::from_millis(1500);
@@ -71,7 +69,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
         return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine }));
     }
     let as_it_is = |reason: String| {
-        say(format!("{}: no faster copy can be kept in {}: {reason}; the file is used as it is", path.display(), cache_dir.display()));
+        say(format!("{}: no faster copy is made in {} ({reason}); the file is used as it is", path.display(), cache_dir.display()));
         Ok((path.clone(), Choice { format: own.clone(), measured: Vec::new(), machine: machine.clone() }))
     };
     let unusable = |error: std::io::Error| fail(format!("cannot make a faster copy in {}: {error}", cache_dir.display()));
