@@ -16,8 +16,8 @@ pub fn equal_steps(task: &Task, pool: usize, texts: usize) -> usize {
 }
 
 impl Setup {
-    /// Gives all models of a run the same steps, unless it reads texts or continues lists: thousands of them need more steps than are good for the gold rows
-    /// alone, so that each model then takes those of its own training set.
+    /// Gives all models of a run the same steps, unless it reads texts or continues lists: thousands of texts need more steps than are good
+    /// for the gold rows alone, so that each model then takes those of its own training set.
     #[must_use]
     pub fn with_steps_of_a_run(self) -> Self {
         if self.task.reads() || self.task.lists().is_some() { self } else { self.with_equal_steps() }

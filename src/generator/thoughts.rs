@@ -22,9 +22,9 @@ const DEEPSEEK: &str = "<｜Assistant｜>";
 /// What must follow the start of the assistant's turn so that the answer begins behind the thoughts. `source` is the chat template;
 /// `turn`, what it renders behind the user's message.
 ///
-/// A thought that the template opens is closed. Models distilled from DeepSeek-R1 whose template opens none open one by themselves: they get
-/// an empty one. Other templates that know of thoughts and open none are of models that were asked not to think, or of their siblings that
-/// cannot.
+/// A thought that the template opens is closed. Models distilled from DeepSeek-R1 whose template opens none open one by themselves: they
+/// get an empty one. Other templates that know of thoughts and open none are of models that were asked not to think, or of their siblings
+/// that cannot.
 pub fn closing(source: &str, turn: &str) -> String {
     let tail = turn.trim_end();
     for (open, close) in TAGS {

@@ -70,7 +70,7 @@ impl<'a> Synthesis<'a, Labels> {
         let mut answers: HashMap<u64, Listed> = known.into_iter().map(|row| (row.id, row)).collect();
         let mut bar = self.inputs.progress.bar("lists · writing", "texts", keys.rows, answers.len());
         let (mut verifier, pools) = (self.verifier_of_lists(), self.pools_of_lists());
-        // As of the texts that are read: a model is tested on texts that it has not seen, and a generator may know a public test set by heart.
+        // A model is tested on texts that it has not seen, and a generator may know a public test set by heart.
         let tested = NearCopies::of(self.inputs.test.into_iter().flatten().map(GoldRow::input));
         let mut rejected: BTreeMap<Rejection, usize> = BTreeMap::new();
         let mut accepted = Vec::new();
