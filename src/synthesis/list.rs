@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{ReadRow, rejections};
 use super::state::Synthesis;
-use super::verify::{Prompted, Style, Verifier};
+use super::verify::Prompted;
+use super::write::finished;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
-use crate::data::language::whole_sentences;
 use crate::data::near::NearCopies;
 use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
@@ -23,7 +23,6 @@ use crate::generator::{Completion, CompletionRequest, Finish};
 use crate::math::random;
 use crate::run::round::Rejection;
 use crate::task::file::ListKeys;
-use crate::task::prompts::clean;
 
 /// A request whose text continues a list, in the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,7 +68,7 @@ impl<'a> Synthesis<'a, Labels> {
         let (mut journal, known) = self.run.journal::<Listed>("list")?;
         let mut answers: HashMap<u64, Listed> = known.into_iter().map(|row| (row.id, row)).collect();
         let mut bar = self.inputs.progress.bar("lists · writing", "texts", keys.rows, answers.len());
-        let (mut verifier, pools) = (self.verifier_of_lists(), self.pools_of_lists());
+        let (mut verifier, pools) = (self.verifier(), self.pools_of_lists());
         // A model is tested on texts that it has not seen, and a generator may know a public test set by heart.
         let tested = NearCopies::of(self.inputs.test.into_iter().flatten().map(GoldRow::input));
         let mut rejected: BTreeMap<Rejection, usize> = BTreeMap::new();
@@ -97,8 +96,7 @@ impl<'a> Synthesis<'a, Labels> {
             })?;
             journal.sync()?;
             for row in wave.filter_map(|id| answers.remove(&id)) {
-                let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
-                let text = clean(text);
+                let text = finished(&row.text, row.finish);
                 let verdict = match tested.has(Input::from(text.as_str())) {
                     true => Err(Rejection::CopyOfTest),
                     false => verifier.accept(&text, row.finish, &Prompted::default()),
@@ -117,13 +115,6 @@ impl<'a> Synthesis<'a, Labels> {
             )));
         }
         Ok(accepted)
-    }
-
-    /// Knows the gold rows, which must not be copied. Texts may be as short as they are.
-    fn verifier_of_lists(&self) -> Verifier {
-        let (task, gold) = (self.inputs.task, || self.inputs.split.gold().map(|row| row.written()));
-        let style = Style::of(task.accept.min_words, gold().collect::<Vec<_>>().iter().copied(), &task.label_words());
-        Verifier::new(gold(), style)
     }
 
     /// A request for a text, and its journal row without the answer: a pure function of the request's number.

@@ -64,10 +64,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         plan: &dyn Fn(u64) -> Result<Planned<'a, H>>,
         stratum: &dyn Fn(u64) -> usize,
     ) -> Result<()> {
-        let (task, split, head) = (self.inputs.task, self.inputs.split, &self.inputs.small.head);
-        let gold = || split.gold().filter(|_| task.reads_gold()).map(|row| row.written());
+        let (task, head) = (self.inputs.task, &self.inputs.small.head);
         let says = task.label_words();
-        let mut verifier = Verifier::new(gold(), Style::of(task.accept.min_words, gold().collect::<Vec<_>>().iter().copied(), &says));
+        let mut verifier = self.verifier();
         verifier.remember(self.rows.iter().map(SyntheticRow::input));
         verifier.remember(self.read.iter().filter(|row| !row.is_real()).map(|row| row.text.input()));
         let (rationales, givens) = (self.rationales.clone(), self.givens());
@@ -95,6 +94,13 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         self.rows.extend(accepted);
         self.tallies.push(outcome.tally);
         Ok(())
+    }
+
+    /// Knows the gold rows, which must not be copied and say what texts are like; none where nothing may depend on them.
+    pub(super) fn verifier(&self) -> Verifier {
+        let task = self.inputs.task;
+        let gold: Vec<&str> = self.inputs.split.gold().filter(|_| task.reads_gold()).map(|row| row.written()).collect();
+        Verifier::new(gold.iter().copied(), Style::of(task.accept.min_words, gold.iter().copied(), &task.label_words()))
     }
 
     /// Says of which labels less was accepted than wanted, and why.
@@ -249,10 +255,14 @@ struct Known<'s, H> {
     head: &'s H,
 }
 
+/// A completion as a text: up to its last whole sentence if it was cut off, cleaned.
+pub(super) fn finished(text: &str, finish: Finish) -> String {
+    clean(if finish == Finish::Length { whole_sentences(text) } else { text })
+}
+
 /// Verifies one row. An accepted row has the hard target of its goal until it is judged.
 fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Known<H>) -> Result<SyntheticRow<H>, Rejection> {
-    let text = if row.finish == Finish::Length { whole_sentences(&row.text) } else { &row.text };
-    let text = clean(text);
+    let text = finished(&row.text, row.finish);
     let of_goal = H::rationales_of(&row.goal, known.rationales);
     let rationales: Vec<&str> = row.rationales.iter().map(|&i| of_goal[i].as_str()).collect();
     let given = row.context.map(Given::Context).or(row.parent.map(Given::Parent));

@@ -800,7 +800,8 @@ impl Task {
     /// Whether anything that is written or chosen may depend on the gold rows: then copies of them are rejected. ZeroGen as published
     /// knows none.
     pub fn reads_gold(&self) -> bool {
-        self.targets.kind == TargetKind::Soft || self.train.use_select || self.extrapolate.max_rounds > 0 || self.seed_sees_gold()
+        let learns = self.targets.kind == TargetKind::Soft || self.train.use_select || self.extrapolate.max_rounds > 0;
+        learns || self.seed_sees_gold() || self.lists().is_some()
     }
 
     /// Whether the seed's prompts depend on the gold rows.

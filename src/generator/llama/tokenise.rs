@@ -37,8 +37,8 @@ pub(super) fn input_ids(vocab: &LlamaVocab, template: &ChatTemplate, prompt: &Pr
     Ok(with_one_bos(vocab.bos().0, vocab.should_add_bos(), tokens.into_iter().map(|token| token.0).collect()))
 }
 
-/// Whether a token is one that a text must not become: a control token, an unknown one, or one that the model's makers defined, such as
-/// `</think>`. Those of white space are none.
+/// Whether a token is one that a text must not become: a control token, or one that the model's makers defined, such as `</think>`.
+/// Those of white space are none.
 fn is_special(vocab: &LlamaVocab, token: LlamaToken) -> bool {
     vocab.is_control(token) || is_defined(vocab, token)
 }
