@@ -36,6 +36,7 @@ test:
 	    cargo nextest run --release --locked --workspace
 	$(ENV) scripts/test-vulkan.sh
 	scripts/cuda-ptx.sh --check
+	$(ENV) scripts/test-processors.sh
 	$(ENV) cargo nextest run --release --locked -p lacuna-models -p lacuna-kernels -p lacuna-cuda --features lacuna-models/candle,lacuna-models/emulated
 
 # One room after an edit: compiles lacuna's library alone, runs that room's tests.

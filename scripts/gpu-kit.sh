@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Puts what scripts/gpu-check.sh needs into a folder and packs it, for a machine without cargo and network: executables for any x86-64
-# processor with AVX2, back ends for GPUs, and llama.cpp's server.
+# Puts what scripts/gpu-check.sh needs into a folder and packs it, for a machine without cargo and network: executables, back ends for
+# GPUs, and llama.cpp's server.
 #
 #   scripts/gpu-kit.sh                         target/gpu-kit and target/gpu-kit.tar.xz, with libggml-cuda.so
 #   scripts/gpu-kit.sh cuda vulkan             with these back ends; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build them
 #
 # LACUNA_BACKENDS   where the back ends are (default: $LACUNA_HOME/backends/VERSION)
 # LACUNA_PYTHON     the Python to use (default: python3)
-# CARGO_TARGET_DIR  where cargo builds (default: target/x86-64-v3)
 # JOBS              compilers at work at once (default: all cores)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +17,6 @@ python=${LACUNA_PYTHON:-python3}
 xllamacpp=2026.10.11549
 kit=target/gpu-kit
 from=${LACUNA_BACKENDS:-$(lacuna_home)/backends/$version}
-export RUSTFLAGS="-C target-cpu=x86-64-v3" CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/x86-64-v3}
 
 # executables PACKAGE OPTION...: builds what cargo's options name and puts it into the kit, stripped.
 executables() {

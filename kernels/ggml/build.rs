@@ -1,25 +1,109 @@
-//! Compiles the hook against the ggml headers that llama-cpp-sys-2 carries.
+//! Compiles the hook against the ggml headers that llama-cpp-sys-2 carries, and ggml's CPU back end once more for each kind of processor.
+//!
+//! llama-cpp-sys-2 compiles that back end once, for every processor of the target. On Linux it is compiled again here, with more vector
+//! instructions; `variant.rs` chooses at run time. ggml can do the same with shared libraries beside the executable: lacuna is one file.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The instructions that a variant is compiled with, as the compiler calls them; `variant.rs` asks the processor for the same ones.
+const VARIANTS: [(&str, &str); 2] = [
+    ("haswell", "sse4.2 avx avx2 fma f16c bmi2"),
+    ("icelake", "sse4.2 avx avx2 fma f16c bmi2 avx512f avx512cd avx512bw avx512dq avx512vl avx512vbmi avx512vnni"),
+];
 
 fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/hook.cpp");
-    let ggml = vendored_ggml().unwrap_or_else(|reason| panic!("the vendored ggml headers were not found: {reason}"));
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .file("src/hook.cpp")
-        .includes(["include", "src", "src/ggml-cpu"].map(|folder| ggml.join(folder)))
-        .warnings(false)
-        .compile("lacuna_ggml_hook");
+    let cmake = cmake_build().unwrap_or_else(|reason| panic!("llama.cpp's build was not found: {reason}"));
+    let ggml = ggml_sources(&cmake).unwrap_or_else(|reason| panic!("the vendored ggml was not found: {reason}"));
+    // The one that llama-cpp-sys-2 compiled has only the hook to be added.
+    compiler(&ggml, true, "portable").file("src/hook.cpp").compile("lacuna_ggml_portable");
+    let target = |what: &str| std::env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
+    if target("ARCH") == "x86_64" && target("OS") == "linux" {
+        let sources = cpu_sources(&cmake).unwrap_or_else(|reason| panic!("the sources of ggml's CPU back end: {reason}"));
+        VARIANTS.iter().for_each(|(name, features)| compile_variant(&ggml, &sources, name, features));
+    }
 }
 
-/// llama-cpp-sys-2 says where ggml's CMake package lies; the CMake cache of the same build names the source tree.
-fn vendored_ggml() -> Result<PathBuf, String> {
+/// The folder that llama.cpp was built in: llama-cpp-sys-2 says where ggml's CMake package lies.
+fn cmake_build() -> Result<PathBuf, String> {
     let package = std::env::var("DEP_LLAMA_GGML_CMAKE_DIR").map_err(|_| "llama-cpp-sys-2 gave no ggml_cmake_dir".to_string())?;
-    let cache = Path::new(&package).join("../../build/CMakeCache.txt");
-    let text = std::fs::read_to_string(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
-    let home = text.lines().find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
+    Ok(Path::new(&package).join("../../build"))
+}
+
+/// The folder of ggml's sources, which the CMake cache names.
+fn ggml_sources(cmake: &Path) -> Result<PathBuf, String> {
+    let cache = read(&cmake.join("CMakeCache.txt"))?;
+    let home = cache.lines().find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
     let ggml = Path::new(home.ok_or("the CMake cache names no source tree")?).join("ggml");
     if ggml.join("src/ggml-cpu/traits.h").is_file() { Ok(ggml) } else { Err(format!("no traits.h under {}", ggml.display())) }
+}
+
+/// The files that CMake compiled into the CPU back end, and its definitions.
+struct Sources {
+    files: Vec<PathBuf>,
+    definitions: Vec<String>,
+}
+
+/// Reads them off the commands that CMake ran.
+fn cpu_sources(cmake: &Path) -> Result<Sources, String> {
+    let text = read(&cmake.join("compile_commands.json"))?;
+    let commands: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let field = |command: &serde_json::Value, name: &str| command[name].as_str().unwrap_or_default().to_string();
+    let of_cpu = || commands.iter().filter(|command| field(command, "command").contains("ggml-cpu.dir"));
+    let files: Vec<PathBuf> = of_cpu().map(|command| field(command, "file").into()).collect();
+    let first = of_cpu().next().ok_or("compile_commands.json has no ggml-cpu")?;
+    let definitions = field(first, "command").split_whitespace().filter_map(|word| word.strip_prefix("-D")).map(String::from).collect();
+    Ok(Sources { files, definitions })
+}
+
+/// A compiler for sources that see ggml's internal headers; `name` is the variant that hook.cpp is compiled for.
+fn compiler(ggml: &Path, cpp: bool, name: &str) -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(cpp).std(if cpp { "c++17" } else { "c11" }).opt_level(3).warnings(false);
+    build.includes(["include", "src", "src/ggml-cpu"].map(|folder| ggml.join(folder)));
+    build.define("NDEBUG", None).define("LACUNA_CPU", format!("lacuna_cpu_{name}").as_str());
+    build
+}
+
+/// Compiles the CPU back end and the hook with these instructions into one object whose only symbol is `lacuna_cpu_{name}`: the linker would
+/// take functions of the same name from any variant, inline functions of C++ too, and the program would die on an older processor.
+fn compile_variant(ggml: &Path, sources: &Sources, name: &str, features: &str) {
+    let folder = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join(name);
+    let is_cpp = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "cpp");
+    let (cpp, c): (Vec<&PathBuf>, Vec<&PathBuf>) = sources.files.iter().partition(is_cpp);
+    let hook = PathBuf::from("src/hook.cpp");
+    let objects = [(false, c), (true, cpp.into_iter().chain([&hook]).collect())].into_iter().flat_map(|(cpp, files)| {
+        let mut build = compiler(ggml, cpp, name);
+        build.out_dir(&folder).pic(true).files(files).flag("-fvisibility=hidden");
+        // objcopy cannot make such symbols local; clang has none.
+        build.flag_if_supported("-fno-gnu-unique");
+        for definition in &sources.definitions {
+            let (name, value) = definition.split_once('=').map_or((definition.as_str(), None), |(name, value)| (name, Some(value)));
+            build.define(name, value);
+        }
+        features.split(' ').for_each(|feature| _ = build.flag(format!("-m{feature}")));
+        build.compile_intermediates()
+    });
+    let whole = folder.join("whole.o");
+    run(Command::new(tool("ld")).args(["-r", "--force-group-allocation", "-o"]).arg(&whole).args(objects));
+    run(Command::new(tool("objcopy")).arg(format!("--keep-global-symbol=lacuna_cpu_{name}")).arg(&whole));
+    cc::Build::new().object(&whole).compile(&format!("lacuna_ggml_{name}"));
+}
+
+/// A program of the C++ compiler's binutils.
+fn tool(name: &str) -> PathBuf {
+    let asked = cc::Build::new().cpp(true).get_compiler().to_command().arg(format!("-print-prog-name={name}")).output();
+    let path = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_string()).unwrap_or_default();
+    if path.is_empty() { name.into() } else { path.into() }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error} (GNU binutils are needed)"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }

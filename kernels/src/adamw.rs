@@ -1,5 +1,6 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101) over flat slices, in one pass.
 
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
 
@@ -27,16 +28,18 @@ impl AdamW {
     }
 }
 
-/// Updates `params` and the moments `m` and `v` in place; decays the parameters by `lr * weight_decay` first, as PyTorch does.
-pub fn update(adamw: &AdamW, weight_decay: f32, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
-    assert!(grads.len() == params.len() && m.len() == params.len() && v.len() == params.len(), "shapes of an update");
-    let AdamW { beta1, beta2, eps, grad_scale, .. } = *adamw;
-    let (rate, root, keep) = adamw.factors(weight_decay);
-    for (((p, g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
-        let g = g * grad_scale;
-        *m = beta1 * *m + (1.0 - beta1) * g;
-        *v = beta2 * *v + (1.0 - beta2) * g * g;
-        *p = *p * keep - rate * *m / (v.sqrt() * root + eps);
+vectorised! {
+    /// Updates `params` and the moments `m` and `v` in place; decays the parameters by `lr * weight_decay` first, as PyTorch does.
+    pub fn update(adamw: &AdamW, weight_decay: f32, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
+        assert!(grads.len() == params.len() && m.len() == params.len() && v.len() == params.len(), "shapes of an update");
+        let AdamW { beta1, beta2, eps, grad_scale, .. } = *adamw;
+        let (rate, root, keep) = adamw.factors(weight_decay);
+        for (((p, g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
+            let g = g * grad_scale;
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *p = *p * keep - rate * *m / (v.sqrt() * root + eps);
+        }
     }
 }
 
@@ -52,10 +55,12 @@ pub fn composed(adamw: &AdamW, weight_decay: f32, [param, grad, m, v]: [&Tensor;
     Ok([((param * keep as f64)? - step)?, m, v])
 }
 
-/// Σ x² in f64.
-pub fn squared_norm(x: &[f32]) -> f64 {
-    // Blocks short enough for f32 lanes not to lose digits.
-    x.chunks(4096).map(|block| crate::sum::sum(block, |v| v * v) as f64).sum()
+vectorised! {
+    /// Σ x² in f64.
+    pub fn squared_norm(x: &[f32]) -> f64 {
+        // Blocks short enough for f32 lanes not to lose digits.
+        x.chunks(4096).map(|block| crate::sum::sum(block, |v| v * v) as f64).sum()
+    }
 }
 
 /// The factor that brings gradients of norm `norm` down to `max_norm`; 1 if they are smaller. As PyTorch's `clip_grad_norm_`.

@@ -7,6 +7,7 @@ use crate::matmul::matmul;
 #[cfg(feature = "candle")]
 use crate::padding::Padding;
 use crate::sum::{max, sum, sum2};
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::{D, Device, Result, Shape, Tensor};
 use std::ops::Range;
@@ -233,18 +234,22 @@ fn padded_mask(attention: &Attention, dropout: &Dropout, shape: &Shape, device: 
     dropout.mask(kept, shape, device)
 }
 
-/// softmax(scale * row) in place. -inf becomes 0; a NaN, or a row of nothing but -inf, makes the whole row NaN.
-fn softmax(row: &mut [f32], scale: f32) {
-    let highest = max(row);
-    row.iter_mut().for_each(|x| *x = exp((*x - highest) * scale));
-    let inverse = 1.0 / sum(row, |x| x);
-    row.iter_mut().for_each(|x| *x *= inverse);
+vectorised! {
+    /// softmax(scale * row) in place. -inf becomes 0; a NaN, or a row of nothing but -inf, makes the whole row NaN.
+    fn softmax(row: &mut [f32], scale: f32) {
+        let highest = max(row);
+        row.iter_mut().for_each(|x| *x = exp::<FMA>((*x - highest) * scale));
+        let inverse = 1.0 / sum(row, |x| x);
+        row.iter_mut().for_each(|x| *x *= inverse);
+    }
 }
 
-/// The gradient of the scores before the scale, in place of that of the probabilities.
-fn softmax_backward(dprobs: &mut [f32], probs: &[f32], scale: f32) {
-    let along = sum2(dprobs, probs, |d, p| d * p);
-    dprobs.iter_mut().zip(probs).for_each(|(d, p)| *d = p * (*d - along) * scale);
+vectorised! {
+    /// The gradient of the scores before the scale, in place of that of the probabilities.
+    fn softmax_backward(dprobs: &mut [f32], probs: &[f32], scale: f32) {
+        let along = sum2(dprobs, probs, |d, p| d * p);
+        dprobs.iter_mut().zip(probs).for_each(|(d, p)| *d = p * (*d - along) * scale);
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing is stored: the backward computes the mask again. How the rows of a batch are spread over threads does not change it.
 
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
@@ -102,9 +103,7 @@ impl RowMask {
 
     /// Multiplies `x` by elements `first..` of the mask: 0 for a dropped element, 1 / (1 − rate) for a kept one.
     pub fn apply(&self, first: usize, x: &mut [f32]) {
-        for (i, x) in x.iter_mut().enumerate() {
-            *x *= self.element((first + i) as u32);
-        }
+        multiply(*self, first, x);
     }
 
     /// Element `i`: two rounds of multiply and xor-shift over the keyed counter (Wellons' `lowbias32`).
@@ -114,6 +113,14 @@ impl RowMask {
         let h = (h ^ (h >> 16)).wrapping_mul(0x7feb_352d) ^ self.high;
         let h = (h ^ (h >> 15)).wrapping_mul(0x846c_a68b);
         if (h ^ (h >> 16)) < self.threshold { 0.0 } else { self.scale }
+    }
+}
+
+vectorised! {
+    fn multiply(mask: RowMask, first: usize, x: &mut [f32]) {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x *= mask.element((first + i) as u32);
+        }
     }
 }
 

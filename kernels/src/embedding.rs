@@ -1,5 +1,6 @@
 //! Embeddings: the sum of rows of several tables (word, position, token type).
 
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
 
@@ -11,24 +12,28 @@ pub struct Lookup<'a> {
     pub ids: &'a [u32],
 }
 
-/// `out` (tokens, hidden) = the sum over `lookups` of the row each token takes.
-pub fn forward(lookups: &[Lookup], hidden: usize, out: &mut [f32]) {
-    assert!(hidden > 0 && lookups.iter().all(|l| l.ids.len() * hidden == out.len()), "shapes of the embeddings");
-    out.fill(0.0);
-    for (t, out) in out.chunks_exact_mut(hidden).enumerate() {
-        for lookup in lookups {
-            let row = &lookup.table[lookup.ids[t] as usize * hidden..][..hidden];
-            out.iter_mut().zip(row).for_each(|(o, r)| *o += r);
+vectorised! {
+    /// `out` (tokens, hidden) = the sum over `lookups` of the row each token takes.
+    pub fn forward(lookups: &[Lookup], hidden: usize, out: &mut [f32]) {
+        assert!(hidden > 0 && lookups.iter().all(|l| l.ids.len() * hidden == out.len()), "shapes of the embeddings");
+        out.fill(0.0);
+        for (t, out) in out.chunks_exact_mut(hidden).enumerate() {
+            for lookup in lookups {
+                let row = &lookup.table[lookup.ids[t] as usize * hidden..][..hidden];
+                out.iter_mut().zip(row).for_each(|(o, r)| *o += r);
+            }
         }
     }
 }
 
-/// Adds each token's gradient to the row it took: `dtable` (vocabulary, hidden); no other row is touched.
-pub fn backward(ids: &[u32], dout: &[f32], hidden: usize, dtable: &mut [f32]) {
-    assert_eq!(ids.len() * hidden, dout.len());
-    for (&id, dout) in ids.iter().zip(dout.chunks_exact(hidden)) {
-        let row = &mut dtable[id as usize * hidden..][..hidden];
-        row.iter_mut().zip(dout).for_each(|(r, d)| *r += d);
+vectorised! {
+    /// Adds each token's gradient to the row it took: `dtable` (vocabulary, hidden); no other row is touched.
+    pub fn backward(ids: &[u32], dout: &[f32], hidden: usize, dtable: &mut [f32]) {
+        assert_eq!(ids.len() * hidden, dout.len());
+        for (&id, dout) in ids.iter().zip(dout.chunks_exact(hidden)) {
+            let row = &mut dtable[id as usize * hidden..][..hidden];
+            row.iter_mut().zip(dout).for_each(|(r, d)| *r += d);
+        }
     }
 }
 

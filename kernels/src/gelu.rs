@@ -1,29 +1,36 @@
 //! GELU in its exact form x Φ(x) (Hendrycks and Gimpel, arXiv 1606.08415), with its slope kept for the backward.
 
 use crate::approx::normal;
+use crate::vectorised;
 
-/// Replaces every x by x Φ(x). Absolute error below 3e-7 · max(1, |x|).
-pub fn forward(x: &mut [f32]) {
-    for x in x {
-        *x *= normal(*x).0;
+vectorised! {
+    /// Replaces every x by x Φ(x). Absolute error below 3e-7 · max(1, |x|).
+    pub fn forward(x: &mut [f32]) {
+        for x in x {
+            *x *= normal::<FMA>(*x).0;
+        }
     }
 }
 
-/// [`forward`] that also leaves the slope Φ(x) + x φ(x) in `slope`: both need the same exp, so the backward is a product.
-pub fn forward_with_slope(x: &mut [f32], slope: &mut [f32]) {
-    assert_eq!(x.len(), slope.len());
-    for (x, slope) in x.iter_mut().zip(slope) {
-        let (cdf, density) = normal(*x);
-        *slope = *x * density + cdf;
-        *x *= cdf;
+vectorised! {
+    /// [`forward`] that also leaves the slope Φ(x) + x φ(x) in `slope`: both need the same exp, so the backward is a product.
+    pub fn forward_with_slope(x: &mut [f32], slope: &mut [f32]) {
+        assert_eq!(x.len(), slope.len());
+        for (x, slope) in x.iter_mut().zip(slope) {
+            let (cdf, density) = normal::<FMA>(*x);
+            *slope = *x * density + cdf;
+            *x *= cdf;
+        }
     }
 }
 
-/// Replaces the gradient of the output by that of the input: `dy` *= `slope`.
-pub fn backward(dy: &mut [f32], slope: &[f32]) {
-    assert_eq!(dy.len(), slope.len());
-    for (dy, slope) in dy.iter_mut().zip(slope) {
-        *dy *= slope;
+vectorised! {
+    /// Replaces the gradient of the output by that of the input: `dy` *= `slope`.
+    pub fn backward(dy: &mut [f32], slope: &[f32]) {
+        assert_eq!(dy.len(), slope.len());
+        for (dy, slope) in dy.iter_mut().zip(slope) {
+            *dy *= slope;
+        }
     }
 }
 

@@ -1,45 +1,50 @@
 //! Residual sum and LayerNorm (Ba et al., arXiv 1607.06450) in one pass; biased variance like PyTorch's.
 
 use crate::sum::{sum, sum2};
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::{D, Tensor};
 
-/// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
-///
-/// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens). `x` holds x̂ afterwards: with `rstd`
-/// it is all that [`backward`] needs.
-pub fn forward(x: &mut [f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
-    let n = weight.len();
-    assert!(bias.len() == n && x.len() == rstd.len() * n && y.len() == x.len(), "shapes of a LayerNorm");
-    if let Some(residual) = residual {
-        assert_eq!(residual.len(), x.len());
-        x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
-    }
-    for ((x, y), rstd) in x.chunks_exact_mut(n).zip(y.chunks_exact_mut(n)).zip(rstd) {
-        let mean = sum(x, |v| v) / n as f32;
-        let variance = sum(x, |v| (v - mean) * (v - mean)) / n as f32;
-        *rstd = 1.0 / (variance + eps).sqrt();
-        for (((x, y), weight), bias) in x.iter_mut().zip(y).zip(weight).zip(bias) {
-            *x = (*x - mean) * *rstd;
-            *y = *x * weight + bias;
+vectorised! {
+    /// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
+    ///
+    /// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens). `x` holds x̂ afterwards: with `rstd`
+    /// it is all that [`backward`] needs.
+    pub fn forward(x: &mut [f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
+        let n = weight.len();
+        assert!(bias.len() == n && x.len() == rstd.len() * n && y.len() == x.len(), "shapes of a LayerNorm");
+        if let Some(residual) = residual {
+            assert_eq!(residual.len(), x.len());
+            x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
+        }
+        for ((x, y), rstd) in x.chunks_exact_mut(n).zip(y.chunks_exact_mut(n)).zip(rstd) {
+            let mean = sum(x, |v| v) / n as f32;
+            let variance = sum(x, |v| (v - mean) * (v - mean)) / n as f32;
+            *rstd = 1.0 / (variance + eps).sqrt();
+            for (((x, y), weight), bias) in x.iter_mut().zip(y).zip(weight).zip(bias) {
+                *x = (*x - mean) * *rstd;
+                *y = *x * weight + bias;
+            }
         }
     }
 }
 
-/// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and `dbias`.
-pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32]) {
-    let n = weight.len();
-    assert!(dweight.len() == n && dbias.len() == n && dy.len() == rstd.len() * n && x_hat.len() == dy.len(), "shapes of a LayerNorm");
-    for ((dy, x_hat), rstd) in dy.chunks_exact_mut(n).zip(x_hat.chunks_exact(n)).zip(rstd) {
-        for i in 0..n {
-            dweight[i] += dy[i] * x_hat[i];
-            dbias[i] += dy[i];
-            dy[i] *= weight[i];
-        }
-        let mean = sum(dy, |d| d) / n as f32;
-        let along = sum2(dy, x_hat, |d, x| d * x) / n as f32;
-        for (dy, x_hat) in dy.iter_mut().zip(x_hat) {
-            *dy = rstd * (*dy - mean - x_hat * along);
+vectorised! {
+    /// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and `dbias`.
+    pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32]) {
+        let n = weight.len();
+        assert!(dweight.len() == n && dbias.len() == n && dy.len() == rstd.len() * n && x_hat.len() == dy.len(), "shapes of a LayerNorm");
+        for ((dy, x_hat), rstd) in dy.chunks_exact_mut(n).zip(x_hat.chunks_exact(n)).zip(rstd) {
+            for i in 0..n {
+                dweight[i] += dy[i] * x_hat[i];
+                dbias[i] += dy[i];
+                dy[i] *= weight[i];
+            }
+            let mean = sum(dy, |d| d) / n as f32;
+            let along = sum2(dy, x_hat, |d, x| d * x) / n as f32;
+            for (dy, x_hat) in dy.iter_mut().zip(x_hat) {
+                *dy = rstd * (*dy - mean - x_hat * along);
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 //! and panics), runs on the calling thread and allocates nothing that grows with the batch unless it says so. Sequences of different
 //! lengths lie one after the other without padding: `cu_seqlens` holds their `rows + 1` boundaries, in tokens.
 //!
-//! The inner loops are plain Rust in a form that vectorises; they are compiled for the machine by `target-cpu=native` and stay
-//! correct without it.
+//! The inner loops are plain Rust in a form that vectorises; they are compiled for several kinds of processors, and the one for this
+//! machine is chosen at run time (`cpu.rs`).
 //!
 //! With the feature `candle`, an operation's `composed` function computes the same with candle's differentiable operations, for candle's
 //! devices without kernels of ours. Its gradients are candle's; tests check that values and gradients agree. Operations that are a
@@ -14,7 +14,7 @@
 pub mod adamw;
 pub mod approx;
 pub mod attention;
-mod cpu;
+pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;

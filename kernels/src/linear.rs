@@ -3,6 +3,7 @@
 use crate::mat::{Mat, MatMut};
 use crate::matmul::{Onto, matmul, matmul_packed};
 use crate::packed::{Format, Left, Right};
+use crate::vectorised;
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
 
@@ -73,16 +74,23 @@ pub fn forward(x: Mat, weight: Weight, bias: &[f32], mut y: MatMut, scratch: &mu
 /// `dweight` += dyᵀ · x and `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format` if there is one.
 pub fn backward_parameters(x: Mat, dy: Mat, format: Option<Format>, dweight: &mut [f32], dbias: &mut [f32], scratch: &mut Scratch) {
     assert!(dy.cols() == dbias.len() && dweight.len() == dbias.len() * x.cols(), "shapes of a linear layer");
-    for i in 0..dy.rows() {
-        for (total, value) in dbias.iter_mut().zip(dy.row(i)) {
-            *total += value;
-        }
-    }
+    add_rows(dy, dbias);
     let dweight = MatMut::new(dweight, x.cols());
     let Some(format) = format else { return matmul(dweight, dy.t(), x, true) };
     scratch.left.pack(dy.t(), format);
     scratch.right.pack(x, format);
     matmul_packed(dweight, &scratch.left, &scratch.right, Onto::Output);
+}
+
+vectorised! {
+    /// Adds every row of a matrix to the sums.
+    fn add_rows(mat: Mat, sums: &mut [f32]) {
+        for i in 0..mat.rows() {
+            for (total, value) in sums.iter_mut().zip(mat.row(i)) {
+                *total += value;
+            }
+        }
+    }
 }
 
 /// `dx` (tokens, in) = `dy` (tokens, out) · `weight`, or `dx` += with `accumulate`. A packed weight must be packed with its backward.

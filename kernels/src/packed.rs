@@ -9,6 +9,7 @@
 
 use crate::approx::{ROUND, fma};
 use crate::mat::Mat;
+use crate::vectorised;
 use std::ops::Range;
 
 /// Neighbours along the depth that share a scale.
@@ -141,11 +142,7 @@ impl Left {
     pub fn pack(&mut self, mat: Mat, format: Format) {
         self.panels.reset(format, mat.rows(), mat.cols(), LEFT_PANEL, LEFT_PLACES);
         self.order = if mat.is_transposed() { Order::Pairs } else { Order::Rows };
-        let Left { panels, order } = self;
-        vectorised(|| match order {
-            Order::Rows => pack_rows(panels, mat),
-            Order::Pairs => pack_columns::<LEFT_PLACES, LEFT_PANEL>(panels, mat.t()),
-        });
+        pack_left(&mut self.panels, mat, self.order);
     }
 }
 
@@ -153,11 +150,7 @@ impl Right {
     /// Rounds `mat` (depth, columns), which may be transposed; reuses the memory of an earlier matrix.
     pub fn pack(&mut self, mat: Mat, format: Format) {
         self.panels.reset(format, mat.cols(), mat.rows(), RIGHT_PANEL, RIGHT_PANEL);
-        let panels = &mut self.panels;
-        vectorised(|| match mat.is_transposed() {
-            true => pack_transposed(panels, mat.t()),
-            false => pack_columns::<RIGHT_PANEL, RIGHT_PANEL>(panels, mat),
-        });
+        pack_right(&mut self.panels, mat);
     }
 
     /// The format that it was rounded to.
@@ -166,33 +159,34 @@ impl Right {
     }
 }
 
-/// Runs plain loops compiled for the widest vectors that this CPU has, whatever the build was compiled for.
-#[inline(always)]
-fn vectorised(work: impl FnOnce()) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-        unsafe fn wide(work: impl FnOnce()) {
-            work();
-        }
-        if crate::cpu::has_avx512() {
-            // SAFETY: the features were detected.
-            return unsafe { wide(work) };
+vectorised! {
+    fn pack_left(panels: &mut Panels, mat: Mat, order: Order) {
+        match order {
+            Order::Rows => pack_rows::<FMA>(panels, mat),
+            Order::Pairs => pack_columns::<FMA, LEFT_PLACES, LEFT_PANEL>(panels, mat.t()),
         }
     }
-    work();
+}
+
+vectorised! {
+    fn pack_right(panels: &mut Panels, mat: Mat) {
+        match mat.is_transposed() {
+            true => pack_transposed::<FMA>(panels, mat.t()),
+            false => pack_columns::<FMA, RIGHT_PANEL, RIGHT_PANEL>(panels, mat),
+        }
+    }
 }
 
 /// The rows of a (rows, depth) matrix into panels in [`Order::Rows`].
 #[inline(always)]
-fn pack_rows(panels: &mut Panels, mat: Mat) {
+fn pack_rows<const FMA: bool>(panels: &mut Panels, mat: Mat) {
     let format = panels.format;
     for (block, panel, lines, scales) in panels.each(LEFT_PLACES) {
         let depth = block * BLOCK..mat.cols().min((block + 1) * BLOCK);
         for (place, row) in lines.chunks_exact_mut(PAIRS / 16).enumerate() {
             let i = panel * LEFT_PANEL + place;
             let x = if place < LEFT_PANEL && i < mat.rows() { &mat.row(i)[depth.clone()] } else { &[] };
-            let scale = round_row(format, x, halves(row));
+            let scale = round_row::<FMA>(format, x, halves(row));
             scales.get_mut(place).into_iter().for_each(|s| *s = scale);
         }
     }
@@ -200,7 +194,7 @@ fn pack_rows(panels: &mut Panels, mat: Mat) {
 
 /// The columns of a (depth, columns) matrix into panels of `PLACES`, `STEP` of them used, pair by pair.
 #[inline(always)]
-fn pack_columns<const PLACES: usize, const STEP: usize>(panels: &mut Panels, mat: Mat) {
+fn pack_columns<const FMA: bool, const PLACES: usize, const STEP: usize>(panels: &mut Panels, mat: Mat) {
     let format = panels.format;
     let (mut largest, mut edge) = (vec![0; mat.cols()], [[0.0; PLACES]; BLOCK]);
     for (block, panel, lines, scales) in panels.each(PLACES) {
@@ -227,7 +221,7 @@ fn pack_columns<const PLACES: usize, const STEP: usize>(panels: &mut Panels, mat
         };
         match format {
             Format::Bf16 => interleave(lines, depth.len(), row, |x, _| bf16(x)),
-            Format::Int16 => interleave(lines, depth.len(), row, |x, c| fma(x, inverses[c], ROUND).to_bits() & 0xffff),
+            Format::Int16 => interleave(lines, depth.len(), row, |x, c| fma::<FMA>(x, inverses[c], ROUND).to_bits() & 0xffff),
         }
     }
 }
@@ -267,7 +261,7 @@ fn interleave<'a, const PLACES: usize>(
 
 /// The rows of a (columns, depth) matrix as columns.
 #[inline(always)]
-fn pack_transposed(panels: &mut Panels, mat: Mat) {
+fn pack_transposed<const FMA: bool>(panels: &mut Panels, mat: Mat) {
     let format = panels.format;
     let mut square = [[ZERO; PAIRS / 16]; RIGHT_PANEL];
     for (block, panel, lines, scales) in panels.each(RIGHT_PANEL) {
@@ -275,7 +269,7 @@ fn pack_transposed(panels: &mut Panels, mat: Mat) {
         for (c, row) in square.iter_mut().enumerate() {
             let column = panel * RIGHT_PANEL + c;
             let x = if column < mat.rows() { &mat.row(column)[depth.clone()] } else { &[] };
-            let scale = round_row(format, x, halves(row));
+            let scale = round_row::<FMA>(format, x, halves(row));
             scales.get_mut(c).into_iter().for_each(|s| *s = scale);
         }
         for (pair, lines) in lines.chunks_exact_mut(RIGHT_PANEL / 16).enumerate() {
@@ -288,7 +282,7 @@ fn pack_transposed(panels: &mut Panels, mat: Mat) {
 
 /// Rounds up to [`BLOCK`] numbers of one row, with zeros after them; returns their scale.
 #[inline(always)]
-fn round_row(format: Format, x: &[f32], out: &mut [u16]) -> f32 {
+fn round_row<const FMA: bool>(format: Format, x: &[f32], out: &mut [u16]) -> f32 {
     let (out, rest) = out.split_at_mut(x.len());
     rest.fill(0);
     match format {
@@ -298,7 +292,7 @@ fn round_row(format: Format, x: &[f32], out: &mut [u16]) -> f32 {
         }
         Format::Int16 => {
             let (scale, inverse) = scale_of(x.iter().fold(0, |largest, &x| largest.max(magnitude(x))));
-            out.iter_mut().zip(x).for_each(|(o, &x)| *o = fma(x, inverse, ROUND).to_bits() as u16);
+            out.iter_mut().zip(x).for_each(|(o, &x)| *o = fma::<FMA>(x, inverse, ROUND).to_bits() as u16);
             scale
         }
     }

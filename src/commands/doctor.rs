@@ -51,8 +51,8 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
 
 fn machine(host: &Host) -> Vec<[String; 2]> {
     let kernels = match &host.kernels {
-        Ok(isa) => format!("lacuna's for {isa}, self-test passed"),
-        Err(reason) => format!("ggml's; lacuna's are off: {reason}"),
+        Ok(isa) => format!("lacuna's for {isa}, self-test passed; the rest is ggml's ({})", host.ggml_for),
+        Err(reason) => format!("ggml's ({}); lacuna's are off: {reason}", host.ggml_for),
     };
     let free = host.free.map_or("unknown".into(), |free| format!("{} MiB free", free >> 20));
     let mut rows = vec![["processor".into(), host.processor.clone()], ["memory".into(), free], ["kernels".into(), kernels]];
@@ -99,10 +99,13 @@ fn fit(path: &Path, threads: usize, faults: &mut Vec<String>) -> String {
         Ok(fit) => {
             let what = format!("{} {}, {} MiB of weights, needs {} MiB", fit.architecture, fit.format, fit.weights >> 20, fit.needs >> 20);
             match fit.fits {
-                Ok(()) => match fit.chat_template {
-                    Ok(()) => format!("{what}: fits"),
-                    Err(reason) => format!("{what}: fits; needs models.chat_template, as its own cannot be used: {reason}"),
-                },
+                Ok(workers) => {
+                    let fewer = if workers < fit.workers { format!(" with {workers} of {} threads", fit.workers) } else { String::new() };
+                    match fit.chat_template {
+                        Ok(()) => format!("{what}: fits{fewer}"),
+                        Err(reason) => format!("{what}: fits{fewer}; needs models.chat_template, as its own cannot be used: {reason}"),
+                    }
+                }
                 Err(reason) => {
                     faults.push(format!("{}: {reason}", path.display()));
                     format!("{what}: DOES NOT FIT")

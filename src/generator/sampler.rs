@@ -3,6 +3,7 @@
 use super::prefix::Token;
 use super::request::Sampling;
 use lacuna_cuda::{Head, Want};
+use lacuna_kernels::vectorised;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cmp::Ordering;
@@ -320,73 +321,85 @@ fn cut_nucleus(kept: &mut Vec<Candidate>, max: f32, enough: f32) {
     kept.truncate(below.map_or(kept.len(), |last| start + last + 1));
 }
 
-/// A lower bound of the logits in the nucleus, close to its cut, and the weight that the nucleus must have. One pass sums the weight
-/// above each of a few distances from the maximum.
-fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
-    const DISTANCES: [f32; 8] = [1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0, f32::INFINITY];
-    const LANES: usize = 16;
-    let floors = DISTANCES.map(|distance| max - distance);
-    let mut masses = [[0.0f32; LANES]; DISTANCES.len()];
-    let mut add = |chunk: &[f32; LANES]| {
-        let weights = chunk.map(|logit| exp_nonpositive(logit - max));
-        for (mass, floor) in masses.iter_mut().zip(floors) {
-            for lane in 0..LANES {
-                mass[lane] += if chunk[lane] >= floor { weights[lane] } else { 0.0 };
+vectorised! {
+    /// A lower bound of the logits in the nucleus, close to its cut, and the weight that the nucleus must have. One pass sums the weight
+    /// above each of a few distances from the maximum.
+    fn nucleus_floor(logits: &[f32], max: f32, top_p: f32) -> (f32, f32) {
+        const DISTANCES: [f32; 8] = [1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0, f32::INFINITY];
+        const LANES: usize = 16;
+        let floors = DISTANCES.map(|distance| max - distance);
+        let mut masses = [[0.0f32; LANES]; DISTANCES.len()];
+        let mut add = |chunk: &[f32; LANES]| {
+            let weights = chunk.map(|logit| exp_nonpositive(logit - max));
+            for (mass, floor) in masses.iter_mut().zip(floors) {
+                for lane in 0..LANES {
+                    mass[lane] += if chunk[lane] >= floor { weights[lane] } else { 0.0 };
+                }
             }
-        }
-    };
-    let (chunks, rest) = logits.as_chunks::<LANES>();
-    chunks.iter().for_each(&mut add);
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..rest.len()].copy_from_slice(rest);
-    add(&last);
-    let masses = masses.map(|lanes| lanes.iter().sum::<f32>());
-    let enough = top_p * masses[DISTANCES.len() - 1];
-    let found = masses.iter().position(|&mass| mass >= enough);
-    (found.map_or(f32::NEG_INFINITY, |at| floors[at]), enough)
+        };
+        let (chunks, rest) = logits.as_chunks::<LANES>();
+        chunks.iter().for_each(&mut add);
+        let mut last = [f32::NEG_INFINITY; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        add(&last);
+        let masses = masses.map(|lanes| lanes.iter().sum::<f32>());
+        let enough = top_p * masses[DISTANCES.len() - 1];
+        let found = masses.iter().position(|&mass| mass >= enough);
+        (found.map_or(f32::NEG_INFINITY, |at| floors[at]), enough)
+    }
 }
 
-/// A lower bound of the k-th largest logit, near to it: the k-th largest of the blocks' maxima.
-fn head_floor(logits: &[f32], k: usize, room: &mut Vec<Candidate>) -> f32 {
-    const LANES: usize = 8;
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let largest = |block: &[f32]| {
-        let (chunks, rest) = block.as_chunks::<LANES>();
-        let mut max = [f32::NEG_INFINITY; LANES];
-        chunks.iter().for_each(|chunk| (0..LANES).for_each(|i| max[i] = larger(max[i], chunk[i])));
-        max.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
-    };
-    // More blocks than tokens are wanted.
-    let block = (logits.len() / (2 * k)).clamp(1, BLOCK);
-    room.clear();
-    room.extend(logits.chunks(block).map(largest).zip(0..));
-    if room.len() <= k { f32::NEG_INFINITY } else { room.select_nth_unstable_by(k - 1, by_logit).1.0 }
+vectorised! {
+    /// A lower bound of the k-th largest logit, near to it: the k-th largest of the blocks' maxima.
+    fn head_floor(logits: &[f32], k: usize, room: &mut Vec<Candidate>) -> f32 {
+        const LANES: usize = 8;
+        let larger = |a: f32, b: f32| if b > a { b } else { a };
+        let largest = |block: &[f32]| {
+            let (chunks, rest) = block.as_chunks::<LANES>();
+            let mut max = [f32::NEG_INFINITY; LANES];
+            chunks.iter().for_each(|chunk| (0..LANES).for_each(|i| max[i] = larger(max[i], chunk[i])));
+            max.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
+        };
+        // More blocks than tokens are wanted.
+        let block = (logits.len() / (2 * k)).clamp(1, BLOCK);
+        room.clear();
+        room.extend(logits.chunks(block).map(largest).zip(0..));
+        if room.len() <= k { f32::NEG_INFINITY } else { room.select_nth_unstable_by(k - 1, by_logit).1.0 }
+    }
 }
 
-/// Collects the tokens whose logit is at least `floor`; a vectorised comparison skips blocks without any.
-fn collect(logits: &[f32], floor: f32, kept: &mut Vec<Candidate>) {
-    kept.clear();
-    for (block, chunk) in logits.chunks(BLOCK).enumerate() {
-        if chunk.iter().fold(false, |any, &logit| any | (logit >= floor)) {
-            let candidates = chunk.iter().enumerate().map(|(i, &logit)| (logit, (block * BLOCK + i) as Token));
-            kept.extend(candidates.filter(|&(logit, _)| logit >= floor));
+vectorised! {
+    /// Collects the tokens whose logit is at least `floor`; a vectorised comparison skips blocks without any.
+    fn collect(logits: &[f32], floor: f32, kept: &mut Vec<Candidate>) {
+        kept.clear();
+        for (block, chunk) in logits.chunks(BLOCK).enumerate() {
+            if chunk.iter().fold(false, |any, &logit| any | (logit >= floor)) {
+                let candidates = chunk.iter().enumerate().map(|(i, &logit)| (logit, (block * BLOCK + i) as Token));
+                kept.extend(candidates.filter(|&(logit, _)| logit >= floor));
+            }
         }
     }
 }
 
 /// The largest logit; an error if there is a NaN or no finite maximum.
 fn checked_max(logits: &[f32]) -> Result<f32, BadLogits> {
-    const LANES: usize = 64;
-    let mut max = [f32::NEG_INFINITY; LANES];
-    let mut nan = [0u32; LANES];
-    for chunk in logits.chunks(LANES) {
-        for (i, &logit) in chunk.iter().enumerate() {
-            max[i] = if logit > max[i] { logit } else { max[i] };
-            nan[i] |= u32::from(logit.is_nan());
+    check_max(max_or_nan(logits))
+}
+
+vectorised! {
+    /// The largest logit; NaN if there is one.
+    fn max_or_nan(logits: &[f32]) -> f32 {
+        const LANES: usize = 64;
+        let mut max = [f32::NEG_INFINITY; LANES];
+        let mut nan = [0u32; LANES];
+        for chunk in logits.chunks(LANES) {
+            for (i, &logit) in chunk.iter().enumerate() {
+                max[i] = if logit > max[i] { logit } else { max[i] };
+                nan[i] |= u32::from(logit.is_nan());
+            }
         }
+        if nan.contains(&1) { f32::NAN } else { max.into_iter().fold(f32::NEG_INFINITY, f32::max) }
     }
-    let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    check_max(if nan.contains(&1) { f32::NAN } else { max })
 }
 
 fn check_max(max: f32) -> Result<f32, BadLogits> {
@@ -397,34 +410,39 @@ fn check_max(max: f32) -> Result<f32, BadLogits> {
     }
 }
 
-/// Σ exp((logit - max) * scale) over a block.
-fn block_weight(block: &[f32], max: f32, scale: f32) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0f32; LANES];
-    let (chunks, rest) = block.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (sum, &logit) in sums.iter_mut().zip(chunk) {
-            *sum += exp_nonpositive((logit - max) * scale);
+vectorised! {
+    /// Σ exp((logit - max) * scale) over a block.
+    fn block_weight(block: &[f32], max: f32, scale: f32) -> f32 {
+        const LANES: usize = 16;
+        let mut sums = [0.0f32; LANES];
+        let (chunks, rest) = block.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &logit) in sums.iter_mut().zip(chunk) {
+                *sum += exp_nonpositive((logit - max) * scale);
+            }
         }
+        sums.iter().sum::<f32>() + rest.iter().map(|&logit| exp_nonpositive((logit - max) * scale)).sum::<f32>()
     }
-    sums.iter().sum::<f32>() + rest.iter().map(|&logit| exp_nonpositive((logit - max) * scale)).sum::<f32>()
 }
 
-/// Σ exp(logit - max) over the vocabulary.
-fn sum_exp(logits: &[f32], max: f32) -> f32 {
-    const LANES: usize = 64;
-    let mut sums = [0.0f32; LANES];
-    let (chunks, rest) = logits.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (sum, &logit) in sums.iter_mut().zip(chunk) {
-            *sum += exp_nonpositive(logit - max);
+vectorised! {
+    /// Σ exp(logit - max) over the vocabulary.
+    fn sum_exp(logits: &[f32], max: f32) -> f32 {
+        const LANES: usize = 64;
+        let mut sums = [0.0f32; LANES];
+        let (chunks, rest) = logits.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &logit) in sums.iter_mut().zip(chunk) {
+                *sum += exp_nonpositive(logit - max);
+            }
         }
+        sums.iter().sum::<f32>() + rest.iter().map(|&logit| exp_nonpositive(logit - max)).sum::<f32>()
     }
-    sums.iter().sum::<f32>() + rest.iter().map(|&logit| exp_nonpositive(logit - max)).sum::<f32>()
 }
 
 /// exp(x) for x <= 0, to 3e-6 relative, in a form that the compiler vectorises: 2^n times a polynomial on [-1/2, 1/2] (the Taylor
 /// series of 2^f). Below -87, where the result would be subnormal, it is 0.
+#[inline(always)]
 fn exp_nonpositive(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
     let t = x.max(-88.0) * std::f32::consts::LOG2_E;

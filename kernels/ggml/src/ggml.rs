@@ -2,6 +2,7 @@
 
 use crate::format::Format;
 use crate::switch::bypass;
+use crate::variant::variant;
 use llama_cpp_sys_2 as sys;
 
 /// A ggml context with room for a few tensors, freed when dropped.
@@ -31,7 +32,7 @@ impl Context {
         bypass(|| unsafe {
             let graph = sys::ggml_new_graph(self.0);
             sys::ggml_build_forward_expand(graph, result);
-            let status = sys::ggml_graph_compute_with_ctx(self.0, graph, 1);
+            let status = variant().compute(self.0, graph);
             assert_eq!(status, sys::GGML_STATUS_SUCCESS, "ggml could not compute its own graph");
             std::slice::from_raw_parts((*result).data.cast::<f32>(), sys::ggml_nelements(result) as usize).to_vec()
         })

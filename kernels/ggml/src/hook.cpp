@@ -1,5 +1,7 @@
 // The one place that sees ggml's internal C++ classes: an "extra buffer type" of its CPU backend that hands weights, products and
 // attention to the functions of hook.rs. What it decides is written there.
+//
+// It is compiled with every variant of the CPU backend (see build.rs) and belongs to that one: LACUNA_CPU names what it offers.
 
 #include "ggml-backend-impl.h"
 #include "ggml-backend.h"
@@ -26,8 +28,15 @@ struct lacuna_callbacks {
     bool (*compute)(ggml_tensor * op, int ith, int nth, void * wdata, size_t wsize, ggml_threadpool * threadpool);
 };
 
-void lacuna_hook_install(const lacuna_callbacks * callbacks);
-void lacuna_hook_barrier(ggml_threadpool * threadpool);
+// Mirrors `Functions` of variant.rs.
+struct lacuna_cpu {
+    ggml_backend_reg_t (*registration)();
+    ggml_status (*compute)(ggml_context * context, ggml_cgraph * graph, int n_threads);
+    void (*install)(const lacuna_callbacks * callbacks);
+    void (*barrier)(ggml_threadpool * threadpool);
+};
+
+extern const lacuna_cpu LACUNA_CPU;
 }
 
 namespace {
@@ -107,16 +116,14 @@ ggml_backend_buffer_type * packed_type() {
     return &type;
 }
 
-}  // namespace
-
 // Puts our buffer type first, so that the loader prefers it to ggml's own repacking. The loader copies the list at its first use:
 // call this once, before any model is loaded.
-void lacuna_hook_install(const lacuna_callbacks * callbacks) {
+void install(const lacuna_callbacks * callbacks) {
     rust       = *callbacks;
     auto & all = ggml_backend_cpu_get_extra_buffer_types();
     all.insert(all.begin(), packed_type());
 }
 
-void lacuna_hook_barrier(ggml_threadpool * threadpool) {
-    ggml_barrier(threadpool);
-}
+}  // namespace
+
+const lacuna_cpu LACUNA_CPU = { ggml_backend_cpu_reg, ggml_graph_compute_with_ctx, install, ggml_barrier };

@@ -5,6 +5,7 @@ use crate::format::Format;
 use crate::isa::Isa;
 use crate::mul_mat::{Columns, Weights, mul_mat, work_len};
 use crate::switch::{is_bypassed, is_enabled};
+use crate::variant::variant;
 use crate::{Unavailable, self_test};
 use llama_cpp_sys_2 as sys;
 use std::ffi::{c_int, c_void};
@@ -12,7 +13,7 @@ use std::sync::OnceLock;
 
 /// Mirrors `lacuna_callbacks` of hook.cpp.
 #[repr(C)]
-struct Callbacks {
+pub(crate) struct Callbacks {
     weight_supported: unsafe extern "C" fn(*const sys::ggml_tensor) -> bool,
     packed_size: unsafe extern "C" fn(*const sys::ggml_tensor) -> usize,
     pack: unsafe extern "C" fn(*mut sys::ggml_tensor, *const c_void),
@@ -20,23 +21,18 @@ struct Callbacks {
     compute: unsafe extern "C" fn(*mut sys::ggml_tensor, c_int, c_int, *mut c_void, usize, *mut c_void) -> bool,
 }
 
-unsafe extern "C" {
-    fn lacuna_hook_install(callbacks: *const Callbacks);
-    fn lacuna_hook_barrier(threadpool: *mut c_void);
-}
-
 static INSTALLED: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();
 
-/// Chooses the kernels for this machine, compares them with ggml's in a few milliseconds and puts them under ggml's CPU backend.
-/// The first call does it, before any model may be loaded; later calls say how it went.
+/// Chooses ggml's CPU backend for this processor and the kernels for it, compares them in a few milliseconds and puts the kernels under
+/// the backend. The first call does it, before any model may be loaded; later calls say how it went.
 pub fn install() -> Result<Isa, Unavailable> {
     INSTALLED
         .get_or_init(|| {
+            variant();
             let isa = Isa::best().ok_or(Unavailable::Processor)?;
             self_test::run(isa).map_err(Unavailable::SelfTest)?;
             let callbacks = Callbacks { weight_supported, packed_size, pack, work_size, compute };
-            // SAFETY: the callbacks match hook.cpp, which copies them; no model has been loaded yet.
-            unsafe { lacuna_hook_install(&raw const callbacks) };
+            variant().install(&callbacks);
             Ok(isa)
         })
         .clone()
@@ -130,7 +126,7 @@ unsafe fn compute_mul_mat(op: &sys::ggml_tensor, part: (usize, usize), work: *mu
         let packed = std::slice::from_raw_parts(weight.data.cast::<u8>().cast_const(), format.packed_len(rows, k));
         let barrier = || {
             if part.1 > 1 {
-                lacuna_hook_barrier(threadpool)
+                variant().barrier(threadpool)
             }
         };
         mul_mat(*isa, Weights { format, rows, k, packed }, columns(x), columns(op), part, work.cast(), barrier);

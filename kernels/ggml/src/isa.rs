@@ -1,5 +1,8 @@
 //! Which vector instructions the kernels may use on this machine.
 
+#[cfg(target_arch = "x86_64")]
+use lacuna_kernels::cpu::{Level, level};
+
 /// An instruction set that there are kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -37,17 +40,10 @@ impl Isa {
 
     #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         match self {
-            Isa::Avx512Vnni => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
-            Isa::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
-            Isa::Avx2 => avx2,
+            Isa::Avx512Vnni => level() == Level::Avx512 && is_x86_feature_detected!("avx512vnni"),
+            Isa::AvxVnni => level() >= Level::Avx2 && is_x86_feature_detected!("avxvnni"),
+            Isa::Avx2 => level() >= Level::Avx2,
         }
     }
 

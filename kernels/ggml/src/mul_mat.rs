@@ -1,5 +1,9 @@
 //! The product of packed weights with F32 activations: y = W x, a column for each token.
 //!
+//! A kernel is generic over its vectors ([`vector::Vector`]) and is compiled for an instruction set by the one function of `avx2.rs` or
+//! `avx512.rs` that enables it. All that it calls must be inlined into that: closures given to functions of the standard library
+//! (`array::map`) are not, and each of their instructions becomes a call.
+//!
 //! Activations are rounded to 8 bits with a scale for each 32 of them, as ggml does; the sums of a block are exact integers. Weights
 //! that are floats are multiplied with the activations as they are.
 

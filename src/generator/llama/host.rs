@@ -17,6 +17,8 @@ pub struct Host {
     pub free: Option<u64>,
     /// lacuna's CPU kernels: their instruction set, or why they are not used.
     pub kernels: Result<&'static str, Unavailable>,
+    /// The processor that ggml's own kernels were compiled for, "portable" for any.
+    pub ggml_for: &'static str,
     /// GPU back ends that were found, and whether they were loaded.
     pub back_ends: &'static [BackEnd],
     /// Devices of all back ends, including the CPU.
@@ -50,6 +52,7 @@ impl Host {
             free: memory::available(),
             back_ends,
             kernels: lacuna_ggml_kernels::install().map(|isa| isa.name()),
+            ggml_for: lacuna_ggml_kernels::backend(),
             devices: devices
                 .map(|device| Device { backend: device.backend, description: device.description, free: device.memory_free as u64 })
                 .collect(),
@@ -79,8 +82,10 @@ pub struct Fit {
     pub weights: u64,
     /// Bytes of the weights and the smallest contexts for these threads.
     pub needs: u64,
-    /// Whether it fits; the error says what to do.
-    pub fits: Result<(), String>,
+    /// The threads that were asked for.
+    pub workers: usize,
+    /// Threads that it fits with, as many or fewer; the error says what to do.
+    pub fits: Result<usize, String>,
     /// Whether its chat template can be used; the error says why not.
     pub chat_template: Result<(), String>,
 }
@@ -105,8 +110,9 @@ impl Fit {
             format: header.format(),
             weights: footprint.weights,
             needs: footprint.needs(workers),
+            workers,
             chat_template,
-            fits: memory::available().map_or(Ok(()), |free| footprint.check_load(free, workers)),
+            fits: memory::available().map_or(Ok(workers), |free| footprint.workers_that_fit(free, workers)),
         })
     }
 }

@@ -127,10 +127,8 @@ impl Lanes for Ymm {
                     *sum = _mm256_fmadd_ps(_mm256_loadu_ps(rows.add(r * len + d)), x, *sum);
                 }
             }
-            let four = |i: usize| {
-                let [a, b] = [i, i + 2].map(|i| _mm256_hadd_ps(sums[i], sums[i + 1]));
-                _mm256_hadd_ps(a, b)
-            };
+            let two = |i: usize| _mm256_hadd_ps(sums[i], sums[i + 1]);
+            let four = |i: usize| _mm256_hadd_ps(two(i), two(i + 2));
             let (low, high) = (four(0), four(4));
             let crossed = _mm256_permute2f128_ps::<0x21>(low, high);
             Ymm(_mm256_add_ps(crossed, _mm256_blend_ps::<0xf0>(low, high)))

@@ -173,16 +173,21 @@ impl<const VNNI: bool> Vector for Ymm<VNNI> {
     #[inline(always)]
     unsafe fn round(x: *const f32) -> Codes32 {
         unsafe {
-            let parts = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.wrapping_add(at)));
-            let sign = _mm256_set1_ps(-0.0);
-            let sizes = parts.map(|part| _mm256_andnot_ps(sign, part));
-            let largest = _mm256_max_ps(_mm256_max_ps(sizes[0], sizes[1]), _mm256_max_ps(sizes[2], sizes[3]));
+            let mut parts = [_mm256_setzero_ps(); 4];
+            let mut largest = _mm256_setzero_ps();
+            for (i, part) in parts.iter_mut().enumerate() {
+                *part = _mm256_loadu_ps(x.wrapping_add(8 * i));
+                largest = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), *part), largest);
+            }
             let mut each = [0f32; 8];
             _mm256_storeu_ps(each.as_mut_ptr(), largest);
             let largest = each.into_iter().fold(0f32, f32::max);
             let odd = |a, b| _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, b)) != 0;
             let (inverse, scale) = inverse_and_scale(largest, odd(parts[0], parts[1]) || odd(parts[2], parts[3]));
-            let codes = parts.map(|part| _mm256_cvtps_epi32(_mm256_mul_ps(part, _mm256_set1_ps(inverse))));
+            let mut codes = [_mm256_setzero_si256(); 4];
+            for (codes, part) in codes.iter_mut().zip(parts) {
+                *codes = _mm256_cvtps_epi32(_mm256_mul_ps(part, _mm256_set1_ps(inverse)));
+            }
             // Packing goes by halves of 128 bits; the last permutation puts the groups of four in order.
             let halves = [_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3])];
             let bytes = _mm256_packs_epi16(halves[0], halves[1]);

@@ -159,12 +159,18 @@ impl Vector for Zmm {
     #[inline(always)]
     unsafe fn round4(x: *const f32) -> [Codes32; 4] {
         unsafe {
-            let x: [__m512; 8] = std::array::from_fn(|i| _mm512_loadu_ps(x.add(16 * i)));
-            let (inverse, scale) = inverses_and_scales(largest_of_four(x));
-            let code = |i: usize| _mm512_cvtps_epi32(_mm512_mul_ps(x[i], _mm512_set1_ps(inverse[i / 2])));
-            let pairs = [0, 4].map(|i| pack([code(i), code(i + 1), code(i + 2), code(i + 3)]));
-            let sums = pairs.map(|bytes| sum_lanes(bytes));
-            let pairs = pairs.map(|bytes| std::mem::transmute::<__m512i, [[i32; STEPS]; 2]>(bytes));
+            let mut vectors = [_mm512_setzero_ps(); 8];
+            for (i, vector) in vectors.iter_mut().enumerate() {
+                *vector = _mm512_loadu_ps(x.add(16 * i));
+            }
+            let (inverse, scale) = inverses_and_scales(largest_of_four(vectors));
+            let mut codes = [_mm512_setzero_si512(); 8];
+            for (i, codes) in codes.iter_mut().enumerate() {
+                *codes = _mm512_cvtps_epi32(_mm512_mul_ps(vectors[i], _mm512_set1_ps(inverse[i / 2])));
+            }
+            let pairs = [pack([codes[0], codes[1], codes[2], codes[3]]), pack([codes[4], codes[5], codes[6], codes[7]])];
+            let sums = [sum_lanes(pairs[0]), sum_lanes(pairs[1])];
+            let pairs = std::mem::transmute::<[__m512i; 2], [[[i32; STEPS]; 2]; 2]>(pairs);
             std::array::from_fn(|b| Codes32 {
                 codes: pairs[b / 2][b % 2],
                 scale: scale[b],
@@ -192,7 +198,8 @@ impl Vector for Zmm {
 unsafe fn largest_of_four(x: [__m512; 8]) -> __m128i {
     unsafe {
         let magnitude = |i: usize| _mm512_and_si512(_mm512_castps_si512(x[i]), _mm512_set1_epi32(0x7fff_ffff));
-        let [a, b, c, d] = [0, 2, 4, 6].map(|i| _mm512_max_epu32(magnitude(i), magnitude(i + 1)));
+        let of_two = |i: usize| _mm512_max_epu32(magnitude(i), magnitude(i + 1));
+        let (a, b, c, d) = (of_two(0), of_two(2), of_two(4), of_two(6));
         let by_two = |a, b| _mm512_max_epu32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
         let (ab, cd) = (by_two(a, b), by_two(c, d));
         let lanes = _mm512_max_epu32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));

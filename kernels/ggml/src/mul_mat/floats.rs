@@ -43,7 +43,8 @@ pub(super) unsafe fn tile<V: Vector, const UPPER: bool, const C: usize>(job: &Jo
             let mut sums = [[V::splat(0.0); 2]; C];
             for i in 0..job.weights.k {
                 let weights = panel.add(2 * (i * PANEL + first));
-                let [low, high] = [weights, weights.add(2 * V::ROWS)].map(|at| if UPPER { V::upper_halves(at) } else { V::halves(at) });
+                let widened = |at: *const u8| if UPPER { V::upper_halves(at) } else { V::halves(at) };
+                let (low, high) = (widened(weights), widened(weights.add(2 * V::ROWS)));
                 for (sums, column) in sums.iter_mut().zip(columns) {
                     let x = V::splat(*column.add(i));
                     *sums = [V::mul_add(low, x, sums[0]), V::mul_add(high, x, sums[1])];

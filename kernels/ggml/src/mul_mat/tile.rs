@@ -276,7 +276,9 @@ pub(super) unsafe fn round<V: Vector>(job: &Job, g: usize) {
             for b in (0..fours).step_by(4) {
                 V::round4(x.add(b * BLOCK)).into_iter().enumerate().for_each(|(i, codes)| put(b + i, codes));
             }
-            (fours..job.blocks()).for_each(|b| put(b, V::round(x.add(b * BLOCK))));
+            for b in fours..job.blocks() {
+                put(b, V::round(x.add(b * BLOCK)));
+            }
         }
     }
 }

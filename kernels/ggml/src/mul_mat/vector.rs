@@ -55,7 +55,7 @@ pub(super) trait Vector {
     #[inline(always)]
     unsafe fn round4(x: *const f32) -> [Codes32; 4] {
         // SAFETY: the caller gives 128 numbers.
-        std::array::from_fn(|i| unsafe { Self::round(x.add(i * BLOCK)) })
+        unsafe { [Self::round(x), Self::round(x.add(BLOCK)), Self::round(x.add(2 * BLOCK)), Self::round(x.add(3 * BLOCK))] }
     }
 
     /// [`super::tile::tile`] with the vector's instructions enabled.
