@@ -32,6 +32,11 @@ pub(super) fn choose_kernels(config: &LlamaConfig) {
     lacuna_ggml_kernels::set_enabled(wanted);
 }
 
+/// Whether a model with this configuration runs on lacuna's CPU kernels, where they know its format.
+pub(super) fn has_kernels(config: &LlamaConfig) -> bool {
+    config.kernels == Kernels::Auto && config.gpu_layers == 0 && lacuna_ggml_kernels::install().is_ok()
+}
+
 /// The name of the CPU kernels in use: lacuna's for this processor, or ggml's.
 pub(super) fn running_kernels() -> &'static str {
     match lacuna_ggml_kernels::install() {

@@ -8,6 +8,8 @@ const MIB: u64 = 1 << 20;
 const LEAST_CELLS: u64 = 256;
 /// Fewest sequences of a context: a request and the prefix that it builds on.
 const LEAST_SEQUENCES: u64 = 2;
+/// Sequences of a context with the usual settings: 32 requests and as many prefixes.
+const USUAL_SEQUENCES: usize = 64;
 
 /// A model's memory, in bytes; an upper bound if layers differ or some have no attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +22,18 @@ pub(super) struct Footprint {
     pub(super) keys_and_values: u64,
     /// What each sequence takes in layers that are not attention but recurrent, in F32, over all layers.
     pub(super) per_sequence: u64,
-    /// Logits and activations of one token of a batch.
+    /// Activations of one token of a batch.
     pub(super) per_token: u64,
+    /// Logits of one token that has an output.
+    pub(super) per_output: u64,
     /// Tokens of a batch.
     pub(super) n_batch: usize,
+    /// Tokens of a batch that may have an output.
+    pub(super) outputs: usize,
 }
 
 impl Footprint {
-    /// Computed from the file's header, for batches of `n_batch` tokens.
+    /// Computed from the file's header, for batches of `n_batch` tokens and the usual number of sequences.
     pub(super) fn of(header: &Header, n_batch: usize) -> Self {
         let architecture = header.text("general.architecture").unwrap_or_default();
         let read = |key: &str| header.largest(&format!("{architecture}.{key}"));
@@ -37,21 +43,23 @@ impl Footprint {
         let head = |key: &str| read(key).unwrap_or(width / heads);
         let keys_and_values = head("attention.key_length") + head("attention.value_length");
         let vocabulary = header.length("tokenizer.ggml.tokens").unwrap_or(0);
-        // Twice the logits: llama.cpp has them in its graph and in its output buffer.
-        let row = 2 * vocabulary + 8 * width + 3 * read("feed_forward_length").unwrap_or(4 * width);
+        let activations = 8 * width + 3 * read("feed_forward_length").unwrap_or(4 * width);
         Footprint {
             weights: header.bytes,
             per_layer: header.bytes / (layers + 1),
             keys_and_values: layers * kv_heads * keys_and_values * 2,
             per_sequence: recurrent_state(header, architecture, layers, width),
-            per_token: row * 4,
+            per_token: activations * 4,
+            // llama.cpp has them in its graph and in its output buffer.
+            per_output: 2 * vocabulary * 4,
             n_batch,
+            outputs: USUAL_SEQUENCES.min(n_batch),
         }
     }
 
-    /// The same with another batch size.
-    pub(super) fn with_batch(self, n_batch: usize) -> Self {
-        Footprint { n_batch, ..self }
+    /// The same with another batch size and number of outputs.
+    pub(super) fn with_batch(self, n_batch: usize, outputs: usize) -> Self {
+        Footprint { n_batch, outputs, ..self }
     }
 
     /// Bytes of one KV cache cell and its column of the attention mask.
@@ -61,7 +69,7 @@ impl Footprint {
 
     /// Bytes of the logits and activations of one batch, per worker.
     pub(super) fn compute(&self) -> u64 {
-        self.n_batch as u64 * self.per_token
+        self.n_batch as u64 * self.per_token + self.outputs as u64 * self.per_output
     }
 
     /// Bytes of the contexts, without the weights.
@@ -80,19 +88,15 @@ impl Footprint {
         self.weights + self.contexts(workers as u64, LEAST_CELLS)
     }
 
-    /// Whether the model with the smallest KV caches fits in free memory; the error says which setting does.
-    pub(super) fn check_load(&self, free: u64, workers: usize) -> Result<(), String> {
-        if self.needs(workers) <= spendable(free) {
-            return Ok(());
-        }
-        let short = format!("needs {} MiB with {workers} threads, but {} MiB are free", mib(self.needs(workers)), free / MIB);
-        match (1..workers).rev().find(|&fewer| self.needs(fewer) <= spendable(free)) {
-            Some(fewer) => Err(format!("{short}. It fits with --threads {fewer}")),
-            None => Err(format!(
-                "{short}. Even with one thread it needs {} MiB. Use a smaller model, or one with fewer bits per weight",
-                mib(self.needs(1))
-            )),
-        }
+    /// How many of the workers have room for the smallest KV caches beside the model; an error if not even one has.
+    pub(super) fn workers_that_fit(&self, free: u64, workers: usize) -> Result<usize, String> {
+        (1..=workers).rev().find(|&fewer| self.needs(fewer) <= spendable(free)).ok_or_else(|| {
+            format!(
+                "needs {} MiB with one thread, but {} MiB are free. Use a smaller model, or one with fewer bits per weight",
+                mib(self.needs(1)),
+                free / MIB
+            )
+        })
     }
 
     /// Whether the layers for a GPU, and their part of the smallest KV cache, fit in its free memory.
@@ -108,7 +112,7 @@ impl Footprint {
     }
 
     /// Cells of each KV cache, a multiple of 256, after the weights are loaded, with `caches` caches per worker: `wanted`, or fewer if
-    /// memory is short. If not even the longest request fits, the error says the largest setting that does.
+    /// memory is short; an error if not even the longest request fits.
     pub(super) fn cells(&self, free: u64, workers: usize, caches: usize, wanted: usize, longest: usize) -> Result<usize, String> {
         let longest = longest.next_multiple_of(LEAST_CELLS as usize) as u64;
         let wanted = wanted.next_multiple_of(LEAST_CELLS as usize).max(longest as usize);
@@ -120,18 +124,13 @@ impl Footprint {
         if most >= longest {
             return Ok(wanted.min(usize::try_from(most).unwrap_or(usize::MAX)));
         }
-        let short = format!(
-            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, but {} MiB are free",
+        Err(format!(
+            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, but {} MiB are free. With one worker, prompt and \
+             new tokens together can be {} at most; fewer --slots and --kv-unified true need less",
             mib(self.contexts(workers as u64, longest * caches as u64)),
-            free / MIB
-        );
-        match (1..workers as u64).rev().find(|&fewer| affordable(fewer) >= longest) {
-            Some(fewer) => Err(format!("{short}. They fit with --threads {fewer}")),
-            None => Err(format!(
-                "{short}. With one worker, prompt and new tokens together can be {} at most; fewer --slots and --kv-unified true need less",
-                affordable(1)
-            )),
-        }
+            free / MIB,
+            affordable(1)
+        ))
     }
 }
 
@@ -239,8 +238,10 @@ mod tests {
         per_layer: 100 * MIB,
         keys_and_values: MIB / 16 - 6 * 512,
         per_sequence: 0,
-        per_token: MIB / 8,
+        per_token: MIB / 16,
+        per_output: MIB / 2,
         n_batch: 512,
+        outputs: 64,
     };
 
     /// Free memory of which this many MiB may be used.
@@ -260,8 +261,8 @@ mod tests {
         let bytes = gguf(&integers, &[("general.architecture", "llama")], 1000);
         let footprint = Footprint::of(&read(&bytes).unwrap(), 512);
         assert_eq!(footprint.per_cell(), 30 * 3 * (64 + 64) * 2 + 512 * 6);
-        assert_eq!(footprint.compute(), 512 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
-        assert_eq!(footprint.with_batch(128).compute(), 128 * 4 * (2 * 1000 + 8 * 576 + 3 * 1536));
+        assert_eq!(footprint.compute(), 512 * 4 * (8 * 576 + 3 * 1536) + 64 * 4 * 2 * 1000);
+        assert_eq!(footprint.with_batch(128, 10).compute(), 128 * 4 * (8 * 576 + 3 * 1536) + 10 * 4 * 2 * 1000);
         assert_eq!(footprint.weights, bytes.len() as u64);
     }
 
@@ -305,11 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn loading_says_how_many_threads_fit() {
-        assert_eq!(MODEL.check_load(with(1000 + 4 * 80), 4), Ok(()));
-        let error = MODEL.check_load(with(1000 + 2 * 80), 4).unwrap_err();
-        assert!(error.contains("needs 1320 MiB") && error.contains("--threads 2"), "{error}");
-        let error = MODEL.check_load(with(900), 4).unwrap_err();
+    fn as_many_workers_as_memory_holds() {
+        assert_eq!(MODEL.workers_that_fit(with(1000 + 4 * 80), 4), Ok(4));
+        assert_eq!(MODEL.workers_that_fit(with(1000 + 2 * 80), 4), Ok(2));
+        let error = MODEL.workers_that_fit(with(900), 4).unwrap_err();
         assert!(error.contains("1080 MiB") && error.contains("smaller model"), "{error}");
     }
 
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(MODEL.cells(with(64 + 4 * 2 * 16), 1, 4, 9_999, 100), Ok(512), "four caches share");
         assert_eq!(MODEL.cells(with(2 * (64 + 3 * 16)), 2, 1, 9_999, 700), Ok(768));
         let error = MODEL.cells(with(2 * (64 + 3 * 16)), 2, 1, 9_999, 1000).unwrap_err();
-        assert!(error.contains("--threads 1") && error.contains("requests of 1024 tokens"), "{error}");
+        assert!(error.contains("requests of 1024 tokens"), "{error}");
         let error = MODEL.cells(with(64 + 3 * 16), 2, 1, 9_999, 1000).unwrap_err();
         assert!(error.contains("can be 768 at most"), "{error}");
     }

@@ -3,7 +3,9 @@
 mod answers;
 mod backend;
 mod config;
+mod copies;
 mod crash;
+mod format_trial;
 mod gguf;
 mod gpu;
 mod guard;
@@ -31,6 +33,7 @@ mod tests;
 
 pub use backend::Unavailable;
 pub use config::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Settings, Wishes};
+pub use format_trial::Measured;
 pub use gguf::{is_gguf, parts_of};
 pub use gpu::{BackEnd, how_to_get_one, load_what_is_there as load_back_ends};
 pub use host::{Device, Fit, Host};
@@ -38,4 +41,4 @@ pub use model::{Description, Llama, Stats};
 pub use outline::Outline;
 pub use placement::{fits_on_gpus, needs_gpu};
 pub use refusal::first_part;
-pub use weights::{Choice, Measured, Weights, fastest_weights, q4_0_copy};
+pub use weights::{Choice, Weights, fastest_weights, q4_0_copy};

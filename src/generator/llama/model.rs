@@ -83,6 +83,18 @@ pub struct Llama {
     pub(super) exact_attention: bool,
 }
 
+/// The configuration with as many threads as memory has room for.
+fn with_room(config: LlamaConfig, footprint: &Footprint) -> Result<LlamaConfig, GenerateError> {
+    let (Some(free), wanted) = (memory::available(), config.cpu_workers()) else { return Ok(config) };
+    let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
+    let threads = footprint.workers_that_fit(free, wanted).map_err(fail)?;
+    if threads == wanted {
+        return Ok(config);
+    }
+    tracing::warn!("{}: memory has room for {threads} of {wanted} threads, each with its own context", config.path.display());
+    Ok(LlamaConfig { threads, ..config })
+}
+
 impl Llama {
     /// Maps the weights, or copies them to the GPUs, and compiles the chat template.
     pub fn load(config: LlamaConfig) -> Result<Self, GenerateError> {
@@ -92,9 +104,8 @@ impl Llama {
         let header = header_of_generator(&config.path).map_err(fail)?;
         let footprint = Footprint::of(&header, config.settings.n_batch);
         let placement = Placement::choose(&footprint, &header, config.gpu_layers).map_err(fail)?;
-        if placement.on_cpu() {
-            memory::available().map_or(Ok(()), |free| footprint.check_load(free, config.cpu_workers())).map_err(fail)?;
-        }
+        let config = if placement.on_cpu() { with_room(config, &footprint)? } else { config };
+        let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
         choose_kernels(&config);
         let (model, replicas) = load_models(backend, &config, &placement).map_err(fail)?;
         let description = describe(&model, &config);

@@ -17,8 +17,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long each of two measurements of a setting takes.
+/// How long each of two measurements of a setting takes, after its prefill.
 const TRIAL: Duration = Duration::from_millis(700);
+/// The longest that all measurements may take together. A slow model keeps the defaults for what was not measured by then.
+const LONGEST: Duration = Duration::from_secs(60);
+/// A measurement that takes longer, prefill and all, is not repeated: a slow model's speed varies less.
+const ONCE: Duration = Duration::from_secs(4);
 /// A setting must be faster than the default by this factor to be chosen: less may be noise.
 const CLEARLY: f64 = 1.05;
 /// Perplexity on the built-in text may exceed that of what was before by this factor.
@@ -33,7 +37,9 @@ const READ: usize = 2048;
 /// Tokens of each prompt in that measurement.
 const PROMPT: usize = 32;
 /// The longest that one such prefill may take; slower models keep the default micro-batch.
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST_READ: Duration = Duration::from_secs(5);
+/// Tokens whose prefill says whether a model can be measured in the time.
+const LOOK: usize = 16;
 
 /// A remembered choice.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,8 +75,13 @@ impl Llama {
         let chosen = match remembered.filter(|memory| memory.of == of) {
             Some(memory) => memory.chosen,
             None => {
-                say(format!("{}: measuring the fastest settings on this machine (once)", self.config.path.display()));
-                let (chosen, Tried { rates: measured, shares }) = self.choose(wished, wishes)?;
+                let (path, most) = (self.config.path.display().to_string(), LONGEST.as_secs());
+                say(format!("{path}: measuring the fastest settings on this machine (once, {most} s at most)"));
+                let (chosen, Tried { rates: measured, shares, begun, left_out, .. }) = self.choose(wished, wishes, say)?;
+                if left_out {
+                    let seconds = begun.elapsed().as_secs();
+                    say(format!("{path}: too slow here to measure all settings: after {seconds} s the others are the defaults"));
+                }
                 if !undisturbed(&shares) {
                     say("other programs keep the processor busy: using the default settings; the next start will measure again".into());
                     self.set(wished)?;
@@ -89,23 +100,29 @@ impl Llama {
     }
 
     /// Tries numbers of slots, then formats, layouts and micro-batches, each with the best of the previous choices.
-    fn choose(&mut self, usual: Settings, wishes: Wishes) -> Result<(Settings, Tried), GenerateError> {
-        let mut measured = Tried::default();
+    fn choose<'s>(&mut self, usual: Settings, wishes: Wishes, say: &'s dyn Fn(String)) -> Result<(Settings, Tried<'s>), GenerateError> {
+        let mut measured = Tried::new(say);
         let mut best = usual;
+        if !measured.has_time_for(self.time_of_a_trial()?) {
+            return Ok((best, measured));
+        }
         let on_cpu = self.placement.on_cpu();
         let widths: &[usize] = if on_cpu { &[16, 32, 64] } else { &[32, 64, 128, 250] };
         let widths: Vec<Settings> = widths.iter().map(|&slots| Settings { slots, ..best }).collect();
         if wishes.slots.is_none() {
+            measured.announce("texts at once");
             best = self.fastest(best, &widths, Llama::decoding, &mut measured)?;
         }
         // On a GPU, attention over 8-bit keys and values is not faster.
         if wishes.kv.is_none() && on_cpu {
+            measured.announce("format of the KV cache");
             let small = self.fastest(best, &[Settings { kv: KvFormat::Q8_0, ..best }], Llama::decoding, &mut measured)?;
-            if small == best || self.is_as_good(small, best)? {
+            if small != best && self.is_as_good(small, best, &mut measured)? {
                 best = small;
             }
         }
         if wishes.unified.is_none() {
+            measured.announce("layout of the KV cache");
             best = self.fastest(best, &[Settings { unified: !best.unified, ..best }], Llama::decoding, &mut measured)?;
         }
         if wishes.n_batch.is_some() {
@@ -116,38 +133,57 @@ impl Llama {
         }
         // Prefill is at least as fast as decoding.
         let reading = (READ * self.workers()) as f64 / measured.best().max(1e-6);
-        if reading < LONGEST.as_secs_f64() {
+        if reading < LONGEST_READ.as_secs_f64() {
+            measured.announce("micro-batch");
             let others = if on_cpu { [128, 1024] } else { [1024, 2048] }.map(|n_batch| Settings { n_batch, ..best });
             best = self.fastest(best, &others, Llama::reading, &mut measured)?;
         }
         Ok((best, measured))
     }
 
-    /// Whether perplexity with some settings is within 1 % of that with the usual ones.
-    fn is_as_good(&mut self, other: Settings, usual: Settings) -> Result<bool, GenerateError> {
+    /// Whether perplexity with some settings is within 1 % of that with the usual ones; not if there is no time to see.
+    fn is_as_good(&mut self, other: Settings, usual: Settings, measured: &mut Tried) -> Result<bool, GenerateError> {
+        // Prefill is at least as fast as decoding.
+        let tokens = 2.0 * self.perplexity_tokens() as f64;
+        if !measured.has_time_for(Duration::from_secs_f64(tokens / measured.best().max(1e-3))) {
+            return Ok(false);
+        }
         let before = self.config.settings;
         let found = [other, usual].map(|settings| {
             self.set(settings)?;
-            self.perplexity()
+            self.perplexity(usize::MAX)
         });
         self.config.settings = before;
         let [other, usual] = found;
         Ok(other? <= WORSE * usual?)
     }
 
-    /// The fastest of `usual` and `others` at `work`, measured alternately.
+    /// Roughly how long one measurement takes, from a prefill of a few tokens.
+    fn time_of_a_trial(&self) -> Result<Duration, GenerateError> {
+        let begun = Instant::now();
+        self.run(vec![(Job::new((0..LOOK.min(self.config.n_ctx) as Token).collect(), 0), ())], |_, ()| AtOnce, &mut |()| Ok(()))?;
+        Ok(begun.elapsed() * (PREFIX / LOOK) as u32)
+    }
+
+    /// The fastest of `usual` and `others` at `work`, measured alternately, as many as there is time for.
     fn fastest(&mut self, usual: Settings, others: &[Settings], work: Measure, measured: &mut Tried) -> Result<Settings, GenerateError> {
         let mut settings = vec![usual];
         settings.extend(others.iter().filter(|&&other| other != usual));
         let mut rates = vec![0.0f64; settings.len()];
-        for _ in 0..2 {
+        for round in 0..2 {
             for (rate, &settings) in rates.iter_mut().zip(&settings) {
+                let again = round > 0;
+                if (again && measured.last > ONCE) || !measured.has_time_for(measured.last) {
+                    break;
+                }
+                let begun = Instant::now();
                 let pace = self.pace_of(settings, work)?;
+                measured.last = begun.elapsed();
                 *rate = rate.max(pace.tokens_per_second);
                 measured.shares.extend(pace.share);
             }
         }
-        measured.rates.extend(settings.iter().copied().zip(rates.iter().copied()));
+        measured.rates.extend(settings.iter().copied().zip(rates.iter().copied()).filter(|(_, rate)| *rate > 0.0));
         let best = (1..rates.len()).max_by(|&a, &b| rates[a].total_cmp(&rates[b]));
         Ok(best.filter(|&best| rates[best] > CLEARLY * rates[0]).map_or(usual, |best| settings[best]))
     }
@@ -242,14 +278,35 @@ pub(super) struct Pace {
 }
 
 /// The measurements of a choice.
-#[derive(Default)]
-struct Tried {
+struct Tried<'s> {
     /// Tokens per second with each setting that was tried.
     rates: Vec<(Settings, f64)>,
     shares: Vec<f64>,
+    begun: Instant,
+    /// How long the last measurement took.
+    last: Duration,
+    /// Whether something was not measured for want of time.
+    left_out: bool,
+    say: &'s dyn Fn(String),
 }
 
-impl Tried {
+impl<'s> Tried<'s> {
+    fn new(say: &'s dyn Fn(String)) -> Self {
+        Tried { rates: Vec::new(), shares: Vec::new(), begun: Instant::now(), last: Duration::ZERO, left_out: false, say }
+    }
+
+    /// Says what is measured next, and how long it took so far.
+    fn announce(&self, what: &str) {
+        (self.say)(format!("measuring: {what} ({} s so far)", self.begun.elapsed().as_secs()));
+    }
+
+    /// Whether something that takes this long is over in time; if not, that is kept in mind.
+    fn has_time_for(&mut self, next: Duration) -> bool {
+        let in_time = self.begun.elapsed() + next <= LONGEST;
+        self.left_out |= !in_time;
+        in_time
+    }
+
     fn best(&self) -> f64 {
         self.rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max)
     }

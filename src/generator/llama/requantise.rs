@@ -6,14 +6,32 @@ use crate::generator::request::GenerateError;
 use llama_cpp_sys_2 as sys;
 use std::ffi::CString;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How often a conversion tells its progress.
+const OFTEN: Duration = Duration::from_secs(15);
 
 /// Writes a requantised copy of `path` to `target`, atomically. Only one caller at a time; leftovers of a killed one are overwritten.
-pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype) -> Result<(), GenerateError> {
+/// `progress` hears of the bytes written so far, now and then.
+pub(super) fn requantise(path: &Path, target: &Path, file_type: sys::llama_ftype, progress: &dyn Fn(u64)) -> Result<(), GenerateError> {
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     backend().map_err(fail)?;
     tracing::info!("converting {} to {}", path.display(), target.display());
     let partial = target.with_extension("partial");
-    let made = quantise(path, &partial, file_type).and_then(|()| rename_whole(&partial, target).map_err(|error| error.to_string()));
+    let made = std::thread::scope(|scope| {
+        let (done, is_done) = channel::<()>();
+        let conversion = scope.spawn(|| {
+            let made = quantise(path, &partial, file_type);
+            drop(done);
+            made
+        });
+        while is_done.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout) {
+            progress(std::fs::metadata(&partial).map_or(0, |file| file.len()));
+        }
+        conversion.join().unwrap_or_else(|_| Err("cannot be converted".into()))
+    });
+    let made = made.and_then(|()| rename_whole(&partial, target).map_err(|error| error.to_string()));
     made.map_err(|reason| {
         // Report the conversion's error, not a failure to clean up.
         let _ = std::fs::remove_file(&partial);

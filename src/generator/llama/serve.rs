@@ -10,6 +10,7 @@ use super::backend::running_kernels;
 use super::config::{KvFormat, LlamaConfig, Settings};
 use super::host::machine;
 use super::in_place::InPlace;
+use super::memory::Footprint;
 use super::model::{Description, Llama};
 use super::raw::raw_params;
 use super::readers::{Judging, Reading, Writing};
@@ -28,6 +29,9 @@ const LEAST_SAVED: usize = 32;
 
 /// Most slots with a KV cache each: with a berth for every eight and some holders, they are llama.cpp's 256 sequences.
 const MOST_STREAMED: usize = 208;
+
+/// Most tokens of a batch whose logits are read, where those of prompts are.
+const MOST_OUTPUTS: usize = 128;
 
 /// How deep a model is computed, and which hidden states are read on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,7 @@ impl Llama {
     }
 
     /// The workers' contexts: as many, with as many slots, as memory allows. With little of it first GPUs have fewer contexts, then streams
-    /// fewer slots, and at last all slots share one cache.
+    /// fewer slots, then all slots share one cache, and at last there are fewer workers.
     fn contexts(&self, jobs: &[Job], tree: &PrefixTree, depth: Depth) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let (mut workers, models) = (self.workers().min(jobs.len()), self.models().count());
         let mut settings = self.config.settings;
@@ -100,6 +104,7 @@ impl Llama {
                 _ if !self.placement.on_cpu() && workers > models => workers = (workers / 2).max(models),
                 Settings { unified: false, slots: 17.., .. } => settings.slots /= 2,
                 Settings { unified: false, .. } => settings.unified = true,
+                _ if self.placement.on_cpu() && workers > 1 => workers -= workers.div_ceil(8),
                 _ => return Err(GenerateError::Decode(reason)),
             }
         }
@@ -117,6 +122,9 @@ impl Llama {
     ) -> Result<(Vec<Tapped<'_>>, Limits), GenerateError> {
         let threads = if self.placement.on_cpu() { 1 } else { self.threads_beside_gpu(workers) };
         let Settings { slots, n_batch, unified, .. } = settings;
+        // Many logits of a prompt are read in smaller batches: those of a whole one can be a gigabyte.
+        let reads_one = jobs.iter().all(Job::reads_one);
+        let n_batch = if reads_one { n_batch } else { n_batch.min(MOST_OUTPUTS.max(slots)) };
         // Few jobs are shared by all workers.
         let slots = slots.min(jobs.len().div_ceil(workers));
         // Half of the sequences that recurrent layers leave room for hold prefixes.
@@ -132,16 +140,17 @@ impl Llama {
         // Without a unified cache, each sequence has the cells for one request.
         let caches = if unified { 1 } else { slots + berths + holders };
         let wanted = if unified { cells_wanted(jobs, tree, slots).min(self.short_context(jobs)) } else { 1 };
-        let n_cells = self.affordable_cells(wanted, jobs, workers, caches)?;
+        let outputs = if reads_one { slots + berths + holders } else { n_batch };
+        let footprint = self.footprint.with_batch(n_batch, outputs);
+        let n_cells = self.affordable_cells(&footprint, wanted, jobs, workers, caches)?;
         let limits = Limits { slots, berths, holders, n_batch, n_cells, unified };
         guard::check_limits(&limits).map_err(GenerateError::Decode)?;
         let mut params = self.context_params(limits, threads);
         // Logits are computed for this many tokens of a batch at most; room for all of them would be a large part of a GPU's memory.
         // llama.cpp itself makes room for one of each sequence.
-        let rows = if jobs.iter().all(Job::reads_one) { limits.sequences() } else { limits.n_batch } as u32;
         let raw = raw_params(&mut params);
-        (raw.n_outputs_max, raw.n_outputs_max_per_seq) = (rows, rows);
-        self.check_rows(workers, rows as usize, depth)?;
+        (raw.n_outputs_max, raw.n_outputs_max_per_seq) = (outputs as u32, outputs as u32);
+        self.check_rows(workers, outputs, depth)?;
         let models: Vec<_> = self.models().collect();
         let contexts = (0..workers).map(|worker| {
             let mut params = params.clone();
@@ -247,12 +256,18 @@ impl Llama {
     }
 
     /// Cells of each worker's KV cache; an error if not even the longest request would fit.
-    pub(super) fn affordable_cells(&self, wanted: usize, jobs: &[Job], workers: usize, caches: usize) -> Result<usize, GenerateError> {
+    pub(super) fn affordable_cells(
+        &self,
+        footprint: &Footprint,
+        wanted: usize,
+        jobs: &[Job],
+        workers: usize,
+        caches: usize,
+    ) -> Result<usize, GenerateError> {
         let longest = longest(jobs);
         let free = self.placement.free().unwrap_or(u64::MAX);
         // Each GPU has its share of the workers.
         let workers = if self.placement.on_cpu() { workers } else { workers.div_ceil(self.models().count()) };
-        let footprint = self.footprint.with_batch(self.config.settings.n_batch);
         footprint.cells(free, workers, caches, wanted, longest).map_err(GenerateError::Decode)
     }
 

@@ -1,28 +1,22 @@
 //! Chooses the weights to run: the file itself, or a copy in a format that is faster on this machine and not noticeably worse.
 
+use super::backend::has_kernels;
 use super::config::{KvFormat, LlamaConfig, N_BATCH, Settings};
+use super::copies::Copies;
+use super::format_trial::{Measured, Trial, TrialError};
 use super::gguf::Header;
 use super::gpu;
 use super::host::machine;
-use super::model::Llama;
-use super::probe::{Pace, WORSE};
-use super::readers::Reading;
+use super::probe::WORSE;
 use super::requantise::requantise;
-use crate::files::kept_sum::kept_sum;
 use crate::files::whole::put;
-use crate::generator::request::{GenerateError, Likelihood};
-use crate::generator::scheduler::Job;
+use crate::generator::request::GenerateError;
 use llama_cpp_sys_2 as sys;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// A copy must be faster by this factor to be used.
 const FASTER: f64 = 1.1;
-const TRIAL: Duration = Duration::from_millis(1500);
-/// Plain prose of several kinds, one piece per paragraph, written for this purpose.
-const TEXT: &str = include_str!("perplexity.txt");
 
 /// Which weights to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,16 +38,6 @@ pub struct Choice {
     machine: String,
 }
 
-/// The speed and quality of a format.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    pub format: String,
-    /// New tokens of all threads per second of their processor time.
-    pub tokens_per_second: f64,
-    /// Perplexity on the built-in text.
-    pub perplexity: f64,
-}
-
 /// The path of the fastest version of a model whose perplexity on a built-in text is within 1 % of the original's, and the measurements.
 /// Copies are made and measured once, in seconds to minutes, which `say` announces. The choice is kept in `cache_dir` for this file (by
 /// SHA-256) and machine, even if the machine was busy: a resumed run must find the same weights. Of the new copies only the chosen one is
@@ -63,7 +47,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
     let own = Header::read(path).map_err(fail)?.format();
     let on_gpu = config.gpu_layers > 0;
-    let candidates = if on_gpu { candidates_on_gpu(&own) } else { candidates(&own) };
+    let candidates = if on_gpu { candidates_on_gpu(&own) } else { candidates(&own, has_kernels(config)) };
     let machine = machine_of(config).map_err(fail)?;
     if candidates.is_empty() {
         return Ok((path.clone(), Choice { format: own, measured: Vec::new(), machine }));
@@ -101,56 +85,22 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     // On a GPU as many texts are written at once as it is there for: formats differ by that.
     let wide = Settings { slots: 128, kv: KvFormat::F16, unified: false, n_batch: N_BATCH };
     let config = &LlamaConfig { settings: if on_gpu { wide } else { config.settings }, ..config.clone() };
-    let mut measured = vec![measure(config, path, &own)?];
-    let mut made: Vec<&str> = Vec::new();
-    for (i, (file_type, format)) in candidates.iter().copied().enumerate() {
-        let copy = copies.path(format);
-        say(format!("{}: {format}, {} of {}", path.display(), i + 1, candidates.len()));
-        if !copy.is_file() {
-            if let Err(error) = requantise(path, &copy, file_type) {
-                made.iter().for_each(|format| drop(std::fs::remove_file(copies.path(format))));
-                return as_it_is(error.to_string());
-            }
-            made.push(format);
+    let mut trial = Trial::resume(config, &copies, &own, say);
+    match trial.run(&candidates) {
+        Err(TrialError::Copy(error)) => {
+            trial.finish(&own).map_err(unusable)?;
+            return as_it_is(error.to_string());
         }
-        measured.push(measure(config, &copy, format)?);
+        Err(TrialError::Model(error)) => return Err(error),
+        Ok(()) => {}
     }
-    let choice = Choice { format: fastest_as_good(&measured), measured, machine };
-    // A copy that existed before may be in use.
-    for format in made.into_iter().filter(|format| *format != choice.format) {
-        std::fs::remove_file(copies.path(format)).map_err(unusable)?;
-    }
+    let choice = Choice { format: fastest_as_good(&trial.measured), measured: trial.measured.clone(), machine };
+    trial.finish(&choice.format).map_err(unusable)?;
     // Without room for the record, the next start measures again.
     if let Err(error) = keep(&choice, &record) {
         say(format!("{}: the choice cannot be kept: {error}", record.display()));
     }
     Ok((form(&choice.format), choice))
-}
-
-/// The copies of one model in a folder, named by the model's SHA-256.
-struct Copies<'p> {
-    folder: &'p Path,
-    stem: String,
-}
-
-impl<'p> Copies<'p> {
-    fn of(path: &Path, folder: &'p Path) -> std::io::Result<Self> {
-        let sum = kept_sum(path, &|_| ())?;
-        Ok(Copies { folder, stem: format!("{}.{}", path.file_stem().unwrap_or_default().to_string_lossy(), &sum[..16]) })
-    }
-
-    fn path(&self, format: &str) -> PathBuf {
-        self.folder.join(format!("{}.{format}.gguf", self.stem))
-    }
-
-    /// A lock, so that two processes neither measure at once nor remove each other's copies. It is held until the file is closed; the
-    /// operating system releases it when the process ends.
-    fn lock(&self) -> std::io::Result<File> {
-        std::fs::create_dir_all(self.folder)?;
-        let file = File::create(self.folder.join(format!("{}.lock", self.stem)))?;
-        crate::files::lock::lock(&file)?;
-        Ok(file)
-    }
 }
 
 /// A copy of a model with Q4_0 weights, kept in `cache_dir`, for comparisons with equal weights.
@@ -162,7 +112,7 @@ pub fn q4_0_copy(path: &Path, cache_dir: &Path) -> Result<PathBuf, GenerateError
     let _lock = copies.lock().map_err(unusable)?;
     let copy = copies.path("Q4_0");
     if !copy.is_file() {
-        requantise(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0)?;
+        requantise(path, &copy, sys::LLAMA_FTYPE_MOSTLY_Q4_0, &|_| ())?;
     }
     Ok(copy)
 }
@@ -196,11 +146,13 @@ fn machine_of(config: &LlamaConfig) -> Result<String, String> {
     Ok(gpus.iter().fold(machine(config.kernels), |all, gpu| format!("{all}, {} {}", gpu.name, gpu.description)))
 }
 
-/// The formats worth measuring: those with a packed matrix product and about as many bits per weight as the original.
-fn candidates(format: &str) -> Vec<(sys::llama_ftype, &'static str)> {
+/// The formats worth measuring: those with a packed matrix product and about as many bits per weight as the original. With our kernels
+/// (`ours`) every format that they know is about as fast as any of as many bits: only others are worth a copy.
+fn candidates(format: &str, ours: bool) -> Vec<(sys::llama_ftype, &'static str)> {
     let four_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_0"), (sys::LLAMA_FTYPE_MOSTLY_IQ4_NL, "IQ4_NL")];
     let eight_bits = [(sys::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0")];
     match format {
+        "Q4_1" | "Q4_K_S" | "Q4_K_M" | "Q5_0" | "Q5_1" | "Q5_K_S" | "Q5_K_M" | "Q6_K" if ours => Vec::new(),
         "Q4_1" | "Q4_K_S" | "Q4_K_M" | "IQ4_XS" | "Q5_0" | "Q5_1" => [&four_bits[..], &eight_bits].concat(),
         "F32" | "F16" | "BF16" | "Q5_K_S" | "Q5_K_M" | "Q6_K" => eight_bits.into(),
         _ => Vec::new(),
@@ -213,39 +165,6 @@ fn fastest_as_good(measured: &[Measured]) -> String {
     let good = measured.iter().filter(|other| other.perplexity <= WORSE * own.perplexity);
     let faster = good.filter(|other| other.tokens_per_second > FASTER * own.tokens_per_second);
     faster.max_by(|a, b| a.tokens_per_second.total_cmp(&b.tokens_per_second)).unwrap_or(own).format.clone()
-}
-
-/// Measures a format in processor time: other programs may slow down some measurements more than others.
-fn measure(config: &LlamaConfig, path: &Path, format: &str) -> Result<Measured, GenerateError> {
-    let llama = Llama::load(LlamaConfig { path: path.to_owned(), ..config.clone() })?;
-    let paces = [llama.pace(TRIAL)?, llama.pace(TRIAL)?];
-    let own_rate = |pace: &Pace| pace.tokens_per_second / pace.share.filter(|&share| share > 0.0).unwrap_or(1.0);
-    let tokens_per_second = paces.iter().map(own_rate).fold(0.0, f64::max);
-    let measured = Measured { format: format.into(), tokens_per_second, perplexity: llama.perplexity()? };
-    tracing::info!("{format}: {tokens_per_second:.0} tokens/s, perplexity {:.3}", measured.perplexity);
-    Ok(measured)
-}
-
-impl Llama {
-    /// Perplexity on the built-in text: exp of the mean negative log-probability per token. Paragraphs are separate, each after BOS or else
-    /// its first token.
-    pub(super) fn perplexity(&self) -> Result<f64, GenerateError> {
-        let vocab = self.model.vocab();
-        let jobs = TEXT.split("\n\n").filter_map(|paragraph| {
-            let tokens: Vec<i32> = vocab.tokenize(paragraph.trim().as_bytes(), true, false).iter().map(|token| token.0).collect();
-            let tokens = &tokens[..tokens.len().min(self.config.n_ctx)];
-            let (last, input_ids) = tokens.split_last()?;
-            let next_tokens = [&input_ids[1.min(input_ids.len())..], &[*last]].concat();
-            (!input_ids.is_empty()).then(|| (Job { input_ids: input_ids.into(), logits_from: 0, max_tokens: 0 }, next_tokens))
-        });
-        let (mut negative_log_likelihood, mut tokens) = (0.0, 0);
-        self.run(jobs.collect(), |_, next_tokens| Reading::new(0, next_tokens), &mut |found: Likelihood| {
-            negative_log_likelihood -= found.total();
-            tokens += found.log_probs.len();
-            Ok(())
-        })?;
-        Ok((negative_log_likelihood / tokens.max(1) as f64).exp())
-    }
 }
 
 #[cfg(test)]
@@ -274,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_fast_format_has_no_candidates() {
-        assert!(candidates("Q4_0").is_empty() && candidates("Q8_0").is_empty());
-        assert_eq!(candidates("F16").len(), 1);
+        assert!(candidates("Q4_0", false).is_empty() && candidates("Q8_0", false).is_empty());
+        assert_eq!([candidates("Q4_K_M", false).len(), candidates("Q4_K_M", true).len()], [3, 0]);
+        assert_eq!([candidates("F16", false).len(), candidates("F16", true).len()], [1, 1]);
     }
 }
