@@ -7,8 +7,8 @@ use clap::Parser;
 use lacuna::commands::cli::{Cli, run};
 use lacuna::commands::processor::missing;
 
-/// What is logged without LACUNA_LOG: our errors say what llama.cpp's lines would.
-const QUIET: &str = "error,llama-cpp-2=off";
+/// What is logged without LACUNA_LOG: our errors say what llama.cpp's lines would. Whoever has too little memory should know.
+const QUIET: &str = "error,memory=warn,llama-cpp-2=off";
 
 fn main() -> ExitCode {
     let missing = missing();

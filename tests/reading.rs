@@ -169,7 +169,7 @@ fn copies_of_test_rows_are_not_listed() {
     let fixture = fixture_with_lists();
     let run = fixture.path("run");
     let complete = |request: &lacuna::generator::CompletionRequest| {
-        let number = if request.prompt.plain && request.id % 2 == 0 { 1000 + request.id % 30 } else { request.seed % 1_000_000 };
+        let number = if request.prompt.plain && request.id.is_multiple_of(2) { 1000 + request.id % 30 } else { request.seed % 1_000_000 };
         text(number.is_multiple_of(2), number)
     };
     let judge = |request: &lacuna::generator::PosteriorRequest| vec![-1.0; request.words.len()];

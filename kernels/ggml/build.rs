@@ -21,6 +21,7 @@ fn main() {
     compiler(&ggml, true, "portable").file("src/hook.cpp").compile("lacuna_ggml_portable");
     let target = |what: &str| std::env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
     if target("ARCH") == "x86_64" && target("OS") == "linux" {
+        check_portable(&cmake, &target("FEATURE"));
         let sources = cpu_sources(&cmake).unwrap_or_else(|reason| panic!("the sources of ggml's CPU back end: {reason}"));
         VARIANTS.iter().for_each(|(name, features)| compile_variant(&ggml, &sources, name, features));
     }
@@ -30,6 +31,23 @@ fn main() {
 fn cmake_build() -> Result<PathBuf, String> {
     let package = std::env::var("DEP_LLAMA_GGML_CMAKE_DIR").map_err(|_| "llama-cpp-sys-2 gave no ggml_cmake_dir".to_string())?;
     Ok(Path::new(&package).join("../../build"))
+}
+
+/// llama.cpp's own build of the CPU back end must need no instructions that rustc was not told of: it is the one for the oldest processors,
+/// and starts on all.
+fn check_portable(cmake: &Path, features: &str) {
+    let cache = read(&cmake.join("CMakeCache.txt")).unwrap_or_else(|reason| panic!("llama.cpp's build was not found: {reason}"));
+    let has = |feature: &str| features.split(',').any(|known| known == feature);
+    let pairs = [("SSE42", "sse4.2"), ("AVX", "avx"), ("AVX2", "avx2"), ("FMA", "fma"), ("F16C", "f16c"), ("BMI2", "bmi2")];
+    let on = |name: &str| cache.lines().any(|line| line == format!("GGML_{name}:BOOL=ON") || line == format!("GGML_{name}:STRING=ON"));
+    let wrong: Vec<String> =
+        pairs.iter().filter(|(name, feature)| on(name) && !has(feature)).map(|(name, _)| format!("GGML_{name}=OFF")).collect();
+    assert!(
+        wrong.is_empty(),
+        "llama.cpp was built with instructions that older processors lack. Build in the repository's folder, whose .cargo/config.toml \
+         sets {0}, or set these in the environment; then `cargo clean -p llama-cpp-sys-2`",
+        wrong.join(" ")
+    );
 }
 
 /// The folder of ggml's sources, which the CMake cache names.
@@ -67,8 +85,8 @@ fn compiler(ggml: &Path, cpp: bool, name: &str) -> cc::Build {
     build
 }
 
-/// Compiles the CPU back end and the hook with these instructions into one object whose only symbol is `lacuna_cpu_{name}`: the linker would
-/// take functions of the same name from any variant, inline functions of C++ too, and the program would die on an older processor.
+/// Compiles the CPU back end and the hook with these instructions into one object whose only symbol is `lacuna_cpu_{name}`. Of functions of
+/// the same name the linker takes any, inline functions of C++ too, and the program would die on an older processor.
 fn compile_variant(ggml: &Path, sources: &Sources, name: &str, features: &str) {
     let folder = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join(name);
     let is_cpp = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "cpp");

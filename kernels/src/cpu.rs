@@ -13,7 +13,8 @@ pub enum Level {
     Avx512,
 }
 
-/// The level of this processor; the environment variable `LACUNA_ISA` may lower it, to try another processor's.
+/// The level of this processor; the environment variable `LACUNA_ISA` may lower it, to try another processor's: "portable", "avx2" or
+/// "avx-vnni". Anything else is ignored.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {

@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn scales_of_strange_blocks() {
-        let scale = |x: &[f32]| round_row(Format::Int16, x, &mut [0; BLOCK]);
+        let scale = |x: &[f32]| round_row::<false>(Format::Int16, x, &mut [0; BLOCK]);
         assert_eq!(scale(&[0.0, -1e-38]), 0.0);
         assert_eq!(scale(&[-8190.0, 1.0]), 2.0);
         assert!(scale(&[1.0, f32::NAN]).is_nan() && scale(&[f32::NEG_INFINITY, 0.0]).is_nan());

@@ -14,7 +14,7 @@ static_assert(GGML_BACKEND_API_VERSION == 3, "ggml's backend structs changed: co
 
 extern "C" {
 
-// Mirrors `Callbacks` of hook.rs.
+// Mirrors `Callbacks` of callbacks.rs.
 struct lacuna_callbacks {
     // Whether a weight may be packed into our buffers; asked while a model loads.
     bool (*weight_supported)(const ggml_tensor * weight);

@@ -1,6 +1,7 @@
 //! The callbacks for ggml: which weights are packed, which operations are ours, how much work space they need, and their results.
 
 use crate::attention::{Attention, Strided, attention};
+use crate::callbacks::Callbacks;
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::mul_mat::{Columns, Weights, mul_mat, work_len};
@@ -10,16 +11,6 @@ use crate::{Unavailable, self_test};
 use llama_cpp_sys_2 as sys;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-
-/// Mirrors `lacuna_callbacks` of hook.cpp.
-#[repr(C)]
-pub(crate) struct Callbacks {
-    weight_supported: unsafe extern "C" fn(*const sys::ggml_tensor) -> bool,
-    packed_size: unsafe extern "C" fn(*const sys::ggml_tensor) -> usize,
-    pack: unsafe extern "C" fn(*mut sys::ggml_tensor, *const c_void),
-    work_size: unsafe extern "C" fn(*mut sys::ggml_tensor, c_int, *mut usize) -> bool,
-    compute: unsafe extern "C" fn(*mut sys::ggml_tensor, c_int, c_int, *mut c_void, usize, *mut c_void) -> bool,
-}
 
 static INSTALLED: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();
 

@@ -23,10 +23,11 @@ impl Isa {
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// The fastest that this machine has; `LACUNA_ISA` may name a slower one, to try it.
+    /// The fastest that this machine has; `LACUNA_ISA` may name a slower one, to try it ("portable": none of them).
     pub fn best() -> Option<Isa> {
         let wanted = std::env::var("LACUNA_ISA").ok();
-        Isa::available().into_iter().find(|isa| wanted.as_deref().is_none_or(|wanted| wanted == isa.name()))
+        let slower = Isa::ALL.into_iter().find(|isa| wanted.as_deref() == Some(isa.name()));
+        Isa::available().into_iter().find(|&isa| slower.is_none_or(|slower| slower == isa))
     }
 
     /// Its name.

@@ -9,6 +9,7 @@
 //! One file a kernel: [`mul_mat`], [`attention`]; `hook.rs` and `hook.cpp` are what ggml sees.
 
 pub mod attention;
+mod callbacks;
 pub mod format;
 pub mod ggml;
 mod hook;

@@ -1,6 +1,6 @@
 //! ggml's CPU back end, compiled for several kinds of processors (see build.rs): the one for this processor takes the portable one's place.
 
-use crate::hook::Callbacks;
+use crate::callbacks::Callbacks;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use lacuna_kernels::cpu::{Level, level};
 use llama_cpp_sys_2 as sys;
@@ -100,5 +100,24 @@ impl Variant {
     pub unsafe fn compute(&self, context: *mut sys::ggml_context, graph: *mut sys::ggml_cgraph) -> sys::ggml_status {
         // SAFETY: the caller's.
         unsafe { (self.functions.compute)(context, graph, 1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::format::Format;
+    use crate::ggml;
+
+    /// ggml's own product on this processor: the test of the portable variant on emulated ones.
+    #[test]
+    fn the_variant_computes_a_product() {
+        let (rows, k) = (5, 64);
+        let number = |i: usize| ((i * 37) % 64) as f32 / 32.0 - 1.0;
+        let (weights, x): (Vec<f32>, Vec<f32>) = ((0..rows * k).map(number).collect(), (0..k).map(|i| number(i + 11)).collect());
+        let found = ggml::mul_mat(Format::F16, &ggml::quantise(Format::F16, &weights, k), &x, k);
+        for (row, found) in weights.chunks(k).zip(found) {
+            let exact: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
+            assert!((found - exact).abs() < 0.05, "{found}, not {exact}");
+        }
     }
 }

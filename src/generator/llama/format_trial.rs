@@ -2,7 +2,6 @@
 
 use super::config::LlamaConfig;
 use super::copies::Copies;
-use super::host::machine;
 use super::model::Llama;
 use super::probe::Pace;
 use super::readers::Reading;
@@ -17,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const PACE: Duration = Duration::from_millis(1500);
-/// One copy is always tried; another only while a start has spent less than this, if it takes as long as the last one.
+/// One copy is always tried; another only while a start has spent less than this on copies, if it takes as long as the last one.
 const LONGEST: Duration = Duration::from_secs(180);
 /// The longest that perplexity may take in one format; a slow model reads fewer paragraphs, the same ones in each format.
 const LONGEST_TEXT: Duration = Duration::from_secs(20);
@@ -40,6 +39,8 @@ pub(super) struct Trial<'t> {
     copies: &'t Copies<'t>,
     own: &'t str,
     say: &'t dyn Fn(String),
+    /// What the measurements depend on beside the format.
+    setting: String,
     /// The original first.
     pub(super) measured: Vec<Measured>,
     /// Copies that were made for this; others may be in use.
@@ -51,7 +52,7 @@ pub(super) struct Trial<'t> {
 /// What is kept of an unfinished trial.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    machine: String,
+    setting: String,
     measured: Vec<Measured>,
     made: Vec<String>,
     paragraphs: usize,
@@ -66,14 +67,13 @@ pub(super) enum TrialError {
 }
 
 impl<'t> Trial<'t> {
-    /// A new trial, or the rest of one that was ended on this machine.
-    pub(super) fn resume(config: &'t LlamaConfig, copies: &'t Copies<'t>, own: &'t str, say: &'t dyn Fn(String)) -> Self {
-        let new = Trial { config, copies, own, say, measured: Vec::new(), made: Vec::new(), paragraphs: usize::MAX };
+    /// A new trial on a machine, or the rest of one that was ended there, with the same threads and settings.
+    pub(super) fn resume(config: &'t LlamaConfig, copies: &'t Copies<'t>, own: &'t str, machine: &str, say: &'t dyn Fn(String)) -> Self {
+        let setting = format!("{machine}, {} threads, n_ctx {}, {:?}", config.cpu_workers(), config.n_ctx, config.settings);
+        let new = Trial { config, copies, own, say, setting, measured: Vec::new(), made: Vec::new(), paragraphs: usize::MAX };
         let kept = std::fs::read(new.file()).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         match kept {
-            Some(Kept { machine, measured, made, paragraphs }) if machine == self::machine(config.kernels) => {
-                Trial { measured, made, paragraphs, ..new }
-            }
+            Some(Kept { setting, measured, made, paragraphs }) if setting == new.setting => Trial { measured, made, paragraphs, ..new },
             Some(kept) => Trial { made: kept.made, ..new },
             None => new,
         }
@@ -81,17 +81,16 @@ impl<'t> Trial<'t> {
 
     /// Measures the original and a copy in each of the formats, as many as there is time for.
     pub(super) fn run(&mut self, formats: &[(sys::llama_ftype, &'static str)]) -> Result<(), TrialError> {
-        let begun = Instant::now();
         if self.measured.is_empty() {
             let measured = self.measure_own().map_err(TrialError::Model)?;
             self.add(measured);
         }
-        let mut last = Duration::ZERO;
+        let (begun, mut last) = (Instant::now(), Duration::ZERO);
         for (i, &(file_type, format)) in formats.iter().enumerate() {
             if self.measured.iter().any(|measured| measured.format == format) {
                 continue;
             }
-            if begun.elapsed() + last > LONGEST {
+            if self.measured.len() > 1 && begun.elapsed() + last > LONGEST {
                 let rest: Vec<&str> = formats[i..].iter().map(|(_, format)| *format).collect();
                 self.say(format!("{} left out: measuring took {} s so far", rest.join(", "), begun.elapsed().as_secs()));
                 break;
@@ -140,8 +139,8 @@ impl<'t> Trial<'t> {
 
     /// Keeps what was measured for the next start; without room for it, that measures again.
     fn keep(&self) {
-        let Trial { measured, made, paragraphs, .. } = self;
-        let kept = Kept { machine: machine(self.config.kernels), measured: measured.clone(), made: made.clone(), paragraphs: *paragraphs };
+        let Trial { setting, measured, made, paragraphs, .. } = self;
+        let kept = Kept { setting: setting.clone(), measured: measured.clone(), made: made.clone(), paragraphs: *paragraphs };
         _ = put(&self.file(), &serde_json::to_vec_pretty(&kept).unwrap_or_default());
     }
 

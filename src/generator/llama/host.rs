@@ -69,7 +69,9 @@ fn processor() -> String {
 
 /// Identifies what a measurement depends on: processor, kernels and version.
 pub(super) fn machine(kernels: Kernels) -> String {
-    format!("{}, {} cores, {kernels:?} kernels, lacuna {}", processor(), cores(), env!("CARGO_PKG_VERSION"))
+    let ours = lacuna_ggml_kernels::install().map_or("none", |isa| isa.name());
+    let kernels = format!("{kernels:?} kernels ({ours}, ggml's for {})", lacuna_ggml_kernels::backend());
+    format!("{}, {} cores, {kernels}, lacuna {}", processor(), cores(), env!("CARGO_PKG_VERSION"))
 }
 
 /// A GGUF's description, and whether it fits in memory on the CPU.

@@ -2,6 +2,7 @@
 
 use super::gguf::Header;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: u64 = 1 << 20;
 /// The smallest KV cache, in cells.
@@ -24,7 +25,7 @@ pub(super) struct Footprint {
     pub(super) per_sequence: u64,
     /// Activations of one token of a batch.
     pub(super) per_token: u64,
-    /// Logits of one token that has an output.
+    /// Logits of one token that has an output, and the state of its sequence in one layer.
     pub(super) per_output: u64,
     /// Tokens of a batch.
     pub(super) n_batch: usize,
@@ -43,15 +44,18 @@ impl Footprint {
         let head = |key: &str| read(key).unwrap_or(width / heads);
         let keys_and_values = head("attention.key_length") + head("attention.value_length");
         let vocabulary = header.length("tokenizer.ggml.tokens").unwrap_or(0);
-        let activations = 8 * width + 3 * read("feed_forward_length").unwrap_or(4 * width);
+        let feed_forward = 3 * read("feed_forward_length").unwrap_or(4 * width);
+        // Each expert that a token uses has its own.
+        let experts = read("expert_used_count").unwrap_or(0) * (width + 3 * read("expert_feed_forward_length").unwrap_or(0));
+        let per_sequence = recurrent_state(header, architecture, layers, width);
         Footprint {
             weights: header.bytes,
             per_layer: header.bytes / (layers + 1),
             keys_and_values: layers * kv_heads * keys_and_values * 2,
-            per_sequence: recurrent_state(header, architecture, layers, width),
-            per_token: activations * 4,
-            // llama.cpp has them in its graph and in its output buffer.
-            per_output: 2 * vocabulary * 4,
+            per_sequence,
+            per_token: (8 * width + feed_forward.max(experts)) * 4,
+            // llama.cpp has the logits in its graph and in its output buffer; a recurrent layer's graph has the states of all sequences.
+            per_output: 2 * vocabulary * 4 + per_sequence / layers.max(1),
             n_batch,
             outputs: USUAL_SEQUENCES.min(n_batch),
         }
@@ -125,11 +129,11 @@ impl Footprint {
             return Ok(wanted.min(usize::try_from(most).unwrap_or(usize::MAX)));
         }
         Err(format!(
-            "the KV caches of {workers} workers need {} MiB for requests of {longest} tokens, but {} MiB are free. With one worker, prompt and \
-             new tokens together can be {} at most; fewer --slots and --kv-unified true need less",
+            "{workers} KV caches need {} MiB for requests of {longest} tokens, but {} MiB are free. In one cache, prompt and new tokens together \
+             can be {} at most",
             mib(self.contexts(workers as u64, longest * caches as u64)),
             free / MIB,
-            affordable(1)
+            affordable(1) * caches as u64
         ))
     }
 }
@@ -155,6 +159,14 @@ fn recurrent_state(header: &Header, architecture: &str, layers: u64, width: u64)
     // Layers without heads of keys and values are the recurrent ones, where that is told.
     let recurrent = header.zeros(&format!("{architecture}.attention.head_count_kv")).filter(|zeros| *zeros > 0).unwrap_or(layers);
     recurrent.saturating_mul(per_layer).saturating_mul(4)
+}
+
+/// Tells the user, once for each number, that there are fewer contexts than threads: it is shown without LACUNA_LOG.
+pub(super) fn warn_of(workers: usize, wanted: usize) {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    if TOLD.swap(workers, Ordering::Relaxed) != workers {
+        tracing::warn!(target: "memory", "there is room for {workers} of {wanted} contexts of the generator: it runs on as many threads");
+    }
 }
 
 /// A tenth of free memory is left to the rest of the system.
@@ -330,6 +342,8 @@ mod tests {
         assert!(error.contains("requests of 1024 tokens"), "{error}");
         let error = MODEL.cells(with(64 + 3 * 16), 2, 1, 9_999, 1000).unwrap_err();
         assert!(error.contains("can be 768 at most"), "{error}");
+        let error = MODEL.cells(with(64 + 4 * 16), 1, 4, 9_999, 500).unwrap_err();
+        assert!(error.contains("can be 1024 at most"), "four caches of 256 are one of 1024: {error}");
     }
 
     #[test]

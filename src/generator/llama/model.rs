@@ -68,6 +68,8 @@ pub struct Llama {
     pub(super) placement: Placement,
     /// The GPU of each model, where its logits can be read without copying them; none if they cannot.
     pub(super) logits_gpus: Vec<SharedGpu>,
+    /// Contexts on the CPU: one a thread, fewer if memory is short.
+    cpu_workers: usize,
     pub(super) template: ChatTemplate,
     pub(super) config: LlamaConfig,
     pub(super) description: Description,
@@ -83,16 +85,14 @@ pub struct Llama {
     pub(super) exact_attention: bool,
 }
 
-/// The configuration with as many threads as memory has room for.
-fn with_room(config: LlamaConfig, footprint: &Footprint) -> Result<LlamaConfig, GenerateError> {
-    let (Some(free), wanted) = (memory::available(), config.cpu_workers()) else { return Ok(config) };
-    let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
-    let threads = footprint.workers_that_fit(free, wanted).map_err(fail)?;
-    if threads == wanted {
-        return Ok(config);
+/// As many workers on the CPU as were asked for and memory has room for; an error if not even for one.
+fn workers_with_room(config: &LlamaConfig, footprint: &Footprint) -> Result<usize, String> {
+    let wanted = config.cpu_workers();
+    let workers = memory::available().map_or(Ok(wanted), |free| footprint.workers_that_fit(free, wanted))?;
+    if workers < wanted {
+        memory::warn_of(workers, wanted);
     }
-    tracing::warn!("{}: memory has room for {threads} of {wanted} threads, each with its own context", config.path.display());
-    Ok(LlamaConfig { threads, ..config })
+    Ok(workers)
 }
 
 impl Llama {
@@ -104,8 +104,7 @@ impl Llama {
         let header = header_of_generator(&config.path).map_err(fail)?;
         let footprint = Footprint::of(&header, config.settings.n_batch);
         let placement = Placement::choose(&footprint, &header, config.gpu_layers).map_err(fail)?;
-        let config = if placement.on_cpu() { with_room(config, &footprint)? } else { config };
-        let fail = |reason: String| GenerateError::Load { path: config.path.display().to_string(), reason };
+        let cpu_workers = if placement.on_cpu() { workers_with_room(&config, &footprint).map_err(fail)? } else { 0 };
         choose_kernels(&config);
         let (model, replicas) = load_models(backend, &config, &placement).map_err(fail)?;
         let description = describe(&model, &config);
@@ -121,6 +120,7 @@ impl Llama {
             replicas,
             logits_gpus,
             placement,
+            cpu_workers,
             template,
             config,
             description,
@@ -160,7 +160,7 @@ impl Llama {
             None => 2,
             Some(contexts) => contexts.max(1),
         };
-        if self.placement.on_cpu() { self.config.cpu_workers() } else { per_model * self.models().count() }
+        if self.placement.on_cpu() { self.cpu_workers } else { per_model * self.models().count() }
     }
 
     /// The loaded model's description.

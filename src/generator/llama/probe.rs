@@ -75,12 +75,14 @@ impl Llama {
         let chosen = match remembered.filter(|memory| memory.of == of) {
             Some(memory) => memory.chosen,
             None => {
-                let (path, most) = (self.config.path.display().to_string(), LONGEST.as_secs());
-                say(format!("{path}: measuring the fastest settings on this machine (once, {most} s at most)"));
+                let path = self.config.path.display().to_string();
+                say(format!("{path}: measuring the fastest settings on this machine (once, about {} s at most)", LONGEST.as_secs()));
                 let (chosen, Tried { rates: measured, shares, begun, left_out, .. }) = self.choose(wished, wishes, say)?;
-                if left_out {
-                    let seconds = begun.elapsed().as_secs();
-                    say(format!("{path}: too slow here to measure all settings: after {seconds} s the others are the defaults"));
+                let others = if left_out { ": too slow here to measure all settings, the others are the defaults" } else { "" };
+                say(format!("{path}: measured in {} s{others}", begun.elapsed().as_secs()));
+                if measured.is_empty() {
+                    self.set(wished)?;
+                    return Ok(wished);
                 }
                 if !undisturbed(&shares) {
                     say("other programs keep the processor busy: using the default settings; the next start will measure again".into());
@@ -103,7 +105,8 @@ impl Llama {
     fn choose<'s>(&mut self, usual: Settings, wishes: Wishes, say: &'s dyn Fn(String)) -> Result<(Settings, Tried<'s>), GenerateError> {
         let mut measured = Tried::new(say);
         let mut best = usual;
-        if !measured.has_time_for(self.time_of_a_trial()?) {
+        measured.last = self.time_of_a_trial()?;
+        if !measured.has_time_for(measured.last) {
             return Ok((best, measured));
         }
         let on_cpu = self.placement.on_cpu();
@@ -158,11 +161,16 @@ impl Llama {
         Ok(other? <= WORSE * usual?)
     }
 
-    /// Roughly how long one measurement takes, from a prefill of a few tokens.
+    /// Roughly how long one measurement takes, from a prefill of a few tokens. The first one reads the weights from the disk, and a GPU may
+    /// compile its kernels: the second counts.
     fn time_of_a_trial(&self) -> Result<Duration, GenerateError> {
-        let begun = Instant::now();
-        self.run(vec![(Job::new((0..LOOK.min(self.config.n_ctx) as Token).collect(), 0), ())], |_, ()| AtOnce, &mut |()| Ok(()))?;
-        Ok(begun.elapsed() * (PREFIX / LOOK) as u32)
+        let mut taken = Duration::ZERO;
+        for _ in 0..2 {
+            let begun = Instant::now();
+            self.run(vec![(Job::new((0..LOOK.min(self.config.n_ctx) as Token).collect(), 0), ())], |_, ()| AtOnce, &mut |()| Ok(()))?;
+            taken = begun.elapsed();
+        }
+        Ok(taken * (PREFIX / LOOK) as u32)
     }
 
     /// The fastest of `usual` and `others` at `work`, measured alternately, as many as there is time for.
@@ -171,9 +179,12 @@ impl Llama {
         settings.extend(others.iter().filter(|&&other| other != usual));
         let mut rates = vec![0.0f64; settings.len()];
         for round in 0..2 {
+            let all = measured.last * settings.len() as u32;
+            if round > 0 && (measured.last > ONCE || !measured.has_time_for(all)) {
+                break;
+            }
             for (rate, &settings) in rates.iter_mut().zip(&settings) {
-                let again = round > 0;
-                if (again && measured.last > ONCE) || !measured.has_time_for(measured.last) {
+                if !measured.has_time_for(measured.last) {
                     break;
                 }
                 let begun = Instant::now();
@@ -219,11 +230,12 @@ impl Llama {
         let tokens = (jobs.len() * prompt) as f64;
         let (begun, cpu) = (Instant::now(), cpu_time());
         self.run(jobs, |_, ()| AtOnce, &mut |()| Ok(()))?;
-        Ok(self.pace_from(tokens, begun.elapsed(), cpu, cpu_time(), workers))
+        Ok(self.pace_from(tokens, begun.elapsed(), cpu, cpu_time()))
     }
 
-    fn pace_from(&self, tokens: f64, time: Duration, from: Option<Duration>, to: Option<Duration>, workers: usize) -> Pace {
-        let seconds = time.as_secs_f64().max(1e-6);
+    /// The pace of the last call, whose contexts may have been fewer than the threads.
+    fn pace_from(&self, tokens: f64, time: Duration, from: Option<Duration>, to: Option<Duration>) -> Pace {
+        let (seconds, workers) = (time.as_secs_f64().max(1e-6), self.counters.contexts.load(Ordering::Relaxed).max(1));
         let on_cpu = to.zip(from).filter(|_| self.placement.on_cpu()).map(|(to, from)| to.saturating_sub(from));
         Pace { tokens_per_second: tokens / seconds, share: on_cpu.map(|on_cpu| on_cpu.as_secs_f64() / (seconds * workers as f64)) }
     }
@@ -250,8 +262,7 @@ impl Llama {
             Err(error) => return Err(error),
         }
         let at_first = pacer.first.get().and_then(|first| first.cpu);
-        let workers = self.workers().min(requests);
-        Ok(self.pace_from(pacer.tokens.load(Ordering::Relaxed) as f64, last, at_first, cpu, workers))
+        Ok(self.pace_from(pacer.tokens.load(Ordering::Relaxed) as f64, last, at_first, cpu))
     }
 
     /// Identifies the model and the machine that a measurement holds for.

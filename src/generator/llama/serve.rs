@@ -69,6 +69,7 @@ impl Llama {
         let (jobs, details): (Vec<Job>, Vec<J>) = jobs.into_iter().unzip();
         let tree = PrefixTree::new(&jobs, LEAST_SAVED);
         let (contexts, limits) = self.contexts(&jobs, &tree, depth)?;
+        self.counters.contexts.store(contexts.len() as u64, Ordering::Relaxed);
         let pool = (!self.placement.on_cpu()).then(|| rayon::ThreadPoolBuilder::new().num_threads(self.config.threads).build());
         let pool = pool.transpose().map_err(|error| GenerateError::Decode(format!("cannot start threads: {error}")))?;
         let work = Work {
@@ -104,7 +105,10 @@ impl Llama {
                 _ if !self.placement.on_cpu() && workers > models => workers = (workers / 2).max(models),
                 Settings { unified: false, slots: 17.., .. } => settings.slots /= 2,
                 Settings { unified: false, .. } => settings.unified = true,
-                _ if self.placement.on_cpu() && workers > 1 => workers -= workers.div_ceil(8),
+                _ if self.placement.on_cpu() && workers > 1 => {
+                    workers -= workers.div_ceil(8);
+                    memory::warn_of(workers, self.workers());
+                }
                 _ => return Err(GenerateError::Decode(reason)),
             }
         }
@@ -160,8 +164,9 @@ impl Llama {
             tap.iter().for_each(|tap| unsafe { tap.attach(&mut params) });
             in_place.iter_mut().for_each(|in_place| unsafe { in_place.attach(&mut params) });
             let context = models[worker % models.len()].new_context(self.backend, params).map_err(|_| {
-                let or_threads = if self.placement.on_cpu() { " or --threads" } else { "" };
-                GenerateError::Decode(format!("llama.cpp cannot create a context of {n_cells} tokens; use fewer --slots{or_threads}"))
+                GenerateError::Decode(format!(
+                    "llama.cpp cannot create a context of {n_cells} tokens (LACUNA_LOG=llama-cpp-2=info says why)"
+                ))
             })?;
             Ok(Tapped { context, tap, in_place })
         });

@@ -1,6 +1,8 @@
 //! Tests with a real model: `LACUNA_TEST_GGUF` names a small instruct GGUF; without it, the tests are skipped with a message.
 
 use super::config::N_BATCH;
+use super::copies::Copies;
+use super::format_trial::Trial;
 use super::gguf::Header;
 use super::memory::Footprint;
 use super::workers::Reader;
@@ -471,11 +473,14 @@ fn models_in(folder: &std::path::Path) -> usize {
 #[test]
 fn the_fastest_weights_are_chosen_once() {
     let Some(config) = config() else { return };
+    // Our kernels know the test model's format: there would be nothing to choose.
+    let config = LlamaConfig { kernels: Kernels::Ggml, ..config };
     let folder = tempfile::tempdir().unwrap();
     let (chosen, choice) = fastest_weights(&config, folder.path(), &|_| ()).unwrap();
     eprintln!("{choice:#?}");
     let loaded = Llama::load(LlamaConfig { path: chosen.clone(), ..config.clone() }).unwrap();
     assert_eq!(loaded.description().quantisation, choice.format);
+    assert!(choice.measured.len() > 1 || choice.measured.is_empty(), "the original and copies: {choice:?}");
     if let Some(own) = choice.measured.first() {
         let taken = choice.measured.iter().find(|measured| measured.format == choice.format).unwrap();
         assert!(taken.perplexity <= own.perplexity * 1.01, "{choice:?}");
@@ -491,8 +496,34 @@ fn the_fastest_weights_are_chosen_once() {
 }
 
 #[test]
+fn a_trial_of_formats_goes_on_where_it_was_ended() {
+    let Some(config) = config() else { return };
+    let config = LlamaConfig { kernels: Kernels::Ggml, ..config };
+    let folder = tempfile::tempdir().unwrap();
+    let say = |_: String| ();
+    let copies = Copies::of(&config.path, folder.path()).unwrap();
+    let q8 = [(llama_cpp_sys_2::LLAMA_FTYPE_MOSTLY_Q8_0, "Q8_0")];
+    let mut first = Trial::resume(&config, &copies, "own", "here", &say);
+    assert!(first.run(&q8).is_ok());
+    let formats = |trial: &Trial| trial.measured.iter().map(|measured| measured.format.clone()).collect::<Vec<_>>();
+    assert_eq!(formats(&first), ["own", "Q8_0"]);
+    // It was ended here: the next start has all of it, on another machine or with other threads nothing.
+    let mut again = Trial::resume(&config, &copies, "own", "here", &say);
+    assert_eq!(again.measured, first.measured);
+    assert!(again.run(&q8).is_ok() && again.measured == first.measured, "nothing is measured again");
+    assert!(Trial::resume(&config, &copies, "own", "there", &say).measured.is_empty());
+    let others = LlamaConfig { threads: config.cpu_workers() + 1, ..config.clone() };
+    assert!(Trial::resume(&others, &copies, "own", "here", &say).measured.is_empty());
+    // Its copy is removed unless it is chosen, by whichever start ends it.
+    Trial::resume(&config, &copies, "own", "there", &say).finish("own").unwrap();
+    assert_eq!(models_in(folder.path()), 0);
+    assert!(Trial::resume(&config, &copies, "own", "here", &say).measured.is_empty(), "and the record with it");
+}
+
+#[test]
 fn a_damaged_file_is_not_converted() {
     let Some(config) = config() else { return };
+    let config = LlamaConfig { kernels: Kernels::Ggml, ..config };
     let whole = std::fs::read(&config.path).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let half = folder.path().join("half.gguf");

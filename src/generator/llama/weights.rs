@@ -85,7 +85,7 @@ pub fn fastest_weights(config: &LlamaConfig, cache_dir: &Path, say: &dyn Fn(Stri
     // On a GPU as many texts are written at once as it is there for: formats differ by that.
     let wide = Settings { slots: 128, kv: KvFormat::F16, unified: false, n_batch: N_BATCH };
     let config = &LlamaConfig { settings: if on_gpu { wide } else { config.settings }, ..config.clone() };
-    let mut trial = Trial::resume(config, &copies, &own, say);
+    let mut trial = Trial::resume(config, &copies, &own, &machine, say);
     match trial.run(&candidates) {
         Err(TrialError::Copy(error)) => {
             trial.finish(&own).map_err(unusable)?;

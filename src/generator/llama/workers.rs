@@ -83,6 +83,8 @@ pub(super) struct Counters {
     /// Calls of `llama_decode`.
     pub(super) steps: AtomicU64,
     pub(super) microseconds: AtomicU64,
+    /// Contexts of the last call.
+    pub(super) contexts: AtomicU64,
 }
 
 /// What the workers share. Jobs are sorted by prompt.
