@@ -12,7 +12,7 @@ skip() { echo "test-processors: SKIPPED: $*" >&2; exit 0; }
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "only the build for Linux on x86-64 is one for all processors"
 qemu=$(command -v qemu-x86_64 || command -v qemu-x86_64-static || true)
 if [ -z "$qemu" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get install -y -qq qemu-user >/dev/null 2>&1 || true
+    apt-get install -y -qq qemu-user >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq qemu-user; } >/dev/null 2>&1 || true
     qemu=$(command -v qemu-x86_64 || true)
 fi
 [ -n "$qemu" ] || skip "there is no qemu-x86_64 (package qemu-user)"
@@ -20,9 +20,10 @@ fi
 target=${CARGO_TARGET_DIR:-target}
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
-# The tests of the kernels, ours and ggml's, each a program.
-tests=$(cargo test --no-run --release --locked -p lacuna-kernels -p lacuna-ggml-kernels --lib --message-format json |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+# The unit tests of our kernels and of those beneath ggml, each a program. The whole workspace: for a part of it, dependencies may be built
+# otherwise.
+tests=$(cargo test --no-run --release --locked --workspace --message-format json |
+    sed -n '/"name":"lacuna_\(ggml_\)\?kernels","src_path"/s/.*"executable":"\([^"]*\)".*/\1/p')
 [ "$(wc -l <<<"$tests")" = 2 ] || { echo "test-processors: the tests were not found: $tests" >&2; exit 1; }
 
 # on CPU KERNELS: on this processor, `lacuna doctor` names these kernels and the tests pass.
