@@ -39,15 +39,23 @@ fn check_portable(cmake: &Path, features: &str) {
     let cache = read(&cmake.join("CMakeCache.txt")).unwrap_or_else(|reason| panic!("llama.cpp's build was not found: {reason}"));
     let has = |feature: &str| features.split(',').any(|known| known == feature);
     let pairs = [("SSE42", "sse4.2"), ("AVX", "avx"), ("AVX2", "avx2"), ("FMA", "fma"), ("F16C", "f16c"), ("BMI2", "bmi2")];
-    let on = |name: &str| cache.lines().any(|line| line == format!("GGML_{name}:BOOL=ON") || line == format!("GGML_{name}:STRING=ON"));
-    let wrong: Vec<String> =
+    let on = |name: &str| cache.lines().any(|line| line.strip_prefix("GGML_").and_then(|line| line.strip_prefix(name)).is_some_and(is_on));
+    let mut wrong: Vec<String> =
         pairs.iter().filter(|(name, feature)| on(name) && !has(feature)).map(|(name, _)| format!("GGML_{name}=OFF")).collect();
+    if on("NATIVE") && !std::env::var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("target-cpu=native")) {
+        wrong.push("GGML_NATIVE=OFF".into());
+    }
     assert!(
         wrong.is_empty(),
         "llama.cpp was built with instructions that older processors lack. Build in the repository's folder, whose .cargo/config.toml \
          sets {0}, or set these in the environment; then `cargo clean -p llama-cpp-sys-2`",
         wrong.join(" ")
     );
+}
+
+/// The rest of a line of the CMake cache after an option's name.
+fn is_on(rest: &str) -> bool {
+    rest.starts_with(':') && rest.ends_with("=ON")
 }
 
 /// The folder of ggml's sources, which the CMake cache names.

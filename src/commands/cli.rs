@@ -13,7 +13,7 @@ use super::judge::{JudgeReport, judge};
 use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
-use super::options::{DeviceChoice, Machine, Options, Recipe, beside_runs, named_after};
+use super::options::{DeviceChoice, Machine, Options, Recipe, beside_runs, named_after, threads_in_range};
 use super::pool::pool;
 use super::predict::Wanted;
 use super::provenance::put_into;
@@ -190,7 +190,7 @@ enum Command {
         #[arg(long)]
         logits: bool,
         /// CPU threads; 0 for all cores
-        #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+        #[arg(long, env = "LACUNA_THREADS", default_value = "0", value_name = "N", value_parser = threads_in_range)]
         threads: usize,
         /// Where the model runs: on a GPU where there is one, or on the CPU alone
         #[arg(long, env = "LACUNA_DEVICE", value_enum, default_value_t)]
@@ -204,7 +204,7 @@ enum Command {
         /// GGUF files to check besides those in the cache
         models: Vec<PathBuf>,
         /// CPU threads to run a model on; 0 for all cores
-        #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+        #[arg(long, env = "LACUNA_THREADS", default_value = "0", value_name = "N", value_parser = threads_in_range)]
         threads: usize,
     },
     /// Fetch models and data by name into the cache and verify them; the only command that uses the network

@@ -93,8 +93,8 @@ pub enum DeviceChoice {
 /// How the machine is used; the requests to the models do not depend on it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Machine {
-    /// CPU threads; 0 for all cores
-    #[arg(long, env = "LACUNA_THREADS", default_value_t = 0, value_name = "N")]
+    /// CPU threads; 0 for all cores. More than there are cores is slower
+    #[arg(long, env = "LACUNA_THREADS", default_value = "0", value_name = "N", value_parser = threads_in_range)]
     pub threads: usize,
     /// Where both models run: on GPUs where there is one with a back end (`lacuna doctor` shows them), or on the CPU alone
     #[arg(long, env = "LACUNA_DEVICE", value_enum, default_value_t)]
@@ -245,6 +245,15 @@ impl Options {
         ];
         all.into_iter().flatten().collect()
     }
+}
+
+/// The most threads that may be asked for: beyond any machine's cores, and within what systems allow.
+const MOST_THREADS: usize = 1024;
+
+/// Parses a number of threads.
+pub fn threads_in_range(text: &str) -> std::result::Result<usize, String> {
+    let threads: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if threads <= MOST_THREADS { Ok(threads) } else { Err(format!("at most {MOST_THREADS}")) }
 }
 
 /// Overrides the task file's keys with the options.

@@ -106,6 +106,10 @@ impl Setup {
 
     fn of_parts(text: &str, task_path: &Path, options: &Options, depth: Depth) -> Result<Setup> {
         let (mut task, mut errors) = Task::parse_all(text, task_path)?;
+        if options.list_rows.is_some() && task.list.is_none() {
+            let message = "--list-rows needs [list] with a `title`, the line that heads the lists".to_string();
+            errors.push(Error::Task { path: task_path.to_path_buf(), line: None, message });
+        }
         apply(options, &mut task);
         if errors.is_empty() {
             errors.extend(task.check_values(task_path).err().into_iter().flat_map(Error::into_problems));

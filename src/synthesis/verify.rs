@@ -196,7 +196,11 @@ fn is_refusal(text: &str) -> bool {
     let plain = ["i'm sorry, but ", "i am sorry, but ", "sorry, but ", "i apologize, but ", "i apologise, but ", "unfortunately, "];
     let begins = plain.iter().find_map(|sorry| begins.strip_prefix(sorry)).unwrap_or(begins);
     let declines = DECLINES.iter().find_map(|declines| begins.strip_prefix(declines));
-    OF_ITSELF.iter().any(|itself| begins.starts_with(itself))
+    // "I'm sorry for any confusion, but as an AI …" too: it begins one of the first clauses.
+    let clauses = lower.split([',', '.', ';', ':', '!']).take(3).map(|clause| clause.trim_start_matches(|c: char| !c.is_alphanumeric()));
+    let mut clauses = clauses.map(|clause| clause.strip_prefix("but ").unwrap_or(clause));
+    clauses.any(|clause| OF_ITSELF.iter().any(|itself| clause.starts_with(itself)))
+        || OF_ITSELF.iter().any(|itself| begins.starts_with(itself))
         || declines.is_some_and(|rest| DECLINED.iter().any(|what| rest.starts_with(what)))
 }
 
@@ -248,6 +252,9 @@ mod tests {
         assert_eq!(accept("The plot wanders pleasantly along a sunny coast with friends", Finish::Stop), Ok(()));
         assert_eq!(accept("I'm sorry, but I can't help with that request.", Finish::Stop), Err(Rejection::Refusal));
         assert_eq!(accept("As an AI language model, I have no opinion.", Finish::Stop), Err(Rejection::Refusal));
+        let apology = "I'm sorry for any confusion, but as an AI designed to help, I have no account.";
+        assert_eq!(accept(apology, Finish::Stop), Err(Rejection::Refusal));
+        assert_eq!(accept("He is cast as an AI that falls in love.", Finish::Stop), Ok(()));
         assert_eq!(accept("I cannot recommend this film enough.", Finish::Stop), Ok(()));
         assert_eq!(accept("I can't create an account on your site", Finish::Stop), Ok(()));
         assert_eq!(accept("It is good and it is good and it is good and it is good.", Finish::Stop), Err(Rejection::Loop));

@@ -14,7 +14,10 @@ pub enum Unavailable {
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Unavailable::Processor => write!(f, "no kernels for this processor"),
+            Unavailable::Processor => match std::env::var("LACUNA_ISA").as_deref() {
+                Ok("portable") => write!(f, "LACUNA_ISA is \"portable\""),
+                _ => write!(f, "no kernels for this processor"),
+            },
             Unavailable::SelfTest(found) => write!(f, "the self-test failed: {found}"),
         }
     }

@@ -118,7 +118,8 @@ mod tests {
         for (wanted, activations) in [(2..=4, 200_000), (5..=5, 1)] {
             let (other_loss, other_gradients, other_logits) = in_pieces(wanted, activations);
             assert!((loss - other_loss).abs() < 1e-6);
-            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+            // candle adds up in an order of its own, with or without fused multiplications.
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(near(&gradients, &other_gradients) && near(&logits, &other_logits), "{activations} bytes");
         }
     }

@@ -182,7 +182,22 @@ fn mib(bytes: u64) -> u64 {
 pub(super) fn available() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let free = field_in_bytes(&meminfo, "MemAvailable:")?;
-    Some(cgroup_rest().map_or(free, |rest| rest.min(free)))
+    Some([cgroup_rest(), address_space_rest()].into_iter().flatten().fold(free, u64::min))
+}
+
+/// What `ulimit -v` leaves to this process; `None` if it is unlimited.
+#[cfg(unix)]
+fn address_space_rest() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it writes the struct that it is given.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } == 0 && limit.rlim_cur != libc::RLIM_INFINITY;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    known.then(|| limit.rlim_cur.saturating_sub(field_in_bytes(&status, "VmSize:").unwrap_or(0)))
+}
+
+#[cfg(not(unix))]
+fn address_space_rest() -> Option<u64> {
+    None
 }
 
 fn field_in_bytes(meminfo: &str, name: &str) -> Option<u64> {

@@ -76,10 +76,13 @@ impl Llama {
             Some(memory) => memory.chosen,
             None => {
                 let path = self.config.path.display().to_string();
-                say(format!("{path}: measuring the fastest settings on this machine (once, about {} s at most)", LONGEST.as_secs()));
+                let flags = "--slots, --kv, --kv-unified and --n-batch together skip it";
+                say(format!("{path}: measuring how this machine runs it fastest (once, about {} s at most; {flags})", LONGEST.as_secs()));
                 let (chosen, Tried { rates: measured, shares, begun, left_out, .. }) = self.choose(wished, wishes, say)?;
                 let others = if left_out { ": too slow here to measure all settings, the others are the defaults" } else { "" };
-                say(format!("{path}: measured in {} s{others}", begun.elapsed().as_secs()));
+                let Settings { slots, kv, unified, n_batch } = chosen;
+                let found = format!("--slots {slots} --kv {} --kv-unified {unified} --n-batch {n_batch}", kv.name());
+                say(format!("{path}: measured in {} s: {found}{others}", begun.elapsed().as_secs()));
                 if measured.is_empty() {
                     self.set(wished)?;
                     return Ok(wished);
@@ -115,6 +118,10 @@ impl Llama {
         if wishes.slots.is_none() {
             measured.announce("texts at once");
             best = self.fastest(best, &widths, Llama::decoding, &mut measured)?;
+            // What is measured beside other programs is not kept: no need to go on.
+            if !undisturbed(&measured.shares) {
+                return Ok((best, measured));
+            }
         }
         // On a GPU, attention over 8-bit keys and values is not faster.
         if wishes.kv.is_none() && on_cpu {
