@@ -62,6 +62,10 @@ impl TextEncoder {
         let mut tokenizer = if !path.exists() && folder.join("vocab.txt").exists() {
             vocab_txt::tokenizer(folder, config)?
         } else {
+            if folder.is_dir() && !path.exists() {
+                let missing = "it is missing, and vocab.txt too: copy one of them from where the model came from";
+                return Err(ModelError::tokenizer(&path, missing));
+            }
             let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
             Tokenizer::from_bytes(bytes).map_err(|e| ModelError::tokenizer(&path, format!("not a tokenizer: {e}")))?
         };

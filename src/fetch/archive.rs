@@ -11,8 +11,8 @@ use super::error::SourceError;
 /// Copies the file at the path `members` inside nested archives: empty means the file itself, one name a member of it, two names a
 /// member of that member, and so on.
 ///
-/// Inner archives are unpacked in `scratch`. An archive within one hardly shrinks: one that is many times larger than what holds it was made
-/// to fill the disk, and is an error.
+/// Inner archives are unpacked in `scratch`. An archive within one hardly shrinks: one that is many times larger than what holds it was
+/// made to fill the disk, and is an error.
 pub fn copy(path: &Path, members: &[String], scratch: &Path, out: &mut dyn Write) -> Result<(), SourceError> {
     match members {
         [] => {

@@ -79,19 +79,20 @@ impl Llama {
                 let flags = "--slots, --kv, --kv-unified and --n-batch together skip it";
                 say(format!("{path}: measuring how this machine runs it fastest (once, about {} s at most; {flags})", LONGEST.as_secs()));
                 let (chosen, Tried { rates: measured, shares, begun, left_out, .. }) = self.choose(wished, wishes, say)?;
-                let others = if left_out { ": too slow here to measure all settings, the others are the defaults" } else { "" };
+                let unusable = if measured.is_empty() {
+                    Some("too slow here to measure")
+                } else {
+                    (!undisturbed(&shares)).then_some("other programs keep the processor busy")
+                };
+                if let Some(why) = unusable {
+                    say(format!("{why}: using the default settings; the next start will measure again"));
+                    self.set(wished)?;
+                    return Ok(wished);
+                }
+                let others = if left_out { "; too slow here to measure all settings, the others are the defaults" } else { "" };
                 let Settings { slots, kv, unified, n_batch } = chosen;
                 let found = format!("--slots {slots} --kv {} --kv-unified {unified} --n-batch {n_batch}", kv.name());
                 say(format!("{path}: measured in {} s: {found}{others}", begun.elapsed().as_secs()));
-                if measured.is_empty() {
-                    self.set(wished)?;
-                    return Ok(wished);
-                }
-                if !undisturbed(&shares) {
-                    say("other programs keep the processor busy: using the default settings; the next start will measure again".into());
-                    self.set(wished)?;
-                    return Ok(wished);
-                }
                 // If the folder cannot be written, the only cost is another measurement next time.
                 let json = serde_json::to_vec_pretty(&Memory { of, chosen, measured }).unwrap_or_default();
                 if let Some((file, Err(error))) = file.map(|file| (file.clone(), put(&file, &json))) {
