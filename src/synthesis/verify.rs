@@ -192,15 +192,14 @@ const DECLINED: [&str; 30] = [
 /// Whether a text refuses to be written.
 fn is_refusal(text: &str) -> bool {
     let lower = text.to_lowercase().replace('’', "'");
-    let begins = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let text = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
     let plain = ["i'm sorry, but ", "i am sorry, but ", "sorry, but ", "i apologize, but ", "i apologise, but ", "unfortunately, "];
-    let begins = plain.iter().find_map(|sorry| begins.strip_prefix(sorry)).unwrap_or(begins);
+    let begins = plain.iter().find_map(|sorry| text.strip_prefix(sorry)).unwrap_or(text);
     let declines = DECLINES.iter().find_map(|declines| begins.strip_prefix(declines));
     // "I'm sorry for any confusion, but as an AI …" too: it begins one of the first clauses.
-    let clauses = lower.split([',', '.', ';', ':', '!']).take(3).map(|clause| clause.trim_start_matches(|c: char| !c.is_alphanumeric()));
+    let clauses = text.split([',', '.', ';', ':', '!']).take(3).map(|clause| clause.trim_start_matches(|c: char| !c.is_alphanumeric()));
     let mut clauses = clauses.map(|clause| clause.strip_prefix("but ").unwrap_or(clause));
     clauses.any(|clause| OF_ITSELF.iter().any(|itself| clause.starts_with(itself)))
-        || OF_ITSELF.iter().any(|itself| begins.starts_with(itself))
         || declines.is_some_and(|rest| DECLINED.iter().any(|what| rest.starts_with(what)))
 }
 

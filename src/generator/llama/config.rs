@@ -23,16 +23,6 @@ pub enum KvFormat {
     Q8_0,
 }
 
-impl KvFormat {
-    /// As the option `--kv` names it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            KvFormat::F16 => "f16",
-            KvFormat::Q8_0 => "q8_0",
-        }
-    }
-}
-
 /// How to load and run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LlamaConfig {

@@ -104,7 +104,8 @@ impl<'t> Trial<'t> {
                 self.made.push(format.into());
                 self.keep();
             }
-            let measured = measure(self.config, copy, format, self.paragraphs).map_err(TrialError::Model)?;
+            let llama = Llama::load(LlamaConfig { path: copy, ..self.config.clone() }).map_err(TrialError::Model)?;
+            let measured = measure(&llama, format, self.paragraphs).map_err(TrialError::Model)?;
             self.add(measured);
             last = this.elapsed();
         }
@@ -128,7 +129,7 @@ impl<'t> Trial<'t> {
     fn measure_own(&mut self) -> Result<Measured, GenerateError> {
         let llama = Llama::load(self.config.clone())?;
         self.paragraphs = llama.paragraphs_in(LONGEST_TEXT)?;
-        measure_loaded(&llama, self.own, self.paragraphs)
+        measure(&llama, self.own, self.paragraphs)
     }
 
     fn add(&mut self, measured: Measured) {
@@ -155,11 +156,7 @@ impl<'t> Trial<'t> {
 }
 
 /// Measures a format in processor time: other programs may slow down some measurements more than others.
-fn measure(config: &LlamaConfig, path: PathBuf, format: &str, paragraphs: usize) -> Result<Measured, GenerateError> {
-    measure_loaded(&Llama::load(LlamaConfig { path, ..config.clone() })?, format, paragraphs)
-}
-
-fn measure_loaded(llama: &Llama, format: &str, paragraphs: usize) -> Result<Measured, GenerateError> {
+fn measure(llama: &Llama, format: &str, paragraphs: usize) -> Result<Measured, GenerateError> {
     let paces = [llama.pace(PACE)?, llama.pace(PACE)?];
     let own_rate = |pace: &Pace| pace.tokens_per_second / pace.share.filter(|&share| share > 0.0).unwrap_or(1.0);
     let tokens_per_second = paces.iter().map(own_rate).fold(0.0, f64::max);

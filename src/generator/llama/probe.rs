@@ -11,6 +11,7 @@ use crate::generator::prefix::Token;
 use crate::generator::request::GenerateError;
 use crate::generator::sampler::Room;
 use crate::generator::scheduler::Job;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -91,7 +92,8 @@ impl Llama {
                 }
                 let others = if left_out { "; too slow here to measure all settings, the others are the defaults" } else { "" };
                 let Settings { slots, kv, unified, n_batch } = chosen;
-                let found = format!("--slots {slots} --kv {} --kv-unified {unified} --n-batch {n_batch}", kv.name());
+                let kv = kv.to_possible_value().map_or(String::new(), |kv| format!(" --kv {}", kv.get_name()));
+                let found = format!("--slots {slots}{kv} --kv-unified {unified} --n-batch {n_batch}");
                 say(format!("{path}: measured in {} s: {found}{others}", begun.elapsed().as_secs()));
                 // If the folder cannot be written, the only cost is another measurement next time.
                 let json = serde_json::to_vec_pretty(&Memory { of, chosen, measured }).unwrap_or_default();
