@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod files;
 pub mod generator;
 pub mod judge;
+pub mod last_words;
 pub mod math;
 pub mod measure;
 pub mod run;

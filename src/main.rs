@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use lacuna::commands::cli::{Cli, run};
 use lacuna::commands::processor::missing;
+use lacuna::last_words::catch_aborts;
 
 /// What is logged without LACUNA_LOG: our errors say what llama.cpp's lines would. Whoever has too little memory should know.
 const QUIET: &str = "error,memory=warn,llama-cpp-2=off";
 
 fn main() -> ExitCode {
+    catch_aborts();
     let missing = missing();
     if !missing.is_empty() {
         let missing = missing.join(", ");

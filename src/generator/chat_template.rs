@@ -10,8 +10,9 @@ const NAME: &str = "tokenizer.chat_template";
 /// Placeholders for the contents, to find the template's own text: private-use characters, which no template has.
 const SYSTEM: &str = "\u{E0F0}system\u{E0F1}";
 const USER: &str = "\u{E0F0}user\u{E0F1}";
-/// Most steps of one rendering. Templates of models with tools take some thousands.
-const STEPS: u64 = 1_000_000;
+/// Most steps of one rendering; a byte of a text that is made counts as one too. Templates of models with tools take some thousands, and
+/// some times the bytes of the message.
+const STEPS: u64 = 5_000_000;
 
 /// A piece of the rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +175,7 @@ fn strftime_fixed(format: &str) -> String {
 
 fn failure(error: &Error) -> GenerateError {
     if error.kind() == ErrorKind::OutOfFuel {
-        return GenerateError::Template(format!("{NAME} takes more than {STEPS} steps for one message"));
+        return GenerateError::Template(format!("{NAME} takes more than {STEPS} steps and bytes for one message"));
     }
     let line = error.line().map_or(String::new(), |line| format!(" (line {line} of {NAME})"));
     GenerateError::Template(format!("{error}{line}"))
@@ -262,9 +263,12 @@ mod tests {
 
     #[test]
     fn a_template_without_end_is_refused() {
-        let source = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
-        let error = ChatTemplate::new(Some(source.into()), String::new(), String::new()).err().unwrap().to_string();
-        assert!(error.contains("steps"), "{error}");
+        let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+        let doubles = "{% set n = namespace(x='ab') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}";
+        for source in [loops, doubles] {
+            let error = ChatTemplate::new(Some(source.into()), String::new(), String::new()).err().unwrap().to_string();
+            assert!(error.contains("steps"), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Rejection {
     Loop,
     /// The generator speaks of itself, or declines to write.
     Refusal,
+    /// It has a place that is to be filled in, such as "[Your Name]".
+    Blank,
     /// It has a tag of a model's thoughts.
     Thought,
     /// It says its label.
@@ -48,6 +50,7 @@ impl Rejection {
             Rejection::Duplicate => "duplicate",
             Rejection::Loop => "loop",
             Rejection::Refusal => "refusal",
+            Rejection::Blank => "a blank to be filled in",
             Rejection::Thought => "thought aloud",
             Rejection::NamesLabel => "says its label",
             Rejection::CopyOfGold => "copy of a gold row",

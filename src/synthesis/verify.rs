@@ -37,6 +37,8 @@ pub struct Style {
     min_words: usize,
     /// Gold rows decline, or speak of language models.
     refuses: bool,
+    /// Gold rows have places that are to be filled in.
+    has_blanks: bool,
     /// Gold rows say the same again and again.
     loops: bool,
     /// Gold rows have tags such as `<think>`.
@@ -56,6 +58,7 @@ impl Style {
         Style {
             min_words: min_words.unwrap_or(short),
             refuses: known && often(&is_refusal),
+            has_blanks: known && often(&has_blank),
             loops: known && often(&is_loop),
             thinks: known && often(&has_tag),
             names_labels: known.then(|| often(&|text| labels.iter().any(|label| says(text, label)))),
@@ -85,10 +88,11 @@ impl Verifier {
         let Prompted { rationales, context, answer, label } = *prompted;
         let row = context.map_or(Input::from(text), |context| Input { text: context, text_pair: Some(text) });
         let gives_away = |answer| gives_away(text, answer);
-        let reasons: [(Rejection, &dyn Fn() -> bool); 12] = [
+        let reasons: [(Rejection, &dyn Fn() -> bool); 13] = [
             (Rejection::Unfinished, &|| finish == Finish::Length && !is_finished(text)),
             (Rejection::TooShort, &|| words(text).count() < self.style.min_words.max(1)),
             (Rejection::Refusal, &|| !self.style.refuses && is_refusal(text)),
+            (Rejection::Blank, &|| !self.style.has_blanks && has_blank(text)),
             (Rejection::Thought, &|| !self.style.thinks && has_tag(text)),
             (Rejection::Loop, &|| !self.style.loops && is_loop(text)),
             (Rejection::NamesLabel, &|| label.is_some_and(|label| leaks(text, label, self.style.names_labels))),
@@ -203,6 +207,21 @@ fn is_refusal(text: &str) -> bool {
         || declines.is_some_and(|rest| DECLINED.iter().any(|what| rest.starts_with(what)))
 }
 
+/// Most words of a blank.
+const BLANK_WORDS: usize = 5;
+
+/// Whether a text has a place that its reader is to fill in: "[Your Name]", "[insert date]"; not "[sic]" and "[12]".
+fn has_blank(text: &str) -> bool {
+    let mut bracketed = text.split('[').skip(1).filter_map(|rest| rest.split_once(']')).map(|(inside, _)| inside);
+    let is_blank = |inside: &str| {
+        let inside: Vec<&str> = words(inside).collect();
+        let capital = |word: &&str| word.chars().next().is_some_and(char::is_uppercase);
+        let asks = inside.first().is_some_and(|first| ["your", "insert"].contains(&first.to_lowercase().as_str()));
+        (1..=BLANK_WORDS).contains(&inside.len()) && (asks || inside.iter().all(capital))
+    };
+    bracketed.any(is_blank)
+}
+
 /// Words from which on a text is looked at for loops, and the share of its trigrams that must be different ones.
 const LOOPS_FROM: usize = 12;
 const DIFFERENT: f64 = 0.5;
@@ -244,6 +263,8 @@ mod tests {
         assert_eq!(accept("a Warm film  with a good heart!", Finish::Stop), Err(Rejection::Duplicate));
         assert_eq!(accept("It begins well and then it", Finish::Length), Err(Rejection::Unfinished));
         assert_eq!(accept("It begins well and then it ends.", Finish::Length), Ok(()));
+        assert_eq!(accept("I loved [Movie Title], by [insert name].", Finish::Stop), Err(Rejection::Blank));
+        assert_eq!(accept("He says it is his \"swan son\" [sic] in the notes [12].", Finish::Stop), Ok(()));
         assert_eq!(accept("Good film - !", Finish::Stop), Err(Rejection::TooShort));
         assert_eq!(accept("", Finish::EndOfTurn), Err(Rejection::TooShort));
         assert_eq!(accept("the plot wanders for two hours, and never arrives", Finish::Stop), Err(Rejection::CopyOfGold));

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use llama_cpp_sys_2 as sys;
 
 use crate::error::MODEL_EXIT_CODE;
+use crate::last_words::end;
+#[cfg(unix)]
+use crate::last_words::{handle, restore};
 
 /// Lets ggml's failed assertions end the process with a line of ours and exit code 4. Without this ggml starts a debugger on the process.
 pub(super) fn catch_aborts() {
@@ -22,8 +25,7 @@ pub(super) fn catch_aborts() {
 unsafe extern "C" fn aborted(message: *const c_char) {
     // SAFETY: ggml passes a text that ends with a zero.
     let message = unsafe { CStr::from_ptr(message) };
-    say(&[b"lacuna: llama.cpp gave up (", message.to_bytes(), b")", place().to_bytes(), b"\n"]);
-    exit();
+    end(&[b"llama.cpp gave up (", message.to_bytes(), b")", place().to_bytes()], MODEL_EXIT_CODE)
 }
 
 /// What llama.cpp is doing, for a last line: nothing, or a text that begins with a colon.
@@ -33,34 +35,6 @@ fn place() -> &'static CStr {
     let doing = DOING.load(Ordering::Acquire);
     // SAFETY: what was stored is a CString that is never freed.
     if doing.is_null() { c"" } else { unsafe { CStr::from_ptr(doing) } }
-}
-
-/// Writes to standard error in one piece, in a way that a signal handler may.
-fn say(parts: &[&[u8]]) {
-    let mut line = [0u8; 4096];
-    let mut length = 0;
-    for part in parts {
-        let fits = part.len().min(line.len() - length);
-        line[length..length + fits].copy_from_slice(&part[..fits]);
-        length += fits;
-    }
-    #[cfg(unix)]
-    // SAFETY: the bytes are there; what could not be written is lost.
-    unsafe {
-        libc::write(2, line.as_ptr().cast(), length);
-    }
-    #[cfg(not(unix))]
-    eprintln!("{}", String::from_utf8_lossy(&line[..length]));
-}
-
-fn exit() -> ! {
-    #[cfg(unix)]
-    // SAFETY: ends the process at once; no destructor runs, as none may here.
-    unsafe {
-        libc::_exit(c_int::from(MODEL_EXIT_CODE))
-    }
-    #[cfg(not(unix))]
-    std::process::exit(c_int::from(MODEL_EXIT_CODE))
 }
 
 /// While it lives, a file is read that may be hostile: a crash of llama.cpp names the file and ends with exit code 4. One lives at a time;
@@ -88,7 +62,7 @@ impl Guard {
         Guard {
             _alone: alone,
             #[cfg(unix)]
-            before: SIGNALS.map(|signal| handle(signal, &ours())),
+            before: SIGNALS.map(|signal| handle(signal, crashed)),
         }
     }
 }
@@ -98,19 +72,9 @@ impl Drop for Guard {
         DOING.store(null_mut(), Ordering::Release);
         #[cfg(unix)]
         SIGNALS.iter().zip(&self.before).for_each(|(signal, before)| {
-            handle(*signal, before);
+            restore(*signal, before);
         });
     }
-}
-
-/// The handler of crashes, which runs on the stack that Rust gives each thread for that: a stack may have overflowed.
-#[cfg(unix)]
-fn ours() -> libc::sigaction {
-    // SAFETY: all zeros are a valid value of this struct of numbers.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = crashed as *const () as usize;
-    action.sa_flags = libc::SA_ONSTACK;
-    action
 }
 
 #[cfg(unix)]
@@ -120,17 +84,5 @@ extern "C" fn crashed(signal: c_int) {
         libc::SIGABRT => b"it aborted",
         _ => b"it crashed",
     };
-    say(&[b"lacuna: llama.cpp gave up (", what, b")", place().to_bytes(), b"\n"]);
-    exit();
-}
-
-/// Sets the handler of a signal; returns the one before.
-#[cfg(unix)]
-fn handle(signal: c_int, action: &libc::sigaction) -> libc::sigaction {
-    // SAFETY: both structs live through the call; all zeros are a valid value.
-    unsafe {
-        let mut before: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, action, &raw mut before);
-        before
-    }
+    end(&[b"llama.cpp gave up (", what, b")", place().to_bytes()], MODEL_EXIT_CODE)
 }
