@@ -13,7 +13,8 @@ use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::files::sha256::mark_of;
 use crate::generator::{Generate, GenerateError, Posterior, PosteriorRequest};
-use crate::task::file::{JudgeKind, JudgePrompt, Task};
+use crate::task::file::{JudgeKind, Task};
+use crate::task::prompt_keys::JudgePrompt;
 use crate::task::prompts::{Prompts, prompt_error};
 use crate::task::words::{self, Fork, forks};
 

@@ -13,7 +13,8 @@ use crate::files::sha256::mark_of;
 use crate::generator::{Completion, CompletionRequest, Finish, Prompt};
 use crate::math::random;
 use crate::run::round::Rejection;
-use crate::task::file::{SeedBudget, WritingPrompt};
+use crate::task::file::SeedBudget;
+use crate::task::prompt_keys::WritingPrompt;
 use crate::task::prompts::clean;
 
 /// A planned request and its provenance.

@@ -1,16 +1,17 @@
 //! The task file: labels, data, models, prompts and amounts; typed and validated.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lacuna_models::{Precision, Reading};
 use serde::{Deserialize, Serialize};
 
+use super::default_prompts;
 use super::document;
+use super::label_keys::{self, LabelKeys};
+use super::prompt_keys::PromptKeys;
 use super::words::forks;
 use crate::data::example::TaskKind;
 use crate::data::labels::Labels;
-use crate::data::language::stands_close;
 use crate::data::read::{OnFault, Rules};
 use crate::error::{Error, Result};
 use crate::generator::Sampling;
@@ -22,8 +23,12 @@ use crate::generator::repetition::Repetition;
 pub struct Task {
     pub name: String,
     pub kind: TaskKind,
-    /// Empty for `extractive_qa`.
-    #[serde(default)]
+    /// What the texts are, as in `sentences from movie reviews`; for pairs, a sentence or two that say what the two texts are and what is
+    /// asked of them. Prompts that the file does not have are made from it, and it is a variable of those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// Empty for `extractive_qa`. A list of names, a table of names and their wordings in prompts, or a table for each.
+    #[serde(default, deserialize_with = "label_keys::labels")]
     pub labels: Vec<LabelKeys>,
     pub data: DataKeys,
     pub models: ModelKeys,
@@ -45,6 +50,7 @@ pub struct Task {
     pub train: TrainKeys,
     #[serde(default, skip_serializing_if = "is_default")]
     pub deliver: DeliverKeys,
+    #[serde(default)]
     pub prompts: PromptKeys,
 }
 
@@ -56,32 +62,6 @@ pub enum AnswersFrom {
     Gold,
     /// Candidate spans found in the contexts; see [`crate::data::spans`].
     Found,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LabelKeys {
-    /// The name in the gold data and in the trained model. A whole number or a boolean is the name that it is written as.
-    #[serde(deserialize_with = "name_of_label")]
-    pub name: String,
-    /// The wording in prompts; the name if absent.
-    pub say: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a label's name is a string, a whole number or a boolean")]
-enum LabelName {
-    Text(String),
-    Number(i64),
-    Truth(bool),
-}
-
-fn name_of_label<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(match LabelName::deserialize(deserializer)? {
-        LabelName::Text(name) => name,
-        LabelName::Number(name) => name.to_string(),
-        LabelName::Truth(name) => name.to_string(),
-    })
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -498,69 +478,6 @@ impl Default for DeliverKeys {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PromptKeys {
-    /// Asks for a rationale. Variables: `label`, `labels`.
-    pub rationale: Option<WritingPrompt>,
-    /// Asks for an example. Variables: `label`, `labels`, `rationales` (may be empty), for pairs also `text`, the first text; for
-    /// questions `context` and `answer`.
-    pub seed: WritingPrompt,
-    /// Asks for an example like a misclassified one. Variables: `label`, `labels`, `text`, `predicted`, `rationales`, for pairs also
-    /// `text_pair`; for questions `context`, `answer`, `question` and `predicted`.
-    pub extrapolate: WritingPrompt,
-    /// Ask which label a text has; several prompts are averaged. Variables: `text`, `labels`, for pairs also `text_pair`.
-    #[serde(default)]
-    pub judge: Vec<JudgePrompt>,
-}
-
-/// The template (minijinja) of a prompt whose answer is a text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WritingPrompt {
-    pub system: Option<String>,
-    pub user: String,
-    /// Prefilled start of the answer; part of the prompt, not of the text.
-    #[serde(default)]
-    pub answer_start: String,
-    /// Overrides `sampling.stop`.
-    pub stop: Option<Vec<String>>,
-    /// Overrides `sampling.max_tokens`.
-    pub max_tokens: Option<u32>,
-    /// Overrides `sampling.temperature`.
-    pub temperature: Option<f32>,
-    /// Overrides `sampling.top_p`.
-    pub top_p: Option<f32>,
-    /// Overrides `sampling.min_p`.
-    pub min_p: Option<f32>,
-}
-
-/// The template of a judge prompt, answered by one of the label words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JudgePrompt {
-    pub system: Option<String>,
-    pub user: String,
-    #[serde(default)]
-    pub answer_start: String,
-    /// For each label's name, the word or words that continue the prompt, with the leading space; for a label that is not here, its wording
-    /// in prompts, after a space where `answer_start` needs one. Where several begin alike, a further question decides between them.
-    #[serde(default)]
-    pub words: BTreeMap<String, String>,
-}
-
-impl JudgePrompt {
-    /// Gives each label that has no words its wording.
-    fn fill(&mut self, labels: &[LabelKeys]) {
-        for label in labels {
-            let says = label.say.as_ref().unwrap_or(&label.name);
-            let ends_word = self.answer_start.ends_with(|c: char| !c.is_whitespace());
-            let space = if ends_word && !says.starts_with(stands_close) { " " } else { "" };
-            self.words.entry(label.name.clone()).or_insert_with(|| format!("{space}{says}"));
-        }
-    }
-}
-
 impl Task {
     /// Reads and validates a task file.
     ///
@@ -592,12 +509,41 @@ impl Task {
             Error::all(wrong)?;
             return Err(at(None, "it cannot be read".to_string()));
         };
+        let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
+        task.complete(&|keys| table.as_ref().is_some_and(|table| has(table, keys)));
         task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&task.labels));
         task.train.min_steps.get_or_insert(MIN_STEPS.max(MIN_STEPS_EACH * task.labels.len()));
-        let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
         wrong.extend(task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join(".")))));
         Ok((task, wrong))
+    }
+
+    /// Adds what follows from the kind and from `about`, where the file says nothing else. `given` says whether the file has a key.
+    fn complete(&mut self, given: &dyn Fn(&[&str]) -> bool) {
+        let questions = self.kind == TaskKind::ExtractiveQa;
+        if self.kind != TaskKind::Text && self.prompts.rationale.is_none() && !given(&["seed", "rationales"]) {
+            self.seed.rationales = 0;
+        }
+        if questions && !given(&["targets", "kind"]) {
+            self.targets.kind = TargetKind::Hard;
+        }
+        if self.about.is_none() && !questions {
+            return;
+        }
+        let own = default_prompts::of_kind(self.kind);
+        if self.prompts.seed.is_empty() && !given(&["sampling", "stop"]) {
+            self.sampling.stop = default_prompts::STOP.map(str::to_string).to_vec();
+        }
+        let PromptKeys { rationale, seed, extrapolate, judge } = &mut self.prompts;
+        *rationale = rationale.take().or(own.rationale.filter(|_| self.seed.rationales > 0));
+        for (prompt, own) in [(seed, own.seed), (extrapolate, own.extrapolate)] {
+            if prompt.is_empty() {
+                *prompt = own;
+            }
+        }
+        if judge.is_empty() && self.targets.kind == TargetKind::Soft {
+            *judge = own.judge;
+        }
     }
 
     /// Validates values that were changed after the file was read.
@@ -740,9 +686,19 @@ impl Task {
         wrong
     }
 
-    /// Checks the sampling of single prompts.
+    /// Checks that there are prompts, and their sampling.
     fn check_prompts(&self, require: &mut dyn FnMut(bool, &[&'static str], &str)) {
         let PromptKeys { rationale, seed, extrapolate, .. } = &self.prompts;
+        let about = self.about.as_ref().is_none_or(|about| !about.trim().is_empty());
+        require(about, &["about"], "is empty; say what the texts are, as in \"sentences from movie reviews\"");
+        let missing: Vec<&str> = [("prompts.seed", seed), ("prompts.extrapolate", extrapolate)]
+            .into_iter()
+            .filter(|(_, p)| p.is_empty())
+            .map(|(name, _)| name)
+            .collect();
+        let message =
+            format!("{} missing; say what the texts are (about = \"sentences from movie reviews\"), or write them", missing.join(", "));
+        require(missing.is_empty(), &["prompts"], &message);
         for (name, prompt) in [("rationale", rationale.as_ref()), ("seed", Some(seed)), ("extrapolate", Some(extrapolate))] {
             let Some(prompt) = prompt else { continue };
             let temperature = prompt.temperature.is_none_or(|x| x >= 0.0 && x.is_finite());
@@ -829,6 +785,12 @@ fn is_file_name(name: &str) -> bool {
     name.chars().all(plain) && !name.starts_with('.') && name.len() <= 200
 }
 
+/// Whether a table has a dotted key.
+fn has(table: &toml::de::DeTable, keys: &[&str]) -> bool {
+    let Some(value) = table.get(keys[0]) else { return false };
+    keys.len() == 1 || value.get_ref().as_table().is_some_and(|inner| has(inner, &keys[1..]))
+}
+
 /// The offset of a dotted key's value, or of the innermost enclosing table that exists.
 fn offset_of(table: &toml::de::DeTable, keys: &[&str]) -> Option<usize> {
     let value = table.get(keys[0])?;
@@ -844,6 +806,28 @@ mod tests {
 
     fn parse(text: &str) -> Result<Task> {
         Task::parse(text, Path::new("task.toml"))
+    }
+
+    /// A few lines are a task.
+    const SHORT: &str = "name = \"x\"\nkind = \"text\"\nabout = \"film reviews\"\nlabels = [\"bad\", \"good\"]\n\
+        [data]\ngold = \"gold.csv\"\n[models]\ngenerator = \"x.gguf\"\nsmall = \"encoder\"\n";
+
+    #[test]
+    fn a_short_file_has_the_prompts_of_its_kind() {
+        let task = parse(SHORT).unwrap();
+        assert!(crate::task::prompts::check(&task).is_empty());
+        assert_eq!(task.prompts.judge[0].words["good"], " good");
+        assert_eq!((task.seed.rationales, task.sampling.stop.len()), (20, 2));
+        let own = parse(&format!("{SHORT}[prompts.seed]\nuser = \"Write {{{{ label }}}} {{{{ about }}}}.\"\n")).unwrap();
+        assert_eq!((own.prompts.seed.user.as_str(), &own.prompts.judge), ("Write {{ label }} {{ about }}.", &task.prompts.judge));
+        assert!(crate::task::prompts::check(&own).is_empty());
+        let pairs = parse(&SHORT.replace("\"text\"", "\"pair\"").replace("[\"bad\"", "[\"good or bad\", \"bad\"")).unwrap();
+        assert!(crate::task::prompts::check(&pairs).is_empty() && pairs.seed.rationales == 0);
+        assert_eq!(pairs.prompts.judge[0].words["good"], " good.", "\"good or bad\" begins with it");
+        let questions = SHORT.replace("\"text\"", "\"extractive_qa\"").replace("labels = [\"bad\", \"good\"]\n", "");
+        assert!(crate::task::prompts::check(&parse(&questions.replace("about = \"film reviews\"\n", "")).unwrap()).is_empty());
+        let error = parse(&SHORT.replace("about = \"film reviews\"\n", "")).unwrap_err().to_string();
+        assert!(error.contains("prompts: prompts.seed, prompts.extrapolate missing; say what the texts are"), "{error}");
     }
 
     #[test]

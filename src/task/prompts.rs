@@ -12,7 +12,8 @@ use crate::data::head::Head;
 use crate::data::labels::{Label, Labels};
 use crate::error::Error;
 use crate::generator::{CompletionRequest, Prompt, Sampling};
-use crate::task::file::{JudgePrompt, Task, WritingPrompt};
+use crate::task::file::Task;
+use crate::task::prompt_keys::{JudgePrompt, WritingPrompt};
 
 /// The variables of a template, by name.
 type Values = BTreeMap<&'static str, Value>;
@@ -177,6 +178,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     /// The variables of a template; using any other is an error.
     fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
+        values.extend(self.task.about.iter().map(|about| ("about", Value::from(about.trim()))));
         let shorter = |text: &str, needed| self.cut.and_then(|cut| cut(text, needed));
         let needed = |input: Input| goal.and_then(|goal| H::needed(goal, input.text));
         let cut = input.map(|input| (shorter(input.text, needed(input)), input.text_pair.and_then(|text| shorter(text, None))));
