@@ -1,6 +1,6 @@
 //! The `lacuna` command.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,9 +16,9 @@ fn main() -> ExitCode {
     let missing = missing();
     if !missing.is_empty() {
         let missing = missing.join(", ");
-        eprintln!(
+        say(&format!(
             "lacuna: this binary was built for another processor: {missing} missing here. Build it on this machine, or with RUSTFLAGS=\"\" for any"
-        );
+        ));
         return ExitCode::FAILURE;
     }
     let logs = tracing_subscriber::EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
@@ -27,8 +27,13 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lacuna: {error}");
+            say(&format!("lacuna: {error}"));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Writes to standard error, if it can be written to.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -10,6 +10,18 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+/// Where a model's weights may be in place of model.safetensors.
+const OTHER_WEIGHTS: [&str; 8] = [
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "adapter_model.safetensors",
+    "onnx/model.onnx",
+    "model.onnx",
+];
+
 /// The bytes of a weight file.
 pub struct File {
     path: PathBuf,
@@ -26,9 +38,9 @@ impl File {
     /// Reads `folder`/model.safetensors.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("model.safetensors");
-        if !path.exists() && folder.join("pytorch_model.bin").exists() {
-            let reason = "is missing, and pytorch_model.bin is not read; save the model again with safe_serialization=True";
-            return Err(ModelError::checkpoint(&path, reason));
+        if let Some(other) = OTHER_WEIGHTS.iter().find(|other| !path.exists() && folder.join(other).exists()) {
+            let again = "load the model with transformers and save it again, with safe_serialization=True, max_shard_size=\"20GB\"";
+            return Err(ModelError::checkpoint(&path, format!("is missing, and {other} is not read: {again}")));
         }
         let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
         Ok(File { path, bytes })

@@ -6,6 +6,7 @@ use crate::encoded::{Encoded, EncodedQuestion};
 use crate::frame::Frame;
 use crate::vocab_txt;
 use serde_json::{Value, json};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -50,6 +51,22 @@ pub struct TextEncoder {
 const BESIDE: [&str; 3] = [TOKENIZER_CONFIG, "special_tokens_map.json", "vocab.txt"];
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
+/// Reads a tokenizer and tries it: the library panics at some that are damaged, while it reads them or while they are used.
+fn parsed(bytes: &[u8]) -> Result<Tokenizer, String> {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let tried = catch_unwind(|| Tokenizer::from_bytes(bytes).and_then(|tokenizer| tokenizer.encode(TRIED, false).map(|_| tokenizer)));
+    std::panic::set_hook(told);
+    match tried {
+        Ok(Ok(tokenizer)) => Ok(tokenizer),
+        Ok(Err(error)) => Err(format!("not a tokenizer: {error}")),
+        Err(_) => Err("a tokenizer that cannot be used: it is damaged".to_string()),
+    }
+}
+
+/// A text with spaces, marks, accents and a character that few vocabularies have.
+const TRIED: &str = "A text, d\u{e9}j\u{e0} vu: 日 \u{1f600}";
+
 impl TextEncoder {
     /// Loads `folder`/tokenizer.json, or makes it from vocab.txt where that is alone; padding and truncation are not used.
     ///
@@ -67,7 +84,7 @@ impl TextEncoder {
                 return Err(ModelError::tokenizer(&path, missing));
             }
             let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
-            Tokenizer::from_bytes(bytes).map_err(|e| ModelError::tokenizer(&path, format!("not a tokenizer: {e}")))?
+            parsed(&bytes).map_err(|reason| ModelError::tokenizer(&path, reason))?
         };
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| ModelError::tokenizer(&path, e))?;

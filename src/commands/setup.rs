@@ -24,7 +24,9 @@ use crate::files::home::{home, shelf};
 use crate::files::kept_sum::kept_sum;
 use crate::files::sha256::sha256_of_bytes;
 use crate::generator::Generate;
-use crate::generator::llama::{Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, first_part, is_gguf, parts_of};
+use crate::generator::llama::{
+    Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, first_part, free_memory, is_gguf, parts_of,
+};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::manifest::{Manifest, Splits, flatten};
 use crate::run::progress::Progress;
@@ -515,9 +517,25 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
     }
     let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
+    check_training_memory(&path)?;
     small.reader.encoder.set_reading(task.reading());
     small.set_pooling(task.train.pooling, &path, options.seed)?;
     Ok((path, small))
+}
+
+/// Gradients and two moments are as large as the parameters, which are loaded.
+fn check_training_memory(folder: &Path) -> Result<()> {
+    let parameters = std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len());
+    match free_memory().filter(|free| *free < 3 * parameters) {
+        None => Ok(()),
+        Some(free) => Err(Error::Model(format!(
+            "{}: training it takes {} MiB more at least, and {} MiB are free (a container's limit and ulimit -v count): give it more memory, \
+             or use a smaller model",
+            folder.display(),
+            (3 * parameters) >> 20,
+            free >> 20
+        ))),
+    }
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

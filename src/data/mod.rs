@@ -12,6 +12,7 @@ pub mod labels;
 pub mod language;
 pub mod near;
 pub mod overlap;
+mod parquet_file;
 mod place;
 pub mod read;
 pub mod spans;
@@ -20,5 +21,6 @@ pub mod squad;
 mod squad_file;
 pub mod table;
 pub mod unlabelled;
+mod workbook;
 
 pub use fields::{string_field, text_field};

@@ -1,4 +1,5 @@
-//! The rows of a data file: JSON lines, a JSON array, SQuAD's nested format, CSV, TSV or plain lines. A row is read when it is asked for.
+//! The rows of a data file: JSON lines, a JSON array, SQuAD's nested format, CSV, TSV, Excel, Parquet or plain lines. A row is read when
+//! it is asked for.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +7,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, names_separator, not_utf8};
-use super::squad_file;
+use super::{parquet_file, squad_file, workbook};
 use crate::error::{Error, Result};
-use crate::files::content::{Content, lines};
+use crate::files::content::{Content, lines, map};
 
 /// A row: values by the names of its fields.
 pub type Row = Map<String, Value>;
@@ -52,6 +53,9 @@ impl Table {
     /// # Errors
     /// A file that cannot be read, or is none of these formats; no rows at all.
     pub fn open(path: &Path, shape: Shape) -> Result<Table> {
+        if let Some(table) = Table::of_binary(path, shape)? {
+            return Ok(table);
+        }
         let content = Content::open(path)?;
         let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
         let first = lines(&content).map(|(_, line)| line).zip(1..).find(|(line, _)| !says_nothing(line));
@@ -73,6 +77,20 @@ impl Table {
             return Err(refuse(None, format!("no rows; rows must look like {}", shape.example)));
         }
         Ok(table)
+    }
+
+    /// A workbook or a Parquet file, whose rows are made lines in memory. Their places are those of the file's rows.
+    fn of_binary(path: &Path, shape: Shape) -> Result<Option<Table>> {
+        let bytes = map(path)?;
+        let lines = match &bytes[..] {
+            bytes if parquet_file::begins(bytes) => parquet_file::json_lines(bytes),
+            bytes if workbook::begins(bytes) => workbook::json_lines(bytes, shape.fields),
+            _ => return Ok(None),
+        };
+        let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+        let (path, content) = (path.to_path_buf(), Content::from(lines.map_err(error)?));
+        let table = Table { path, content, format: Format::JsonLines, unit: "row", starts: Vec::new(), lines: Vec::new() }.index_lines();
+        if table.is_empty() { Err(error("no rows".to_string())) } else { Ok(Some(table)) }
     }
 
     pub fn path(&self) -> &Path {
@@ -368,7 +386,7 @@ fn unknown(first: &[u8], shape: Shape) -> String {
     let begins: String = String::from_utf8_lossy(first).chars().take(40).collect();
     let fields = shape.fields.join(", ");
     format!(
-        "begins with {begins:?}: give JSON lines or a JSON array of objects like {}, or CSV or TSV whose first line names the columns {fields}",
+        "begins with {begins:?}: give JSON lines or a JSON array of objects like {}, or CSV, TSV, Excel or Parquet with the columns {fields}",
         shape.example
     )
 }
@@ -438,6 +456,44 @@ mod tests {
         ] {
             let rows = read(name, content.as_bytes(), TEXTS).unwrap_or_else(|error| panic!("{content}: {error}"));
             assert_eq!(rows.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), expected, "{content}");
+        }
+    }
+
+    /// Files that tests/reference/tables.py wrote with pandas and polars.
+    #[test]
+    fn workbooks_and_parquet_are_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+        let shape = Shape { fields: &["text", "label"], ..TEXTS };
+        for (name, first) in
+            [("table.xlsx", 4), ("table.ods", 2), ("table.snappy.parquet", 1), ("table.gzip.parquet", 1), ("table.zstd.parquet", 1)]
+        {
+            let table = Table::open(&folder.join(name), shape).unwrap();
+            let rows: Vec<Row> = (0..table.len()).map(|i| table.row(i).unwrap()).collect();
+            let texts: Vec<&str> = rows.iter().map(|row| row["text"].as_str().unwrap()).collect();
+            assert_eq!(texts, ["a, \"b\"", "Zoë\nsays", "日本"], "{name}");
+            assert_eq!(rows.iter().map(|row| row["label"].as_str()).collect::<Vec<_>>(), [Some("good"), None, Some("bad")], "{name}");
+            assert_eq!((rows[0]["stars"].as_f64(), rows[1]["id"].as_i64()), (Some(4.5), Some(2)), "{name}");
+            assert_eq!((table.line(0), table.unit()), (first, "row"), "{name}");
+        }
+        let error = |name: &str, fields| Table::open(&folder.join(name), Shape { fields, ..TEXTS }).err().unwrap().to_string();
+        let told = error("table.xlsx", &["text_pair"]);
+        assert!(told.contains("columns text_pair: sheet \"about\" has note; sheet \"rows\" has id, Text, label, stars"), "{told}");
+    }
+
+    #[test]
+    fn damaged_workbooks_and_parquet_are_refused() {
+        for name in ["table.xlsx", "table.ods", "table.snappy.parquet", "table.zstd.parquet"] {
+            let whole = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name)).unwrap();
+            for cut in [4, 8, whole.len() / 2, whole.len() - 9] {
+                let error = read(name, &whole[..cut], TEXTS).unwrap_err();
+                assert!(error.contains(name), "{error}");
+            }
+            for at in (4..whole.len()).step_by(97) {
+                let mut changed = whole.clone();
+                changed[at] ^= 0x55;
+                // It may go unnoticed, but nothing may panic.
+                let _ = read(name, &changed, TEXTS);
+            }
         }
     }
 

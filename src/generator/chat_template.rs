@@ -3,6 +3,7 @@
 use super::request::{GenerateError, Prompt};
 use super::thoughts;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use regex::{Captures, Regex};
 
@@ -32,6 +33,8 @@ pub struct ChatTemplate {
     takes_system: bool,
     /// Whether a message's content is a list of parts, as in templates of models that also see.
     in_parts: bool,
+    /// The least effort in reasoning that the template knows.
+    least_effort: &'static str,
     /// What closes a thought at the start of the answer, see [`thoughts::closing`].
     closing: String,
 }
@@ -44,7 +47,12 @@ impl ChatTemplate {
     pub fn new(source: Option<String>, bos: String, eos: String) -> Result<Self, GenerateError> {
         let source = source.map(|source| without_markers(&source));
         let environment = source.clone().map(environment).transpose().map_err(|error| failure(&error))?;
-        let mut template = ChatTemplate { environment, bos, eos, takes_system: true, in_parts: false, closing: String::new() };
+        let knows = |word: &&str| {
+            source.as_ref().is_some_and(|source| source.contains(&format!("'{word}'")) || source.contains(&format!("\"{word}\"")))
+        };
+        let least_effort = ["none", "minimal"].into_iter().find(knows).unwrap_or("low");
+        let (takes_system, in_parts, closing) = (true, false, String::new());
+        let mut template = ChatTemplate { environment, bos, eos, takes_system, in_parts, least_effort, closing };
         let mut shows_user = template.turns(None, USER);
         if !shows_user.as_ref().is_ok_and(|text| text.contains(USER)) {
             template.in_parts = true;
@@ -122,7 +130,10 @@ impl ChatTemplate {
             // Models that reason must not: the answer begins with `answer_start`.
             enable_thinking => false,
             thinking => false,
+            thinking_mode => "disabled",
+            thinking_budget => 0,
             reasoning => false,
+            reasoning_effort => self.least_effort,
         })?;
         Ok(rendered + &self.closing)
     }
@@ -144,6 +155,9 @@ fn environment(source: String) -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| Err::<Value, _>(Error::new(ErrorKind::InvalidOperation, message)));
     environment.add_function("strftime_now", |format: String| strftime_fixed(&format));
+    // As in Python, where None cannot be iterated over, and a text is a sequence.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("sequence", |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map));
     environment.add_template_owned(NAME, source)?;
     Ok(environment)
 }
@@ -277,6 +291,20 @@ mod tests {
         assert_eq!(template.render(&prompt(Some("S"), "U")).unwrap(), "S\n\nU\n\"");
         assert_eq!(template.render(&prompt(None, "U")).unwrap(), "U\n\"");
         assert!(template.pieces(&prompt(Some("S"), "U")).unwrap().iter().all(|piece| !piece.from_template));
+    }
+
+    #[test]
+    fn tests_are_those_of_python() {
+        let text = "{% if tools is iterable and tools | length > 0 %}tools{% endif %}{{ 'a' is sequence }} {{ messages is iterable }} \
+            {{ messages[0].content }}";
+        assert_eq!(template(text).render(&prompt(None, "U")).unwrap(), "True True U\"");
+    }
+
+    #[test]
+    fn templates_are_asked_for_the_least_effort() {
+        let of = |source: &str| template(&format!("{source} {{{{ messages[0].content }}}}")).render(&prompt(None, "U")).unwrap();
+        assert_eq!(of("{{ reasoning_effort }}"), "low U\"");
+        assert_eq!(of("{% if reasoning_effort == 'minimal' %}least{% endif %}"), "least U\"");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Models that think before they answer: their thoughts are closed before they begin.
 
 /// How a model marks its thoughts: the tag that opens them, and the one that closes them.
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
+    ("<mm:think>", "</mm:think>"),
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
@@ -15,6 +16,9 @@ const TAGS: [(&str, &str); 9] = [
 
 /// OpenAI's harmony format: an assistant's turn names its channel, and `final` is the one that people see.
 const HARMONY: (&str, &str) = ("<|channel|>", "<|channel|>final<|message|>");
+
+/// ServiceNow's Apriel: what opens its thoughts, and what closes them.
+const APRIEL: (&str, &str) = ("Here are my reasoning steps:", "\n[BEGIN FINAL RESPONSE]\n");
 
 /// How the templates of DeepSeek's models begin an assistant's turn.
 const DEEPSEEK: &str = "<｜Assistant｜>";
@@ -35,6 +39,9 @@ pub fn closing(source: &str, turn: &str) -> String {
     }
     if tail.ends_with("<|start|>assistant") && source.contains(HARMONY.0) {
         return HARMONY.1.to_string();
+    }
+    if tail.ends_with(APRIEL.0) {
+        return APRIEL.1.to_string();
     }
     let (open, close) = TAGS[0];
     match source.contains(DEEPSEEK) && source.contains(close) && !turn.contains(close) {
@@ -57,6 +64,7 @@ mod tests {
         assert_eq!(closing("", "<|im_start|>assistant\n<think>\n"), "\n</think>\n\n");
         assert_eq!(closing("", "<｜Assistant｜><think>"), "\n\n</think>\n\n");
         assert_eq!(closing("", "[/INST][THINK]"), "\n\n[/THINK]\n\n");
+        assert_eq!(closing("", "<|begin_assistant|>\nHere are my reasoning steps:\n"), "\n[BEGIN FINAL RESPONSE]\n");
     }
 
     #[test]

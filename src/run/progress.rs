@@ -1,6 +1,6 @@
 //! Progress on standard error: bars with rate and time left on a terminal, one line per stage elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -29,7 +29,8 @@ impl Progress {
     /// Prints a message.
     pub fn say(self, sentence: impl AsRef<str>) {
         if self != Progress::Silent {
-            eprintln!("{}", sentence.as_ref());
+            // A full disk or a closed pipe behind standard error ends no run.
+            let _ = writeln!(std::io::stderr(), "{}", sentence.as_ref());
         }
     }
 

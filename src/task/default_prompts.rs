@@ -13,23 +13,25 @@ pub(super) fn of_kind(kind: TaskKind) -> PromptKeys {
         answer_start: answer_start.to_string(),
         ..WritingPrompt::default()
     };
-    let judge = |user: &str| vec![JudgePrompt { user: user.to_string(), answer_start: "Answer:".to_string(), ..JudgePrompt::default() }];
+    let judge = |user: &str, answer_start: &str| {
+        vec![JudgePrompt { user: user.to_string(), answer_start: answer_start.to_string(), ..JudgePrompt::default() }]
+    };
     match kind {
         TaskKind::Text => PromptKeys {
             rationale: Some(WritingPrompt {
                 stop: Some([".", ",", "\"", "\n"].map(str::to_string).to_vec()),
                 max_tokens: Some(24),
-                ..writing(TEXT_RATIONALE, "Because")
+                ..writing(TEXT_RATIONALE, "It is so because")
             }),
             seed: writing(TEXT_SEED, "\""),
             extrapolate: writing(TEXT_EXTRAPOLATE, "\""),
-            judge: judge(TEXT_JUDGE),
+            judge: judge(TEXT_JUDGE, "It is"),
         },
         TaskKind::Pair => PromptKeys {
             rationale: None,
             seed: writing(PAIR_SEED, "\""),
             extrapolate: writing(PAIR_EXTRAPOLATE, "\""),
-            judge: judge(PAIR_JUDGE),
+            judge: judge(PAIR_JUDGE, "The answer is"),
         },
         TaskKind::ExtractiveQa => PromptKeys {
             rationale: None,
@@ -40,27 +42,28 @@ pub(super) fn of_kind(kind: TaskKind) -> PromptKeys {
     }
 }
 
-const TEXT_RATIONALE: &str = r#"Think of {{ about }}. Why may one be "{{ label }}"? Give one short reason."#;
+const TEXT_RATIONALE: &str = r#"Think of {{ about }}. It is {{ label }}. Why? Give one short reason."#;
 
-const TEXT_SEED: &str = r#"Write one of {{ about }}. It is "{{ label }}".{% for rationale in rationales %} {{ rationale }}.{% endfor %}"#;
+const TEXT_SEED: &str =
+    r#"Write {{ about }}. It must be {{ label }}.{% for rationale in rationales %} It is so because {{ rationale }}.{% endfor %}"#;
 
-const TEXT_EXTRAPOLATE: &str = r#"This is one of {{ about }}. It is "{{ label }}".
-
-"{{ text }}"
-
-Write another one that is "{{ label }}" too."#;
-
-const TEXT_JUDGE: &str = r#"This is one of {{ about }}.
+const TEXT_EXTRAPOLATE: &str = r#"This is {{ about }}. It is {{ label }}.
 
 "{{ text }}"
 
-Which is it: {{ labels | join(", ") }}?"#;
+Write another one like it, in other words, that is {{ label }} too."#;
+
+const TEXT_JUDGE: &str = r#"This is {{ about }}:
+
+"{{ text }}"
+
+Is it {{ labels | join(" or ") }}?"#;
 
 const PAIR_SEED: &str = r#"{{ about }}
 
 First text: "{{ text }}"
 
-Write a second text, so that the answer is "{{ label }}"."#;
+Write a second text for it, so that the answer is "{{ label }}"."#;
 
 const PAIR_EXTRAPOLATE: &str = r#"{{ about }}
 
@@ -68,7 +71,7 @@ First text: "{{ text }}"
 
 Second text: "{{ text_pair }}"
 
-The answer is "{{ label }}". Write another second text, so that the answer is the same."#;
+The answer is "{{ label }}". Write another second text for which the answer is "{{ label }}" too."#;
 
 const PAIR_JUDGE: &str = r#"{{ about }}
 
@@ -76,7 +79,7 @@ First text: "{{ text }}"
 
 Second text: "{{ text_pair }}"
 
-Which is it: {{ labels | join(", ") }}?"#;
+Choose one answer: {{ labels | join(" or ") }}."#;
 
 const QUESTION_SEED: &str = r#"Passage: "{{ context }}"
 

@@ -23,8 +23,9 @@ use crate::generator::repetition::Repetition;
 pub struct Task {
     pub name: String,
     pub kind: TaskKind,
-    /// What the texts are, as in `sentences from movie reviews`; for pairs, a sentence or two that say what the two texts are and what is
-    /// asked of them. Prompts that the file does not have are made from it, and it is a variable of those that it has.
+    /// What a text is, as in `a sentence from a movie review`; a label's wording goes on from "It is". For pairs, a sentence or two that
+    /// say what the two texts are and what is asked of them; the wordings are the answers. Prompts that the file does not have are made from
+    /// it, and it is a variable of those that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// Empty for `extractive_qa`. A list of names, a table of names and their wordings in prompts, or a table for each.
@@ -690,14 +691,14 @@ impl Task {
     fn check_prompts(&self, require: &mut dyn FnMut(bool, &[&'static str], &str)) {
         let PromptKeys { rationale, seed, extrapolate, .. } = &self.prompts;
         let about = self.about.as_ref().is_none_or(|about| !about.trim().is_empty());
-        require(about, &["about"], "is empty; say what the texts are, as in \"sentences from movie reviews\"");
+        require(about, &["about"], "is empty; say what a text is, as in \"a sentence from a movie review\"");
         let missing: Vec<&str> = [("prompts.seed", seed), ("prompts.extrapolate", extrapolate)]
             .into_iter()
             .filter(|(_, p)| p.is_empty())
             .map(|(name, _)| name)
             .collect();
         let message =
-            format!("{} missing; say what the texts are (about = \"sentences from movie reviews\"), or write them", missing.join(", "));
+            format!("{} missing; say what a text is (about = \"a sentence from a movie review\"), or write them", missing.join(", "));
         require(missing.is_empty(), &["prompts"], &message);
         for (name, prompt) in [("rationale", rationale.as_ref()), ("seed", Some(seed)), ("extrapolate", Some(extrapolate))] {
             let Some(prompt) = prompt else { continue };
@@ -809,7 +810,7 @@ mod tests {
     }
 
     /// A few lines are a task.
-    const SHORT: &str = "name = \"x\"\nkind = \"text\"\nabout = \"film reviews\"\nlabels = [\"bad\", \"good\"]\n\
+    const SHORT: &str = "name = \"x\"\nkind = \"text\"\nabout = \"a film review\"\nlabels = [\"bad\", \"good\"]\n\
         [data]\ngold = \"gold.csv\"\n[models]\ngenerator = \"x.gguf\"\nsmall = \"encoder\"\n";
 
     #[test]
@@ -825,9 +826,9 @@ mod tests {
         assert!(crate::task::prompts::check(&pairs).is_empty() && pairs.seed.rationales == 0);
         assert_eq!(pairs.prompts.judge[0].words["good"], " good.", "\"good or bad\" begins with it");
         let questions = SHORT.replace("\"text\"", "\"extractive_qa\"").replace("labels = [\"bad\", \"good\"]\n", "");
-        assert!(crate::task::prompts::check(&parse(&questions.replace("about = \"film reviews\"\n", "")).unwrap()).is_empty());
-        let error = parse(&SHORT.replace("about = \"film reviews\"\n", "")).unwrap_err().to_string();
-        assert!(error.contains("prompts: prompts.seed, prompts.extrapolate missing; say what the texts are"), "{error}");
+        assert!(crate::task::prompts::check(&parse(&questions.replace("about = \"a film review\"\n", "")).unwrap()).is_empty());
+        let error = parse(&SHORT.replace("about = \"a film review\"\n", "")).unwrap_err().to_string();
+        assert!(error.contains("prompts: prompts.seed, prompts.extrapolate missing; say what a text is"), "{error}");
     }
 
     #[test]

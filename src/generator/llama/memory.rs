@@ -96,7 +96,8 @@ impl Footprint {
     pub(super) fn workers_that_fit(&self, free: u64, workers: usize) -> Result<usize, String> {
         (1..=workers).rev().find(|&fewer| self.needs(fewer) <= spendable(free)).ok_or_else(|| {
             format!(
-                "needs {} MiB with one thread, but {} MiB are free. Use a smaller model, or one with fewer bits per weight",
+                "needs {} MiB with one thread, but {} MiB are free, of which some are kept for the rest. Use a smaller model, or one with \
+                 fewer bits per weight",
                 mib(self.needs(1)),
                 free / MIB
             )
@@ -179,7 +180,7 @@ fn mib(bytes: u64) -> u64 {
 }
 
 /// Memory available to this process, in bytes; `None` except on Linux.
-pub(super) fn available() -> Option<u64> {
+pub fn available() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let free = field_in_bytes(&meminfo, "MemAvailable:")?;
     Some([cgroup_rest(), address_space_rest()].into_iter().flatten().fold(free, u64::min))

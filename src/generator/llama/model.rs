@@ -12,6 +12,7 @@ use super::config::{LlamaConfig, Settings, check_settings, with_context};
 use super::crash;
 use super::gguf::{self, Header};
 use super::in_place::{self, SharedGpu};
+use super::load;
 use super::memory::{self, Footprint};
 use super::placement::Placement;
 use super::refusal::header_of_generator;
@@ -190,13 +191,7 @@ fn short_rope(header: &Header) -> Option<usize> {
 /// The model on the first device set, and on the others.
 fn load_models(backend: &LlamaBackend, config: &LlamaConfig, placement: &Placement) -> Result<(LlamaModel, Vec<LlamaModel>), String> {
     let _guard = crash::Guard::new(&config.path);
-    let mut models = placement.params(config.gpu_layers)?.into_iter().map(|params| {
-        LlamaModel::load_from_file(backend, &config.path, &params).map_err(|_| {
-            "llama.cpp cannot load it: it is truncated or damaged, its architecture is unknown to this build, or memory is short. \
-             Compare its sha256 with the publisher's or fetch it again; LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
-                .to_string()
-        })
-    });
+    let mut models = placement.params(config.gpu_layers)?.into_iter().map(|params| load::load(backend, &config.path, &params));
     let first = models.next().ok_or("no device for it")??;
     Ok((first, models.collect::<Result<_, _>>()?))
 }

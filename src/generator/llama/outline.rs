@@ -1,4 +1,4 @@
-//! A model's tokenizer, chat template and context alone: what can be checked, and cut, before its weights are loaded.
+//! A model's tokenizer, chat template, context and the shapes of its tensors: what can be checked, and cut, before its weights are loaded.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +9,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::backend::backend;
 use super::refusal::header_of_generator;
-use super::{crash, model, tokenise};
+use super::{crash, load, model, tokenise};
 use crate::generator::chat_template::ChatTemplate;
 use crate::generator::request::{GenerateError, PosteriorRequest, Prompt};
 
@@ -29,15 +29,11 @@ impl Outline {
         let fail = |reason: String| GenerateError::Load { path: path.display().to_string(), reason };
         let header = header_of_generator(path).map_err(fail)?;
         let backend = backend().map_err(fail)?;
-        let params = LlamaModelParams::default().with_n_gpu_layers(0).with_vocab_only(true);
+        // All tensors are looked at, and none is read.
+        let params = LlamaModelParams::default().with_n_gpu_layers(0).with_no_alloc(true);
         let _guard = crash::Guard::new(path);
-        let model = LlamaModel::load_from_file(backend, path, &params).map_err(|_| {
-            fail(
-                "its tokenizer cannot be read: the file is truncated or damaged, or its architecture is unknown to this build; \
-                 LACUNA_LOG=llama-cpp-2=info shows llama.cpp's messages"
-                    .into(),
-            )
-        })?;
+        let model = load::load(backend, path, &params).map_err(fail)?;
+        tokenise::check_bytes(&model.vocab(), header.text("tokenizer.ggml.model")).map_err(fail)?;
         let architecture = header.text("general.architecture").unwrap_or_default();
         let n_ctx = header.integer(&format!("{architecture}.context_length")).unwrap_or(u64::MAX);
         let template = model::chat_template(&model, chat_template)?;

@@ -196,6 +196,9 @@ fn numbers_are_possible(header: &Header) -> Result<(), String> {
 }
 
 fn has_tokenizer(header: &Header) -> Result<(), String> {
+    if header.text("tokenizer.ggml.model") == Some("rwkv") {
+        return Err("has the tokenizer of RWKV, a recurrent model, which lacuna does not run: give a causal language model".into());
+    }
     let none = matches!(header.text("tokenizer.ggml.model"), None | Some("none" | "no_vocab"));
     if none || header.length("tokenizer.ggml.tokens").unwrap_or(0) == 0 {
         return Err("has no tokenizer (tokenizer.ggml.model); convert the model again, with its tokenizer's files beside it".into());

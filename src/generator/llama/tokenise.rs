@@ -14,6 +14,31 @@ use llama_cpp_2::vocab::LlamaVocab;
 /// llama.cpp counts the bytes of a text in an i32; no context fits a prompt of even this many bytes.
 const LONGEST_TEXT: usize = 1 << 28;
 
+/// Checks that llama.cpp can tokenise every text with a SentencePiece vocabulary (`llama`): it ends the process at a byte without a token.
+///
+/// # Errors
+/// The bytes without a token.
+pub(super) fn check_bytes(vocab: &LlamaVocab, kind: Option<&str>) -> Result<(), String> {
+    if kind != Some("llama") {
+        return Ok(());
+    }
+    let texts: BTreeSet<String> =
+        (0..vocab.n_tokens()).map(|token| token_text(vocab, LlamaToken(token))).filter(|text| text.len() <= 6).collect();
+    // Those that UTF-8 has.
+    let bytes = (1..=0xf4u8).filter(|byte| ![0xc0, 0xc1].contains(byte));
+    let missing: Vec<String> = bytes
+        .filter(|&byte| !texts.contains(&format!("<0x{byte:02X}>")) && !(byte.is_ascii() && texts.contains(&char::from(byte).to_string())))
+        .map(|byte| format!("<0x{byte:02X}>"))
+        .collect();
+    match &missing[..] {
+        [] => Ok(()),
+        [first, ..] => Err(format!(
+            "its vocabulary has no token for {} bytes ({first} and so on), and llama.cpp cannot read texts with them; convert the model again",
+            missing.len()
+        )),
+    }
+}
+
 /// The rendered prompt as tokens, with one BOS if the model wants one.
 ///
 /// The prompt is tokenised as a whole, as other tools do, unless that gives more control tokens than the template wrote: then

@@ -1,0 +1,69 @@
+//! The rows of an Excel or OpenDocument file, as lines of JSON.
+
+use std::io::Cursor;
+
+use calamine::{Data, Range, Reader, open_workbook_auto_from_rs};
+use serde_json::{Map, Value};
+
+use super::columns::Columns;
+
+/// How such files begin: a zip archive, or a compound document of old.
+const BEGINS: [&[u8]; 2] = [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"];
+
+/// Whether a file that begins so may be a workbook.
+pub(super) fn begins(bytes: &[u8]) -> bool {
+    BEGINS.iter().any(|magic| bytes.starts_with(magic))
+}
+
+/// Row `n` of the first sheet whose first row names these fields is line `n`; the first row and empty ones are blank lines.
+///
+/// # Errors
+/// A file that is no workbook or damaged; no sheet with these columns, with the columns that there are.
+pub(super) fn json_lines(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
+    let opened = open_workbook_auto_from_rs(Cursor::new(bytes));
+    let mut book = opened.map_err(|error| format!("a zip archive, not text, and no workbook that can be read ({error}): unpack it"))?;
+    let mut seen = Vec::new();
+    for name in book.sheet_names().clone() {
+        let sheet = book.worksheet_range(&name).map_err(|error| format!("sheet {name:?} cannot be read: {error}"))?;
+        let Some((header, columns)) = columns(&sheet, fields) else { continue };
+        if fields.iter().all(|field| columns.place(field).is_some()) {
+            return lines(&sheet, header, &columns.names);
+        }
+        seen.push(format!("sheet {name:?} has {}", columns.names.join(", ")));
+    }
+    let seen = if seen.is_empty() { "it is empty".to_string() } else { seen.join("; ") };
+    Err(format!("no sheet whose first row names the columns {}: {seen}", fields.join(", ")))
+}
+
+/// The first row that says something, and its columns.
+fn columns(sheet: &Range<Data>, fields: &[&str]) -> Option<(usize, Columns)> {
+    let header = sheet.rows().position(|row| row.iter().any(|cell| !matches!(cell, Data::Empty)))?;
+    let names: Vec<String> = sheet.rows().nth(header)?.iter().map(|cell| cell.to_string().trim().to_string()).collect();
+    Some((header, Columns::of_record(&csv::ByteRecord::from(names), b',', fields)))
+}
+
+fn lines(sheet: &Range<Data>, header: usize, names: &[String]) -> Result<Vec<u8>, String> {
+    let above = sheet.start().map_or(0, |(row, _)| row as usize) + header + 1;
+    let mut lines = vec![b'\n'; above];
+    for cells in sheet.rows().skip(header + 1) {
+        if cells.iter().any(|cell| !matches!(cell, Data::Empty)) {
+            let row: Map<String, Value> =
+                names.iter().zip(cells).filter(|(name, _)| !name.is_empty()).map(|(name, cell)| (name.clone(), value(cell))).collect();
+            serde_json::to_writer(&mut lines, &row).map_err(|error| error.to_string())?;
+        }
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
+/// What a cell says. Whole numbers are whole: Excel has only fractions.
+fn value(cell: &Data) -> Value {
+    match cell {
+        Data::Empty => Value::Null,
+        Data::Bool(truth) => Value::from(*truth),
+        Data::Int(number) => Value::from(*number),
+        Data::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => Value::from(*number as i64),
+        Data::Float(number) => Value::from(*number),
+        other => Value::from(other.to_string()),
+    }
+}
