@@ -9,6 +9,7 @@ use super::check::check;
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
 use super::incoming::Format;
+use super::init::{Init, init};
 use super::judge::{JudgeReport, judge};
 use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
@@ -22,6 +23,7 @@ use super::setup::Setup;
 use super::sweep::{self, Axis, Sweep};
 use super::worth::Curve;
 use crate::error::{Error, Result};
+use crate::run::progress::Progress;
 use crate::run::summary::Method;
 use crate::small::device::SmallDevice;
 
@@ -37,6 +39,8 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a task of a table: a short task file, gold, test and unlabelled rows in a new folder; columns are guessed where that is clear
+    Init(Init),
     /// Run the loop on a task file: writes a dataset, a trained model and a table of results; resumes where an earlier call stopped
     Run {
         /// The task file
@@ -220,6 +224,7 @@ const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 /// The command's error; [`Error::exit_code`] is the process's exit code.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
+        Command::Init(args) => print(&init(&args, Progress::detect(false))?),
         Command::Run { task, run, options } => {
             let setup = Setup::new(&task, &options)?.with_steps_of_a_run();
             let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));

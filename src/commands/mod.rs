@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod equal_steps;
 pub mod fetch;
 mod incoming;
+pub mod init;
 pub mod judge;
 pub mod label;
 pub mod learning_curve;

@@ -15,6 +15,8 @@ pub mod overlap;
 mod parquet_file;
 mod place;
 pub mod read;
+pub mod roles;
+pub mod shares;
 pub mod spans;
 pub mod split;
 pub mod squad;

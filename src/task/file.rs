@@ -24,8 +24,8 @@ pub struct Task {
     pub name: String,
     pub kind: TaskKind,
     /// What a text is, as in `a sentence from a movie review`; a label's wording goes on from "It is". For pairs, a sentence or two that
-    /// say what the two texts are and what is asked of them; the wordings are the answers. Prompts that the file does not have are made from
-    /// it, and it is a variable of those that it has.
+    /// say what the two texts are and what is asked of them; the wordings are the answers. Prompts that the file does not have are made
+    /// from it, and it is a variable of those that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// Empty for `extractive_qa`. A list of names, a table of names and their wordings in prompts, or a table for each.

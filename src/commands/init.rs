@@ -1,0 +1,314 @@
+//! `lacuna init`: a folder with a short task file, gold, test and unlabelled rows, from a table; or with a task file alone, from labels.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::data::example::TaskKind;
+use crate::data::roles::{Roles, labels, named, said};
+use crate::data::shares::{Labelled, divide};
+use crate::data::table::{Row, Shape, Table};
+use crate::error::{Error, Result};
+use crate::files::whole::{folder_of, unfinished_folder, write, write_json_lines};
+use crate::run::progress::Progress;
+use crate::task::file::Task;
+use crate::task::prompt_keys::PromptKeys;
+
+/// What a folder is made of.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Table with texts and labels: CSV, TSV, Excel, JSON, JSON lines or Parquet; rows without a label are unlabelled texts
+    #[arg(required_unless_present = "labels")]
+    table: Option<PathBuf>,
+    /// New folder for the task [default: the table's name without its ending]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// What a text is, as in "a message from a customer to a bank"; for pairs, what the two texts are and what is asked of them
+    #[arg(long, value_name = "WORDS")]
+    about: Option<String>,
+    /// Column of the text, for pairs of the first one [default: guessed]
+    #[arg(long, value_name = "COLUMN")]
+    text: Option<String>,
+    /// Column of a pair's second text [default: guessed]
+    #[arg(long, value_name = "COLUMN")]
+    pair: Option<String>,
+    /// Column of the label [default: guessed]
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// Labels of a task without a table, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "table")]
+    labels: Vec<String>,
+    /// Kind of a task without a table
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Share of the labelled rows that is held out as test rows; 0 for none
+    #[arg(long, default_value_t = 0.2, value_name = "SHARE", value_parser = share)]
+    test_share: f64,
+    /// Seed of the random choice of test rows
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Generator: a GGUF file or a fetched name
+    #[arg(long, env = "LACUNA_GENERATOR", default_value = "qwen2.5-coder-1.5b-instruct", value_name = "GGUF")]
+    generator: String,
+    /// Small model: a folder with a BERT or DistilBERT, or a fetched name
+    #[arg(long, env = "LACUNA_SMALL", default_value = "all-minilm-l6-v2", value_name = "FOLDER")]
+    small: String,
+    /// Also write the prompts into the task file, to be changed there
+    #[arg(long)]
+    show_prompts: bool,
+}
+
+/// What one row of a task without a table is.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// A text and its label
+    #[default]
+    Text,
+    /// Two texts and a label
+    Pair,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("it must be at least 0 and below 1".to_string()) }
+}
+
+/// A task's rows, ready to be written.
+struct Rows {
+    kind: TaskKind,
+    labels: Vec<String>,
+    gold: Vec<Value>,
+    test: Vec<Value>,
+    unlabelled: Vec<Value>,
+    /// Longest text of nineteen gold rows in twenty, in words.
+    words: usize,
+}
+
+/// Makes the folder; returns what it has and what to do next. What was guessed is told before.
+///
+/// # Errors
+/// A folder that exists; a table that cannot be read, or whose columns are not clear; no labelled rows, or one label alone.
+pub fn init(init: &Init, progress: Progress) -> Result<String> {
+    let folder = init.folder()?;
+    if folder.symlink_metadata().is_ok() {
+        return Err(Error::Run(format!("{}: it exists and is not written over: give another name with --out", folder.display())));
+    }
+    let rows = match &init.table {
+        Some(table) => read(init, table, progress)?,
+        None => init.without_rows(),
+    };
+    let file = init.task_file(&folder, &rows);
+    let parent = folder_of(&folder);
+    std::fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
+    let new = unfinished_folder(parent).map_err(Error::io("write in", parent))?;
+    for (name, rows) in [("gold.jsonl", &rows.gold), ("test.jsonl", &rows.test), ("unlabelled.jsonl", &rows.unlabelled)] {
+        if !rows.is_empty() {
+            write_json_lines(&new.path().join(name), rows)?;
+        }
+    }
+    let path = new.path().join("task.toml");
+    write(&path, file.as_bytes())?;
+    let task = Task::read(&path)?;
+    if init.show_prompts {
+        write(&path, (file + &prompts(&task)?).as_bytes())?;
+        Task::read(&path)?;
+    }
+    std::fs::rename(new.keep(), &folder).map_err(Error::io("write", &folder))?;
+    Ok(init.told(&folder, &rows))
+}
+
+impl Init {
+    fn folder(&self) -> Result<PathBuf> {
+        let of_table = self.table.as_deref().and_then(Path::file_stem).map(PathBuf::from);
+        let named = self.out.clone().or(of_table);
+        named.ok_or_else(|| Error::Run("--out: name the new folder; without a table there is no name to take".to_string()))
+    }
+
+    fn without_rows(&self) -> Rows {
+        let kind = if matches!(self.kind, Kind::Pair) { TaskKind::Pair } else { TaskKind::Text };
+        let labels = self.labels.iter().map(|label| label.trim().to_string()).collect();
+        Rows { kind, labels, gold: Vec::new(), test: Vec::new(), unlabelled: Vec::new(), words: 0 }
+    }
+
+    /// The task file. Fifteen lines, and one for each label.
+    fn task_file(&self, folder: &Path, rows: &Rows) -> String {
+        let name = folder.file_name().map_or("task".into(), |name| name.to_string_lossy().trim_start_matches('.').to_string());
+        let kind = match rows.kind {
+            TaskKind::Text => "text",
+            TaskKind::Pair => "pair",
+            TaskKind::ExtractiveQa => "extractive_qa",
+        };
+        let mut file = format!("name = {}\nkind = \"{kind}\"\n", quoted(&name));
+        // Writing into a string cannot fail, here and below.
+        if let Some(about) = self.about.as_deref().or_else(|| default_about(rows.kind)) {
+            let _ = writeln!(file, "about = {}  # {}", quoted(about), what_about_is(rows.kind));
+        }
+        if !rows.labels.is_empty() {
+            let goes_on = if rows.kind == TaskKind::Pair { "how prompts say it: an answer" } else { "how prompts say it, after \"It is\"" };
+            let _ = writeln!(file, "\n[labels]  # the name in the data = {goes_on}");
+            rows.labels.iter().for_each(|label| _ = writeln!(file, "{} = {}", key(label), quoted(&wording(label))));
+        }
+        let _ = writeln!(file, "\n[data]\ngold = \"gold.jsonl\"");
+        for (key, named) in [("test", &rows.test), ("unlabelled", &rows.unlabelled)] {
+            if !named.is_empty() {
+                let _ = writeln!(file, "{key} = \"{key}.jsonl\"");
+            }
+        }
+        let beside = |named: &str| {
+            std::path::absolute(named).ok().filter(|path| path.exists()).map_or(named.to_string(), |path| path.display().to_string())
+        };
+        let _ = writeln!(file, "\n[models]\ngenerator = {}\nsmall = {}", quoted(&beside(&self.generator)), quoted(&beside(&self.small)));
+        let tokens = (rows.words * 2).next_multiple_of(32).clamp(48, 512);
+        if tokens > 128 {
+            let _ = writeln!(file, "\n[sampling]\nmax_tokens = {tokens}\nstop = [\"\\\"\", \"\\n\\n\"]");
+        }
+        if rows.kind != TaskKind::ExtractiveQa && rows.words > 180 {
+            let _ = writeln!(file, "\n[train]\nmax_tokens = 512");
+        }
+        file
+    }
+
+    fn told(&self, folder: &Path, rows: &Rows) -> String {
+        let (folder, Rows { gold, test, unlabelled, .. }) = (folder.display(), rows);
+        let mut text = format!("{folder}/task.toml\n");
+        if self.table.is_some() {
+            let _ = writeln!(text, "gold rows    {}\ntest rows    {}\nunlabelled   {}", gold.len(), test.len(), unlabelled.len());
+        } else {
+            let shape = if rows.kind == TaskKind::Pair { "text, text_pair and label" } else { "text and label" };
+            let _ = writeln!(text, "write gold rows into {folder}/gold.jsonl, or name a file with {shape} in data.gold");
+        }
+        if self.about.is_none() && rows.kind != TaskKind::ExtractiveQa {
+            let _ = writeln!(text, "say in `about` what a text is: the prompts are made from it (--about)");
+        }
+        if rows.labels.iter().any(|label| label.chars().all(|c| !c.is_alphabetic())) {
+            let _ = writeln!(text, "the labels are numbers: write what they mean behind their names, the generator cannot know it");
+        }
+        text + &format!("next: lacuna check {folder}/task.toml\n")
+    }
+}
+
+fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
+    let shape = Shape { example: r#"{"text": "…", "label": "…"}"#, fields: &[], plain: false };
+    let table = Table::open(path, shape)?;
+    let rows: Vec<Row> = (0..table.len()).map(|i| table.parsed(i, |row, _| Ok(row.clone()))).collect::<Result<_>>()?;
+    if ["context", "question", "answers"].iter().all(|name| rows[0].contains_key(*name)) {
+        return Ok(questions(rows, init));
+    }
+    let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+    let asked = Roles { text: init.text.clone(), text_pair: init.pair.clone(), label: init.label.clone() };
+    let roles = Roles::of(&rows, &asked).map_err(error)?;
+    let column = |name: &Option<String>| name.as_ref().map_or("none".to_string(), |name| format!("{name:?}"));
+    let pair = roles.text_pair.as_ref().map_or(String::new(), |_| format!(", second text {}", column(&roles.text_pair)));
+    progress.say(format!("{}: text {}{pair}, label {}", path.display(), column(&roles.text), column(&roles.label)));
+    let cell = |row: &Row, name: &Option<String>| name.as_ref().and_then(|name| said(row.get(name)?));
+    let (mut labelled, mut unlabelled, mut empty) = (Vec::new(), Vec::new(), 0);
+    for row in &rows {
+        let (text, text_pair) = (cell(row, &roles.text), cell(row, &roles.text_pair));
+        match (text, cell(row, &roles.label)) {
+            (Some(_), _) if roles.text_pair.is_some() && text_pair.is_none() => empty += 1,
+            (None, _) => empty += 1,
+            (Some(text), Some(label)) => labelled.push(Labelled { text, text_pair, label }),
+            (Some(text), None) => unlabelled.push((text, text_pair)),
+        }
+    }
+    let counts = labels(labelled.iter().map(|row| row.label.clone()));
+    if counts.len() < 2 {
+        let column = roles.label.map_or("a column of labels (--label)".to_string(), |label| format!("column {label:?}"));
+        let has = if counts.is_empty() { "no label" } else { "one label alone" };
+        return Err(error(format!("{has} in {column}: at least two labels are needed, two rows of each")));
+    }
+    if let Some(rare) = Some(counts.iter().filter(|(_, n)| *n < 2).cloned().collect::<Vec<_>>()).filter(|rare| !rare.is_empty()) {
+        return Err(error(format!("one row alone has {}: give each label two rows or more, or leave those rows out", named(&rare))));
+    }
+    let parts = divide(labelled, init.test_share, init.seed);
+    for (count, what) in [
+        (empty, "rows without a text left out"),
+        (parts.repeated, "rows left out, as their text was there before with the same label"),
+        (parts.contradicting, "rows left out, as their text has several labels"),
+    ] {
+        if count > 0 {
+            progress.say(format!("{}: {count} {what}", path.display()));
+        }
+    }
+    let kind = if roles.text_pair.is_some() { TaskKind::Pair } else { TaskKind::Text };
+    let known: HashSet<(String, Option<String>)> =
+        parts.gold.iter().chain(&parts.test).map(|row| (row.text.clone(), row.text_pair.clone())).collect();
+    let mut lengths: Vec<usize> =
+        parts.gold.iter().map(|row| row.text_pair.as_ref().unwrap_or(&row.text).split_whitespace().count()).collect();
+    lengths.sort_unstable();
+    let row = |row: &Labelled| of(&row.text, row.text_pair.as_deref(), Some(&row.label));
+    Ok(Rows {
+        kind,
+        labels: counts.into_iter().map(|(label, _)| label).collect(),
+        gold: parts.gold.iter().map(row).collect(),
+        test: parts.test.iter().map(row).collect(),
+        unlabelled: unlabelled.iter().filter(|row| !known.contains(*row)).map(|(text, pair)| of(text, pair.as_deref(), None)).collect(),
+        words: lengths.get(lengths.len() * 19 / 20).copied().unwrap_or(0),
+    })
+}
+
+fn of(text: &str, text_pair: Option<&str>, label: Option<&str>) -> Value {
+    let mut row = json!({"text": text});
+    text_pair.iter().for_each(|text| row["text_pair"] = json!(text));
+    label.iter().for_each(|label| row["label"] = json!(label));
+    row
+}
+
+/// Questions in SQuAD's format; a share of the contexts is held out with all their questions.
+fn questions(rows: Vec<Row>, init: &Init) -> Rows {
+    let of = |row: &Row| Labelled { text: row["context"].to_string(), text_pair: Some(row["question"].to_string()), label: String::new() };
+    let parts = divide(rows.iter().map(of).collect(), init.test_share, init.seed);
+    let tested: HashSet<String> = parts.test.into_iter().map(|row| row.text).collect();
+    let (test, gold): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| tested.contains(&row["context"].to_string()));
+    let values = |rows: Vec<Row>| rows.into_iter().map(Value::Object).collect();
+    Rows { kind: TaskKind::ExtractiveQa, labels: Vec::new(), gold: values(gold), test: values(test), unlabelled: Vec::new(), words: 0 }
+}
+
+/// The prompts that the file was given by its kind, as part of a task file.
+fn prompts(task: &Task) -> Result<String> {
+    let mut task = task.clone();
+    // The words of the judge are the wordings of the labels: they are found again from these.
+    task.prompts.judge.iter_mut().for_each(|judge| judge.words.clear());
+    let shown = toml::to_string_pretty(&Shown { prompts: &task.prompts }).map_err(|error| Error::Failed(error.to_string()))?;
+    Ok(format!("\n{shown}"))
+}
+
+#[derive(Serialize)]
+struct Shown<'t> {
+    prompts: &'t PromptKeys,
+}
+
+fn default_about(kind: TaskKind) -> Option<&'static str> {
+    match kind {
+        TaskKind::Text => Some("a text"),
+        TaskKind::Pair => Some("There are two texts. What does the first say of the second?"),
+        TaskKind::ExtractiveQa => None,
+    }
+}
+
+fn what_about_is(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Pair => "what the two texts are, and what is asked of them",
+        _ => "what a text is; the prompts are made from it",
+    }
+}
+
+/// A label's name as prompts say it.
+fn wording(label: &str) -> String {
+    label.replace(['_', '.'], " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A name as a key of TOML.
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_string() } else { quoted(name) }
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
