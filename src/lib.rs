@@ -12,6 +12,7 @@ pub mod judge;
 pub mod last_words;
 pub mod math;
 pub mod measure;
+pub mod report;
 pub mod run;
 pub mod small;
 pub mod synthesis;

@@ -23,6 +23,7 @@ use super::setup::Setup;
 use super::sweep::{self, Axis, Sweep};
 use super::worth::Curve;
 use crate::error::{Error, Result};
+use crate::report::write_page;
 use crate::run::progress::Progress;
 use crate::run::summary::Method;
 use crate::small::device::SmallDevice;
@@ -203,6 +204,11 @@ enum Command {
         #[arg(long, env = "LACUNA_SMALL_DEVICE", value_enum, default_value_t)]
         small_device: SmallDevice,
     },
+    /// Write the page about a finished run again, report.html in its folder: one file that opens anywhere and loads nothing
+    Report {
+        /// Run folder
+        run: PathBuf,
+    },
     /// Check this machine: processor, memory and kernels, and whether models and data are intact and fit in memory
     Doctor {
         /// GGUF files to check besides those in the cache
@@ -271,6 +277,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let wanted = Wanted { threads: machine.threads(), device: machine.small_device(), format, pairs, logits };
             super::predict::predict(&model, wanted, BufReader::new(std::io::stdin()), std::io::stdout().lock())
         }
+        Command::Report { run } => print(&format!("{}\n", write_page(&run)?.display())),
         Command::Doctor { models, threads } => {
             let Diagnosis { text, faults } = doctor::examine(&models, threads)?;
             print(&text)?;
@@ -291,6 +298,10 @@ fn run_task(mut setup: Setup, folder: &Path, recipe: Recipe) -> Result<()> {
         methods.push(Method::S3Gold);
     }
     let delivery = setup.run(folder, &methods, &mut None)?;
+    // A run is done without its page, which can be written again.
+    if let Err(error) = write_page(folder) {
+        setup.machine.progress().say(format!("{error}: lacuna report {} writes the page again", folder.display()));
+    }
     print(&report::of_run(&delivery, folder))
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
 use crate::measure::metrics::Counts;
+use crate::report::PAGE;
 use crate::run::summary::{Candidate, Delivery, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
@@ -59,6 +60,7 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
     text += &format!("manifest     {folder}/manifest.json\n");
+    text += &format!("report       {folder}/{PAGE}\n");
     text
 }
 
@@ -159,6 +161,7 @@ mod tests {
             delivered: Method::S3Gold,
             candidates: [(Method::GoldOnly, 0.61), (Method::S3Gold, 0.49)].map(candidate).into(),
             scaled: Some(Scaled { temperature: 1.31, log_loss: [0.52, 0.49], calibration_error: both, brier: Some([0.35, 0.34]) }),
+            as_delivered: None,
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
         insta::assert_snapshot!(of_run(&delivery, Path::new("runs/movies")));
@@ -174,6 +177,7 @@ mod tests {
             delivered: Method::S3,
             candidates: vec![],
             scaled: None,
+            as_delivered: None,
             results: vec![MethodResult { method: Method::S3, measured }],
         }
     }

@@ -26,10 +26,14 @@ pub fn expected_calibration_error(probabilities: &[Vec<f64>], gold: &[usize], bi
     let mut surplus = vec![0.0; bins];
     for (p, &g) in probabilities.iter().zip(gold) {
         let label = argmax(p);
-        let bin = (p[label] * bins as f64).ceil() as usize;
-        surplus[bin.clamp(1, bins) - 1] += f64::from(u8::from(label == g)) - p[label];
+        surplus[bin_of(p[label], bins)] += f64::from(u8::from(label == g)) - p[label];
     }
     surplus.iter().map(|x| x.abs()).sum::<f64>() / gold.len().max(1) as f64
+}
+
+/// The bin of a probability among `bins` equal ones, each with its upper bound.
+pub fn bin_of(probability: f64, bins: usize) -> usize {
+    ((probability * bins as f64).ceil() as usize).clamp(1, bins) - 1
 }
 
 /// The area under the ROC curve, in [0, 1], 0.5 by chance: the share of pairs, a row of a label and one of another, in which the former

@@ -95,6 +95,22 @@ pub struct OfLabels {
     pub calibration_error: f64,
     /// Counts on the test rows, per label.
     pub labels: BTreeMap<String, Counts>,
+    /// Rows by their gold label, then by the predicted one; only pairs that there are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub confusion: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The bins of `calibration_error`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bins: Vec<Bin>,
+}
+
+/// The rows whose most probable label has about the same probability.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    pub rows: usize,
+    /// The mean of that probability.
+    pub confidence: f64,
+    /// The share of rows that are right.
+    pub right: f64,
 }
 
 impl OfLabels {
@@ -110,6 +126,8 @@ impl OfLabels {
             brier: metrics::brier(&probabilities, gold),
             calibration_error: metrics::expected_calibration_error(&probabilities, gold, BINS),
             labels: names.iter().cloned().zip(counts).collect(),
+            confusion: confusion(names, gold, &predicted),
+            bins: bins(gold, &predicted, &probabilities),
         }
     }
 
@@ -118,6 +136,29 @@ impl OfLabels {
         let rows = || self.labels.values().map(|counts| counts.gold);
         rows().max().unwrap_or(0) >= 2 * rows().min().unwrap_or(0).max(1)
     }
+}
+
+fn confusion(names: &[String], gold: &[usize], predicted: &[usize]) -> BTreeMap<String, BTreeMap<String, usize>> {
+    let mut rows: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for (&gold, &predicted) in gold.iter().zip(predicted) {
+        *rows.entry(names[gold].clone()).or_default().entry(names[predicted].clone()).or_default() += 1;
+    }
+    rows
+}
+
+fn bins(gold: &[usize], predicted: &[usize], probabilities: &[Vec<f64>]) -> Vec<Bin> {
+    let mut bins = vec![Bin { rows: 0, confidence: 0.0, right: 0.0 }; BINS];
+    for ((&gold, &predicted), p) in gold.iter().zip(predicted).zip(probabilities) {
+        let bin = &mut bins[metrics::bin_of(p[predicted], BINS)];
+        bin.rows += 1;
+        bin.confidence += p[predicted];
+        bin.right += f64::from(u8::from(gold == predicted));
+    }
+    for bin in bins.iter_mut().filter(|bin| bin.rows > 0) {
+        bin.confidence /= bin.rows as f64;
+        bin.right /= bin.rows as f64;
+    }
+    bins
 }
 
 /// Bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599).
@@ -208,6 +249,9 @@ pub struct Delivery {
     /// None for question answering.
     #[serde(default)]
     pub scaled: Option<Scaled>,
+    /// What the delivered model makes of the test rows with its temperature; none for questions, and without test rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_delivered: Option<OfLabels>,
     /// Empty when the task has no test rows.
     pub results: Vec<MethodResult>,
 }

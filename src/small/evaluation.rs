@@ -31,6 +31,14 @@ impl Evaluation {
         self.log_loss < other.log_loss
     }
 
+    /// The share that is right: accuracy, for answers exact matches.
+    pub fn share(&self) -> f64 {
+        match self.right {
+            Right::Labels { accuracy } => accuracy,
+            Right::Answers { exact_match, .. } => exact_match,
+        }
+    }
+
     /// `accuracy 0.700`, or for answers `EM 0.100, F1 0.200`.
     pub fn in_words(&self) -> String {
         match self.right {

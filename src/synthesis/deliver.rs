@@ -43,19 +43,19 @@ impl<H: Stages> Synthesis<'_, H> {
         let choice = if self.inputs.chooses { H::choose(&self)? } else { None };
         Spent::note(self.run, Work::Choice, clock.elapsed().as_secs_f64(), self.learnt.take())?;
         let delivered = choice.as_ref().map_or_else(|| self.delivered(), |choice| choice.method);
-        let (mut results, mut scaled) = (Vec::new(), choice.as_ref().map(|choice| choice.scaled));
+        let (mut results, mut scaled, mut as_delivered) = (Vec::new(), choice.as_ref().map(|choice| choice.scaled), None);
         for &method in self.inputs.methods {
             let clock = Instant::now();
             let mut trained = self.model_of(method)?;
             Spent::note(self.run, Work::Model(method), clock.elapsed().as_secs_f64(), self.learnt.take())?;
             results.extend(self.measured(&trained)?.map(|measured| MethodResult { method, measured }));
             if method == delivered {
-                self.deliver_model(&mut trained, scaled.as_mut())?;
+                as_delivered = self.deliver_model(&mut trained, scaled.as_mut())?;
             }
         }
         let rounds = self.manifest.rounds.iter().map(|record| record.accepted).collect();
         let candidates = choice.map(|choice| choice.candidates).unwrap_or_default();
-        let delivery = Delivery { best_round: best, dataset_rows, rounds, delivered, candidates, scaled, results };
+        let delivery = Delivery { best_round: best, dataset_rows, rounds, delivered, candidates, scaled, as_delivered, results };
         write_json(&self.run.join(SUMMARY), &delivery)?;
         self.manifest.best_round = Some(best);
         self.manifest.stage = Stage::Done;
@@ -64,16 +64,19 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// Scales the model's logits by its temperature, if it has one, and saves it.
-    fn deliver_model(&self, trained: &mut Trained<H::Model>, scaled: Option<&mut Scaled>) -> Result<()> {
+    /// Scales the model's logits by its temperature, if it has one, and saves it. Returns what it makes of the test rows then.
+    fn deliver_model(&self, trained: &mut Trained<H::Model>, scaled: Option<&mut Scaled>) -> Result<Option<OfLabels>> {
+        let mut measured = self.measured(trained)?;
         if let Some(scaled) = scaled {
-            let before = self.measured(trained)?;
+            let before = measured;
             H::cool_model(&mut trained.model, scaled.temperature);
             let after = self.measured(trained)?;
             let both = |of: fn(&OfLabels) -> f64| Some([of(before.as_ref()?.of_labels()?), of(after.as_ref()?.of_labels()?)]);
             (scaled.calibration_error, scaled.brier) = (both(|of| of.calibration_error), both(|of| of.brier));
+            measured = after;
         }
-        replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&trained.model, new))
+        replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&trained.model, new))?;
+        Ok(measured.and_then(|measured| measured.of_labels().cloned()))
     }
 
     /// The method whose model is delivered where there is no choice: S3 + gold, or S3 if that is not compared; the gold rows alone where
