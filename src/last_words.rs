@@ -32,8 +32,9 @@ pub fn catch_aborts() {
 
 #[cfg(unix)]
 extern "C" fn aborted(_: c_int) {
-    let advice = b"the process gave up: most likely memory is short (ulimit -v and a container's limit count). Give it more, or use fewer \
-        --threads; the same command goes on where it stopped";
+    let advice =
+        b"the process gave up; the line above says why. If memory is short (ulimit -v and a container's limit count), give it more, \
+        or use fewer --threads; the same command goes on where it stopped";
     end(&[advice], 1)
 }
 

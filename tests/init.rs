@@ -69,7 +69,8 @@ fn shown_prompts_are_those_that_are_not_shown() {
     }
     let read = |out: &str| Task::read(&folder.path().join(out).join("task.toml")).unwrap();
     let (short, long) = (read("short"), read("long"));
-    assert_eq!(short.prompts, long.prompts);
+    let named = |task: Task| Task { name: String::new(), ..task };
+    assert_eq!(named(short), named(long));
     let written = std::fs::read_to_string(folder.path().join("long/task.toml")).unwrap();
     assert!(written.contains("[prompts.seed]") && written.contains("[[prompts.judge]]"), "{written}");
 }
@@ -107,10 +108,13 @@ fn what_cannot_be_a_task_is_told() {
     let write = |name: &str, content: &str| std::fs::write(folder.path().join(name), content).unwrap();
     write("one.csv", "text,label\na fine film,good\na nice film,good\nwhat a film,good\n");
     write("rare.csv", "text,label\na fine film,good\na nice film,good\nwhat a bore,bad\n");
+    write("torn.jsonl", "{\"context\":\"a b\",\"question\":\"c?\",\"answers\":{\"text\":[\"a\"],\"answer_start\":[0]}}\n{\"id\":2}\n");
     write("unclear.csv", "summary,remarks\na fine film,seen it twice now\na nice film,never seen it before\n");
     for (args, code, expected) in [
         (&["one.csv"][..], 3, "one label alone in column \"label\""),
-        (&["rare.csv"], 3, "one row alone has \"bad\""),
+        (&["rare.csv"], 3, "fewer than two different rows have the label \"bad\""),
+        (&["torn.jsonl"], 3, "torn.jsonl:2: a question needs"),
+        (&["one.csv", "--kind", "pair"], 2, "--kind"),
         (&["unclear.csv"], 3, "which column holds the text is not clear: name it with --text"),
         (&["one.csv", "--label", "class"], 3, "there is no column \"class\""),
         (&["nothing.csv"], 6, "nothing.csv"),
@@ -122,5 +126,24 @@ fn what_cannot_be_a_task_is_told() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", told(&output));
         assert!(told(&output).contains(expected), "{args:?}: {}", told(&output));
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left behind");
+}
+
+/// Names with all that TOML minds, a text in other capitals without its label, and one text twice.
+#[test]
+fn odd_names_and_rows_become_a_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["it's \"odd\"", "a\nb", "4.5", "card.lost", "card_lost", "Käse = gut # ja"];
+    let row =
+        |i: usize| serde_json::json!({"text": format!("Text Number {i} is here"), "label": names[i % names.len()]}).to_string() + "\n";
+    let mut content: String = (0..60).map(row).collect();
+    content += "{\"text\": \"text number 7 IS here\"}\n{\"text\": \"another text without any label\"}\n";
+    std::fs::write(folder.path().join("odd.jsonl"), content).unwrap();
+    let output = init(folder.path(), &["odd.jsonl"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let made = folder.path().join("odd");
+    let task = Task::read(&made.join("task.toml")).unwrap();
+    let own: std::collections::BTreeSet<String> = task.label_names().into_iter().collect();
+    assert_eq!(own, names.iter().map(|name| name.trim().to_string()).collect());
+    assert_eq!(rows(&made, "unlabelled.jsonl").len(), 1, "the other is a gold or test row's text");
 }

@@ -23,6 +23,7 @@ mod affine;
 mod architectures;
 mod batch;
 mod bert;
+mod caught;
 mod checkpoint;
 mod classifier;
 #[cfg(feature = "candle")]
@@ -70,6 +71,7 @@ mod try_out;
 mod vocab_txt;
 
 pub use batch::PackedBatch;
+pub use caught::caught;
 pub use classifier::Classifier;
 pub use config::{Architecture, Config};
 pub use config_file::{SavedHead, saved_head};

@@ -1,12 +1,12 @@
 //! Tokenization with the model's tokenizer.json.
 
 use crate::ModelError;
+use crate::caught::caught;
 use crate::config::{Architecture, Config};
 use crate::encoded::{Encoded, EncodedQuestion};
 use crate::frame::Frame;
 use crate::vocab_txt;
 use serde_json::{Value, json};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
@@ -53,14 +53,10 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Reads a tokenizer and tries it: the library panics at some that are damaged, while it reads them or while they are used.
 fn parsed(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let told = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let tried = catch_unwind(|| Tokenizer::from_bytes(bytes).and_then(|tokenizer| tokenizer.encode(TRIED, false).map(|_| tokenizer)));
-    std::panic::set_hook(told);
-    match tried {
-        Ok(Ok(tokenizer)) => Ok(tokenizer),
-        Ok(Err(error)) => Err(format!("not a tokenizer: {error}")),
-        Err(_) => Err("a tokenizer that cannot be used: it is damaged".to_string()),
+    match caught(|| Tokenizer::from_bytes(bytes).and_then(|tokenizer| tokenizer.encode(TRIED, false).map(|_| tokenizer))) {
+        Some(Ok(tokenizer)) => Ok(tokenizer),
+        Some(Err(error)) => Err(format!("not a tokenizer: {error}")),
+        None => Err("a tokenizer that cannot be used: it is damaged".to_string()),
     }
 }
 

@@ -17,9 +17,11 @@ use super::methods::{self, Budget};
 use super::options::{DeviceChoice, Machine, Options, Recipe, beside_runs, named_after, threads_in_range};
 use super::pool::pool;
 use super::predict::Wanted;
+use super::preview::preview;
 use super::provenance::put_into;
 use super::report;
 use super::setup::Setup;
+use super::status::status;
 use super::sweep::{self, Axis, Sweep};
 use super::worth::Curve;
 use crate::error::{Error, Result};
@@ -66,6 +68,19 @@ enum Command {
         task: PathBuf,
         #[command(flatten)]
         options: Options,
+    },
+    /// Look before a night's work, in under a minute: a prompt of each kind, ten texts for each label with what would become of them, and how
+    /// well the generator judges a few gold rows; writes nothing
+    Preview {
+        /// The task file
+        task: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say how far the run in a folder is, from elsewhere, without disturbing it
+    Status {
+        /// Run folder
+        run: PathBuf,
     },
     /// Compare S3 with strong baselines on equal terms: the same steps, tokens computed and gold rows, over several draws; resumes
     Compare {
@@ -241,6 +256,8 @@ pub fn run(cli: Cli) -> Result<()> {
             run_task(setup, &run, options.recipe)
         }
         Command::Check { task, options } => print(&check(&task, &options)?),
+        Command::Preview { task, options } => print(&preview(&task, &options, &mut None)?),
+        Command::Status { run } => print(&status(&run)?),
         Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
             let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);
@@ -299,10 +316,11 @@ fn run_task(mut setup: Setup, folder: &Path, recipe: Recipe) -> Result<()> {
     }
     let delivery = setup.run(folder, &methods, &mut None)?;
     // A run is done without its page, which can be written again.
-    if let Err(error) = write_page(folder) {
-        setup.machine.progress().say(format!("{error}: lacuna report {} writes the page again", folder.display()));
-    }
-    print(&report::of_run(&delivery, folder))
+    let page = match write_page(folder) {
+        Ok(path) => format!("report       {}\n", path.display()),
+        Err(error) => format!("report       not written: {error}; lacuna report {} tries again\n", folder.display()),
+    };
+    print(&(report::of_run(&delivery, folder) + &page))
 }
 
 /// Writes to standard output. A closed pipe is not an error.

@@ -1,6 +1,6 @@
 //! `lacuna init`: a folder with a short task file, gold, test and unlabelled rows, from a table; or with a task file alone, from labels.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::data::example::TaskKind;
+use crate::data::example::{Input, TaskKind, key_of};
 use crate::data::roles::{Roles, labels, named, said};
 use crate::data::shares::{Labelled, divide};
 use crate::data::table::{Row, Shape, Table};
@@ -31,20 +31,20 @@ pub struct Init {
     #[arg(long, value_name = "WORDS")]
     about: Option<String>,
     /// Column of the text, for pairs of the first one [default: guessed]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     text: Option<String>,
     /// Column of a pair's second text [default: guessed]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     pair: Option<String>,
     /// Column of the label [default: guessed]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     label: Option<String>,
     /// Labels of a task without a table, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "table")]
     labels: Vec<String>,
-    /// Kind of a task without a table
-    #[arg(long, value_enum, default_value_t)]
-    kind: Kind,
+    /// Kind of a task without a table [default: text]
+    #[arg(long, value_enum, conflicts_with = "table")]
+    kind: Option<Kind>,
     /// Share of the labelled rows that is held out as test rows; 0 for none
     #[arg(long, default_value_t = 0.2, value_name = "SHARE", value_parser = share)]
     test_share: f64,
@@ -55,7 +55,7 @@ pub struct Init {
     #[arg(long, env = "LACUNA_GENERATOR", default_value = "qwen2.5-coder-1.5b-instruct", value_name = "GGUF")]
     generator: String,
     /// Small model: a folder with a BERT or DistilBERT, or a fetched name
-    #[arg(long, env = "LACUNA_SMALL", default_value = "all-minilm-l6-v2", value_name = "FOLDER")]
+    #[arg(long, env = "LACUNA_SMALL_MODEL", default_value = "all-minilm-l6-v2", value_name = "FOLDER")]
     small: String,
     /// Also write the prompts into the task file, to be changed there
     #[arg(long)]
@@ -63,10 +63,9 @@ pub struct Init {
 }
 
 /// What one row of a task without a table is.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
     /// A text and its label
-    #[default]
     Text,
     /// Two texts and a label
     Pair,
@@ -84,8 +83,9 @@ struct Rows {
     gold: Vec<Value>,
     test: Vec<Value>,
     unlabelled: Vec<Value>,
-    /// Longest text of nineteen gold rows in twenty, in words.
-    words: usize,
+    /// Words of the text that is written, and of both texts of a pair: in nineteen gold rows of twenty there are no more.
+    written_words: usize,
+    all_words: usize,
 }
 
 /// Makes the folder; returns what it has and what to do next. What was guessed is told before.
@@ -110,13 +110,9 @@ pub fn init(init: &Init, progress: Progress) -> Result<String> {
             write_json_lines(&new.path().join(name), rows)?;
         }
     }
-    let path = new.path().join("task.toml");
-    write(&path, file.as_bytes())?;
-    let task = Task::read(&path)?;
-    if init.show_prompts {
-        write(&path, (file + &prompts(&task)?).as_bytes())?;
-        Task::read(&path)?;
-    }
+    let task = Task::parse(&file, &folder.join("task.toml"))?;
+    let file = if init.show_prompts { file + &prompts(&task)? } else { file };
+    write(&new.path().join("task.toml"), file.as_bytes())?;
     std::fs::rename(new.keep(), &folder).map_err(Error::io("write", &folder))?;
     Ok(init.told(&folder, &rows))
 }
@@ -129,9 +125,9 @@ impl Init {
     }
 
     fn without_rows(&self) -> Rows {
-        let kind = if matches!(self.kind, Kind::Pair) { TaskKind::Pair } else { TaskKind::Text };
+        let kind = if matches!(self.kind, Some(Kind::Pair)) { TaskKind::Pair } else { TaskKind::Text };
         let labels = self.labels.iter().map(|label| label.trim().to_string()).collect();
-        Rows { kind, labels, gold: Vec::new(), test: Vec::new(), unlabelled: Vec::new(), words: 0 }
+        Rows { kind, labels, gold: Vec::new(), test: Vec::new(), unlabelled: Vec::new(), written_words: 0, all_words: 0 }
     }
 
     /// The task file. Fifteen lines, and one for each label.
@@ -144,13 +140,13 @@ impl Init {
         };
         let mut file = format!("name = {}\nkind = \"{kind}\"\n", quoted(&name));
         // Writing into a string cannot fail, here and below.
-        if let Some(about) = self.about.as_deref().or_else(|| default_about(rows.kind)) {
+        if let Some(about) = self.about.as_deref().filter(|_| rows.kind != TaskKind::ExtractiveQa).or_else(|| default_about(rows.kind)) {
             let _ = writeln!(file, "about = {}  # {}", quoted(about), what_about_is(rows.kind));
         }
         if !rows.labels.is_empty() {
             let goes_on = if rows.kind == TaskKind::Pair { "how prompts say it: an answer" } else { "how prompts say it, after \"It is\"" };
             let _ = writeln!(file, "\n[labels]  # the name in the data = {goes_on}");
-            rows.labels.iter().for_each(|label| _ = writeln!(file, "{} = {}", key(label), quoted(&wording(label))));
+            file += &label_lines(&rows.labels);
         }
         let _ = writeln!(file, "\n[data]\ngold = \"gold.jsonl\"");
         for (key, named) in [("test", &rows.test), ("unlabelled", &rows.unlabelled)] {
@@ -162,11 +158,11 @@ impl Init {
             std::path::absolute(named).ok().filter(|path| path.exists()).map_or(named.to_string(), |path| path.display().to_string())
         };
         let _ = writeln!(file, "\n[models]\ngenerator = {}\nsmall = {}", quoted(&beside(&self.generator)), quoted(&beside(&self.small)));
-        let tokens = (rows.words * 2).next_multiple_of(32).clamp(48, 512);
+        let tokens = (rows.written_words * 2).next_multiple_of(32).clamp(48, 512);
         if tokens > 128 {
             let _ = writeln!(file, "\n[sampling]\nmax_tokens = {tokens}\nstop = [\"\\\"\", \"\\n\\n\"]");
         }
-        if rows.kind != TaskKind::ExtractiveQa && rows.words > 180 {
+        if rows.kind != TaskKind::ExtractiveQa && rows.all_words > 180 {
             let _ = writeln!(file, "\n[train]\nmax_tokens = 512");
         }
         file
@@ -195,8 +191,9 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     let shape = Shape { example: r#"{"text": "…", "label": "…"}"#, fields: &[], plain: false };
     let table = Table::open(path, shape)?;
     let rows: Vec<Row> = (0..table.len()).map(|i| table.parsed(i, |row, _| Ok(row.clone()))).collect::<Result<_>>()?;
-    if ["context", "question", "answers"].iter().all(|name| rows[0].contains_key(*name)) {
-        return Ok(questions(rows, init));
+    let asks = ["context", "question", "answers"].iter().all(|name| rows[0].contains_key(*name));
+    if asks && init.text.is_none() && init.pair.is_none() && init.label.is_none() {
+        return questions(&table, rows, init);
     }
     let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
     let asked = Roles { text: init.text.clone(), text_pair: init.pair.clone(), label: init.label.clone() };
@@ -221,9 +218,6 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         let has = if counts.is_empty() { "no label" } else { "one label alone" };
         return Err(error(format!("{has} in {column}: at least two labels are needed, two rows of each")));
     }
-    if let Some(rare) = Some(counts.iter().filter(|(_, n)| *n < 2).cloned().collect::<Vec<_>>()).filter(|rare| !rare.is_empty()) {
-        return Err(error(format!("one row alone has {}: give each label two rows or more, or leave those rows out", named(&rare))));
-    }
     let parts = divide(labelled, init.test_share, init.seed);
     for (count, what) in [
         (empty, "rows without a text left out"),
@@ -234,20 +228,31 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
             progress.say(format!("{}: {count} {what}", path.display()));
         }
     }
+    let left: HashMap<String, usize> = labels(parts.gold.iter().map(|row| row.label.clone())).into_iter().collect();
+    let rare: Vec<(String, usize)> = counts.iter().filter(|(name, _)| left.get(name).is_none_or(|rows| *rows < 2)).cloned().collect();
+    if !rare.is_empty() {
+        let message = "fewer than two different rows have the label";
+        return Err(error(format!("{message} {}: give each label two or more, or leave these rows out", named(&rare))));
+    }
     let kind = if roles.text_pair.is_some() { TaskKind::Pair } else { TaskKind::Text };
-    let known: HashSet<(String, Option<String>)> =
-        parts.gold.iter().chain(&parts.test).map(|row| (row.text.clone(), row.text_pair.clone())).collect();
-    let mut lengths: Vec<usize> =
-        parts.gold.iter().map(|row| row.text_pair.as_ref().unwrap_or(&row.text).split_whitespace().count()).collect();
-    lengths.sort_unstable();
+    let known: HashSet<u64> = parts.gold.iter().chain(&parts.test).map(Labelled::key).collect();
+    let key = |text: &str, text_pair: &Option<String>| Input { text, text_pair: text_pair.as_deref() }.key();
+    let words = |text: &str| text.split_whitespace().count();
+    let written = parts.gold.iter().map(|row| words(row.text_pair.as_ref().unwrap_or(&row.text)));
+    let all = parts.gold.iter().map(|row| words(&row.text) + row.text_pair.as_deref().map_or(0, words));
     let row = |row: &Labelled| of(&row.text, row.text_pair.as_deref(), Some(&row.label));
     Ok(Rows {
         kind,
         labels: counts.into_iter().map(|(label, _)| label).collect(),
         gold: parts.gold.iter().map(row).collect(),
         test: parts.test.iter().map(row).collect(),
-        unlabelled: unlabelled.iter().filter(|row| !known.contains(*row)).map(|(text, pair)| of(text, pair.as_deref(), None)).collect(),
-        words: lengths.get(lengths.len() * 19 / 20).copied().unwrap_or(0),
+        unlabelled: unlabelled
+            .iter()
+            .filter(|(text, pair)| !known.contains(&key(text, pair)))
+            .map(|(text, pair)| of(text, pair.as_deref(), None))
+            .collect(),
+        written_words: most(written.collect()),
+        all_words: most(all.collect()),
     })
 }
 
@@ -258,14 +263,33 @@ fn of(text: &str, text_pair: Option<&str>, label: Option<&str>) -> Value {
     row
 }
 
+fn most(mut lengths: Vec<usize>) -> usize {
+    lengths.sort_unstable();
+    lengths.get(lengths.len() * 19 / 20).copied().unwrap_or(0)
+}
+
 /// Questions in SQuAD's format; a share of the contexts is held out with all their questions.
-fn questions(rows: Vec<Row>, init: &Init) -> Rows {
-    let of = |row: &Row| Labelled { text: row["context"].to_string(), text_pair: Some(row["question"].to_string()), label: String::new() };
-    let parts = divide(rows.iter().map(of).collect(), init.test_share, init.seed);
-    let tested: HashSet<String> = parts.test.into_iter().map(|row| row.text).collect();
-    let (test, gold): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| tested.contains(&row["context"].to_string()));
-    let values = |rows: Vec<Row>| rows.into_iter().map(Value::Object).collect();
-    Rows { kind: TaskKind::ExtractiveQa, labels: Vec::new(), gold: values(gold), test: values(test), unlabelled: Vec::new(), words: 0 }
+///
+/// # Errors
+/// A row without a context or a question.
+fn questions(table: &Table, rows: Vec<Row>, init: &Init) -> Result<Rows> {
+    let of = |(i, row): (usize, &Row)| {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_string);
+        let missing = || table.error(table.line(i), "a question needs \"context\", \"question\" and \"answers\"");
+        Ok(Labelled {
+            text: text("context").ok_or_else(missing)?,
+            text_pair: Some(text("question").ok_or_else(missing)?),
+            label: String::new(),
+        })
+    };
+    let all: Vec<Labelled> = rows.iter().enumerate().map(of).collect::<Result<_>>()?;
+    let contexts: Vec<u64> = all.iter().map(|row| key_of(&row.text)).collect();
+    let tested: HashSet<u64> = divide(all, init.test_share, init.seed).test.iter().map(|row| key_of(&row.text)).collect();
+    let (mut gold, mut test) = (Vec::new(), Vec::new());
+    for (row, context) in rows.into_iter().zip(contexts) {
+        if tested.contains(&context) { test.push(Value::Object(row)) } else { gold.push(Value::Object(row)) }
+    }
+    Ok(Rows { kind: TaskKind::ExtractiveQa, labels: Vec::new(), gold, test, unlabelled: Vec::new(), written_words: 0, all_words: 0 })
 }
 
 /// The prompts that the file was given by its kind, as part of a task file.
@@ -297,15 +321,21 @@ fn what_about_is(kind: TaskKind) -> &'static str {
     }
 }
 
-/// A label's name as prompts say it.
-fn wording(label: &str) -> String {
-    label.replace(['_', '.'], " ").split_whitespace().collect::<Vec<_>>().join(" ")
+/// A line for each label: its name, and how prompts say it.
+fn label_lines(labels: &[String]) -> String {
+    let mut said: Vec<String> = labels.iter().map(|label| wording(label)).collect();
+    // Wordings that are the same, or nothing, tell no labels apart: the names do.
+    if (1..said.len()).any(|i| said[..i].contains(&said[i])) || said.iter().any(String::is_empty) {
+        said = labels.to_vec();
+    }
+    let line = |(name, said): (&String, String)| toml::Table::from_iter([(name.clone(), said.into())]).to_string();
+    labels.iter().zip(said).map(line).collect()
 }
 
-/// A name as a key of TOML.
-fn key(name: &str) -> String {
-    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare { name.to_string() } else { quoted(name) }
+/// A label's name as prompts say it.
+fn wording(label: &str) -> String {
+    let words = |label: &str| label.split_whitespace().collect::<Vec<_>>().join(" ");
+    if label.chars().any(char::is_alphabetic) { words(&label.replace(['_', '.'], " ")) } else { words(label) }
 }
 
 /// A text as TOML writes it.

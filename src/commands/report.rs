@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
 use crate::measure::metrics::Counts;
-use crate::report::PAGE;
 use crate::run::summary::{Candidate, Delivery, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
@@ -60,7 +59,6 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
     text += &format!("manifest     {folder}/manifest.json\n");
-    text += &format!("report       {folder}/{PAGE}\n");
     text
 }
 

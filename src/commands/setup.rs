@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lacuna_models::Device;
 use serde_json::{Value, json};
 
 use super::checks::Limit;
@@ -243,6 +244,20 @@ impl Setup {
         Ok(Box::new(llama))
     }
 
+    /// Like [`Setup::load_generator`], with the default settings where none are given, and nothing measured.
+    ///
+    /// # Errors
+    /// As [`Setup::load_generator`].
+    pub(super) fn load_generator_as_it_is(&self) -> Result<Box<dyn Generate>> {
+        let (config, _) = self.generator.as_ref().ok_or_else(|| Error::Failed("this was set up without a generator".into()))?;
+        Ok(Box::new(Llama::load(config.clone())?))
+    }
+
+    /// The contexts of a file, if there is one.
+    pub(super) fn contexts(&self) -> Option<&Texts> {
+        self.contexts.as_ref()
+    }
+
     /// Runs or resumes the task in `folder`. Without a `generator`, the task's generator is loaded if work is left, and kept in
     /// `generator` for the next run.
     pub fn run(&self, folder: &Path, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
@@ -282,6 +297,9 @@ impl Setup {
             // A crash may have come between the last line of the manifest and this.
             clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
             return Delivery::read(&run);
+        }
+        if loaded.small.base.device() == Device::Cpu {
+            check_training_memory(&find_model(&self.task.models.small, &self.path)?)?;
         }
         let head = &loaded.small.head;
         let prompts = self.prompts(head)?;
@@ -517,13 +535,12 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
     }
     let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
-    check_training_memory(&path)?;
     small.reader.encoder.set_reading(task.reading());
     small.set_pooling(task.train.pooling, &path, options.seed)?;
     Ok((path, small))
 }
 
-/// Gradients and two moments are as large as the parameters, which are loaded.
+/// Gradients and two moments are as large as the parameters, which are loaded; asked before the CPU trains.
 fn check_training_memory(folder: &Path) -> Result<()> {
     let parameters = std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len());
     match free_memory().filter(|free| *free < 3 * parameters) {

@@ -48,7 +48,7 @@ const PAIRS: [(&str, &str); 8] = [
     ("text_a", "text_b"),
     ("sentence", "question"),
 ];
-/// Rows that are looked at.
+/// Rows that are looked at, evenly spaced.
 const LOOK: usize = 2000;
 /// A label's column has at most this share of different values.
 const FEW: f64 = 0.2;
@@ -70,8 +70,9 @@ impl Roles {
     /// # Errors
     /// A column that is not there; several that may hold the text, or none: what each looks like, and how to name one.
     pub fn of(rows: &[Row], asked: &Roles) -> Result<Roles, String> {
-        let rows = &rows[..rows.len().min(LOOK)];
-        let columns = columns(rows);
+        let names = names(rows);
+        let rows: Vec<&Row> = rows.iter().step_by(rows.len().div_ceil(LOOK).max(1)).collect();
+        let columns = columns(&names, &rows);
         for name in [&asked.text, &asked.text_pair, &asked.label].into_iter().flatten() {
             if !columns.iter().any(|column| column.name == name) {
                 return Err(format!("there is no column {name:?}. {}", described(&columns)));
@@ -86,12 +87,12 @@ impl Roles {
         }
         let taken: HashSet<String> = [&roles.text, &roles.text_pair].into_iter().flatten().cloned().collect();
         let label = || {
-            let few: Vec<&Column> =
-                columns.iter().filter(|column| !taken.contains(column.name) && column.says_few(rows.len())).collect::<Vec<_>>();
-            // A column that is called so may have one label alone: that is told.
-            let several: Vec<&&Column> = few.iter().filter(|column| column.different >= 2).collect();
-            let by_name = LABELS.iter().find_map(|name| few.iter().find(|column| column.name.eq_ignore_ascii_case(name)));
-            by_name.or(several.first().filter(|_| several.len() == 1).copied()).map(|column| column.name.to_string())
+            let free: Vec<&Column> = columns.iter().filter(|column| !taken.contains(column.name)).collect();
+            // A column that is called so may have one label alone, or very many.
+            let is_called = |name: &&str| free.iter().find(|column| column.name.eq_ignore_ascii_case(name) && column.repeats());
+            let few: Vec<&&Column> = free.iter().filter(|column| column.says_few(rows.len())).collect();
+            let named = LABELS.iter().find_map(is_called);
+            named.or(few.first().filter(|_| few.len() == 1).copied()).map(|column| column.name.to_string())
         };
         roles.label = roles.label.or_else(label);
         if roles.text.is_some() {
@@ -110,28 +111,35 @@ impl Roles {
 }
 
 impl Column<'_> {
+    /// Whether some of its values are there several times, as labels are and texts are not.
+    fn repeats(&self) -> bool {
+        self.words <= LABEL_WORDS && self.different > 0 && self.different < self.filled
+    }
+
     fn says_few(&self, rows: usize) -> bool {
-        self.words <= LABEL_WORDS
-            && self.different > 0
-            && (self.different as f64) <= (FEW * rows as f64).max(3.0)
-            && self.different < self.filled
+        self.repeats() && self.different >= 2 && (self.different as f64) <= (FEW * rows as f64).max(3.0)
     }
 }
 
-fn columns(rows: &[Row]) -> Vec<Column<'_>> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in rows.iter().flat_map(Row::keys) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
+/// The names of all columns, in the order in which they come.
+fn names(rows: &[Row]) -> Vec<&str> {
+    let (mut names, mut seen) = (Vec::new(), HashSet::new());
+    rows.iter().flat_map(Row::keys).for_each(|name| {
+        if seen.insert(name.as_str()) {
+            names.push(name.as_str());
         }
-    }
-    let column = |name| {
-        let values: Vec<String> = rows.iter().filter_map(|row| said(row.get(name)?)).collect();
+    });
+    names
+}
+
+fn columns<'r>(names: &[&'r str], rows: &[&Row]) -> Vec<Column<'r>> {
+    let column = |name: &&'r str| {
+        let values: Vec<String> = rows.iter().filter_map(|row| said(row.get(*name)?)).collect();
         let different = values.iter().collect::<HashSet<_>>().len();
         let words: usize = values.iter().map(|value| value.split_whitespace().count()).sum();
         Column { name, filled: values.len(), different, words: words as f64 / values.len().max(1) as f64 }
     };
-    names.into_iter().map(column).collect()
+    names.iter().map(column).collect()
 }
 
 /// What a cell says; nothing where it is empty or not a single value.
@@ -199,6 +207,17 @@ mod tests {
         let pair = of(&[("premise", LONG), ("hypothesis", LONG), ("label", &["0", "1"])]);
         assert_eq!(pair, Ok(roles(Some("premise"), Some("hypothesis"), Some("label"))));
         assert_eq!(of(&[("text", LONG)]), Ok(roles(Some("text"), None, None)), "texts alone");
+    }
+
+    #[test]
+    fn a_column_that_is_called_label_is_one() {
+        let intents: Vec<String> = (0..20).map(|i| format!("intent_{i}")).collect();
+        let intents: Vec<&str> = intents.iter().map(String::as_str).collect();
+        let many = rows(&[("text", LONG), ("split", &["train", "dev"]), ("label", &intents)]);
+        assert_eq!(Roles::of(&many, &Roles::default()), Ok(roles(Some("text"), None, Some("label"))), "two rows of each");
+        let mut late: Vec<Row> = rows(&[("text", LONG)]);
+        late.extend(rows(&[("text", LONG), ("label", &["a", "b"])]));
+        assert_eq!(Roles::of(&late, &roles(None, None, Some("label"))), Ok(roles(Some("text"), None, Some("label"))));
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    fn key(&self) -> u64 {
+    /// [`Input::key`] of its texts.
+    pub fn key(&self) -> u64 {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }.key()
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use calamine::{Data, Range, Reader, open_workbook_auto_from_rs};
+use lacuna_models::caught;
 use serde_json::{Map, Value};
 
 use super::columns::Columns;
@@ -15,18 +16,28 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
     BEGINS.iter().any(|magic| bytes.starts_with(magic))
 }
 
-/// Row `n` of the first sheet whose first row names these fields is line `n`; the first row and empty ones are blank lines.
+/// Row `n` of the first sheet whose first row names each of these fields once is line `n`; the first row and empty ones are blank lines.
+/// Where no field is asked for, it is the first sheet with several columns.
 ///
 /// # Errors
 /// A file that is no workbook or damaged; no sheet with these columns, with the columns that there are.
 pub(super) fn json_lines(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
+    // Damaged files make the reader panic here and there.
+    caught(|| read(bytes, fields)).unwrap_or_else(|| Err("a workbook that cannot be read: it is damaged".to_string()))
+}
+
+fn read(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
     let opened = open_workbook_auto_from_rs(Cursor::new(bytes));
-    let mut book = opened.map_err(|error| format!("a zip archive, not text, and no workbook that can be read ({error}): unpack it"))?;
+    let what = if bytes.starts_with(BEGINS[0]) { "a zip archive" } else { "a file of Microsoft Office" };
+    let mut book = opened.map_err(|error| {
+        format!("{what}, not text, and no workbook that can be read ({error}): unpack it, or save the table as CSV, without a password")
+    })?;
     let mut seen = Vec::new();
     for name in book.sheet_names().clone() {
         let sheet = book.worksheet_range(&name).map_err(|error| format!("sheet {name:?} cannot be read: {error}"))?;
         let Some((header, columns)) = columns(&sheet, fields) else { continue };
-        if fields.iter().all(|field| columns.place(field).is_some()) {
+        let times = |field: &str| columns.names.iter().filter(|name| *name == field).count();
+        if fields.iter().all(|field| times(field) == 1) && (!fields.is_empty() || columns.names.len() > 1) {
             return lines(&sheet, header, &columns.names);
         }
         seen.push(format!("sheet {name:?} has {}", columns.names.join(", ")));
@@ -59,7 +70,8 @@ fn lines(sheet: &Range<Data>, header: usize, names: &[String]) -> Result<Vec<u8>
 /// What a cell says. Whole numbers are whole: Excel has only fractions.
 fn value(cell: &Data) -> Value {
     match cell {
-        Data::Empty => Value::Null,
+        // What a formula could not compute is not there.
+        Data::Empty | Data::Error(_) => Value::Null,
         Data::Bool(truth) => Value::from(*truth),
         Data::Int(number) => Value::from(*number),
         Data::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => Value::from(*number as i64),

@@ -11,9 +11,8 @@ const NAME: &str = "tokenizer.chat_template";
 /// Placeholders for the contents, to find the template's own text: private-use characters, which no template has.
 const SYSTEM: &str = "\u{E0F0}system\u{E0F1}";
 const USER: &str = "\u{E0F0}user\u{E0F1}";
-/// Most steps of one rendering; a byte of a text that is made counts as one too. Templates of models with tools take some thousands, and
-/// some times the bytes of the message.
-const STEPS: u64 = 5_000_000;
+/// Most steps of one rendering; 64 bytes of a text that is made count as one too. Templates of models with tools take some thousands.
+const STEPS: u64 = 1_000_000;
 
 /// A piece of the rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +188,7 @@ fn strftime_fixed(format: &str) -> String {
 
 fn failure(error: &Error) -> GenerateError {
     if error.kind() == ErrorKind::OutOfFuel {
-        return GenerateError::Template(format!("{NAME} takes more than {STEPS} steps and bytes for one message"));
+        return GenerateError::Template(format!("{NAME} takes more than {STEPS} steps for one message"));
     }
     let line = error.line().map_or(String::new(), |line| format!(" (line {line} of {NAME})"));
     GenerateError::Template(format!("{error}{line}"))

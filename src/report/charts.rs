@@ -107,7 +107,7 @@ pub(super) fn reliability(bins: &[Bin]) -> String {
     if filled.is_empty() {
         return String::new();
     }
-    let (left, top, side) = (160.0, 10.0, 300.0);
+    let (left, top, side) = (210.0, 10.0, 300.0);
     let x = |share: f64| left + side * share;
     let y = |share: f64| top + side * (1.0 - share);
     let most = filled.iter().map(|bin| bin.rows).max().unwrap_or(1) as f64;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::words::thousands;
 use crate::error::{Error, Result};
 use crate::measure::interval::{self, Interval};
-use crate::run::cost::{SECONDS, Spent, Work};
+use crate::run::cost::{Spent, Work};
 use crate::run::manifest::Manifest;
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
@@ -46,7 +46,6 @@ pub(super) struct Facts {
     inputs: Vec<(String, String)>,
     generator: Vec<(String, String)>,
     lacuna: String,
-    rationales: usize,
 }
 
 /// A method's results on the test rows.
@@ -138,8 +137,7 @@ impl Facts {
     /// # Errors
     /// A folder without a finished run; a file that cannot be read.
     pub(super) fn of(folder: &Path) -> Result<Facts> {
-        let manifest: Manifest = serde_json::from_value(read_json(&folder.join("manifest.json"))?)
-            .map_err(|error| Error::Run(format!("{}/manifest.json: damaged ({error})", folder.display())))?;
+        let manifest = Manifest::read_in(folder)?;
         if manifest.stage != Stage::Done {
             return Err(Error::Run(format!(
                 "{}: the run is not finished: run its task again, it goes on where it stopped",
@@ -151,8 +149,7 @@ impl Facts {
         let names = label_names(&manifest);
         let text = |key: &str| manifest.inputs.get(key).and_then(Value::as_str).map(str::to_string);
         let of_labels = delivery.as_delivered.as_ref().or_else(|| delivered(&delivery).and_then(|result| result.measured.of_labels()));
-        let spent: Vec<Spent> =
-            json_lines(&folder.join(SECONDS))?.into_iter().filter_map(|line| serde_json::from_value(line).ok()).collect();
+        let spent = Spent::read(folder);
         let test_rows = delivery.results.first().map_or(0, |result| result.measured.correct.len());
         Ok(Facts {
             task: text("task.name").unwrap_or_else(|| "a task".into()),
@@ -169,7 +166,7 @@ impl Facts {
             bins: of_labels.map(|of| of.bins.clone()).unwrap_or_default(),
             calibration: delivery.scaled.and_then(|scaled| scaled.calibration_error),
             errors: errors(folder, &manifest, &names, &dataset)?,
-            doubtful: json_lines(&folder.join("doubtful.jsonl"))?,
+            doubtful: json_lines(&folder.join("doubtful.jsonl"))?.into_iter().map(most_probable).collect(),
             samples: samples(&dataset),
             dataset_rows: dataset.len(),
             gold_rows: manifest.splits.mine.len() + manifest.splits.select.len(),
@@ -180,7 +177,6 @@ impl Facts {
             inputs: manifest.inputs.iter().map(|(key, value)| (key.clone(), shown(value))).collect(),
             generator: manifest.generator.as_ref().map(flattened).unwrap_or_default(),
             lacuna: manifest.lacuna,
-            rationales: read_json(&folder.join("rationales.json")).ok().map_or(0, |all| count(&all)),
         })
     }
 }
@@ -248,12 +244,8 @@ fn verdict(delivery: &Delivery) -> String {
     let less: Vec<f64> = own.measured.right().iter().zip(gold.measured.right()).map(|(own, gold)| own - gold).collect();
     let Interval { mean, low, high } = interval::mean(&[less]);
     let [mean_points, low_points, high_points] = [mean, low, high].map(|x| format!("{:+.1}", 100.0 * x));
-    let told = match (low > 0.0, high < 0.0) {
-        (true, _) => "more than the gold rows alone",
-        (_, true) => "less than the gold rows alone",
-        _ => "which is not told from what the gold rows alone reach",
-    };
-    text += &format!(" That is {mean_points} points [{low_points}, {high_points}] {told}.");
+    let told = if low > 0.0 || high < 0.0 { "" } else { ", which is not told from no difference" };
+    text += &format!(" Against the gold rows alone that is {mean_points} points [{low_points}, {high_points}]{told}.");
     text
 }
 
@@ -362,8 +354,12 @@ fn samples(dataset: &[Value]) -> Vec<Sample> {
     let mut taken: HashMap<(String, String), usize> = HashMap::new();
     let mut samples = Vec::new();
     for row in dataset {
-        let (label, origin) = (shown(&row["label"]), row["origin"].as_str().unwrap_or_default().to_string());
-        let of_these = taken.entry((label.clone(), origin.clone())).or_default();
+        // Of a question, its answer.
+        let label =
+            if row["label"].is_null() { row["answers"]["text"][0].as_str().unwrap_or_default().to_string() } else { shown(&row["label"]) };
+        let (kind, origin) =
+            (if row["label"].is_null() { String::new() } else { label.clone() }, row["origin"].as_str().unwrap_or_default().to_string());
+        let of_these = taken.entry((kind, origin.clone())).or_default();
         if *of_these < SAMPLES && samples.len() < MOST_SAMPLES {
             *of_these += 1;
             samples.push(Sample {
@@ -402,13 +398,14 @@ fn parts(spent: &[Spent]) -> Vec<(String, f64)> {
     parts
 }
 
-fn count(value: &Value) -> usize {
-    match value {
-        Value::Array(all) if all.iter().all(Value::is_string) => all.len(),
-        Value::Array(all) => all.iter().map(count).sum::<usize>().max(all.len()),
-        Value::Object(all) => all.values().map(count).sum(),
-        _ => 0,
+/// A doubtful row with the most probable label in place of the probabilities.
+fn most_probable(mut row: Value) -> Value {
+    for said in ["judged", "predicted"] {
+        let by_label = row[said].as_object().into_iter().flatten();
+        let most = by_label.max_by(|(_, a), (_, b)| a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0)));
+        row[said] = most.map_or(Value::Null, |(name, _)| name.clone().into());
     }
+    row
 }
 
 /// Dotted names and values.

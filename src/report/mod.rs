@@ -5,4 +5,4 @@ mod facts;
 mod page;
 mod words;
 
-pub use page::{PAGE, write_page};
+pub use page::write_page;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::write;
 
 /// The file in a run's folder.
-pub const PAGE: &str = "report.html";
+const PAGE: &str = "report.html";
 
 /// Writes the page about the finished run in a folder; returns where it is. It asks for nothing when it is opened.
 ///

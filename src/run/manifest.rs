@@ -64,6 +64,16 @@ impl Splits {
 }
 
 impl Manifest {
+    /// Reads the manifest of the run in a folder, without locking it.
+    ///
+    /// # Errors
+    /// A folder without one; a damaged file.
+    pub fn read_in(folder: &Path) -> Result<Manifest> {
+        let path = folder.join("manifest.json");
+        let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&content).map_err(|error| Error::Run(format!("{}: damaged ({error})", path.display())))
+    }
+
     /// Reads the manifest of an earlier process, if there is one; refuses it if the inputs differ.
     ///
     /// # Errors

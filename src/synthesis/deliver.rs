@@ -48,10 +48,11 @@ impl<H: Stages> Synthesis<'_, H> {
             let clock = Instant::now();
             let mut trained = self.model_of(method)?;
             Spent::note(self.run, Work::Model(method), clock.elapsed().as_secs_f64(), self.learnt.take())?;
-            results.extend(self.measured(&trained)?.map(|measured| MethodResult { method, measured }));
+            let measured = self.measured(&trained)?;
             if method == delivered {
-                as_delivered = self.deliver_model(&mut trained, scaled.as_mut())?;
+                as_delivered = self.deliver_model(&mut trained, measured.as_ref(), scaled.as_mut())?;
             }
+            results.extend(measured.map(|measured| MethodResult { method, measured }));
         }
         let rounds = self.manifest.rounds.iter().map(|record| record.accepted).collect();
         let candidates = choice.map(|choice| choice.candidates).unwrap_or_default();
@@ -64,14 +65,19 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// Scales the model's logits by its temperature, if it has one, and saves it. Returns what it makes of the test rows then.
-    fn deliver_model(&self, trained: &mut Trained<H::Model>, scaled: Option<&mut Scaled>) -> Result<Option<OfLabels>> {
-        let mut measured = self.measured(trained)?;
+    /// Scales the model's logits by its temperature, if it has one, and saves it. `before` is what it made of the test rows; returns what
+    /// it makes of them then.
+    fn deliver_model(
+        &self,
+        trained: &mut Trained<H::Model>,
+        before: Option<&Measured>,
+        scaled: Option<&mut Scaled>,
+    ) -> Result<Option<OfLabels>> {
+        let mut measured = before.cloned();
         if let Some(scaled) = scaled {
-            let before = measured;
             H::cool_model(&mut trained.model, scaled.temperature);
             let after = self.measured(trained)?;
-            let both = |of: fn(&OfLabels) -> f64| Some([of(before.as_ref()?.of_labels()?), of(after.as_ref()?.of_labels()?)]);
+            let both = |of: fn(&OfLabels) -> f64| Some([of(before?.of_labels()?), of(after.as_ref()?.of_labels()?)]);
             (scaled.calibration_error, scaled.brier) = (both(|of| of.calibration_error), both(|of| of.brier));
             measured = after;
         }

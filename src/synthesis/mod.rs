@@ -23,4 +23,4 @@ mod union;
 pub mod verify;
 mod walk;
 pub mod waves;
-mod write;
+pub mod write;

@@ -257,7 +257,7 @@ struct Known<'s, H> {
 }
 
 /// A completion as a text: up to its last whole sentence if it was cut off, cleaned.
-pub(super) fn finished(text: &str, finish: Finish) -> String {
+pub fn finished(text: &str, finish: Finish) -> String {
     clean(if finish == Finish::Length { whole_sentences(text) } else { text })
 }
 

@@ -4,13 +4,14 @@ use super::prompt_keys::{JudgePrompt, PromptKeys, WritingPrompt};
 use crate::data::example::TaskKind;
 
 /// Where a text ends: at the quotation mark that closes it, or with its line.
-pub(super) const STOP: [&str; 2] = ["\"", "\n"];
+const STOP: [&str; 2] = ["\"", "\n"];
 
-/// The prompts of a kind; their variable `about` is the task file's.
-pub(super) fn of_kind(kind: TaskKind) -> PromptKeys {
+/// The prompts of a kind; their variable `about` is the task file's. They say where a text ends, unless the file does.
+pub(super) fn of_kind(kind: TaskKind, has_stop: bool) -> PromptKeys {
     let writing = |user: &str, answer_start: &str| WritingPrompt {
         user: user.to_string(),
         answer_start: answer_start.to_string(),
+        stop: (!has_stop).then(|| STOP.map(str::to_string).to_vec()),
         ..WritingPrompt::default()
     };
     let judge = |user: &str, answer_start: &str| {

@@ -531,18 +531,15 @@ impl Task {
         if self.about.is_none() && !questions {
             return;
         }
-        let own = default_prompts::of_kind(self.kind);
-        if self.prompts.seed.is_empty() && !given(&["sampling", "stop"]) {
-            self.sampling.stop = default_prompts::STOP.map(str::to_string).to_vec();
-        }
+        let own = default_prompts::of_kind(self.kind, given(&["sampling", "stop"]));
         let PromptKeys { rationale, seed, extrapolate, judge } = &mut self.prompts;
-        *rationale = rationale.take().or(own.rationale.filter(|_| self.seed.rationales > 0));
+        *rationale = rationale.take().or(own.rationale);
         for (prompt, own) in [(seed, own.seed), (extrapolate, own.extrapolate)] {
             if prompt.is_empty() {
                 *prompt = own;
             }
         }
-        if judge.is_empty() && self.targets.kind == TargetKind::Soft {
+        if judge.is_empty() {
             *judge = own.judge;
         }
     }
@@ -714,7 +711,8 @@ impl Task {
 
     /// Checks the keys that a question answering task must not have.
     fn check_questions(&self, require: &mut dyn FnMut(bool, &[&'static str], &str)) {
-        let rules: [(bool, &[&'static str], &str); 6] = [
+        let rules: [(bool, &[&'static str], &str); 7] = [
+            (self.about.is_none(), &["about"], "only for texts and pairs: a question's prompts have its passage; leave it out"),
             (self.labels.is_empty(), &["labels"], "a question has an answer, not a label; leave labels out"),
             (self.seed.rationales == 0, &["seed", "rationales"], "questions are written without rationales; set seed.rationales = 0"),
             (self.targets.kind == TargetKind::Hard, &["targets"], "soft targets are for labels; set targets.kind = \"hard\""),
@@ -818,10 +816,13 @@ mod tests {
         let task = parse(SHORT).unwrap();
         assert!(crate::task::prompts::check(&task).is_empty());
         assert_eq!(task.prompts.judge[0].words["good"], " good");
-        assert_eq!((task.seed.rationales, task.sampling.stop.len()), (20, 2));
+        assert_eq!((task.seed.rationales, task.prompts.seed.stop.as_ref().map(Vec::len)), (20, Some(2)));
+        let stops = parse(&format!("{SHORT}[sampling]\nstop = [\"x\"]\n")).unwrap();
+        assert_eq!((stops.prompts.extrapolate.stop, stops.sampling.stop), (None, vec!["x".to_string()]), "the file's own");
         let own = parse(&format!("{SHORT}[prompts.seed]\nuser = \"Write {{{{ label }}}} {{{{ about }}}}.\"\n")).unwrap();
         assert_eq!((own.prompts.seed.user.as_str(), &own.prompts.judge), ("Write {{ label }} {{ about }}.", &task.prompts.judge));
         assert!(crate::task::prompts::check(&own).is_empty());
+        assert!(own.prompts.seed.stop.is_none() && own.prompts.extrapolate.stop.is_some());
         let pairs = parse(&SHORT.replace("\"text\"", "\"pair\"").replace("[\"bad\"", "[\"good or bad\", \"bad\"")).unwrap();
         assert!(crate::task::prompts::check(&pairs).is_empty() && pairs.seed.rationales == 0);
         assert_eq!(pairs.prompts.judge[0].words["good"], " good.", "\"good or bad\" begins with it");

@@ -1,6 +1,8 @@
 //! What happens when llama.cpp gives up: a line in words and an exit code, in place of a debugger and a core dump.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+#[cfg(unix)]
+use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};

@@ -23,6 +23,7 @@ pub(super) fn load(backend: &LlamaBackend, path: &Path, params: &LlamaModelParam
     let reason = || REASON.lock().unwrap_or_else(PoisonError::into_inner).take();
     reason();
     LlamaModel::load_from_file(backend, path, params).map_err(|_| match reason() {
+        Some(reason) if reason.contains("unable to allocate") => format!("llama.cpp cannot load it: memory is short ({reason})"),
         Some(reason) => {
             format!("llama.cpp cannot load it: {reason}; it is damaged, or made for another version of llama.cpp than this build has")
         }
