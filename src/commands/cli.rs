@@ -69,8 +69,8 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Look before a night's work, in under a minute: a prompt of each kind, ten texts for each label with what would become of them, and how
-    /// well the generator judges a few gold rows; writes nothing
+    /// Look before a night's work, in under a minute: prompts, ten texts for each label with what would become of them, and how well the
+    /// generator judges a few gold rows; writes nothing
     Preview {
         /// The task file
         task: PathBuf,
