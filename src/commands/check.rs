@@ -3,15 +3,18 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::init::DEFAULT_ABOUT;
 use super::options::Options;
 use super::report::table;
 use super::setup::{ByHead, Loaded, Setup};
-use crate::data::example::GoldRow;
+use crate::data::example::{GoldRow, TaskKind};
+use crate::data::fields::quoted;
 use crate::data::read::ReadGold;
 use crate::data::split::Divide;
 use crate::error::{Error, Result};
 use crate::generator::llama::is_gguf;
 use crate::synthesis::stages::Stages;
+use crate::task::file::Task;
 
 /// Checks the task file, its data and both models, without measuring or writing anything; returns what there is.
 ///
@@ -26,6 +29,29 @@ pub fn check(task: &Path, options: &Options) -> Result<String> {
         ByHead::Labels(loaded) => describe(&setup, loaded, &setup.task.label_names()),
         ByHead::Answers(loaded) => describe(&setup, loaded, &["questions".to_string()]),
     }
+}
+
+/// Fewer gold rows of a label say little of it.
+const FEW: usize = 5;
+
+/// What is no error, and makes a run worth less. `rows` says how many gold and test rows a label has.
+fn look_at(task: &Task, strata: &[String], rows: &dyn Fn(usize) -> (usize, Option<usize>)) -> Vec<String> {
+    let mut notes = Vec::new();
+    if task.about.as_deref().is_some_and(|about| DEFAULT_ABOUT.contains(&about)) {
+        notes.push("about: say what a text is; the generator knows nothing else of the task".to_string());
+    }
+    if task.kind != TaskKind::ExtractiveQa && task.label_words().iter().all(|said| said.chars().all(|c| !c.is_alphabetic())) {
+        notes.push("labels: their wordings are numbers; write what they mean, the generator cannot know it".to_string());
+    }
+    let named =
+        |few: &dyn Fn(usize) -> bool| strata.iter().enumerate().filter(|(i, _)| few(*i)).map(|(_, name)| name.clone()).collect::<Vec<_>>();
+    let (few, untested) = (named(&|i| rows(i).0 < FEW), named(&|i| rows(i).1 == Some(0)));
+    for (labels, what) in [(few, format!("labels with fewer than {FEW} gold rows")), (untested, "labels without a test row".to_string())] {
+        if !labels.is_empty() {
+            notes.push(format!("{what}: {}", quoted(&labels)));
+        }
+    }
+    notes
 }
 
 fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, strata: &[String]) -> Result<String> {
@@ -47,6 +73,11 @@ fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, st
     if let Some(model) = setup.generator_path() {
         let _ = writeln!(text, "generator    {}", model.display());
     }
+    let notes = look_at(&setup.task, strata, &|stratum| {
+        let of = |rows: &[GoldRow<H>]| rows.iter().filter(|row| row.stratum() == stratum).count();
+        (of(&split.mine) + of(&split.select), test.map(of))
+    });
+    notes.iter().for_each(|note| _ = writeln!(text, "look at this: {note}"));
     text.push_str("nothing wrong was found\n");
     Ok(text)
 }

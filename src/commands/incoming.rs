@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::data::columns::{Columns, names_separator, not_utf8};
+use crate::data::roles::is_usual_name;
 use crate::data::table::Row;
 use crate::data::{string_field, text_field};
 use crate::error::{Error, Result};
@@ -84,6 +85,7 @@ pub fn read_rows(input: impl BufRead, format: Format, fields: (&str, Option<&str
         seen.extend_from_slice(&first);
     }
     let (found, columns) = detect(&first, fields);
+    let asked = format;
     let format = if format == Format::Auto { found } else { format };
     let rest = seen.chain(input);
     let names = names_of(fields);
@@ -99,8 +101,26 @@ pub fn read_rows(input: impl BufRead, format: Format, fields: (&str, Option<&str
             let second = fields.1.unwrap_or_default();
             Err(Error::data(stdin, 1, format!("two texts each are read, {} and {second}: give JSON lines or CSV", fields.0)))
         }
+        _ if asked == Format::Auto && looks_like_header(&first) => {
+            let first = String::from_utf8_lossy(first.trim_ascii()).into_owned();
+            let message = format!(
+                "begins like a table, {first:?}, and names no column {:?}: call the column of the texts so, or say --format lines if each line is a text",
+                fields.0
+            );
+            Err(Error::data(stdin, 1, message))
+        }
         _ => read_lines(rest, &parse_plain, false, sink),
     }
+}
+
+/// Whether a line looks like the header of a table: short names, of which one is what people call such columns.
+fn looks_like_header(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line.trim_ascii()).into_owned();
+    [',', ';', '\t'].into_iter().any(|separator| {
+        let names: Vec<&str> = line.split(separator).map(|name| name.trim_matches('"')).collect();
+        let short = |name: &&str| !name.is_empty() && name.trim() == *name && name.split_whitespace().count() <= 3;
+        names.len() > 1 && names.iter().all(short) && names.iter().any(|name| is_usual_name(name))
+    })
 }
 
 fn names_of<'f>((field, second): (&'f str, Option<&'f str>)) -> Vec<&'f str> {
@@ -315,6 +335,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
+        let told = read(b"Ticket ID,Message,Intent\n1,hello,greet\n", Format::Auto, ("text", None)).unwrap_err();
+        assert!(told.contains("begins like a table") && told.contains("--format lines"), "{told}");
+        assert_eq!(read(b"Well, a message, so what\n", Format::Auto, ("text", None)).unwrap().len(), 1);
+        assert_eq!(read(b"id,message\n", Format::Lines, ("text", None)).unwrap().len(), 1);
         assert!(read(b"a,b\n", Format::Csv, ("text", None)).unwrap_err().contains(":1: the header names no column \"text\""));
         assert!(read(b"[{\"text\": \"a\"}]\n", Format::Auto, ("text", None)).unwrap_err().contains("a JSON array"));
         assert!(read(b"\x1f\x8b\x08", Format::Auto, ("text", None)).unwrap_err().contains("gzip"));

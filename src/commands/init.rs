@@ -180,7 +180,7 @@ impl Init {
         if self.about.is_none() && rows.kind != TaskKind::ExtractiveQa {
             let _ = writeln!(text, "say in `about` what a text is: the prompts are made from it (--about)");
         }
-        if rows.labels.iter().any(|label| label.chars().all(|c| !c.is_alphabetic())) {
+        if rows.labels.iter().all(|label| label.chars().all(|c| !c.is_alphabetic())) && !rows.labels.is_empty() {
             let _ = writeln!(text, "the labels are numbers: write what they mean behind their names, the generator cannot know it");
         }
         text + &format!("next: lacuna check {folder}/task.toml\n")
@@ -213,8 +213,23 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         }
     }
     let counts = labels(labelled.iter().map(|row| row.label.clone()));
+    let header = [&roles.text, &roles.label].into_iter().flatten();
+    if header.clone().any(|name| name.split_whitespace().count() > 5 || counts.iter().any(|(label, _)| label == name)) {
+        let header = header.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        return Err(error(format!(
+            "its first row looks like data, not like the names of the columns ({header}): write a row of names above it"
+        )));
+    }
+    for (name, _) in counts.iter().filter(|(name, _)| ["n/a", "#n/a", "nan", "null"].contains(&name.to_lowercase().as_str())) {
+        progress.say(format!("{}: {name:?} is taken for a label; if it means that there is none, empty these cells", path.display()));
+    }
+    let capitals =
+        |i: usize| counts[..i].iter().find(|(other, _)| other.to_lowercase() == counts[i].0.to_lowercase()).map(|(other, _)| (other, i));
+    if let Some((other, i)) = (1..counts.len()).find_map(capitals) {
+        progress.say(format!("{}: the labels {other:?} and {:?} differ only in capitals; write both alike", path.display(), counts[i].0));
+    }
     if counts.len() < 2 {
-        let column = roles.label.map_or("a column of labels (--label)".to_string(), |label| format!("column {label:?}"));
+        let column = roles.label.as_ref().map_or("a column of labels (--label)".to_string(), |label| format!("column {label:?}"));
         let has = if counts.is_empty() { "no label" } else { "one label alone" };
         return Err(error(format!("{has} in {column}: at least two labels are needed, two rows of each")));
     }
@@ -306,10 +321,13 @@ struct Shown<'t> {
     prompts: &'t PromptKeys,
 }
 
+/// What a file says of texts and of pairs until somebody writes what they are.
+pub(super) const DEFAULT_ABOUT: [&str; 2] = ["a text", "There are two texts. What does the first say of the second?"];
+
 fn default_about(kind: TaskKind) -> Option<&'static str> {
     match kind {
-        TaskKind::Text => Some("a text"),
-        TaskKind::Pair => Some("There are two texts. What does the first say of the second?"),
+        TaskKind::Text => Some(DEFAULT_ABOUT[0]),
+        TaskKind::Pair => Some(DEFAULT_ABOUT[1]),
         TaskKind::ExtractiveQa => None,
     }
 }
@@ -334,8 +352,7 @@ fn label_lines(labels: &[String]) -> String {
 
 /// A label's name as prompts say it.
 fn wording(label: &str) -> String {
-    let words = |label: &str| label.split_whitespace().collect::<Vec<_>>().join(" ");
-    if label.chars().any(char::is_alphabetic) { words(&label.replace(['_', '.'], " ")) } else { words(label) }
+    label.replace('_', " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A text as TOML writes it.

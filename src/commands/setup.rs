@@ -78,7 +78,7 @@ pub(super) struct Loaded<H: Stages> {
 impl Setup {
     /// Reads the task file, applies the options, checks the data and loads the small model.
     pub fn new(task_path: &Path, options: &Options) -> Result<Setup> {
-        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        let text = task_text(task_path)?;
         Setup::of_text(&text, task_path, options)
     }
 
@@ -87,7 +87,7 @@ impl Setup {
     /// # Errors
     /// As [`Setup::new`].
     pub fn of_student(task_path: &Path, options: &Options) -> Result<Setup> {
-        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        let text = task_text(task_path)?;
         Setup::of_parts(&text, task_path, options, Depth::Student)
     }
 
@@ -96,7 +96,7 @@ impl Setup {
     /// # Errors
     /// As [`Setup::new`].
     pub fn checked(task_path: &Path, options: &Options) -> Result<Setup> {
-        let text = std::fs::read_to_string(task_path).map_err(Error::io("read", task_path))?;
+        let text = task_text(task_path)?;
         let setup = Setup::of_parts(&text, task_path, options, Depth::Checks)?;
         setup.check_reading(setup.unlabelled()?.filter(|_| setup.task.reads()).map_or(0, |texts| texts.len()))?;
         Ok(setup)
@@ -553,6 +553,24 @@ fn check_training_memory(folder: &Path) -> Result<()> {
             free >> 20
         ))),
     }
+}
+
+/// The text of a task file.
+///
+/// # Errors
+/// A folder or a table in its place, with what was meant; a file that cannot be read.
+fn task_text(path: &Path) -> Result<String> {
+    let error = |message: String| Error::Task { path: path.to_path_buf(), line: None, message };
+    if path.is_dir() {
+        let inside = path.join("task.toml");
+        let meant = if inside.exists() { format!(": did you mean {}?", inside.display()) } else { String::new() };
+        return Err(error(format!("a folder, where a task file is needed{meant}")));
+    }
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if path.exists() && ["csv", "tsv", "xlsx", "xls", "ods", "json", "jsonl", "parquet"].contains(&ending.as_str()) {
+        return Err(error(format!("a table, where a task file is needed: lacuna init {} makes one", path.display())));
+    }
+    std::fs::read_to_string(path).map_err(Error::io("read", path))
 }
 
 fn find_model(named: &str, task_path: &Path) -> Result<PathBuf> {

@@ -4,7 +4,7 @@ pub mod answers;
 pub mod columns;
 pub mod example;
 pub mod faults;
-mod fields;
+pub mod fields;
 pub mod gold_file;
 mod groups;
 pub mod head;

@@ -64,6 +64,12 @@ struct Column<'r> {
     words: f64,
 }
 
+/// Whether people call columns of texts, labels or numbers so.
+pub fn is_usual_name(name: &str) -> bool {
+    let pairs = PAIRS.iter().flat_map(|(first, second)| [first, second]);
+    TEXTS.iter().chain(&LABELS).chain(pairs).chain(&["id"]).any(|usual| usual.eq_ignore_ascii_case(name))
+}
+
 impl Roles {
     /// What the user asked for, and the rest guessed; a label is not needed.
     ///
@@ -73,14 +79,14 @@ impl Roles {
         let names = names(rows);
         let rows: Vec<&Row> = rows.iter().step_by(rows.len().div_ceil(LOOK).max(1)).collect();
         let columns = columns(&names, &rows);
-        for name in [&asked.text, &asked.text_pair, &asked.label].into_iter().flatten() {
-            if !columns.iter().any(|column| column.name == name) {
-                return Err(format!("there is no column {name:?}. {}", described(&columns)));
-            }
+        let mut roles = asked.clone();
+        for name in [&mut roles.text, &mut roles.text_pair, &mut roles.label].into_iter().flatten() {
+            let own =
+                columns.iter().find(|column| column.name == name).or(columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)));
+            *name = own.ok_or_else(|| format!("there is no column {name:?}. {}", described(&columns)))?.name.to_string();
         }
         let named =
             |wanted: &str| columns.iter().find(|column| column.name.eq_ignore_ascii_case(wanted)).map(|column| column.name.to_string());
-        let mut roles = asked.clone();
         if roles.text.is_none() && roles.text_pair.is_none() {
             let pair = PAIRS.iter().find_map(|(first, second)| Some((named(first)?, named(second)?)));
             (roles.text, roles.text_pair) = pair.map_or((None, None), |(first, second)| (Some(first), Some(second)));
@@ -92,9 +98,20 @@ impl Roles {
             let is_called = |name: &&str| free.iter().find(|column| column.name.eq_ignore_ascii_case(name) && column.repeats());
             let few: Vec<&&Column> = free.iter().filter(|column| column.says_few(rows.len())).collect();
             let named = LABELS.iter().find_map(is_called);
-            named.or(few.first().filter(|_| few.len() == 1).copied()).map(|column| column.name.to_string())
+            match (named, &few[..]) {
+                (Some(column), _) => Ok(Some(column.name.to_string())),
+                (None, []) => Ok(None),
+                (None, [column]) => Ok(Some(column.name.to_string())),
+                (None, several) => {
+                    let several: Vec<String> =
+                        several.iter().map(|column| format!("{:?} ({} different)", column.name, column.different)).collect();
+                    Err(format!("which column holds the label is not clear: name it with --label. It may be {}", several.join(", ")))
+                }
+            }
         };
-        roles.label = roles.label.or_else(label);
+        if roles.label.is_none() {
+            roles.label = label()?;
+        }
         if roles.text.is_some() {
             return Ok(roles);
         }
@@ -225,8 +242,11 @@ mod tests {
         let two = rows(&[("summary", LONG), ("remarks", LONG), ("label", &["a", "b"])]);
         let error = Roles::of(&two, &Roles::default()).unwrap_err();
         assert!(error.contains("--text") && error.contains("\"remarks\": 40 rows, 5 different, 5 words each"), "{error}");
-        let asked = roles(Some("remarks"), None, None);
-        assert_eq!(Roles::of(&two, &asked), Ok(roles(Some("remarks"), None, Some("label"))));
+        let unclear = rows(&[("text", LONG), ("stars", &["1", "2", "3"]), ("mood", &["good", "bad"])]);
+        let error = Roles::of(&unclear, &Roles::default()).unwrap_err();
+        assert!(error.contains("--label") && error.contains("\"stars\" (3 different), \"mood\" (2 different)"), "{error}");
+        let asked = roles(Some("Remarks"), None, None);
+        assert_eq!(Roles::of(&two, &asked), Ok(roles(Some("remarks"), None, Some("label"))), "whatever its capitals");
         assert!(Roles::of(&two, &roles(Some("nothing"), None, None)).unwrap_err().contains("no column \"nothing\""));
     }
 }

@@ -46,11 +46,20 @@ fn read(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
     Err(format!("no sheet whose first row names the columns {}: {seen}", fields.join(", ")))
 }
 
-/// The first row that says something, and its columns.
+/// Rows among which the header is: above it reports have a title.
+const HEADER_WITHIN: usize = 20;
+
+/// The header and its columns: the first row that names all fields, else the first with several cells, else the first that says something.
 fn columns(sheet: &Range<Data>, fields: &[&str]) -> Option<(usize, Columns)> {
-    let header = sheet.rows().position(|row| row.iter().any(|cell| !matches!(cell, Data::Empty)))?;
-    let names: Vec<String> = sheet.rows().nth(header)?.iter().map(|cell| cell.to_string().trim().to_string()).collect();
-    Some((header, Columns::of_record(&csv::ByteRecord::from(names), b',', fields)))
+    let of = |(row, cells): (usize, &[Data])| {
+        let names: Vec<String> = cells.iter().map(|cell| cell.to_string().trim().to_string()).collect();
+        (row, Columns::of_record(&csv::ByteRecord::from(names), b',', fields))
+    };
+    let rows: Vec<(usize, Columns)> = sheet.rows().take(HEADER_WITHIN).enumerate().map(of).collect();
+    let filled = |columns: &Columns| columns.names.iter().filter(|name| !name.is_empty()).count();
+    let named = rows.iter().find(|(_, columns)| !fields.is_empty() && fields.iter().all(|field| columns.place(field).is_some()));
+    let several = || rows.iter().find(|(_, columns)| filled(columns) > 1);
+    named.or_else(several).or_else(|| rows.iter().find(|(_, columns)| filled(columns) > 0)).cloned()
 }
 
 fn lines(sheet: &Range<Data>, header: usize, names: &[String]) -> Result<Vec<u8>, String> {

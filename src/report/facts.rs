@@ -272,7 +272,8 @@ fn label_facts(of: &OfLabels) -> Vec<LabelFacts> {
         f1: counts.f1(),
     };
     let mut labels: Vec<LabelFacts> = of.labels.iter().map(facts).collect();
-    labels.sort_by(|a, b| a.f1.total_cmp(&b.f1));
+    // Of a label without test rows nothing is known.
+    labels.sort_by(|a, b| (a.gold == 0).cmp(&(b.gold == 0)).then(a.f1.total_cmp(&b.f1)));
     labels
 }
 

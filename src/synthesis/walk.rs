@@ -38,6 +38,10 @@ impl<H: Stages> Synthesis<'_, H> {
             Spent::note(self.run, Work::of_stage(stage), clock.elapsed().as_secs_f64(), self.learnt.take())?;
             outcome?;
             stage = next(stage, &rules, &self.manifest.rounds);
+            let rounds = &self.manifest.rounds;
+            if stage == Stage::Deliver && rounds.len() <= rules.max_rounds && rounds.last().is_some_and(|round| round.errors_after == 0) {
+                self.inputs.progress.say("no errors on mine are left: there is nothing to extrapolate");
+            }
         }
     }
 

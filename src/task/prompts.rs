@@ -178,7 +178,14 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     /// The variables of a template; using any other is an error.
     fn values(&self, goal: Option<&H::Goal>, input: Option<Input>) -> Values {
         let mut values = Values::from([("labels", Value::from(self.says.clone()))]);
-        values.extend(self.task.about.iter().map(|about| ("about", Value::from(about.trim()))));
+        // A sentence goes on behind what a text is.
+        let task_is_pairs = self.task.kind == TaskKind::Pair;
+        values.extend(
+            self.task
+                .about
+                .iter()
+                .map(|about| ("about", Value::from(if task_is_pairs { about.trim() } else { about.trim().trim_end_matches('.') }))),
+        );
         let shorter = |text: &str, needed| self.cut.and_then(|cut| cut(text, needed));
         let needed = |input: Input| goal.and_then(|goal| H::needed(goal, input.text));
         let cut = input.map(|input| (shorter(input.text, needed(input)), input.text_pair.and_then(|text| shorter(text, None))));
