@@ -48,8 +48,10 @@ fn read(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
 
 /// Rows among which the header is: above it reports have a title.
 const HEADER_WITHIN: usize = 20;
+/// A header has at least this share of the cells of the fullest row: what is above it is a title, or says when the table was made.
+const FULL: f64 = 0.75;
 
-/// The header and its columns: the first row that names all fields, else the first with several cells, else the first that says something.
+/// The header and its columns: the first row that names all fields, else the first that is about as full as the fullest.
 fn columns(sheet: &Range<Data>, fields: &[&str]) -> Option<(usize, Columns)> {
     let of = |(row, cells): (usize, &[Data])| {
         let names: Vec<String> = cells.iter().map(|cell| cell.to_string().trim().to_string()).collect();
@@ -58,8 +60,8 @@ fn columns(sheet: &Range<Data>, fields: &[&str]) -> Option<(usize, Columns)> {
     let rows: Vec<(usize, Columns)> = sheet.rows().take(HEADER_WITHIN).enumerate().map(of).collect();
     let filled = |columns: &Columns| columns.names.iter().filter(|name| !name.is_empty()).count();
     let named = rows.iter().find(|(_, columns)| !fields.is_empty() && fields.iter().all(|field| columns.place(field).is_some()));
-    let several = || rows.iter().find(|(_, columns)| filled(columns) > 1);
-    named.or_else(several).or_else(|| rows.iter().find(|(_, columns)| filled(columns) > 0)).cloned()
+    let most = rows.iter().map(|(_, columns)| filled(columns)).max().filter(|most| *most > 0)?;
+    named.or_else(|| rows.iter().find(|(_, columns)| filled(columns) as f64 >= FULL * most as f64)).cloned()
 }
 
 fn lines(sheet: &Range<Data>, header: usize, names: &[String]) -> Result<Vec<u8>, String> {

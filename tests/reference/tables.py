@@ -20,8 +20,10 @@ rows = pd.DataFrame(
 )
 with pd.ExcelWriter(here / "table.xlsx") as book:
     pd.DataFrame({"note": ["not this sheet"]}).to_excel(book, sheet_name="about", index=False)
-    # Two empty rows above the header, as reports have them.
-    rows.to_excel(book, sheet_name="rows", index=False, startrow=2)
+    # A title, a date and an empty row above the header, as reports have them.
+    rows.to_excel(book, sheet_name="rows", index=False, startrow=3)
+    sheet = book.sheets["rows"]
+    sheet["A1"], sheet["A2"], sheet["B2"] = "A report", "as of", "12.03.2024"
 rows.to_excel(here / "table.ods", index=False)
 lower = rows.rename(columns={"Text": "text", "ID": "id"})
 lower.to_parquet(here / "table.snappy.parquet", engine="pyarrow")
