@@ -299,7 +299,8 @@ impl Setup {
             return Delivery::read(&run);
         }
         if loaded.small.base.device() == Device::Cpu {
-            check_training_memory(&find_model(&self.task.models.small, &self.path)?)?;
+            // A fit has parameters of its own, gradients and two moments.
+            check_memory(&find_model(&self.task.models.small, &self.path)?, 4, "training it")?;
         }
         let head = &loaded.small.head;
         let prompts = self.prompts(head)?;
@@ -534,22 +535,31 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
         let file = path.join(name);
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
     }
+    // The file, and the parameters that are made of it.
+    check_memory(&path, 2, "reading it")?;
     let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
     small.reader.encoder.set_reading(task.reading());
     small.set_pooling(task.train.pooling, &path, options.seed)?;
     Ok((path, small))
 }
 
-/// Gradients and two moments are as large as the parameters, which are loaded; asked before the CPU trains.
-fn check_training_memory(folder: &Path) -> Result<()> {
+/// Memory for what is no parameter: activations, texts, the program.
+const BESIDE_PARAMETERS: u64 = 48 << 20;
+
+/// Whether there is memory for a small model's parameters, so many times.
+///
+/// # Errors
+/// There is not; the system would end the process without a word.
+fn check_memory(folder: &Path, times: u64, doing: &str) -> Result<()> {
     let parameters = std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len());
-    match free_memory().filter(|free| *free < 3 * parameters) {
+    let needed = times * parameters + BESIDE_PARAMETERS;
+    match free_memory().filter(|free| *free < needed) {
         None => Ok(()),
         Some(free) => Err(Error::Model(format!(
-            "{}: training it takes {} MiB more at least, and {} MiB are free (a container's limit and ulimit -v count): give it more memory, \
-             or use a smaller model",
+            "{}: {doing} takes {} MiB, and {} MiB are free (a container's limit and ulimit -v count): give it more memory, or use a smaller \
+             model",
             folder.display(),
-            (3 * parameters) >> 20,
+            needed >> 20,
             free >> 20
         ))),
     }

@@ -15,6 +15,9 @@ use crate::generator::{CompletionRequest, Prompt, Sampling};
 use crate::task::file::Task;
 use crate::task::prompt_keys::{JudgePrompt, WritingPrompt};
 
+/// Most steps of one prompt; 64 bytes of a text that is made count as one too.
+const STEPS: u64 = 1_000_000;
+
 /// The variables of a template, by name.
 type Values = BTreeMap<&'static str, Value>;
 
@@ -100,6 +103,7 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
     pub fn compile(task: &'t Task, head: &H) -> Result<Self, String> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(STEPS));
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?);
         let prompts = Prompts { task, cut: None, head: head.clone(), environment, says: task.label_words() };
         match prompts.try_all() {
