@@ -55,6 +55,7 @@ fn look_at(task: &Task, strata: &[String], rows: &dyn Fn(usize) -> (usize, Optio
 }
 
 fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, strata: &[String]) -> Result<String> {
+    setup.check_training_memory(loaded)?;
     let split = loaded.split(&setup.task, setup.seed)?;
     let test = loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice());
     let count = |rows: &[GoldRow<H>], stratum: usize| rows.iter().filter(|row| row.stratum() == stratum).count().to_string();

@@ -253,6 +253,18 @@ impl Setup {
         Ok(Box::new(Llama::load(config.clone())?))
     }
 
+    /// Whether there is memory to train the small model, where that is the CPU's work.
+    ///
+    /// # Errors
+    /// There is not.
+    pub(super) fn check_training_memory<H: Stages>(&self, loaded: &Loaded<H>) -> Result<()> {
+        if loaded.small.base.device() != Device::Cpu {
+            return Ok(());
+        }
+        // A fit has parameters of its own, gradients and two moments.
+        check_memory(&find_model(&self.task.models.small, &self.path)?, 4, "training it")
+    }
+
     /// The contexts of a file, if there is one.
     pub(super) fn contexts(&self) -> Option<&Texts> {
         self.contexts.as_ref()
@@ -298,10 +310,7 @@ impl Setup {
             clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
             return Delivery::read(&run);
         }
-        if loaded.small.base.device() == Device::Cpu {
-            // A fit has parameters of its own, gradients and two moments.
-            check_memory(&find_model(&self.task.models.small, &self.path)?, 4, "training it")?;
-        }
+        self.check_training_memory(loaded)?;
         let head = &loaded.small.head;
         let prompts = self.prompts(head)?;
         let contexts = head.contexts(&self.task, self.contexts.as_ref(), &split, self.seed)?;

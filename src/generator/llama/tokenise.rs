@@ -26,10 +26,11 @@ pub(super) fn check_bytes(vocab: &LlamaVocab, kind: Option<&str>) -> Result<(), 
         (0..vocab.n_tokens()).map(|token| token_text(vocab, LlamaToken(token))).filter(|text| text.len() <= 6).collect();
     // Those that UTF-8 has.
     let bytes = (1..=0xf4u8).filter(|byte| ![0xc0, 0xc1].contains(byte));
-    let missing: Vec<String> = bytes
-        .filter(|&byte| !texts.contains(&format!("<0x{byte:02X}>")) && !(byte.is_ascii() && texts.contains(&char::from(byte).to_string())))
-        .map(|byte| format!("<0x{byte:02X}>"))
-        .collect();
+    let has = |byte: u8| {
+        let alone = byte.is_ascii() && texts.contains(&char::from(byte).to_string());
+        alone || texts.contains(&format!("<0x{byte:02X}>"))
+    };
+    let missing: Vec<String> = bytes.filter(|&byte| !has(byte)).map(|byte| format!("<0x{byte:02X}>")).collect();
     match &missing[..] {
         [] => Ok(()),
         [first, ..] => Err(format!(
