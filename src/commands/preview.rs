@@ -11,7 +11,7 @@ use super::setup::{ByHead, Loaded, Setup};
 use crate::data::example::{Context, GoldRow};
 use crate::data::labels::Labels;
 use crate::data::read::ReadGold;
-use crate::data::split::{Divide, Split};
+use crate::data::split::Divide;
 use crate::error::Result;
 use crate::generator::{Completion, Generate, Prompt};
 use crate::judge::knowledge::Knowledge;
@@ -21,7 +21,7 @@ use crate::math::random;
 use crate::math::vectors::argmax;
 use crate::run::round::Rejection;
 use crate::synthesis::stages::Stages;
-use crate::synthesis::verify::{Prompted, Style, Verifier};
+use crate::synthesis::verify::{Prompted, Verifier};
 use crate::synthesis::write::finished;
 use crate::task::prompts::{Prompts, prompt_error};
 
@@ -102,7 +102,7 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
         Ok(())
     })?;
     bar.finish("");
-    let mut verifier = verifier(setup, &split);
+    let mut verifier = Verifier::of_task(task, split.gold());
     let says = task.label_words();
     let mut tried = Vec::new();
     for (id, Completion { text, finish, .. }) in completions {
@@ -126,12 +126,6 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
         ));
     }
     Ok((text, warnings))
-}
-
-/// Knows the gold rows, as that of a run does.
-fn verifier<H: Stages>(setup: &Setup, split: &Split<H>) -> Verifier {
-    let gold: Vec<&str> = split.gold().filter(|_| setup.task.reads_gold()).map(GoldRow::written).collect();
-    Verifier::new(gold.iter().copied(), Style::of(setup.task.accept.min_words, gold.iter().copied(), &setup.task.label_words()))
 }
 
 fn by_stratum(tried: &[Tried]) -> String {

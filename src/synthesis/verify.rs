@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use crate::data::example::{Input, fingerprint};
+use crate::data::example::{GoldRow, Input, fingerprint};
+use crate::data::head::Head;
 use crate::data::language::{is_finished, is_question, words};
 use crate::data::near::{NearCopies, Sources};
 use crate::data::squad::normalise;
 use crate::generator::Finish;
 use crate::generator::thoughts::has_tag;
 use crate::run::round::Rejection;
+use crate::task::file::Task;
 
 /// What the prompt of a text contained.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +78,12 @@ pub struct Verifier {
 impl Verifier {
     pub fn new<'a>(gold: impl IntoIterator<Item = &'a str>, style: Style) -> Self {
         Verifier { accepted: NearCopies::default(), gold: Sources::of(gold), style }
+    }
+
+    /// For a task: knows its gold rows, which must not be copied and say what texts are like; none where nothing may depend on them.
+    pub fn of_task<'g, H: Head>(task: &Task, gold: impl Iterator<Item = &'g GoldRow<H>>) -> Self {
+        let gold: Vec<&str> = gold.filter(|_| task.reads_gold()).map(GoldRow::written).collect();
+        Verifier::new(gold.iter().copied(), Style::of(task.accept.min_words, gold.iter().copied(), &task.label_words()))
     }
 
     /// Adds the rows of earlier rounds, so that they count as duplicates.

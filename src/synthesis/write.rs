@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::head::LoopHead;
 use super::rows::{SyntheticRow, Tally, Written};
 use super::state::Synthesis;
-use super::verify::{Prompted, Style, Verifier};
+use super::verify::{Prompted, Verifier};
 use super::waves::Waves;
 use crate::data::language::whole_sentences;
 use crate::error::{Error, Result};
@@ -97,11 +97,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         Ok(())
     }
 
-    /// Knows the gold rows, which must not be copied and say what texts are like; none where nothing may depend on them.
+    /// That of the run's task.
     pub(super) fn verifier(&self) -> Verifier {
-        let task = self.inputs.task;
-        let gold: Vec<&str> = self.inputs.split.gold().filter(|_| task.reads_gold()).map(|row| row.written()).collect();
-        Verifier::new(gold.iter().copied(), Style::of(task.accept.min_words, gold.iter().copied(), &task.label_words()))
+        Verifier::of_task(self.inputs.task, self.inputs.split.gold())
     }
 
     /// Says of which labels less was accepted than wanted, and why.
