@@ -15,6 +15,7 @@ print(crate["version"], os.path.join(os.path.dirname(crate["manifest_path"]), "l
 configure() {
     local folder=$1
     shift
+    mkdir -p "$folder"
     cmake -S "$llama" -B "$folder" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF \
         -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_APP=OFF \
         -DLLAMA_BUILD_COMMON=OFF -DLLAMA_CURL=OFF "$@" >"$folder.log" 2>&1 || { cat "$folder.log" >&2; say "cmake failed"; exit 1; }

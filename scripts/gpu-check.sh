@@ -2,13 +2,13 @@
 # Checks and measures lacuna on a machine that has no cargo, no network and no model: correctness first, then speeds, then a table.
 #
 #   scripts/gpu-check.sh KIT                   all parts, with the files that scripts/gpu-kit.sh has put into the folder KIT
-#   scripts/gpu-check.sh KIT facts doctor same speed rival large small      only these parts
+#   scripts/gpu-check.sh KIT facts doctor same speed rival large small      only these parts; the order is kept
 #
 # facts   the machine, and whether the libraries find theirs     speed   lacuna by slots, layout and format, on a model of 1B
-# doctor  what lacuna says about the machine                     rival   llama.cpp's server on the same model
-# loop    a whole run of lacuna, all stages
-# same    texts and answers on the GPU against the CPU's         large   both on a model of 8B in F16
-# small   a step of the small model, and PyTorch's
+# doctor  what lacuna says about the machine                     rival   llama.cpp's server on the same model, and its decoding alone
+# loop    a whole run of lacuna, all stages                      large   all three on a model of 8B in F16
+# same    texts and answers on the GPU against the CPU's         chosen  a whole run that measures and chooses its settings itself, on a
+# small   a step of the small model, and PyTorch's                       model of 1B in Q4_0
 #
 # Each part has a time limit, and one that fails leaves the others alone. The results, results.jsonl and table.md among them, go to $OUT if
 # it is set, else to results/gpu. On a CPU or a GPU in software the models are tiny and the numbers mean nothing: it shows that all parts
@@ -136,11 +136,18 @@ speed() { record speed "$1" "$kit/speed" "${@:2}" --prompts "$prompts" --gpu-lay
 
 part_rival() {
     local slots all="128 32" shape=llama-3.2-1b amount=(--texts 768 --questions 512)
-    [ -z "${GPU_CHECK_BRIEF:-}" ] || all=128
+    [ -z "${GPU_CHECK_BRIEF:-}" ] || { all=128; amount=(--texts 384); }
     [ "$size" = full ] || { all=4; shape=tiny; amount=(--texts 8 --tokens 8 --questions 8); }
     for slots in $all; do
-        rival rival 80 "$(model $shape F16)" "${amount[@]}" --slots "$slots"
+        rivals rival 80 "$(model $shape F16)" "$slots" "${amount[@]}"
     done
+}
+
+# rivals PART SECONDS MODEL SLOTS OPTION...: llama.cpp's decoding without sampling, and its server in three ways.
+rivals() {
+    local options
+    record "$1" 60 "$kit/decode" "$3" --gpu-layers "$layers" --slots "$4"
+    for options in "" --unified --backend-sampling; do rival "$1" "$2" "$3" --slots "$4" "${@:5}" $options; done
 }
 
 # rival PART SECONDS MODEL OPTION...
@@ -163,20 +170,31 @@ part_large() {
         record large 120 "$kit/speed" "$path" --prompts "$prompts" --gpu-layers "$layers" --texts 1536 --questions 1024 --slots 128,208 \
             --layout streams,unified
     fi
-    rival large 100 "$path" --texts 384 --questions 256 --slots 128
+    rivals large 80 "$path" 128 --texts 384
 }
 
 # A whole run on random models: seconds by stage.
 part_loop() {
-    local shape=llama-3.2-1b small=() options=(--device gpu) rows=4000 slots=128
-    [ "$size" = full ] || { shape=tiny; small=(--small-layers 2 --small-width 64); rows=60; slots=8; }
-    [ "$device" = cuda ] || options=(--gpu-layers "$layers" --small-device cpu)
-    rm -rf "$models/loop"
-    "$python" scripts/gpu_loop.py "$models/loop" "$(model $shape F16)" --rows $rows "${small[@]}" || return
-    options+=(--slots $slots --kv f16 --kv-unified false --n-batch 512 --weights as-is)
-    (cd "$models/loop" && timeout -k 5 150 "$kit/lacuna" run task.toml --run run "${options[@]}") >>"$OUT/loop.txt" 2>&1 ||
-        { tail -3 "$OUT/loop.txt"; return 1; }
-    record loop 10 "$python" scripts/gpu_loop.py "$models/loop" --report
+    local slots=128
+    [ "$size" = full ] || slots=8
+    loop loop F16 4000 --slots $slots --kv f16 --kv-unified false --n-batch 512 --weights as-is
+}
+
+# The same, with measurements of this machine in place of settings.
+part_chosen() { loop chosen Q4_0 1000; }
+
+# loop PART FORMAT ROWS OPTION...
+loop() {
+    local part=$1 shape=llama-3.2-1b rows=$3 small=() options=(--device gpu "${@:4}")
+    [ "$size" = full ] || { shape=tiny; small=(--small-layers 2 --small-width 64); rows=60; }
+    [ "$device" = cuda ] || options=(--gpu-layers "$layers" --small-device cpu "${@:4}")
+    rm -rf "$models/$part"
+    "$python" scripts/gpu_loop.py "$models/$part" "$(model $shape "$2")" --rows "$rows" "${small[@]}" || return
+    date -u +%T >>"$OUT/$part.txt"
+    (cd "$models/$part" && timeout -k 5 150 "$kit/lacuna" run task.toml --run run "${options[@]}") >>"$OUT/$part.txt" 2>&1 ||
+        { tail -3 "$OUT/$part.txt"; return 1; }
+    cp "$models/$part/run/seconds.jsonl" "$OUT/$part-seconds.jsonl"
+    record "$part" 10 "$python" scripts/gpu_loop.py "$models/$part" --report
 }
 
 # The small model: models/benches/step_cuda.rs and the same shapes with PyTorch. small.txt has the comparison of gradients with the CPU's.
@@ -189,7 +207,8 @@ part_small() {
     done
     timeout -k 5 60 "$kit/step_cuda" --profile --model minilm-l6 --steps 20 >>"$OUT/small.txt" 2>&1 || code=1
     record small 90 "$kit/step_cuda" || code=1
-    record small 150 "$python" scripts/step_torch_cuda.py || code=1
+    # Brief: what compiles slowest alone.
+    record small 200 "$python" scripts/step_torch_cuda.py ${GPU_CHECK_BRIEF:+--model bert-base} || code=1
     return $code
 }
 
@@ -198,9 +217,9 @@ if [ -n "${GPU_CHECK_PART:-}" ]; then
     "part_$GPU_CHECK_PART"
     exit
 fi
-declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=240 [large]=300 [small]=280 [loop]=200)
+declare -A limits=([facts]=30 [doctor]=60 [same]=180 [speed]=220 [rival]=300 [large]=400 [small]=280 [loop]=200 [chosen]=200)
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small loop)
+[ ${#parts[@]} -gt 0 ] || parts=(facts doctor same speed rival large small loop chosen)
 : >"$results"
 : >"$OUT/facts.txt"
 : >"$OUT/log.txt"
@@ -211,7 +230,8 @@ if [ "$device" = cuda ]; then
 fi
 "$python" scripts/synthetic_gguf.py --prompts 2048 "$prompts"
 if [ "$size" = full ]; then
-    case " ${parts[*]} " in *" speed "* | *" rival "* | *" loop "*) wanted=(llama-3.2-1b:F16 llama-3.2-1b:Q4_0) ;; esac
+    case " ${parts[*]} " in *" same "* | *" speed "* | *" rival "* | *" loop "*) wanted=(llama-3.2-1b:F16) ;; esac
+    case " ${parts[*]} " in *" speed "* | *" chosen "*) wanted+=(llama-3.2-1b:Q4_0) ;; esac
     [ -n "${GPU_CHECK_BRIEF:-}" ] || case " ${parts[*]} " in *" speed "*) wanted+=(llama-3.2-1b:Q8_0 qwen2.5-1.5b:F16) ;; esac
     case " ${parts[*]} " in *" large "*) wanted+=(llama-3.1-8b:F16) ;; esac
     for one in ${wanted[@]+"${wanted[@]}"}; do model "${one%:*}" "${one#*:}"; done >/dev/null &

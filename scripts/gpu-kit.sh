@@ -34,7 +34,7 @@ rm -rf "$kit/backends"
 mkdir -p "$kit/backends/$version"
 for backend in "${@:-cuda}"; do cp "$from/libggml-$backend.so" "$kit/backends/$version/"; done
 # Together: dependencies may be built otherwise for one of them alone.
-executables lacuna --bin lacuna --bench speed
+executables lacuna --bin lacuna --bench speed --bench decode
 # The small model's bench on a GPU, where it is there.
 [ ! -e models/benches/step_cuda.rs ] || executables lacuna-models --bench step_cuda
 if [ ! -d "$kit/site" ]; then

@@ -5,7 +5,7 @@
 The server is the one in the PyPI package xllamacpp 2026.10.11549, which is built for CPUs but loads a library of the same ggml. Twice as
 many clients as slots send the prompts over HTTP, so that a request always waits; each text has --tokens tokens, drawn with top-k 40, for
 which llama.cpp's own sampler is fast. --questions asks that many prompts for the probabilities of the next token instead of a text.
-Everything that no option sets is the server's default: continuous batching and the prompt cache are on.
+Everything that no option sets is the server's default: continuous batching and the prompt cache are on, streams and sampling on the host.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def start(args):
     params.n_ctx = args.slots * args.context
     params.n_gpu_layers = args.gpu_layers
     params.kv_unified = args.unified
+    params.sampling.backend_sampling = args.backend_sampling
     params.cpuparams.n_threads = args.threads
     params.cpuparams_batch.n_threads = args.threads
     # A kept-alive connection occupies a thread of the server.
@@ -52,8 +53,9 @@ def chat(text):
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def text_body(prompt, tokens, seed, greedy=False):
+def text_body(args, prompt, tokens, seed, greedy=False):
     body = {"prompt": prompt, "n_predict": tokens, "seed": seed, "ignore_eos": True, "cache_prompt": True}
+    body |= {"backend_sampling": args.backend_sampling}
     if greedy:
         return body | {"temperature": 0.0}
     return body | {"samplers": ["top_k", "temperature"], "top_k": 40, "temperature": 1.0}
@@ -97,10 +99,11 @@ def measure(args, address, prompts):
     total = lambda answers, field: sum(answer[field] for answer in answers)
     result = {"side": "llama-server", "version": xllamacpp.__version__, "model": os.path.basename(args.model), "slots": args.slots}
     result |= {"layout": "unified" if args.unified else "streams", "gpu_layers": args.gpu_layers, "texts": args.texts}
+    result |= {"logits": "in place" if args.backend_sampling else "copied"}
     # Prompts from the end: the prompt cache must not know those that are timed.
-    serve(address, clients, [text_body(prompts[-1 - i % len(prompts)], 8, i) for i in range(args.slots)])
+    serve(address, clients, [text_body(args, prompts[-1 - i % len(prompts)], 8, i) for i in range(args.slots)])
     if args.texts:
-        bodies = [text_body(prompts[i % len(prompts)], args.tokens, i) for i in range(args.texts)]
+        bodies = [text_body(args, prompts[i % len(prompts)], args.tokens, i) for i in range(args.texts)]
         answers, seconds = serve(address, clients, bodies)
         tokens = total(answers, "tokens_predicted")
         result |= {"seconds": seconds, "new_tokens": tokens, "prompt_tokens": total(answers, "tokens_evaluated")}
@@ -127,6 +130,7 @@ def main():
     parser.add_argument("--context", type=int, default=512, help="the context of one slot")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--unified", action="store_true", help="one KV cache for all slots")
+    parser.add_argument("--backend-sampling", action="store_true", help="the sampler runs where the logits are, as far as it can")
     parser.add_argument("--greedy", action="store_true", help="only print the greedy text of the first prompt")
     args = parser.parse_args()
 
@@ -137,7 +141,7 @@ def main():
     server = start(args)
     address = server.listening_address
     if args.greedy:
-        answers, _ = serve(address, 1, [text_body(prompts[0], args.tokens, 0, greedy=True)])
+        answers, _ = serve(address, 1, [text_body(args, prompts[0], args.tokens, 0, greedy=True)])
         print(json.dumps({"side": "llama-server", "text": answers[0]["content"]}), flush=True)
     else:
         print(json.dumps(measure(args, address, prompts)), flush=True)

@@ -49,11 +49,12 @@ def main():
         for line in written:
             if line["model"] == model:
                 best[line["side"]] = max(best.get(line["side"], 0), line.get("tokens_per_second", 0))
-        if best.get("lacuna") and best.get("llama-server"):
-            print(f"\n{model}: lacuna at its best writes {best['lacuna'] / best['llama-server']:.2f}x as fast as llama-server at its best")
+        for side in ("llama-server", "decoding alone"):
+            if best.get("lacuna") and best.get(side):
+                print(f"\n{model}: lacuna at its best writes {best['lacuna'] / best[side]:.2f}x as fast as {side} at its best")
     for line in good:
-        if line["part"] == "loop":
-            print(f"\nA whole run, seconds by stage: {line['seconds']}")
+        if line["part"] in ("loop", "chosen"):
+            print(f"\nA whole run ({line['part']}), seconds by stage: {line['seconds']}")
     rest = [line for line in good if line["part"] == "small"]
     columns = [(key, key) for key in dict.fromkeys(key for line in rest for key in line) if key != "part"]
     table("Small model", columns, rest)
