@@ -23,6 +23,9 @@ pub enum Error {
     /// Generation or training failed.
     #[error("{0}")]
     Failed(String),
+    /// Ctrl-C, or a signal like it.
+    #[error("stopped; the same command goes on where it stopped")]
+    Stopped { exit_code: u8 },
     /// Several things that are wrong, found in one pass.
     #[error("{} things are wrong:{}", .0.len(), listed(.0))]
     Several(Vec<Error>),
@@ -50,8 +53,8 @@ pub const MODEL_EXIT_CODE: u8 = 4;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// 1 generation or training failed, 3 task file or data, 4 model, 5 run folder, 6 reading or writing; of several problems, the first
-    /// one's. (clap uses 2 for usage errors.)
+    /// 1 generation or training failed, 3 task file or data, 4 model, 5 run folder, 6 reading or writing, 130 stopped by Ctrl-C, 143 by
+    /// SIGTERM; of several problems, the first one's. (clap uses 2 for usage errors.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Failed(_) => 1,
@@ -59,6 +62,7 @@ impl Error {
             Error::Model(_) => MODEL_EXIT_CODE,
             Error::Run(_) => 5,
             Error::Io { .. } => 6,
+            Error::Stopped { exit_code } => *exit_code,
             Error::Several(problems) => problems.first().map_or(1, Error::exit_code),
         }
     }

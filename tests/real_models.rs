@@ -1,4 +1,4 @@
-//! The loop with the real generator and the real small model, killed four times and resumed.
+//! The loop with the real generator and the real small model, killed, stopped and resumed.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -68,6 +68,20 @@ fn rows_in(journal: &Path) -> usize {
 
 /// Starts the run and kills it, as `kill -9` does, once the journal has that many rows.
 fn kill_at(folder: &Path, journal: &str, rows: usize) {
+    let mut child = started_until(folder, journal, rows);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Starts the run and sends it a signal once the journal has that many rows; returns its exit code.
+fn signal_at(signal: &str, folder: &Path, journal: &str, rows: usize) -> Option<i32> {
+    let mut child = started_until(folder, journal, rows);
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap().code()
+}
+
+/// Starts the run and waits until the journal has that many rows.
+fn started_until(folder: &Path, journal: &str, rows: usize) -> Child {
     let mut child = start(folder);
     let deadline = Instant::now() + Duration::from_secs(300);
     while rows_in(&folder.join("run/journal").join(journal)) < rows {
@@ -75,8 +89,7 @@ fn kill_at(folder: &Path, journal: &str, rows: usize) {
         assert!(Instant::now() < deadline, "{journal} never had {rows} rows");
         std::thread::sleep(Duration::from_millis(20));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child
 }
 
 fn json_lines(path: &Path) -> Vec<Value> {
@@ -84,14 +97,14 @@ fn json_lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn a_run_killed_four_times_ends_like_an_undisturbed_one() {
+fn a_run_killed_and_stopped_four_times_ends_like_an_undisturbed_one() {
     let Some((gguf, encoder, gold)) = fetched() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_task(path, &gguf, &encoder, &gold);
     kill_at(path, "judge-gold.jsonl", 1);
-    kill_at(path, "read-0.jsonl", 5);
-    kill_at(path, "round-0.jsonl", 5);
+    assert_eq!(signal_at("-INT", path, "read-0.jsonl", 5), Some(130));
+    assert_eq!(signal_at("-TERM", path, "round-0.jsonl", 5), Some(143));
     kill_at(path, "judge-0.jsonl", 10);
 
     let second = {

@@ -88,10 +88,7 @@ pub(super) fn replies(bench: &Bench, inputs: &[Input], title: &str, generator: &
     let questions = Questions::of_judge(bench.task, bench.prompts)?;
     let mut bar = bench.progress.bar(title, "questions", inputs.len() * questions.for_each_text(), 0);
     let layers = layers_of(bench, generator)?;
-    let replies = questions.replies(generator, inputs, &layers, &mut || {
-        bar.step(1);
-        Ok(())
-    })?;
+    let replies = questions.replies(generator, inputs, &layers, &mut || bar.step(1))?;
     bar.finish("");
     Ok(replies)
 }
@@ -111,10 +108,7 @@ fn replies_of_test(bench: &Bench, generator: &mut dyn Generate) -> Result<Vec<Re
     let mut replies = vec![Reply::default(); inputs.len()];
     if !layers.is_empty() {
         let mut bar = bench.progress.bar("generator · hidden states", "texts", inputs.len(), 0);
-        replies = Questions::of(bench.task, bench.prompts)?.states(generator, &inputs, &layers, &mut || {
-            bar.step(1);
-            Ok(())
-        })?;
+        replies = Questions::of(bench.task, bench.prompts)?.states(generator, &inputs, &layers, &mut || bar.step(1))?;
         bar.finish("");
     }
     Ok(replies.into_iter().zip(averaged(known)).map(|(reply, log_probs)| Reply { log_probs, ..reply }).collect())
@@ -183,10 +177,7 @@ fn after<'b>(bench: &Bench<'b>, shown: &[usize]) -> Result<Questions<'b>> {
 fn ask(questions: &Questions, inputs: &[Input], generator: &mut dyn Generate, bar: (&str, Progress)) -> Result<Vec<Vec<Vec<f32>>>> {
     let texts: Vec<(u64, Input)> = (0..).zip(inputs.iter().copied()).collect();
     let mut bar = bar.1.bar(bar.0, "questions", texts.len() * questions.for_each_text(), 0);
-    let posteriors = questions.posteriors(generator, &texts, Vec::new(), &mut |_| {
-        bar.step(1);
-        Ok(())
-    })?;
+    let posteriors = questions.posteriors(generator, &texts, Vec::new(), &mut |_| bar.step(1))?;
     bar.finish("");
     Ok(posteriors)
 }

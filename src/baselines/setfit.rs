@@ -56,7 +56,7 @@ fn choose(bench: &Bench, gold: &[Input], labels: &[usize]) -> Result<(Settings, 
             let truth = at(labels, held_out);
             losses.iter_mut().zip(GRID).for_each(|(loss, c)| *loss += summed_loss(bench, (&rows, &own), (&tested, &truth), c));
             flops += fit.flops;
-            bar.step(1);
+            bar.step(1)?;
         }
         tried.extend(losses.into_iter().zip(GRID).map(|(loss, c)| (loss, Settings { steps, c })));
     }

@@ -88,10 +88,10 @@ impl<'a> Students<'a> {
             let said = small.outputs(&teacher.model, &at(gold, held_out))?;
             held_out.iter().zip(said).for_each(|(&i, logits)| soften(&mut rows[i].target, &logits));
             flops += teacher.flops;
-            bar.step(1);
+            bar.step(1)?;
         }
         let student = self.student(&rows, &tuned.keys)?;
-        bar.step(1);
+        bar.step(1)?;
         bar.finish("");
         self.predicted(student, flops)
     }
@@ -140,7 +140,7 @@ impl<'a> Students<'a> {
             let unlabelled = test_logits.split_off(test.len());
             let seconds = clock.elapsed().as_secs_f64();
             self.members.push(Member { test: test_logits, unlabelled, steps, flops, seconds });
-            bar.step(1);
+            bar.step(1)?;
         }
         bar.finish("");
         Ok(&self.members[..count])

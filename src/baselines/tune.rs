@@ -50,7 +50,7 @@ pub fn learning_rate<H: Folds>(
             let rows = at(gold, held_out);
             loss += H::evaluate(&rows, &small.outputs(&fit.model, &rows)?).log_loss * rows.len() as f64;
             flops += fit.flops;
-            bar.step(1);
+            bar.step(1)?;
         }
         if best.as_ref().is_none_or(|(least, _)| loss < *least) {
             best = Some((loss, candidate));

@@ -48,10 +48,7 @@ impl Asked<'_> {
                     tried = true;
                 }
                 let layers = layers(generator, self.read.0, self.read.1)?;
-                let asked = self.questions.replies(generator, &inputs, &layers, &mut || {
-                    bar.step(1);
-                    Ok(())
-                })?;
+                let asked = self.questions.replies(generator, &inputs, &layers, &mut || bar.step(1))?;
                 kept::keep(&path, &asked)?;
             }
             let kept = kept::read(&path)?;

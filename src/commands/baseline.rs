@@ -54,10 +54,7 @@ impl Setup {
             let say = |what: String| self.machine.progress().say(what);
             let folder = path.with_extension("training");
             let checkpoints = Checkpoints::in_folder(folder, Duration::from_secs(self.machine.checkpoint_every), &say);
-            let fitted = loaded.small.fit(&plan, &checkpoints, &mut |done, all| {
-                bar.get_or_insert_with(|| start(done - 1, all)).step(1);
-                Ok(())
-            })?;
+            let fitted = loaded.small.fit(&plan, &checkpoints, &mut |done, all| bar.get_or_insert_with(|| start(done - 1, all)).step(1))?;
             bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
             checkpoints.clear();
             Ok(fitted)

@@ -4,22 +4,25 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use super::check::check;
 use super::compare::{self, Comparison};
 use super::doctor::{self, Diagnosis};
+use super::estimate::estimate;
 use super::incoming::Format;
 use super::init::{Init, init};
 use super::judge::{JudgeReport, judge};
 use super::label::{Labelling, label};
 use super::learning_curve::{LearningCurve, learning_curve};
 use super::methods::{self, Budget};
-use super::options::{DeviceChoice, Machine, Options, Recipe, beside_runs, named_after, threads_in_range};
+use super::options::{DeviceChoice, Machine, Options, beside_runs, named_after, threads_in_range};
 use super::pool::pool;
 use super::predict::Wanted;
 use super::preview::preview;
 use super::provenance::put_into;
-use super::report;
+use super::review::{Review, review};
+use super::run::run_task;
 use super::setup::Setup;
 use super::status::status;
 use super::sweep::{self, Axis, Sweep};
@@ -27,12 +30,13 @@ use super::worth::Curve;
 use crate::error::{Error, Result};
 use crate::report::write_page;
 use crate::run::progress::Progress;
-use crate::run::summary::Method;
+use crate::run::{interrupt, live};
 use crate::small::device::SmallDevice;
 
 /// Writes training data for small classifiers, offline: a language model writes, a small model errs, the language model fills the gap.
 ///
-/// Exit codes: 0 done, 1 generation or training failed, 2 command line, 3 task file or data, 4 model, 5 run folder, 6 reading or writing.
+/// Exit codes: 0 done, 1 generation or training failed, 2 command line, 3 task file or data, 4 model, 5 run folder, 6 reading or writing,
+/// 130 stopped by Ctrl-C, 143 by SIGTERM: what resumes stops after its step, which is kept; a second Ctrl-C ends it at once.
 #[derive(Parser)]
 #[command(version)]
 pub struct Cli {
@@ -51,6 +55,11 @@ enum Command {
         /// Run folder [default: runs/<task's name>]
         #[arg(long, env = "LACUNA_RUN")]
         run: Option<PathBuf>,
+        /// Go on with a finished run, with what was decided about its rows since (lacuna review)
+        #[arg(long = "continue")]
+        continues: bool,
+        #[command(flatten)]
+        watching: Watching,
         #[command(flatten)]
         options: Options,
     },
@@ -59,6 +68,8 @@ enum Command {
         /// Run folder
         #[arg(long, env = "LACUNA_RUN", default_value = "runs/demo")]
         run: PathBuf,
+        #[command(flatten)]
+        watching: Watching,
         #[command(flatten)]
         options: Options,
     },
@@ -72,6 +83,13 @@ enum Command {
     /// Look before a night's work, in under a minute: prompts, ten texts for each label with what would become of them, and how well the
     /// generator judges a few gold rows; writes nothing
     Preview {
+        /// The task file
+        task: PathBuf,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Say how long a run takes and how much memory it needs, from a run in the small, in a minute or two; keeps its pace for the next run
+    Estimate {
         /// The task file
         task: PathBuf,
         #[command(flatten)]
@@ -224,6 +242,8 @@ enum Command {
         /// Run folder
         run: PathBuf,
     },
+    /// Look at the doubtful rows of a finished run and decide about them: accept, reject, or another label; in the terminal or by CSV
+    Review(Review),
     /// Check this machine: processor, memory and kernels, and whether models and data are intact and fit in memory
     Doctor {
         /// GGUF files to check besides those in the cache
@@ -236,6 +256,34 @@ enum Command {
     Fetch(super::fetch::FetchArgs),
 }
 
+/// How a run is watched.
+#[derive(clap::Args)]
+struct Watching {
+    /// File for what happens, as JSON lines for programs, which are appended; "-" for standard output, which then has no table
+    #[arg(long, env = "LACUNA_EVENTS", value_name = "FILE")]
+    events: Option<PathBuf>,
+}
+
+impl Watching {
+    /// Does the work with its events told, and prints its table.
+    fn run(&self, work: impl FnOnce() -> Result<String>) -> Result<()> {
+        self.events.as_deref().map_or(Ok(()), live::write_events)?;
+        let table = work().inspect_err(|error| {
+            live::tell("stopped", &json!({"why": error.to_string(), "exit_code": error.exit_code()}));
+        })?;
+        if self.events.as_deref() == Some(Path::new("-")) { Ok(()) } else { print(&table) }
+    }
+}
+
+impl Command {
+    /// Whether it ends well when it is asked to: a second call goes on where it stopped, or nothing is left behind.
+    fn stops_well(&self) -> bool {
+        use Command::{Compare, Demo, Estimate, Judge, Label, LearningCurve, Run, Sweep};
+        let runs = matches!(self, Run { .. } | Demo { .. } | Compare { .. } | Sweep { .. } | Estimate { .. });
+        runs || matches!(self, Judge { .. } | Label { .. } | LearningCurve { .. })
+    }
+}
+
 /// The task that `demo` runs.
 const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 
@@ -244,19 +292,24 @@ const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 /// # Errors
 /// The command's error; [`Error::exit_code`] is the process's exit code.
 pub fn run(cli: Cli) -> Result<()> {
+    if cli.command.stops_well() {
+        interrupt::listen()?;
+    }
     match cli.command {
         Command::Init(args) => print(&init(&args, Progress::detect(false))?),
-        Command::Run { task, run, options } => {
-            let setup = Setup::new(&task, &options)?.with_steps_of_a_run();
+        Command::Run { task, run, continues, watching, options } => watching.run(|| {
+            let mut setup = Setup::new(&task, &options)?.with_steps_of_a_run();
+            setup.continues = continues;
             let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));
             run_task(setup, &folder, options.recipe)
-        }
-        Command::Demo { run, options } => {
+        }),
+        Command::Demo { run, watching, options } => watching.run(|| {
             let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_steps_of_a_run();
             run_task(setup, &run, options.recipe)
-        }
+        }),
         Command::Check { task, options } => print(&check(&task, &options)?),
         Command::Preview { task, options } => print(&preview(&task, &options, &mut None)?),
+        Command::Estimate { task, options } => print(&estimate(&task, &options, &mut None)?),
         Command::Status { run } => print(&status(&run)?),
         Command::Compare { task, draws, gold, methods, budget, curve, out, into, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("compare", &task));
@@ -294,6 +347,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let wanted = Wanted { threads: machine.threads(), device: machine.small_device(), format, pairs, logits };
             super::predict::predict(&model, wanted, BufReader::new(std::io::stdin()), std::io::stdout().lock())
         }
+        Command::Review(args) => print(&review(&args)?),
         Command::Report { run } => print(&format!("{}\n", write_page(&run)?.display())),
         Command::Doctor { models, threads } => {
             let Diagnosis { text, faults } = doctor::examine(&models, threads)?;
@@ -302,25 +356,6 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Fetch(args) => super::fetch::run(&args).map_err(|e| Error::Model(format!("{e:#}"))),
     }
-}
-
-/// Runs a task and prints its table. By the paper's recipe the model that learnt synthetic rows alone is delivered.
-fn run_task(mut setup: Setup, folder: &Path, recipe: Recipe) -> Result<()> {
-    let mut methods = vec![Method::GoldOnly];
-    methods.extend((setup.task.reads() || setup.task.lists().is_some()).then_some(Method::ReadGold));
-    methods.extend([Method::Seed, Method::S3]);
-    if recipe == Recipe::Paper {
-        setup.chooses = false;
-    } else {
-        methods.push(Method::S3Gold);
-    }
-    let delivery = setup.run(folder, &methods, &mut None)?;
-    // A run is done without its page, which can be written again.
-    let page = match write_page(folder) {
-        Ok(path) => format!("report       {}\n", path.display()),
-        Err(error) => format!("report       not written: {error}; lacuna report {} tries again\n", folder.display()),
-    };
-    print(&(report::of_run(&delivery, folder) + &page))
 }
 
 /// Writes to standard output. A closed pipe is not an error.

@@ -89,8 +89,8 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
         let keyed: Vec<(u64, Input)> = texts.iter().zip(from as u64..).map(|(text, key)| (key, text.input())).collect();
         let answered = keyed.iter().filter_map(|(key, _)| known.remove(key)).flatten().collect();
         let answers = questions.posteriors(generator, &keyed, answered, &mut |judged| {
-            bar.step(1);
-            journal.append(judged)
+            journal.append(judged)?;
+            bar.step(1)
         })?;
         for (text, answers) in texts.iter().zip(answers) {
             out.write(&row(head, text, &stack.probabilities(&answers)))?;

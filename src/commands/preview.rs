@@ -97,7 +97,7 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
     let mut bar = setup.machine.progress().bar("writing", "texts", requests.len(), 0);
     let mut completions = BTreeMap::new();
     generator.complete(&requests, &mut |completion: Completion| {
-        bar.step(1);
+        bar.step(1)?;
         completions.insert(completion.id as usize, completion);
         Ok(())
     })?;
@@ -161,10 +161,7 @@ fn judged(setup: &Setup, loaded: &Loaded<Labels>, generator: &mut dyn Generate, 
     let inputs: Vec<_> = rows.iter().map(|row| row.input()).collect();
     let mut bar = setup.machine.progress().bar("judging gold rows", "questions", inputs.len() * questions.for_each_text(), 0);
     questions.try_on(generator, inputs[0])?;
-    let replies: Vec<Reply> = questions.replies(generator, &inputs, &[], &mut || {
-        bar.step(1);
-        Ok(())
-    })?;
+    let replies: Vec<Reply> = questions.replies(generator, &inputs, &[], &mut || bar.step(1))?;
     bar.finish("");
     let labels: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
     let right = replies.iter().zip(&labels).filter(|(reply, label)| argmax(&reply.log_probs) == **label).count();

@@ -24,13 +24,18 @@ use crate::files::content::stands_in;
 use crate::files::home::{home, shelf};
 use crate::files::kept_sum::kept_sum;
 use crate::files::sha256::sha256_of_bytes;
+use crate::files::whole::write_json;
 use crate::generator::Generate;
 use crate::generator::llama::{
     Choice, Llama, LlamaConfig, Outline, Weights, Wishes, fastest_weights, first_part, free_memory, is_gguf, parts_of,
 };
+use crate::run::cost::Spent;
 use crate::run::folder::{RunDir, TRAINING};
+use crate::run::live;
 use crate::run::manifest::{Manifest, Splits, flatten};
+use crate::run::outlook::{ESTIMATE, duration};
 use crate::run::progress::Progress;
+use crate::run::review::Decisions;
 use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Method};
 use crate::small::checkpoint::clear_all;
@@ -52,6 +57,8 @@ pub struct Setup {
     pub machine: Machine,
     /// Whether gold rows choose the delivered model and its temperature; a run that only compares does without.
     pub chooses: bool,
+    /// Whether a finished run goes on with what was decided about its rows since.
+    pub continues: bool,
     /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Texts>,
     /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
@@ -175,12 +182,30 @@ impl Setup {
         let loaded = wrap(Loaded { data, small });
         let (seed, machine) = (options.seed, options.machine.clone());
         let path = path.to_path_buf();
-        Ok(Setup { task, path, seed, steps_with_texts: None, machine, chooses: true, contexts, generator, cut, sums, loaded })
+        Ok(Setup {
+            task,
+            path,
+            seed,
+            steps_with_texts: None,
+            machine,
+            chooses: true,
+            continues: false,
+            contexts,
+            generator,
+            cut,
+            sums,
+            loaded,
+        })
     }
 
     /// The generator's file; none for a setup of the student alone.
     pub fn generator_path(&self) -> Option<&Path> {
         self.generator.as_ref().map(|(config, _)| config.path.as_path())
+    }
+
+    /// Whether the generator has layers on a GPU.
+    pub(super) fn generator_on_gpu(&self) -> bool {
+        self.generator.as_ref().is_some_and(|(config, _)| config.gpu_layers > 0)
     }
 
     /// The task's prompts, in which texts that are too long for the generator are cut.
@@ -301,6 +326,9 @@ impl Setup {
             Some(manifest) => manifest.check_splits(&run, &loaded.splits(&split)).map(|()| manifest)?,
             None => self.begin(&run, methods, inputs, loaded.splits(&split), texts)?,
         };
+        if self.continues {
+            self.go_on(&run, &mut manifest, loaded, &split, LoopRules::of(&self.task, methods, texts).first())?;
+        }
         if let Some(missing) = delivered_files(&run).find(|file| !file.exists()).filter(|_| manifest.stage == Stage::Done) {
             self.machine.progress().say(format!("{}: missing, and made again", missing.display()));
             manifest.stage = Stage::Deliver;
@@ -312,12 +340,16 @@ impl Setup {
         }
         self.check_training_memory(loaded)?;
         let head = &loaded.small.head;
+        let decisions = Decisions::heeded(folder)?;
+        let (drawn, split) = (&split, split.heeding(head, &decisions));
         let prompts = self.prompts(head)?;
-        let contexts = head.contexts(&self.task, self.contexts.as_ref(), &split, self.seed)?;
+        let contexts = head.contexts(&self.task, self.contexts.as_ref(), drawn, self.seed)?;
         let inputs = Inputs {
             task: &self.task,
             prompts: &prompts,
             split: &split,
+            drawn,
+            decisions: &decisions,
             contexts: &contexts,
             unlabelled: unlabelled.as_ref(),
             test: loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice()),
@@ -328,7 +360,8 @@ impl Setup {
             progress: self.machine.progress(),
             checkpoint_every: Duration::from_secs(self.machine.checkpoint_every),
         };
-        if generator.is_none() {
+        let loads = generator.is_none();
+        if loads {
             *generator = Some(self.load_generator()?);
         }
         let generator = generator.as_mut().expect("loaded above");
@@ -337,7 +370,22 @@ impl Setup {
                         here on may differ in its last digits";
             self.machine.progress().say(what);
         }
-        Synthesis::new(inputs, generator.as_mut(), &run, manifest).run()
+        // What a continued run has done before is not done again.
+        let outlook = if decisions.is_empty() { self.outlook(methods, generator.as_ref()) } else { None };
+        let progress = self.machine.progress();
+        match &outlook {
+            Some(outlook) => {
+                write_json(&run.join(ESTIMATE), outlook)?;
+                progress.say(format!("{}: a whole run takes about {}, all rounds made", self.task.name, duration(outlook.whole())));
+            }
+            None if !loads || !decisions.is_empty() => {}
+            None => progress.say("how long this takes is not known: lacuna estimate measures it beforehand"),
+        }
+        live::begin(&self.task.name, outlook, Spent::read(folder));
+        let delivery = Synthesis::new(inputs, generator.as_mut(), &run, manifest).run();
+        live::end();
+        progress.end();
+        delivery
     }
 
     /// # Errors

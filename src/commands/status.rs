@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use super::report::table;
 use crate::error::{Error, Result};
 use crate::files::lock::{Locked, try_lock};
+use crate::run::cost::{SECONDS, Spent, Work};
 use crate::run::manifest::Manifest;
+use crate::run::outlook::{ESTIMATE, Outlook, duration};
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
 
@@ -19,7 +21,8 @@ use crate::run::stage::Stage;
 pub fn status(folder: &Path) -> Result<String> {
     let manifest = Manifest::read_in(folder)?;
     let name = manifest.inputs.get("task.name").and_then(|name| name.as_str()).unwrap_or("a task");
-    let mut text = format!("{name}: {}\n", state(folder, &manifest)?);
+    let state = state(folder, &manifest)?;
+    let mut text = format!("{name}: {state}\n");
     // Writing into a string cannot fail.
     if let Some(judge) = &manifest.judge {
         let _ = writeln!(text, "judge        right on {:.1} % of the gold rows, out of fold", 100.0 * judge.accuracy);
@@ -27,6 +30,9 @@ pub fn status(folder: &Path) -> Result<String> {
     if manifest.stage != Stage::Done {
         let _ = writeln!(text, "stage        {}", in_words(manifest.stage));
         let _ = writeln!(text, "written      {}", last_written(folder));
+        if let Some(left) = left(folder, manifest.stage, state == RUNNING) {
+            let _ = writeln!(text, "left         about {}, all rounds made", duration(left));
+        }
     }
     if !manifest.rounds.is_empty() {
         let rows: Vec<Vec<String>> = manifest.rounds.iter().map(row).collect();
@@ -34,6 +40,8 @@ pub fn status(folder: &Path) -> Result<String> {
     }
     Ok(text)
 }
+
+const RUNNING: &str = "running";
 
 /// Whether a process works on it.
 fn state(folder: &Path, manifest: &Manifest) -> Result<String> {
@@ -46,10 +54,29 @@ fn state(folder: &Path, manifest: &Manifest) -> Result<String> {
         other => other.map_err(Error::io("open", &path))?,
     };
     Ok(match try_lock(&file).map_err(Error::io("lock", &path))? {
-        Locked::Busy => "running".to_string(),
+        Locked::Busy => RUNNING.to_string(),
         Locked::Yes => "stopped; the same command goes on with it".to_string(),
         Locked::Impossible => "running or stopped: this file system has no locks that would tell".to_string(),
     })
+}
+
+/// Seconds that are left, if the run began with an estimate; the part under way began when the last one was noted.
+fn left(folder: &Path, stage: Stage, running: bool) -> Option<f64> {
+    let path = folder.join(ESTIMATE);
+    let outlook: Outlook = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+    let spent = Spent::read(folder);
+    let under_way = match stage {
+        // What took no time is not noted: it is the first after the last that is.
+        Stage::Deliver => {
+            let parts: Vec<Work> = outlook.parts.iter().map(|own| own.part).filter(|part| part.is_of_delivery()).collect();
+            let last = parts.iter().rposition(|part| spent.iter().any(|spent| spent.part == *part));
+            *parts.get(last.map_or(0, |last| last + 1))?
+        }
+        stage => Work::of_stage(stage),
+    };
+    let begun = [path, folder.join(SECONDS)].iter().filter_map(|path| path.metadata().ok()?.modified().ok()).max()?;
+    let elapsed = SystemTime::now().duration_since(begun).ok().filter(|_| running).map_or(0.0, |elapsed| elapsed.as_secs_f64());
+    outlook.left(&spent, under_way, elapsed)
 }
 
 fn in_words(stage: Stage) -> String {

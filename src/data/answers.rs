@@ -52,6 +52,10 @@ impl Head for Answers {
     /// The text of the answer.
     type Prediction = String;
 
+    fn gold_named(&self, _: &str) -> Option<GoldAnswers> {
+        None
+    }
+
     fn goal(gold: &GoldAnswers) -> AnswerGoal {
         AnswerGoal { answer: gold.answer.clone() }
     }

@@ -16,6 +16,9 @@ pub trait Head: Clone + Debug + PartialEq + Eq + Send + Sync + 'static {
 
     fn goal(gold: &Self::Gold) -> Self::Goal;
 
+    /// The gold of a row that has this label; `None` where there is no such label.
+    fn gold_named(&self, label: &str) -> Option<Self::Gold>;
+
     /// The correct prediction for a goal.
     fn right(goal: &Self::Goal) -> Self::Prediction;
 

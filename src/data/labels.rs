@@ -37,6 +37,10 @@ impl Head for Labels {
         *gold
     }
 
+    fn gold_named(&self, label: &str) -> Option<Label> {
+        self.names.iter().position(|name| name == label).map(|label| Label { label })
+    }
+
     fn right(goal: &Label) -> usize {
         goal.label
     }

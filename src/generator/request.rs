@@ -191,6 +191,9 @@ pub trait Generate {
     /// Number of parameters.
     fn parameters(&self) -> u64;
 
+    /// Requests that are in work together.
+    fn at_once(&self) -> usize;
+
     /// Computes the likelihood of every given text after its prompt.
     fn likelihood(&mut self, requests: &[LikelihoodRequest], sink: Sink<Likelihood>) -> Result<(), GenerateError>;
 }

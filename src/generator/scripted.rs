@@ -101,6 +101,10 @@ impl<C: Fn(&CompletionRequest) -> String, S: Fn(&PosteriorRequest) -> Vec<f32>> 
         self.computed
     }
 
+    fn at_once(&self) -> usize {
+        1
+    }
+
     fn parameters(&self) -> u64 {
         1
     }

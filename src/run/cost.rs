@@ -46,6 +46,34 @@ impl Work {
         }
     }
 
+    /// Whether it comes after the rounds.
+    pub fn is_of_delivery(self) -> bool {
+        matches!(self, Work::Choice | Work::Model(_))
+    }
+
+    /// The round that it belongs to; 0 for what comes before and after the rounds.
+    pub fn round(self) -> usize {
+        match self {
+            Work::Read(round) | Work::Written(round) | Work::Judged(round) | Work::Trained(round) => round,
+            Work::Rationales | Work::Calibration | Work::Model(_) | Work::Choice => 0,
+        }
+    }
+
+    /// In a few words.
+    pub fn in_words(self) -> String {
+        let of = |round: usize, what: &str| if round == 0 { format!("seed · {what}") } else { format!("round {round} · {what}") };
+        match self {
+            Work::Rationales => "rationales".to_string(),
+            Work::Calibration => "judging the gold rows".to_string(),
+            Work::Read(round) => of(round, "reading"),
+            Work::Written(round) => of(round, "writing"),
+            Work::Judged(round) => of(round, "judging"),
+            Work::Trained(round) => of(round, "training"),
+            Work::Model(method) => format!("{} · training and measuring", method.name()),
+            Work::Choice => "choosing the model".to_string(),
+        }
+    }
+
     /// Whether `method` needs this part.
     fn needed_by(self, method: Method) -> bool {
         match (self, method) {
@@ -66,10 +94,38 @@ impl Work {
 pub struct Spent {
     pub part: Work,
     pub seconds: f64,
+    #[serde(flatten)]
+    pub fits: Fits,
+}
+
+/// What the fits of a part took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fits {
     /// Floating-point operations of training: 6 for each of the small model's parameters (without word embeddings) and token learnt.
     /// Attention and predictions are left out.
-    #[serde(default)]
     pub flops: f64,
+    /// Rows that they learnt from.
+    pub rows: usize,
+    /// Seconds before their first steps: reading the rows, and the linear start.
+    pub lead_seconds: f64,
+    /// Optimiser steps after the first, and their seconds.
+    pub steps: usize,
+    pub step_seconds: f64,
+}
+
+impl std::ops::Add for Fits {
+    type Output = Fits;
+
+    fn add(self, other: Fits) -> Fits {
+        Fits {
+            flops: self.flops + other.flops,
+            rows: self.rows + other.rows,
+            lead_seconds: self.lead_seconds + other.lead_seconds,
+            steps: self.steps + other.steps,
+            step_seconds: self.step_seconds + other.step_seconds,
+        }
+    }
 }
 
 /// The file in a run's folder. It is only for reports: a run's output does not depend on it.
@@ -80,12 +136,12 @@ const LEAST_SECONDS: f64 = 0.001;
 
 impl Spent {
     /// Appends a line.
-    pub fn note(run: &RunDir, part: Work, seconds: f64, flops: f64) -> Result<()> {
-        if seconds < LEAST_SECONDS {
+    pub fn note(&self, run: &RunDir) -> Result<()> {
+        if self.seconds < LEAST_SECONDS {
             return Ok(());
         }
         let path = run.join(SECONDS);
-        let line = serde_json::to_string(&Spent { part, seconds, flops }).map_err(|e| Error::Failed(e.to_string()))?;
+        let line = serde_json::to_string(self).map_err(|e| Error::Failed(e.to_string()))?;
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all((line + "\n").as_bytes())).map_err(Error::io("append to", &path))
     }
@@ -99,7 +155,7 @@ impl Spent {
     /// What the parts that `chosen` names took together.
     fn sum(folder: &Path, chosen: impl Fn(Work) -> bool) -> (f64, f64) {
         let own = Spent::read(folder).into_iter().filter(|spent| chosen(spent.part));
-        own.fold((0.0, 0.0), |(seconds, flops), spent| (seconds + spent.seconds, flops + spent.flops))
+        own.fold((0.0, 0.0), |(seconds, flops), spent| (seconds + spent.seconds, flops + spent.fits.flops))
     }
 }
 
@@ -191,7 +247,8 @@ mod tests {
         let run = RunDir::open(folder.path()).unwrap();
         let parts = [Work::Written(0), Work::Trained(0), Work::Trained(1), Work::Model(Method::S3Gold), Work::Model(Method::GoldOnly)];
         for (i, part) in parts.into_iter().enumerate() {
-            Spent::note(&run, part, (1 << i) as f64, 0.5 * (1 << i) as f64).unwrap();
+            let fits = Fits { flops: 0.5 * (1 << i) as f64, ..Fits::default() };
+            Spent { part, seconds: (1 << i) as f64, fits }.note(&run).unwrap();
         }
         for (name, tokens) in [("rationales", 1), ("round-0", 10), ("judge-0", 0), ("round-1", 100), ("judge-gold", 0)] {
             let row = |id: usize| format!("{{\"id\":{id},\"tokens\":{tokens},\"computed\":1000}}\n");

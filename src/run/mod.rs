@@ -2,11 +2,15 @@
 
 pub mod cost;
 pub mod folder;
+pub mod interrupt;
 pub mod journal;
+pub mod live;
 pub mod manifest;
 pub mod misclassified;
 pub mod outcome;
+pub mod outlook;
 pub mod progress;
+pub mod review;
 pub mod round;
 pub mod stage;
 pub mod summary;

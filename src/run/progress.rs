@@ -1,19 +1,54 @@
-//! Progress on standard error: bars with rate and time left on a terminal, one line per stage elsewhere.
+//! Progress on standard error: on a terminal one screen with what the run is at and a bar with rate and time left, one line per stage
+//! elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde_json::json;
+
+use super::interrupt::{Steps, check};
+use super::live;
+use crate::error::Result;
 
 /// Where progress goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// A bar that redraws itself.
+    /// A head line and a bar, which redraw themselves.
     Bars,
     /// A plain line at the end of each stage, and one for each round.
     Lines,
     /// Nothing.
     Silent,
+}
+
+/// The lines that redraw themselves, and the first of them.
+struct Screen {
+    lines: MultiProgress,
+    head: ProgressBar,
+}
+
+/// A process has one terminal.
+fn screen() -> &'static Screen {
+    static SCREEN: OnceLock<Screen> = OnceLock::new();
+    SCREEN.get_or_init(|| {
+        let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+        let head = lines.add(ProgressBar::no_length());
+        let line = |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Writing into a string cannot fail.
+            let _ = write!(out, "{}", live::head_line().unwrap_or_default());
+        };
+        head.set_style(ProgressStyle::with_template("{line}").expect("the template is ours").with_key("line", line));
+        Screen { lines, head }
+    })
+}
+
+/// Redraws the head line, where there is a run to tell of.
+fn tick() {
+    if live::head_line().is_some() {
+        screen().head.tick();
+    }
 }
 
 impl Progress {
@@ -28,9 +63,13 @@ impl Progress {
 
     /// Prints a message.
     pub fn say(self, sentence: impl AsRef<str>) {
-        if self != Progress::Silent {
-            // A full disk or a closed pipe behind standard error ends no run.
-            let _ = writeln!(std::io::stderr(), "{}", sentence.as_ref());
+        live::tell("said", &json!({"text": sentence.as_ref()}));
+        // A full disk or a closed pipe behind standard error ends no run.
+        let print = || drop(writeln!(std::io::stderr(), "{}", sentence.as_ref()));
+        match self {
+            Progress::Bars => screen().lines.suspend(print),
+            Progress::Lines => print(),
+            Progress::Silent => {}
         }
     }
 
@@ -38,12 +77,14 @@ impl Progress {
     pub fn bar(self, name: impl Into<String>, unit: &'static str, total: usize, done: usize) -> Bar {
         let name = name.into();
         let bar = match self {
-            Progress::Bars => ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)),
+            Progress::Bars => {
+                tick();
+                screen().lines.add(ProgressBar::new(total as u64))
+            }
             _ => ProgressBar::hidden(),
         };
         let style = format!("{{prefix:<34}} {{wide_bar}} {{pos:>5}}/{{len}} {unit}  {{rate}}  {{eta}} left {{msg}}");
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // Writing into a string cannot fail.
             let _ = write!(out, "{:.1}/s", state.per_sec());
         };
         let style = ProgressStyle::with_template(&style).expect("the template is ours").with_key("rate", rate);
@@ -52,7 +93,16 @@ impl Progress {
         bar.set_position(done as u64);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
-        Bar { progress: self, bar, name, unit, total, before: done, count: done, started: Instant::now() }
+        let (words, started) = (String::new(), Instant::now());
+        Bar { progress: self, bar, name, unit, total, before: done, count: done, words, started, _steps: Steps::begin() }
+    }
+
+    /// Takes the head line away, until the next run has one.
+    pub fn end(self) {
+        if self == Progress::Bars {
+            // What cannot be cleared stays on the screen.
+            let _ = screen().lines.clear();
+        }
     }
 }
 
@@ -65,18 +115,40 @@ pub struct Bar {
     total: usize,
     before: usize,
     count: usize,
+    words: String,
     started: Instant,
+    _steps: Steps,
 }
 
 impl Bar {
-    pub fn step(&mut self, steps: usize) {
+    /// Moves it on.
+    ///
+    /// # Errors
+    /// A signal has asked for an end: what this step did is done.
+    pub fn step(&mut self, steps: usize) -> Result<()> {
         self.count += steps;
         self.bar.set_position(self.count as u64);
+        if self.progress == Progress::Bars {
+            tick();
+        }
+        live::tell_of_bar(|| {
+            json!({
+                "name": self.name, "unit": self.unit, "done": self.count, "of": self.total, "per_second": self.rate(), "words": self.words,
+                "run_seconds_left": live::seconds_left(),
+            })
+        });
+        check()
+    }
+
+    /// Steps of this process a second.
+    fn rate(&self) -> f64 {
+        (self.count - self.before) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 
     /// Shows a few words behind the bar.
-    pub fn tell(&self, words: String) {
-        self.bar.set_message(words);
+    pub fn tell(&mut self, words: String) {
+        self.bar.set_message(words.clone());
+        self.words = words;
     }
 
     /// Raises the total number of steps.
@@ -90,7 +162,7 @@ impl Bar {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f64();
         let here = self.count - self.before;
-        let rate = if here > 0 { format!(", {:.1} {}/s", here as f64 / seconds.max(1e-3), self.unit) } else { String::new() };
+        let rate = if here > 0 { format!(", {:.1} {}/s", self.rate(), self.unit) } else { String::new() };
         let outcome = if outcome.is_empty() { String::new() } else { format!("  {outcome}") };
         self.progress.say(format!("{:<34} {:>5}/{} {} in {:.0} s{rate}{outcome}", self.name, self.count, self.total, self.unit, seconds));
     }

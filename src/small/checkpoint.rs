@@ -65,7 +65,14 @@ impl<'s> Checkpoints<'s> {
 
     /// Writes a checkpoint if one is due.
     pub(super) fn after_step<H: SmallHead>(&self, plan: &FitPlan<H>, trainer: &Trainer, model: &H::Model) {
-        let Some(folder) = self.folder.as_ref().filter(|_| self.last.get().elapsed() >= self.every) else { return };
+        if self.last.get().elapsed() >= self.every {
+            self.now(plan, trainer, model);
+        }
+    }
+
+    /// Writes a checkpoint, where any are written.
+    pub(super) fn now<H: SmallHead>(&self, plan: &FitPlan<H>, trainer: &Trainer, model: &H::Model) {
+        let Some(folder) = &self.folder else { return };
         if let Err(error) = write_to(folder, plan, trainer, model) {
             (self.say)(format!("no checkpoint of the training: {error}"));
         }

@@ -58,7 +58,7 @@ impl<H: SmallHead> SmallModel<H> {
             for chunk in order.chunks(plan.keys.batch).take(steps - first).skip(done - first) {
                 self.reader.pool.install(|| lessons.step(&mut trainer, &mut model, chunk))?;
                 checkpoints.after_step(plan, &trainer, &model);
-                shown(trainer.steps(), steps)?;
+                shown(trainer.steps(), steps).inspect_err(|_| checkpoints.now(plan, &trainer, &model))?;
             }
         }
         let epochs = steps as f64 / steps_per_epoch.max(1) as f64;

@@ -1,12 +1,11 @@
 //! The last stage: the best round's dataset, the delivered model, and the only evaluation on the test rows.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::next::best_round;
-use super::rows::{ReadRow, SyntheticRow};
+use super::rows::{ReadRow, Reviewed, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use super::union::Chosen;
@@ -15,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::{replace_folder, write_json, write_json_lines};
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
-use crate::run::cost::{Spent, Work};
+use crate::run::cost::Work;
 use crate::run::stage::Stage;
 use crate::run::summary::{Delivery, Measured, Method, MethodResult, OfLabels, SUMMARY, Scaled};
 use crate::small::plan::FitPlan;
@@ -32,22 +31,29 @@ pub(super) struct Trained<M> {
 impl<H: Stages> Synthesis<'_, H> {
     /// Writes `dataset.jsonl` and `model/`, then evaluates the methods on the test rows and writes `summary.json`.
     pub(super) fn deliver(mut self) -> Result<Delivery> {
+        self.heed_decisions();
+        let (all, found) = (self.inputs.decisions.len(), self.decisions_about_rows());
+        if all > 0 {
+            let others = if found < all { "; the others are about texts that it has no more" } else { "" };
+            self.inputs.progress.say(format!("{found} of {all} decisions are about rows of this run{others}"));
+        }
         let best = best_round(&self.manifest.rounds);
-        let written = self.rows.iter().filter(|row| row.round <= best).map(|row| self.dataset_row(row));
-        let read = self.read.iter().map(|row| self.read_row(row));
+        let written = self.rows.iter().filter(|row| row.round <= best && row.reviewed != Reviewed::Rejected);
+        let written = written.map(|row| self.dataset_row(row));
+        let read = self.read.iter().filter(|row| row.reviewed != Reviewed::Rejected).map(|row| self.read_row(row));
         let rows: Vec<Value> = written.chain(read).collect();
         write_json_lines(&self.run.join("dataset.jsonl"), &rows)?;
         let dataset_rows = rows.len();
 
-        let clock = Instant::now();
+        let begun = self.begins(Work::Choice);
         let choice = if self.inputs.chooses { H::choose(&self)? } else { None };
-        Spent::note(self.run, Work::Choice, clock.elapsed().as_secs_f64(), self.learnt.take())?;
+        self.ended(Work::Choice, begun)?;
         let delivered = choice.as_ref().map_or_else(|| self.delivered(), |choice| choice.method);
         let (mut results, mut scaled, mut as_delivered) = (Vec::new(), choice.as_ref().map(|choice| choice.scaled), None);
         for &method in self.inputs.methods {
-            let clock = Instant::now();
+            let begun = self.begins(Work::Model(method));
             let mut trained = self.model_of(method)?;
-            Spent::note(self.run, Work::Model(method), clock.elapsed().as_secs_f64(), self.learnt.take())?;
+            self.ended(Work::Model(method), begun)?;
             let measured = self.measured(&trained)?;
             if method == delivered {
                 as_delivered = self.deliver_model(&mut trained, measured.as_ref(), scaled.as_mut())?;
@@ -158,9 +164,9 @@ impl<H: Stages> Synthesis<'_, H> {
     /// A row of `dataset.jsonl`: the head's fields, then the row's provenance.
     fn dataset_row(&self, row: &SyntheticRow<H>) -> Value {
         let (head, written) = (&self.inputs.small.head, &row.written);
-        let mut line = head.dataset_row(row, &H::target(self, row, LearntFrom::All));
+        let mut line = head.dataset_row(row, &self.target(row, LearntFrom::All));
         let mut add = |values: Value| values.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
-        let (id, round) = (format!("{}-{}", row.round, written.id), row.round);
+        let (id, round) = (row.id(), row.round);
         add(
             json!({"id": id, "origin": "written", "round": round, "prompt": written.prompt, "seed": written.seed, "parent": written.parent}),
         );
@@ -169,6 +175,7 @@ impl<H: Stages> Synthesis<'_, H> {
         }
         let answers = self.judges.as_ref().filter(|_| !row.answers.is_empty()).map(|judges| judges.answers(&row.answers, LearntFrom::All));
         add(head.dataset_reasons(row, &self.rationales, &answers.unwrap_or_default()));
+        row.reviewed.in_json().into_iter().for_each(add);
         line
     }
 
@@ -176,10 +183,12 @@ impl<H: Stages> Synthesis<'_, H> {
     fn read_row(&self, row: &ReadRow) -> Value {
         let mut line = H::read_row(self, row);
         let provenance = match row.is_real() {
-            true => json!({"id": format!("read-{}", row.text.line), "origin": "read", "round": row.round, "line": row.text.line}),
-            false => json!({"id": format!("list-{}", row.text.line), "origin": "listed", "round": row.round, "shown": row.shown}),
+            true => json!({"id": row.id(), "origin": "read", "round": row.round, "line": row.text.line}),
+            false => json!({"id": row.id(), "origin": "listed", "round": row.round, "shown": row.shown}),
         };
-        provenance.as_object().into_iter().flatten().for_each(|(name, value)| line[name] = value.clone());
+        let reviewed = row.reviewed.in_json().unwrap_or_default();
+        let added = [&provenance, &reviewed].into_iter().filter_map(Value::as_object).flatten();
+        added.for_each(|(name, value)| line[name] = value.clone());
         line
     }
 }

@@ -79,10 +79,7 @@ impl Synthesis<'_, Labels> {
             let inputs: Vec<Input> = texts.iter().map(|(_, input)| *input).collect();
             let mut bar = self.inputs.progress.bar("reading the gold rows", "texts", inputs.len(), 0);
             let before = self.generator.computed();
-            let replies = questions.states(self.generator, &inputs, &layers, &mut || {
-                bar.step(1);
-                Ok(())
-            })?;
+            let replies = questions.states(self.generator, &inputs, &layers, &mut || bar.step(1))?;
             // The cost first: after a crash between the two it is paid again, and both count.
             journal.append(&Computed { id: 0, computed: self.generator.computed() - before, mark })?;
             journal.sync()?;
@@ -159,8 +156,7 @@ pub fn ask(
     let mut bar = progress.bar(title, "questions", texts.len() * questions.for_each_text(), known.len());
     let posteriors = questions.posteriors(generator, texts, known, &mut |judged| {
         journal.append(judged)?;
-        bar.step(1);
-        Ok(())
+        bar.step(1)
     })?;
     journal.sync()?;
     bar.finish("");

@@ -4,10 +4,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::rows::{ReadRow, SyntheticRow};
+use super::rows::{ReadRow, Reviewed, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::example::{Context, GoldRow, Input};
+use crate::data::head::Head;
 use crate::data::labels::{Label, Labels};
 use crate::error::Result;
 use crate::judge::judges::LearntFrom;
@@ -42,7 +43,8 @@ impl LoopHead for Labels {
 
     /// The text or pair, its label and its soft target.
     fn dataset_row(&self, row: &SyntheticRow<Labels>, target: &Vec<f32>) -> Value {
-        labelled(self, row.input(), row.written.goal.label, target)
+        let relabelled = if let Reviewed::Relabelled(label) = &row.reviewed { self.gold_named(label) } else { None };
+        labelled(self, row.input(), relabelled.unwrap_or(row.written.goal).label, target)
     }
 
     fn dataset_reasons(&self, row: &SyntheticRow<Labels>, rationales: &[Vec<String>], answers: &[Vec<f32>]) -> Value {
@@ -152,7 +154,7 @@ impl Stages for Labels {
     }
 
     fn read_row(run: &Synthesis<Labels>, row: &ReadRow) -> Value {
-        let target = Labels::target_of_read(run, row, LearntFrom::All);
+        let target = run.target_of_read(row, LearntFrom::All);
         labelled(&run.inputs.small.head, row.text.input(), argmax(&target), &target)
     }
 }

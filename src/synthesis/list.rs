@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{ReadRow, rejections};
+use super::rows::{ReadRow, Reviewed, rejections};
 use super::state::Synthesis;
 use super::verify::Prompted;
 use super::write::finished;
@@ -58,7 +58,7 @@ impl<'a> Synthesis<'a, Labels> {
         let answers = self.judged("read-list", "lists · judging", &inputs)?;
         self.read.extend(accepted.into_iter().zip(answers).map(|((row, text), answers)| {
             let text = Unlabelled { line: row.id as usize, text, text_pair: None, id: None };
-            ReadRow { round: 0, text, shown: Some(row.shown), answers }
+            ReadRow { round: 0, text, shown: Some(row.shown), answers, reviewed: Reviewed::AsItIs }
         }));
         Ok(())
     }
@@ -91,8 +91,7 @@ impl<'a> Synthesis<'a, Labels> {
                 let row = Listed { text, tokens, computed, finish, ..row };
                 journal.append(&row)?;
                 answers.insert(id, row);
-                bar.step(1);
-                Ok(())
+                Ok(bar.step(1)?)
             })?;
             journal.sync()?;
             for row in wave.filter_map(|id| answers.remove(&id)) {

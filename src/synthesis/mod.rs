@@ -12,6 +12,8 @@ mod labels;
 pub mod likeness;
 mod list;
 pub mod next;
+pub mod pace;
+pub mod plan;
 mod rationales;
 mod read;
 mod round;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rand::seq::SliceRandom;
 
-use super::rows::ReadRow;
+use super::rows::{ReadRow, Reviewed};
 use super::state::Synthesis;
 use crate::data::example::Input;
 use crate::data::labels::Labels;
@@ -26,7 +26,13 @@ impl Synthesis<'_, Labels> {
         let texts: Vec<(u64, Input)> = chosen.iter().map(|text| (text.line as u64, text.input())).collect();
         let title = if round == 0 { "reading".to_string() } else { format!("round {round} · reading") };
         let answers = self.judged(&format!("read-{round}"), &title, &texts)?;
-        self.read.extend(chosen.into_iter().zip(answers).map(|(text, answers)| ReadRow { round, text, shown: None, answers }));
+        self.read.extend(chosen.into_iter().zip(answers).map(|(text, answers)| ReadRow {
+            round,
+            text,
+            shown: None,
+            answers,
+            reviewed: Reviewed::AsItIs,
+        }));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::head::LoopHead;
+use super::rows::Reviewed;
 use super::stages::Stages;
 use super::state::Synthesis;
 use super::union::Chosen;
@@ -15,6 +16,7 @@ use crate::files::whole::{remove_entries, replace_folder, write_json, write_json
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
 use crate::run::folder::TWINS;
+use crate::run::live;
 use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
@@ -49,6 +51,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let record = self.record(round, (union.len(), made_from), &fitted, &on_gold)?;
         self.save_round(&record, &fitted, &on_gold)?;
         self.inputs.progress.say(line_of(&record));
+        live::tell("round", &json!(record));
         self.manifest.rounds.push(record);
         self.manifest.write(self.run)?;
         self.clear_checkpoints();
@@ -59,10 +62,16 @@ impl<H: Stages> Synthesis<'_, H> {
     /// calibrated.
     fn mark_of_rows(&self, round: usize) -> String {
         let pair = |input: Input| [input.text.to_string(), input.text_pair.unwrap_or_default().to_string()];
-        let written = self.rows.iter().filter(|row| row.round <= round);
-        let written = written.flat_map(|row| [&pair(row.input())[..], &[format!("{:?} {:?}", row.written.goal, row.answers)]].concat());
-        let read = self.read.iter().filter(|row| row.round <= round);
-        let read = read.flat_map(|row| [&pair(row.text.input())[..], &[format!("{:?}", row.answers)]].concat());
+        let said = |reviewed: &Reviewed| match reviewed {
+            Reviewed::Relabelled(label) => format!(" relabelled {label}"),
+            _ => String::new(),
+        };
+        let written = self.rows.iter().filter(|row| row.round <= round && row.reviewed != Reviewed::Rejected);
+        let written = written.flat_map(|row| {
+            [&pair(row.input())[..], &[format!("{:?} {:?}{}", row.written.goal, row.answers, said(&row.reviewed))]].concat()
+        });
+        let read = self.read.iter().filter(|row| row.round <= round && row.reviewed != Reviewed::Rejected);
+        let read = read.flat_map(|row| [&pair(row.text.input())[..], &[format!("{:?}{}", row.answers, said(&row.reviewed))]].concat());
         let calibration = self.judges.as_ref().map(|judges| format!("{:?}", judges.calibration()));
         let all: Vec<String> = written.chain(read).chain(calibration).collect();
         mark_of(all.iter().map(String::as_str))

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::data::example::Input;
 use crate::data::head::Head;
 use crate::data::unlabelled::Unlabelled;
 use crate::generator::Finish;
+use crate::run::review::{Decision, Verdict};
 use crate::run::round::Rejection;
 use crate::small::head::SmallHead;
 use crate::small::row::TrainRow;
@@ -54,6 +56,35 @@ pub struct SyntheticRow<H: SmallHead> {
     pub answers: Vec<Vec<f32>>,
     /// The hard target of its goal.
     pub target: H::Target,
+    pub reviewed: Reviewed,
+}
+
+/// What a person decided about a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reviewed {
+    /// Nothing, or that it stays as it is.
+    #[default]
+    AsItIs,
+    /// No model learns from it.
+    Rejected,
+    /// It has this label.
+    Relabelled(String),
+}
+
+impl Reviewed {
+    /// By the last decision about a row.
+    pub fn by(decision: Option<&Decision>) -> Self {
+        match decision.map(|decision| (decision.verdict, &decision.label)) {
+            Some((Verdict::Reject, _)) => Reviewed::Rejected,
+            Some((Verdict::Relabel, Some(label))) => Reviewed::Relabelled(label.clone()),
+            _ => Reviewed::AsItIs,
+        }
+    }
+
+    /// In `dataset.jsonl`: the label that a person gave it.
+    pub fn in_json(&self) -> Option<Value> {
+        if let Reviewed::Relabelled(label) = self { Some(json!({"relabelled": label})) } else { None }
+    }
 }
 
 impl<H: SmallHead> SyntheticRow<H> {
@@ -64,6 +95,11 @@ impl<H: SmallHead> SyntheticRow<H> {
 
     pub fn input(&self) -> Input<'_> {
         Input { text: &self.text, text_pair: self.text_pair.as_deref() }
+    }
+
+    /// As in `dataset.jsonl`.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.round, self.written.id)
     }
 
     /// The part that the generator wrote.
@@ -82,9 +118,15 @@ pub struct ReadRow {
     pub shown: Option<Vec<usize>>,
     /// As those of a [`SyntheticRow`].
     pub answers: Vec<Vec<f32>>,
+    pub reviewed: Reviewed,
 }
 
 impl ReadRow {
+    /// As in `dataset.jsonl`.
+    pub fn id(&self) -> String {
+        format!("{}-{}", if self.is_real() { "read" } else { "list" }, self.text.line)
+    }
+
     /// Whether it is a real text.
     pub fn is_real(&self) -> bool {
         self.shown.is_none()

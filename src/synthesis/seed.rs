@@ -33,7 +33,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
 
     /// How often each stratum takes its turn.
     fn shares(&self) -> Vec<f64> {
-        let of_gold = |stratum| self.inputs.split.gold().filter(|row| row.stratum() == stratum).count() as f64;
+        let of_gold = |stratum| self.inputs.drawn.gold().filter(|row| row.stratum() == stratum).count() as f64;
         let share = |stratum| if self.inputs.task.seed.shares == Shares::Gold { of_gold(stratum) } else { 1.0 };
         (0..self.strata()).map(share).collect()
     }

@@ -1,7 +1,7 @@
 //! A run in progress: its inputs and its state.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::head::LoopHead;
 use super::rows::{ReadRow, SyntheticRow, Tally};
@@ -11,9 +11,12 @@ use crate::data::unlabelled::Texts;
 use crate::error::Result;
 use crate::generator::Generate;
 use crate::judge::judges::Judges;
+use crate::run::cost::{Fits, Spent, Work};
 use crate::run::folder::{RunDir, TRAINING};
+use crate::run::live;
 use crate::run::manifest::Manifest;
 use crate::run::progress::{Bar, Progress};
+use crate::run::review::Decisions;
 use crate::run::summary::Method;
 use crate::small::checkpoint::{Checkpoints, clear_all};
 use crate::small::fit::Fitted;
@@ -26,7 +29,12 @@ use crate::task::prompts::Prompts;
 pub struct Inputs<'a, H: LoopHead> {
     pub task: &'a Task,
     pub prompts: &'a Prompts<'a, H>,
+    /// As people have decided about its rows.
     pub split: &'a Split<H>,
+    /// The rows that were drawn, whatever was decided: prompts are of them, and no text may be a copy of one.
+    pub drawn: &'a Split<H>,
+    /// What people have decided about rows.
+    pub decisions: &'a Decisions,
     /// First texts of pairs, or contexts of questions, in the order in which the seed uses them; empty for single texts.
     pub contexts: &'a [Context],
     /// Texts to read, in order of their lines; none of them a gold row's or a test row's.
@@ -62,8 +70,8 @@ pub struct Synthesis<'a, H: LoopHead> {
     pub(super) tallies: Vec<Tally>,
     /// The judges of soft targets, once the gold rows are judged.
     pub(super) judges: Option<Judges>,
-    /// Floating-point operations of training that no part of the work has been charged with yet.
-    pub(super) learnt: Cell<f64>,
+    /// Fits that no part of the work has been charged with yet.
+    pub(super) learnt: Cell<Fits>,
 }
 
 impl<'a, H: LoopHead> Synthesis<'a, H> {
@@ -78,7 +86,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             read: Vec::new(),
             tallies: Vec::new(),
             judges: None,
-            learnt: Cell::new(0.0),
+            learnt: Cell::new(Fits::default()),
         }
     }
 
@@ -96,13 +104,30 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let checkpoints = Checkpoints::in_folder(folder, checkpoint_every, &say);
         let start = |done, all| progress.bar(format!("{name} · training"), "steps", all, done);
         let mut bar: Option<Bar> = None;
+        let (begun, mut first) = (Instant::now(), None);
         let fitted = small.fit(plan, &checkpoints, &mut |done, all| {
-            bar.get_or_insert_with(|| start(done - 1, all)).step(1);
-            Ok(())
+            first.get_or_insert_with(|| (done, begun.elapsed().as_secs_f64()));
+            bar.get_or_insert_with(|| start(done - 1, all)).step(1)
         })?;
-        self.learnt.set(self.learnt.get() + fitted.flops);
+        let (done, lead_seconds) = first.unwrap_or((fitted.steps, 0.0));
+        let steps = fitted.steps - done;
+        let step_seconds = if steps > 0 { begun.elapsed().as_secs_f64() - lead_seconds } else { 0.0 };
+        self.learnt.set(self.learnt.get() + Fits { flops: fitted.flops, rows: plan.rows.len(), lead_seconds, steps, step_seconds });
         bar.unwrap_or_else(|| start(fitted.steps, fitted.steps)).finish("");
         Ok(fitted)
+    }
+
+    /// A part of the work begins.
+    pub(super) fn begins(&self, part: Work) -> Instant {
+        live::part(part);
+        Instant::now()
+    }
+
+    /// It has ended, or was broken off.
+    pub(super) fn ended(&self, part: Work, begun: Instant) -> Result<()> {
+        let spent = Spent { part, seconds: begun.elapsed().as_secs_f64(), fits: self.learnt.take() };
+        live::done(spent);
+        spent.note(self.run)
     }
 
     /// Removes the checkpoints of fits whose models are saved.

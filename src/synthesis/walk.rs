@@ -1,14 +1,13 @@
 //! Runs the stages in order. Each stage reads its journal first and does only what is missing, so resuming after a crash runs the same
 //! code: finished stages only read.
 
-use std::time::Instant;
-
 use super::next::{LoopRules, next};
 use super::stages::Stages;
 use super::state::Synthesis;
 use crate::data::unlabelled::Texts;
 use crate::error::Result;
-use crate::run::cost::{Spent, Work};
+use crate::run::cost::Work;
+use crate::run::interrupt::check;
 use crate::run::stage::Stage;
 use crate::run::summary::Delivery;
 
@@ -25,6 +24,7 @@ impl<H: Stages> Synthesis<'_, H> {
             H::try_the_judge(&mut self)?;
         }
         loop {
+            check()?;
             resuming &= stage != self.manifest.stage;
             if !resuming && stage != self.manifest.stage {
                 self.manifest.stage = stage;
@@ -33,9 +33,10 @@ impl<H: Stages> Synthesis<'_, H> {
             if matches!(stage, Stage::Deliver | Stage::Done) {
                 return self.deliver();
             }
-            let clock = Instant::now();
+            let part = Work::of_stage(stage);
+            let begun = self.begins(part);
             let outcome = self.stage(stage);
-            Spent::note(self.run, Work::of_stage(stage), clock.elapsed().as_secs_f64(), self.learnt.take())?;
+            self.ended(part, begun)?;
             outcome?;
             stage = next(stage, &rules, &self.manifest.rounds);
             let rounds = &self.manifest.rounds;
@@ -54,7 +55,10 @@ impl<H: Stages> Synthesis<'_, H> {
             Stage::Write { round: 0 } => self.write_seed(),
             Stage::Write { round } => self.write_extrapolations(round),
             Stage::Judge { round } => H::judge(self, round),
-            Stage::Train { round } => self.train(round),
+            Stage::Train { round } => {
+                self.heed_decisions();
+                self.train(round)
+            }
             Stage::Deliver | Stage::Done => Ok(()),
         }
     }

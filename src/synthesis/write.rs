@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::head::LoopHead;
-use super::rows::{SyntheticRow, Tally, Written};
+use super::rows::{Reviewed, SyntheticRow, Tally, Written};
 use super::state::Synthesis;
 use super::verify::{Prompted, Verifier};
 use super::waves::Waves;
@@ -99,7 +99,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
 
     /// That of the run's task.
     pub(super) fn verifier(&self) -> Verifier {
-        Verifier::of_task(self.inputs.task, self.inputs.split.gold())
+        Verifier::of_task(self.inputs.task, self.inputs.drawn.gold())
     }
 
     /// Says of which labels less was accepted than wanted, and why.
@@ -164,7 +164,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
                 journal.append(&row)?;
                 answers.insert(id, row);
                 intake.take(&mut answers);
-                bar.step(1);
+                bar.step(1)?;
                 bar.tell(intake.tally.in_words());
                 Ok(())
             })?;
@@ -274,5 +274,5 @@ fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Kn
         None => (text, None),
     };
     let target = known.head.hard_target(&row.goal);
-    Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), answers: Vec::new(), target })
+    Ok(SyntheticRow { round: known.round, text, text_pair, written: row.clone(), answers: Vec::new(), target, reviewed: Reviewed::AsItIs })
 }

@@ -21,7 +21,9 @@ use crate::generator::repetition::Repetition;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
+    /// The name of the task, and of its run's folder.
     pub name: String,
+    /// What a row is: a text, a pair of texts, or a question and its context.
     pub kind: TaskKind,
     /// What a text is, as in `a sentence from a movie review`; a label's wording goes on from "It is". For pairs, a sentence or two that
     /// say what the two texts are and what is asked of them; the wordings are the answers. Prompts that the file does not have are made
@@ -144,12 +146,17 @@ pub struct ModelKeys {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingKeys {
+    /// Logits are divided by it; 0 takes the likeliest token.
     pub temperature: f32,
+    /// The likeliest tokens that together have this probability are drawn from, in (0, 1]; 1 takes all.
     pub top_p: f32,
+    /// So many of the likeliest tokens are drawn from; 0 takes all.
     pub top_k: u32,
+    /// Tokens that are less probable than this share of the likeliest one's probability are not drawn; 0 takes all.
     pub min_p: f32,
     /// Most new tokens in one text.
     pub max_tokens: u32,
+    /// A text ends before the first of these.
     pub stop: Vec<String>,
     /// Repetition penalties; off in the paper.
     pub repetition: Repetition,
@@ -349,6 +356,7 @@ pub enum Parents {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetKeys {
+    /// What models learn of a written text: what the judge says of it, mixed with the label that it was written for, or that label alone.
     pub kind: TargetKind,
     /// Nats added to the logit of the label that the row was written for; see [`crate::judge::calibration`].
     pub intended: f64,
@@ -390,6 +398,7 @@ pub enum JudgeKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainKeys {
+    /// Times that each row is learnt from, where `min_steps` or `steps` do not say more.
     pub epochs: usize,
     /// The least number of steps: a small training set is trained for more than `epochs` epochs to reach it. If absent, 150, or ten for
     /// each label where that is more.
@@ -397,10 +406,13 @@ pub struct TrainKeys {
     /// The number of steps, whatever the training set; overrides `epochs` and `min_steps`. In a comparison all methods have the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
+    /// Rows of an optimiser step.
     pub batch: usize,
     /// The peak learning rate, reached after the warm-up, then decaying linearly to 0.
     pub learning_rate: f64,
+    /// The share of the steps in which the learning rate rises from 0.
     pub warmup_share: f64,
+    /// AdamW's weight decay.
     pub weight_decay: f64,
     /// Longer texts are truncated; a question's context is read in windows of this length.
     pub max_tokens: usize,

@@ -31,7 +31,9 @@ pub struct PromptKeys {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WritingPrompt {
+    /// What the chat template has as its system message.
     pub system: Option<String>,
+    /// The request itself.
     pub user: String,
     /// Prefilled start of the answer; part of the prompt, not of the text.
     #[serde(default)]
@@ -59,8 +61,11 @@ impl WritingPrompt {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgePrompt {
+    /// What the chat template has as its system message.
     pub system: Option<String>,
+    /// The question.
     pub user: String,
+    /// Prefilled start of the answer, before the label's word.
     #[serde(default)]
     pub answer_start: String,
     /// For each label's name, the word or words that continue the prompt, with the leading space; for a label that is not here, its wording

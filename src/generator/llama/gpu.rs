@@ -106,6 +106,15 @@ unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
     unsafe { libloading::Library::new(path) }
 }
 
+/// The GPUs' names and free memory, in bytes; none where there is no back end for any.
+pub fn free_memory_of_gpus() -> Vec<(String, u64)> {
+    if load_what_is_there().is_err() || !KNOWN.iter().any(|(library, _)| find(library).is_some()) {
+        return Vec::new();
+    }
+    let described = |device: LlamaBackendDevice| (device.description, device.memory_free as u64);
+    gpus().unwrap_or_default().into_iter().map(described).collect()
+}
+
 /// The GPUs of the back ends that are compiled in or loaded: separate cards, or without one those that share the system's memory. One
 /// that two back ends bring is there once.
 ///

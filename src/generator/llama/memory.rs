@@ -186,6 +186,11 @@ pub fn available() -> Option<u64> {
     Some([cgroup_rest(), address_space_rest()].into_iter().flatten().fold(free, u64::min))
 }
 
+/// The most that this process has held so far, in bytes, files that it maps included; `None` where the system does not say.
+pub fn largest() -> Option<u64> {
+    field_in_bytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
 /// What `ulimit -v` leaves to this process; `None` if it is unlimited.
 #[cfg(unix)]
 fn address_space_rest() -> Option<u64> {

@@ -316,6 +316,10 @@ impl Generate for Llama {
         self.description.n_params
     }
 
+    fn at_once(&self) -> usize {
+        self.config.settings.slots * self.workers()
+    }
+
     fn record(&self) -> serde_json::Value {
         let LlamaConfig { threads, gpu_layers, settings, n_ctx, kernels, .. } = &self.config;
         let Description { path, quantisation, .. } = &self.description;
