@@ -301,11 +301,11 @@ pub fn run(cli: Cli) -> Result<()> {
             let mut setup = Setup::new(&task, &options)?.with_steps_of_a_run();
             setup.continues = continues;
             let folder = run.unwrap_or_else(|| Path::new("runs").join(&setup.task.name));
-            run_task(setup, &folder, options.recipe)
+            run_task(setup, &task, &folder, options.recipe)
         }),
         Command::Demo { run, watching, options } => watching.run(|| {
             let setup = Setup::of_text(DEMO, Path::new("tasks/movie-sentiment.toml"), &options)?.with_steps_of_a_run();
-            run_task(setup, &run, options.recipe)
+            run_task(setup, Path::new("tasks/movie-sentiment.toml"), &run, options.recipe)
         }),
         Command::Check { task, options } => print(&check(&task, &options)?),
         Command::Preview { task, options } => print(&preview(&task, &options, &mut None)?),

@@ -121,7 +121,8 @@ impl Init {
     fn folder(&self) -> Result<PathBuf> {
         let of_table = self.table.as_deref().and_then(Path::file_stem).map(PathBuf::from);
         let named = self.out.clone().or(of_table);
-        named.ok_or_else(|| Error::Run("--out: name the new folder; without a table there is no name to take".to_string()))
+        let what = "name a table, or make a task without one: lacuna init --out FOLDER --labels a,b --about \"what a text is\"";
+        named.ok_or_else(|| Error::Run(what.to_string()))
     }
 
     fn without_rows(&self) -> Rows {
@@ -169,7 +170,7 @@ impl Init {
     }
 
     fn told(&self, folder: &Path, rows: &Rows) -> String {
-        let (folder, Rows { gold, test, unlabelled, .. }) = (folder.display(), rows);
+        let (folder, Rows { gold, test, unlabelled, .. }) = (folder.display().to_string(), rows);
         let mut text = format!("{folder}/task.toml\n");
         if self.table.is_some() {
             let _ = writeln!(text, "gold rows    {}\ntest rows    {}\nunlabelled   {}", gold.len(), test.len(), unlabelled.len());
@@ -183,7 +184,8 @@ impl Init {
         if rows.labels.iter().all(|label| label.chars().all(|c| !c.is_alphabetic())) && !rows.labels.is_empty() {
             let _ = writeln!(text, "the labels are numbers: write what they mean behind their names, the generator cannot know it");
         }
-        text + &format!("next: lacuna check {folder}/task.toml\n")
+        let quote = if folder.contains(|c: char| c.is_whitespace() || "'\"()&;$".contains(c)) { "'" } else { "" };
+        text + &format!("next: lacuna check {quote}{folder}/task.toml{quote}\n")
     }
 }
 

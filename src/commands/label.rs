@@ -21,7 +21,7 @@ use crate::judge::knowledge::Knowledge;
 use crate::judge::questions::{Judged, Questions};
 use crate::judge::reply::{Reply, layers};
 use crate::judge::stack::Stack;
-use crate::math::vectors::argmax;
+use crate::math::vectors::{argmax, to_six_places};
 use crate::run::folder::RunDir;
 use crate::synthesis::judge::verdict;
 
@@ -135,8 +135,9 @@ fn row(head: &Labels, text: &Unlabelled, probabilities: &[f64]) -> Value {
     }
     let label = argmax(probabilities);
     row["label"] = json!(head.names[label]);
-    row["probability"] = json!(probabilities[label]);
-    row["target"] = head.names.iter().cloned().zip(probabilities.iter().map(|p| json!(p))).collect::<serde_json::Map<_, _>>().into();
+    row["probability"] = json!(to_six_places(probabilities[label]));
+    row["target"] =
+        head.names.iter().cloned().zip(probabilities.iter().map(|p| json!(to_six_places(*p)))).collect::<serde_json::Map<_, _>>().into();
     row
 }
 

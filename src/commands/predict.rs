@@ -13,7 +13,7 @@ use crate::data::example::{Input, TaskKind};
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::fetch::shared_cache;
-use crate::math::vectors::argmax;
+use crate::math::vectors::{argmax, to_six_places};
 use crate::small::answers::Found;
 use crate::small::card::Card;
 use crate::small::device::SmallDevice;
@@ -55,7 +55,7 @@ impl PredictHead for Labels {
 
     fn written(&self, input: &Input, logits: &Vec<f32>, details: bool) -> Value {
         let label = argmax(logits);
-        let mut row = json!({"label": self.names[label], "probability": probabilities(logits)[label]});
+        let mut row = json!({"label": self.names[label], "probability": to_six_places(probabilities(logits)[label])});
         if details {
             row["text"] = json!(input.text);
             row["logits"] = json!(logits);

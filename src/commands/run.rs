@@ -7,10 +7,13 @@ use serde_json::json;
 use super::options::Recipe;
 use super::report;
 use super::setup::Setup;
+use super::worth::{Curve, worth_of};
+
 use crate::error::Result;
+use crate::files::whole::write_json;
 use crate::report::write_page;
 use crate::run::live;
-use crate::run::summary::Method;
+use crate::run::summary::{Delivery, Method, WORTH};
 
 impl Setup {
     /// The methods that a run compares on the test rows. By the paper's recipe the model that learnt synthetic rows alone is delivered.
@@ -31,14 +34,26 @@ impl Setup {
 ///
 /// # Errors
 /// Those of [`Setup::run`].
-pub fn run_task(mut setup: Setup, folder: &Path, recipe: Recipe) -> Result<String> {
+pub fn run_task(mut setup: Setup, task: &Path, folder: &Path, recipe: Recipe) -> Result<String> {
     let methods = setup.methods_of_run(recipe);
     let delivery = setup.run(folder, &methods, &mut None)?;
+    let worth = worth(&setup, task, &delivery);
+    if let Some(worth) = &worth {
+        write_json(&folder.join(WORTH), &json!({"human_labels": worth}))?;
+    }
+    let worth = worth.map_or(String::new(), |worth| format!("worth        {worth} human labels, by the task's learning curve\n"));
     live::tell("done", &json!({"run": folder, "delivered": delivery.delivered, "results": delivery.results}));
     // A run is done without its page, which can be written again.
     let page = match write_page(folder) {
         Ok(path) => format!("report       {}\n", path.display()),
         Err(error) => format!("report       not written: {error}; lacuna report {} tries again\n", folder.display()),
     };
-    Ok(report::of_run(&delivery, folder) + &page)
+    Ok(report::of_run(&delivery, folder) + &worth + &page)
+}
+
+/// What the delivered model is worth, where `lacuna learning-curve` has measured this student on these test rows.
+fn worth(setup: &Setup, task: &Path, delivery: &Delivery) -> Option<String> {
+    let curve = Curve::find(None, task).ok().flatten().filter(|curve| curve.check(&setup.student()).is_ok())?;
+    let own = delivery.results.iter().find(|result| result.method == delivery.delivered)?;
+    Some(worth_of(&own.measured.correct, &curve))
 }

@@ -75,6 +75,11 @@ pub fn add_worth(lines: &mut [Line], curve: &Curve) {
     }
 }
 
+/// The number of human labels that a single model is worth, as the students of the curve learn them: `640 [420, 990]`.
+pub fn worth_of(correct: &[bool], curve: &Curve) -> String {
+    in_words(&[correct.to_vec()], curve)
+}
+
 /// `640 [420, 990]`; below the first point of the curve `< 50`, above its last `> 7000`.
 fn in_words(own: &[Vec<bool>], curve: &Curve) -> String {
     let rows = own.first().map_or(0, Vec::len);

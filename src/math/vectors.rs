@@ -86,6 +86,11 @@ pub fn centre<T: Copy + Into<f64>>(values: &[T]) -> Vec<f64> {
     values.iter().map(|&x| x.into() - mean).collect()
 }
 
+/// A number as people read it: a model says no more than six decimal places.
+pub fn to_six_places(x: f64) -> f64 {
+    (x * 1e6).round() / 1e6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

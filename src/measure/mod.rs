@@ -8,6 +8,7 @@ mod golden;
 pub mod interval;
 pub mod isotonic;
 pub mod logistic;
+pub mod map;
 pub mod metrics;
 pub mod rows;
 pub mod scale;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use super::facts::{MethodFacts, RoundFacts};
+use crate::run::place::Place;
 use crate::run::summary::Bin;
 
 /// Width of a chart, in units of its view box, and the room at its left for names.
@@ -101,6 +104,40 @@ pub(super) fn rounds(rounds: &[RoundFacts]) -> String {
     )
 }
 
+/// By round: how like the gold rows the texts are (MAUVE), and how varied (distinct bigrams), which the gold rows' own variety is beside.
+pub(super) fn likeness(rounds: &[RoundFacts]) -> String {
+    let of = |round: &RoundFacts, path: &str| round.measures.pointer(path).and_then(Value::as_f64);
+    let likeness: Vec<Option<f64>> = rounds.iter().map(|round| of(round, "/distances/mauve")).collect();
+    let variety: Vec<Option<f64>> = rounds.iter().map(|round| of(round, "/synthetic/distinct/1")).collect();
+    if rounds.len() < 2 || likeness.iter().chain(&variety).any(Option::is_none) {
+        return String::new();
+    }
+    let (top, bottom, left) = (16.0, 176.0, 52.0);
+    let each = (WIDTH - left - 170.0) / (rounds.len() - 1) as f64;
+    let (x, y) = (|i: usize| left + each * i as f64, |share: f64| bottom - (bottom - top) * share);
+    let mut body = String::new();
+    for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let _ = write!(body, "<path class=\"grid\" d=\"M{left} {:.1}H{:.1}\"/>", y(tick), x(rounds.len() - 1));
+        let _ = write!(body, "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>", left - 8.0, y(tick) + 4.0);
+    }
+    if let Some(gold) = of(&rounds[0], "/gold/distinct/1") {
+        let (end, at) = (x(rounds.len() - 1), y(gold));
+        let _ = write!(body, "<path class=\"ideal\" d=\"M{left} {at:.1}H{end:.1}\"/>");
+        let _ = write!(body, "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\">variety of the gold rows</text>", end + 10.0, at + 4.0);
+    }
+    for (values, class, name) in [(&likeness, "line", "likeness (MAUVE)"), (&variety, "line other", "variety (distinct-2)")] {
+        let points: Vec<String> = values.iter().flatten().enumerate().map(|(i, value)| format!("{:.1},{:.1}", x(i), y(*value))).collect();
+        let _ = write!(body, "<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
+        let last = values.last().copied().flatten().unwrap_or(0.0);
+        let _ = write!(body, "<text x=\"{:.1}\" y=\"{:.1}\">{name}</text>", x(rounds.len() - 1) + 10.0, y(last) + 4.0);
+    }
+    for (i, round) in rounds.iter().enumerate() {
+        let _ =
+            write!(body, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">round {}</text>", x(i), bottom + 18.0, round.record.round);
+    }
+    svg(bottom + 28.0, "By round: how like the gold rows the texts are, and how varied they are, from 0 to 1", &body)
+}
+
 /// How often the model is right where it says that it is so sure.
 pub(super) fn reliability(bins: &[Bin]) -> String {
     let filled: Vec<&Bin> = bins.iter().filter(|bin| bin.rows > 0).collect();
@@ -150,6 +187,62 @@ pub(super) fn reliability(bins: &[Bin]) -> String {
     svg(top + side + 48.0, "How often the delivered model is right, by how sure it is", &body)
 }
 
+/// Texts by their likeness: gold rows as rings, the others as dots in the colour of their kind. What a text says is its title.
+pub(super) fn map(places: &[Place]) -> String {
+    if places.is_empty() {
+        return String::new();
+    }
+    let (edge, side) = (14.0, WIDTH - 28.0);
+    let mut body = String::new();
+    for place in places {
+        let (x, y) = (edge + side * place.x, edge + 0.7 * side * (1.0 - place.y));
+        let label = place.label.as_ref().map_or(String::new(), |label| format!(", {label}"));
+        let title = escaped(&format!("{}{label}: {}", kind_of(place), place.text));
+        let class = class_of(place);
+        let _ = write!(body, "<circle class=\"spot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"><title>{title}</title></circle>");
+    }
+    svg(
+        2.0 * edge + 0.7 * side,
+        "Texts placed by how like they are: gold rows, and those that were read, listed or written, by round",
+        &body,
+    )
+}
+
+/// The kinds of texts on a map: class, name, number of texts.
+pub(super) fn kinds(places: &[Place]) -> Vec<(&'static str, String, usize)> {
+    let mut kinds: Vec<(&'static str, String, usize)> = Vec::new();
+    for place in places {
+        match kinds.iter_mut().find(|(_, name, _)| *name == kind_of(place)) {
+            Some((.., count)) => *count += 1,
+            None => kinds.push((class_of(place), kind_of(place), 1)),
+        }
+    }
+    kinds
+}
+
+fn kind_of(place: &Place) -> String {
+    match (place.origin.as_str(), place.round) {
+        ("gold", _) => "gold row".to_string(),
+        ("written", 0) => "written for the seed".to_string(),
+        ("written", round) => format!("written in round {round}"),
+        (origin, 0) => origin.to_string(),
+        (origin, round) => format!("{origin} before round {round}"),
+    }
+}
+
+/// Colours are those of the style sheet; rounds after the fourth share one.
+fn class_of(place: &Place) -> &'static str {
+    match (place.origin.as_str(), place.round) {
+        ("gold", _) => "s-gold",
+        ("read" | "listed", _) => "s-read",
+        (_, 0) => "s-0",
+        (_, 1) => "s-1",
+        (_, 2) => "s-2",
+        (_, 3) => "s-3",
+        _ => "s-4",
+    }
+}
+
 /// Bounds around a range: multiples of 5 %.
 fn rounded(low: f64, high: f64) -> (f64, f64) {
     let (low, high) = ((low * 20.0).floor() / 20.0, (high * 20.0).ceil() / 20.0);
@@ -176,6 +269,17 @@ mod tests {
         assert_eq!(rounded(0.737, 0.796), (0.7, 0.8));
         assert_eq!(ticks(0.7, 0.8).len(), 6, "70 to 80 by 2");
         assert_eq!(ticks(0.0, 1.0).len(), 6, "0 to 100 by 20");
+    }
+
+    #[test]
+    fn what_a_text_says_cannot_break_the_map() {
+        let place =
+            |origin: &str, round, text: &str| Place { x: 0.5, y: 0.5, origin: origin.into(), round, label: None, text: text.into() };
+        let all = [place("gold", 0, "</title><script>"), place("written", 1, "a & \"b\""), place("written", 1, "c")];
+        let svg = map(&all);
+        assert!(!svg.contains("<script") && svg.contains("&lt;/title>") && svg.contains("a &amp; &quot;b&quot;"), "{svg}");
+        assert_eq!(svg.matches("<circle").count(), 3);
+        assert_eq!(kinds(&all).iter().map(|(.., count)| *count).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::measure::interval::{self, Interval};
 use crate::run::cost::{Spent, Work};
 use crate::run::manifest::Manifest;
+use crate::run::place::{MAP, Place};
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
-use crate::run::summary::{Bin, Delivery, Method, MethodResult, OfLabels};
+use crate::run::summary::{Bin, Delivery, Method, MethodResult, OfLabels, WORTH};
 
 /// Everything that the page shows.
 #[derive(Debug, Serialize)]
@@ -26,6 +27,8 @@ pub(super) struct Facts {
     /// Whether `share` of methods is of exact matches.
     questions: bool,
     pub(super) rounds: Vec<RoundFacts>,
+    /// Texts on the map, gold rows first.
+    pub(super) map: Vec<Place>,
     rejected: Vec<(String, usize)>,
     labels: Vec<LabelFacts>,
     /// Rows of gold labels, with the share of each predicted one; empty where there are too many labels.
@@ -71,7 +74,7 @@ pub(super) struct RoundFacts {
     stayed: usize,
     appeared: usize,
     /// Texts and gold rows: distinct bigrams, self-BLEU; and how far the texts are from the gold rows (Fréchet, MAUVE).
-    measures: Value,
+    pub(super) measures: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -154,11 +157,12 @@ impl Facts {
         Ok(Facts {
             task: text("task.name").unwrap_or_else(|| "a task".into()),
             about: text("task.about"),
-            verdict: verdict(&delivery),
+            verdict: verdict(&delivery) + &worth(folder),
             methods: delivery.results.iter().map(|result| MethodFacts::of(result, &delivery)).collect(),
             test_rows,
             questions: delivery.results.iter().any(|result| result.measured.answer_f1().is_some()),
             rounds: manifest.rounds.iter().map(|record| RoundFacts::of(record, &manifest, folder)).collect::<Result<_>>()?,
+            map: json_lines(&folder.join(MAP))?.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect(),
             rejected: rejected(&manifest.rounds),
             labels: of_labels.map(label_facts).unwrap_or_default(),
             confusion: of_labels.map(confusion).unwrap_or_default(),
@@ -247,6 +251,12 @@ fn verdict(delivery: &Delivery) -> String {
     let told = if low > 0.0 || high < 0.0 { "" } else { ", which is not told from no difference" };
     text += &format!(" Against the gold rows alone that is {mean_points} points [{low_points}, {high_points}]{told}.");
     text
+}
+
+/// How many human labels the delivered model is worth, if that was measured.
+fn worth(folder: &Path) -> String {
+    let labels = read_json(&folder.join(WORTH)).ok().and_then(|worth| worth["human_labels"].as_str().map(str::to_string));
+    labels.map_or(String::new(), |labels| format!(" The same small model needs about {labels} human labels to be right as often."))
 }
 
 /// The names of the labels, in the task's order.

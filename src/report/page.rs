@@ -40,6 +40,9 @@ fn render(facts: &Facts) -> Result<String, minijinja::Error> {
         css => drawn(include_str!("page.css").to_string()),
         methods_chart => drawn(charts::intervals(&facts.methods)),
         rounds_chart => drawn(charts::rounds(&facts.rounds)),
+        likeness_chart => drawn(charts::likeness(&facts.rounds)),
+        map_chart => drawn(charts::map(&facts.map)),
+        map_kinds => charts::kinds(&facts.map),
         reliability_chart => drawn(charts::reliability(&facts.bins)),
     })
 }

@@ -70,7 +70,12 @@ impl Manifest {
     /// A folder without one; a damaged file.
     pub fn read_in(folder: &Path) -> Result<Manifest> {
         let path = folder.join("manifest.json");
-        let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let content = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::Run(format!("{}: not the folder of a run, which has a manifest.json", folder.display())));
+            }
+            other => other.map_err(Error::io("read", &path))?,
+        };
         serde_json::from_slice(&content).map_err(|error| Error::Run(format!("{}: damaged ({error})", path.display())))
     }
 

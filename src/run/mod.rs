@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod misclassified;
 pub mod outcome;
 pub mod outlook;
+pub mod place;
 pub mod progress;
 pub mod review;
 pub mod round;

@@ -12,6 +12,9 @@ use crate::measure::interval::{self, Interval};
 use crate::measure::metrics::{self, Counts};
 use crate::small::evaluation::Evaluation;
 
+/// What the delivered model is worth in human labels, beside the summary, where that is known.
+pub const WORTH: &str = "worth.json";
+
 /// The models that a run can measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {

@@ -43,6 +43,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let read = self.read.iter().filter(|row| row.reviewed != Reviewed::Rejected).map(|row| self.read_row(row));
         let rows: Vec<Value> = written.chain(read).collect();
         write_json_lines(&self.run.join("dataset.jsonl"), &rows)?;
+        self.draw_map(&rows)?;
         let dataset_rows = rows.len();
 
         let begun = self.begins(Work::Choice);

@@ -11,6 +11,7 @@ pub mod judge;
 mod labels;
 pub mod likeness;
 mod list;
+mod map;
 pub mod next;
 pub mod pace;
 pub mod plan;

@@ -145,7 +145,7 @@ fn decisions_that_leave_a_label_without_gold_rows_are_refused() {
 fn only_a_finished_run_is_reviewed_and_without_a_terminal_a_file_is_asked_for() {
     let fixture = Fixture::new();
     let folder = fixture.folder.path();
-    review(&["nothing"], folder).code(6);
+    review(&["nothing"], folder).code(5);
     let _ = setup(&fixture).run(&fixture.path("run"), &[Method::S3], &mut boxed(of_words().failing_after(60)));
     review(&["run"], folder).code(5);
     setup(&fixture).run(&fixture.path("run"), &[Method::S3], &mut boxed(of_words())).unwrap();
