@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use lacuna::task::file::Task;
+use lacuna::task::file::{DeliverKeys, ReadKeys, Task};
 use serde_json::Value;
 use syn::{Attribute, Expr, Fields, GenericArgument, Item, ItemEnum, ItemStruct, Lit, Meta, PathArguments, Type};
 
@@ -23,7 +23,10 @@ const SOURCES: [&str; 6] = [
 const PRECISION: &str = "\"auto\", \"f32\", \"bf16\" or \"int16\"";
 
 /// Keys that a task must have, by the struct that they are in.
-const MUST: [(&str, &[&str]); 3] = [("Task", &["name", "kind"]), ("DataKeys", &["gold"]), ("ModelKeys", &["generator", "small"])];
+const MUST: [(&str, &[&str]); 4] =
+    [("Task", &["name", "kind"]), ("DataKeys", &["gold"]), ("ModelKeys", &["generator", "small"]), ("ListKeys", &["title"])];
+/// Keys whose default depends on others: what they mean says it.
+const DEPENDS: [&str; 2] = ["about", "min_steps"];
 
 /// A whole task, in which every key with a default is left out.
 const SHORTEST: &str = r#"
@@ -36,6 +39,8 @@ gold = "gold.jsonl"
 [models]
 generator = "g.gguf"
 small = "small"
+[list]
+title = "t"
 "#;
 
 /// What the task file says, key by key.
@@ -77,7 +82,11 @@ impl Reference {
             }
         }
         let task = Task::parse_all(SHORTEST, Path::new("task.toml")).unwrap().0;
-        Reference { structs, enums, defaults: serde_json::to_value(task).unwrap() }
+        let mut defaults = serde_json::to_value(task).unwrap();
+        // Where all of a table is as by default, it is left out.
+        defaults["read"] = serde_json::to_value(ReadKeys::default()).unwrap();
+        defaults["deliver"] = serde_json::to_value(DeliverKeys::default()).unwrap();
+        Reference { structs, enums, defaults }
     }
 
     fn in_markdown(&self) -> String {
@@ -119,8 +128,8 @@ impl Reference {
                 continue;
             }
             let must = MUST.iter().any(|(own, keys)| of.ident == own && keys.contains(&name.as_str()));
-            let value = if must || name == "about" { &Value::Null } else { &defaults[&name] };
-            let default = shown(value, is_optional(&field.ty), has_default(&field.attrs));
+            let value = if must || DEPENDS.contains(&name.as_str()) { &Value::Null } else { &defaults[&name] };
+            let default = shown(value, is_optional(&field.ty), !must && (has_default(&field.attrs) || DEPENDS.contains(&name.as_str())));
             let what = self.in_words(&field.ty);
             let _ = writeln!(text, "| `{name}` | {what} | {default} | {} |", comment(&field.attrs).replace('|', "\\|"));
         }

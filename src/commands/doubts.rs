@@ -80,7 +80,10 @@ impl Doubt {
 pub(super) fn labels(folder: &Path) -> Result<Vec<String>> {
     let manifest = Manifest::read_in(folder)?;
     if manifest.stage != Stage::Done {
-        return Err(Error::Run(format!("{}: the run is not done: run its task again, it goes on where it stopped", folder.display())));
+        return Err(Error::Run(format!(
+            "{}: the run is not done: wait for it; if nothing works on it, run its task again, and it goes on",
+            folder.display()
+        )));
     }
     match saved_head(&folder.join("model")).map_err(|error| Error::Model(error.to_string()))? {
         SavedHead::Labels(names) => Ok(names),

@@ -1,7 +1,8 @@
 //! `lacuna review`: the rows of a finished run that its label, its judge and its model do not agree on, and gold rows that look
 //! mislabelled; what a person decides about them is kept, and `lacuna run --continue` goes on with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -22,12 +23,14 @@ pub struct Review {
     /// Folder of a finished run
     run: PathBuf,
     /// Most rows to look at, the most doubtful first
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    rows: usize,
+    #[arg(long, default_value = "200", value_name = "N")]
+    rows: NonZeroUsize,
     /// Write the rows into this new CSV file, to be decided about in any spreadsheet, instead of showing them
     #[arg(long, value_name = "FILE", conflicts_with = "decisions")]
     csv: Option<PathBuf>,
-    /// Take decisions from a file like that of --csv: `decision` is accept, reject or relabel (or empty), `new_label` the new label
+    /// Take decisions from a file like that of --csv: `decision` is accept (it stays as it is; takes an earlier decision back), reject
+    /// (nothing learns from it), relabel (it has `new_label` alone), or empty. `judged` and `predicted` are what the judge and the model
+    /// say, `mark` stands for the row's text
     #[arg(long, value_name = "FILE")]
     decisions: Option<PathBuf>,
     /// Whose decisions they are
@@ -42,16 +45,16 @@ pub struct Review {
 pub fn review(review: &Review) -> Result<String> {
     let folder = &review.run;
     let names = labels(folder)?;
-    let again = format!("lacuna run TASK --run {} --continue goes on with what is decided\n", folder.display());
+    let again = "the run's own command with --continue goes on with what is decided\n";
     if let Some(path) = &review.decisions {
         let decisions = read(path, &names, folder, &review.author)?;
         keep(folder, &decisions)?;
-        return Ok(format!("{} decisions kept in {}\n{again}", decisions.len(), folder.join(REVIEW).display()));
+        return Ok(format!("decisions kept in {}: {}\n{again}", folder.join(REVIEW).display(), decisions.len()));
     }
     if review.csv.is_none() {
         review_screen::check_terminal()?;
     }
-    let doubts = doubts(folder, &names, review.rows)?;
+    let doubts = doubts(folder, &names, review.rows.get())?;
     if doubts.is_empty() {
         return Ok("no row is left that label, judge and model do not agree on\n".to_string());
     }
@@ -72,7 +75,7 @@ pub fn review(review: &Review) -> Result<String> {
         kept += 1;
         Ok(())
     })?;
-    Ok(format!("{kept} decisions kept\n{again}"))
+    Ok(if kept == 0 { "nothing was decided\n".to_string() } else { format!("decisions kept: {kept}\n{again}") })
 }
 
 /// Keeps decisions while no other process works in the run's folder.
@@ -154,9 +157,12 @@ fn read(path: &Path, names: &[String], folder: &Path, author: &str) -> Result<Ve
     let mut known: HashMap<String, String> = earlier.iter().map(|own| (own.id.clone(), own.of.clone())).collect();
     let now = [gold(folder, names)?, dataset(folder, names)?].concat();
     known.extend(now.into_iter().map(|doubt| (doubt.id, mark(&doubt.text, doubt.text_pair.as_deref()))));
-    let (mut decisions, mut errors) = (Vec::new(), Vec::new());
+    let (mut decisions, mut errors, mut told) = (Vec::new(), Vec::new(), HashSet::new());
     for i in 0..table.len() {
         match table.parsed(i, |row, _| one(row, names, &known, author)) {
+            Ok(Some(decision)) if !told.insert(decision.id.clone()) => {
+                errors.push(table.error(table.line(i), format!("`id` {:?} stands here a second time", decision.id)));
+            }
             Ok(decision) => decisions.extend(decision),
             Err(error) => errors.push(error),
         }
@@ -185,9 +191,14 @@ fn one(row: &Row, names: &[String], known: &HashMap<String, String>, author: &st
         "relabel" => Verdict::Relabel,
         other => return Err(format!("`decision` is {other:?}; write accept, reject or relabel, or nothing")),
     };
-    let label = if verdict == Verdict::Relabel { Some(label_in(&new_label, names)?) } else { None };
-    let id = id.trim().strip_prefix(ROW).unwrap_or(id.trim());
-    let of = known.get(id).ok_or_else(|| format!("`id` is {id:?}: the run has no such row"))?;
+    let label = match verdict {
+        Verdict::Relabel => Some(label_in(&new_label, names)?),
+        _ if !new_label.is_empty() => return Err("`new_label` has a label, and `decision` is not relabel".to_string()),
+        _ => None,
+    };
+    let written = id.trim();
+    let id = written.strip_prefix(ROW).unwrap_or(written);
+    let of = known.get(id).ok_or_else(|| format!("`id` is {written:?}: the run has no such row"))?;
     if ![String::new(), of.clone()].contains(&cell("mark")) {
         return Err(format!("`id` is {id:?}: the run has another text there now than when this file was written; make the file anew"));
     }

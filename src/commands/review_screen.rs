@@ -1,6 +1,7 @@
 //! The screen of `lacuna review`: one doubtful row at a time, a key for each decision.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
@@ -35,6 +36,8 @@ pub(super) fn show(doubts: &[Doubt], names: &[String], keep: Keep) -> Result<()>
     let error =
         |error: std::io::Error| Error::Failed(format!("the terminal cannot be used: {error}; --csv FILE writes the rows into a file"));
     let mut terminal = ratatui::try_init().inspect_err(|_| ratatui::restore()).map_err(error)?;
+    // What was typed before there was a row to see is no decision.
+    while event::poll(Duration::ZERO).is_ok_and(|waiting| waiting) && event::read().is_ok() {}
     let outcome = ask(&mut terminal, Screen::new(doubts, names), keep);
     ratatui::restore();
     outcome.map_err(error)?

@@ -336,6 +336,9 @@ impl Setup {
         if manifest.stage == Stage::Done {
             // A crash may have come between the last line of the manifest and this.
             clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
+            if !self.continues && Decisions::read(folder)?.mark(false) != Decisions::heeded(folder)?.mark(false) {
+                self.machine.progress().say("decisions about its rows wait: the same command with --continue goes on with them");
+            }
             return Delivery::read(&run);
         }
         self.check_training_memory(loaded)?;

@@ -11,6 +11,7 @@ use crate::files::lock::{Locked, try_lock};
 use crate::run::cost::{SECONDS, Spent, Work};
 use crate::run::manifest::Manifest;
 use crate::run::outlook::{ESTIMATE, Outlook, duration};
+use crate::run::review::Decisions;
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
 
@@ -26,6 +27,9 @@ pub fn status(folder: &Path) -> Result<String> {
     // Writing into a string cannot fail.
     if let Some(judge) = &manifest.judge {
         let _ = writeln!(text, "judge        right on {:.1} % of the gold rows, out of fold", 100.0 * judge.accuracy);
+    }
+    if manifest.stage == Stage::Done && Decisions::read(folder)?.mark(false) != Decisions::heeded(folder)?.mark(false) {
+        let _ = writeln!(text, "decisions    some wait (lacuna review): its run command with --continue goes on with them");
     }
     if manifest.stage != Stage::Done {
         let _ = writeln!(text, "stage        {}", in_words(manifest.stage));

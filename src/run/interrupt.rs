@@ -39,11 +39,13 @@ pub fn listen() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| Error::Failed(format!("signals cannot be handled: {error}")))?;
     let hear = move || {
         for signal in signals.forever() {
-            if ASKED.swap(signal, Ordering::Relaxed) != 0 || CHECKED.load(Ordering::Relaxed) == 0 {
+            let again = ASKED.swap(signal, Ordering::Relaxed) != 0;
+            if again || CHECKED.load(Ordering::Relaxed) == 0 {
+                // On a terminal, ^C stands at the beginning of the line.
+                let _ = writeln!(std::io::stderr(), "\nlacuna: stopped; what was finished is kept");
                 exit(exit_code(signal).into());
             }
-            // On a terminal, ^C stands at the beginning of the line.
-            let _ = writeln!(std::io::stderr(), "\nstopping after this step; the same again ends it at once");
+            let _ = writeln!(std::io::stderr(), "\nstopping after this step; Ctrl-C again ends it at once");
         }
     };
     let started = std::thread::Builder::new().name("signals".into()).spawn(hear);

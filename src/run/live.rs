@@ -55,7 +55,11 @@ pub fn part(part: Work) {
     if let Some(live) = lock(&LIVE).as_mut() {
         (live.part, live.since) = (part, Instant::now());
     }
-    tell("part", &json!({"part": part, "name": part.in_words(), "run_seconds_left": seconds_left()}));
+    // A part of a round, or a method's, is an object with one field.
+    let kind = json!(part);
+    let (kind, of) =
+        kind.as_object().and_then(|kind| kind.iter().next()).map_or((kind.clone(), Value::Null), |(kind, of)| (json!(kind), of.clone()));
+    tell("part", &json!({"part": kind, "of": of, "name": part.in_words(), "run_seconds_left": seconds_left()}));
 }
 
 /// A part has ended.

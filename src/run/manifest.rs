@@ -71,7 +71,7 @@ impl Manifest {
     pub fn read_in(folder: &Path) -> Result<Manifest> {
         let path = folder.join("manifest.json");
         let content = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory].contains(&error.kind()) => {
                 return Err(Error::Run(format!("{}: not the folder of a run, which has a manifest.json", folder.display())));
             }
             other => other.map_err(Error::io("read", &path))?,

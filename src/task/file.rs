@@ -70,7 +70,8 @@ pub enum AnswersFrom {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataKeys {
-    /// JSON lines with `text` and `label`: a path relative to the task file, or the name of fetched data.
+    /// A file of rows with `text` and `label` (JSON lines, CSV, Excel, Parquet and others): a path relative to the task file, or the name
+    /// of fetched data. For pairs also `text_pair`; for questions SQuAD's format.
     pub gold: String,
     /// Test rows, held out until the end: a path. Without one, if `gold` names fetched data, the test rows of that data.
     pub test: Option<String>,
@@ -358,9 +359,9 @@ pub enum Parents {
 pub struct TargetKeys {
     /// What models learn of a written text: what the judge says of it, mixed with the label that it was written for, or that label alone.
     pub kind: TargetKind,
-    /// Nats added to the logit of the label that the row was written for; see [`crate::judge::calibration`].
+    /// Nats added to the logit of the label that the row was written for.
     pub intended: f64,
-    /// What the judge of soft targets learns from the gold rows; see [`Task::judge_kind`].
+    /// What the judge of soft targets learns from the gold rows: if absent, a head on hidden states and its prompts' words (`stack`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeKind>,
     /// The share of the generator's layers that a judge by states alone computes, in (0, 1].
