@@ -123,9 +123,8 @@ impl<H: Stages> Synthesis<'_, H> {
                 self.fit_with_gold("read + gold", Some(&read), &gold, seed("read + gold"))
             }
             Method::S3Gold => {
-                let name = "best round + gold";
                 let best = Chosen { written: Some(self.best_round()), read: usize::MAX, learnt: LearntFrom::All, without: HashSet::new() };
-                self.fit_with_gold(name, Some(&best), &gold, seed(name))
+                self.fit_with_gold(method.name(), Some(&best), &gold, seed("best round + gold"))
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::judge::knowledge::Knowledge;
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::{Judged, Questions};
 use crate::judge::reply::{Reply, layers};
+use crate::run::cost::Work;
 use crate::run::folder::RunDir;
 use crate::run::progress::Progress;
 use crate::task::file::JudgeKind;
@@ -104,7 +105,7 @@ impl Synthesis<'_, Labels> {
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
         let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
-        let (journal, title) = (format!("judge-{round}"), format!("round {round} · judging"));
+        let (journal, title) = (format!("judge-{round}"), Work::Judged(round).in_words());
         let answers = self.judged(&journal, &title, &texts)?;
         self.rows.iter_mut().filter(|row| row.round == round).zip(answers).for_each(|(row, answers)| row.answers = answers);
         Ok(())

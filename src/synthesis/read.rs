@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::whole::once;
 use crate::math::random;
 use crate::measure::spread::spread;
+use crate::run::cost::Work;
 use crate::small::head::SmallHead;
 use crate::small::labels::probabilities;
 
@@ -24,7 +25,7 @@ impl Synthesis<'_, Labels> {
     pub(super) fn read_texts(&mut self, round: usize) -> Result<()> {
         let chosen = self.texts_of(round)?;
         let texts: Vec<(u64, Input)> = chosen.iter().map(|text| (text.line as u64, text.input())).collect();
-        let title = if round == 0 { "reading".to_string() } else { format!("round {round} · reading") };
+        let title = Work::Read(round).in_words();
         let answers = self.judged(&format!("read-{round}"), &title, &texts)?;
         self.read.extend(chosen.into_iter().zip(answers).map(|(text, answers)| ReadRow {
             round,

@@ -45,7 +45,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let keys = &self.inputs.task.train;
         let union = self.union(&Chosen { written: Some(round), read: round, learnt: LearntFrom::Mine, without: HashSet::new() });
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
-        let name = format!("round {round}");
+        let name = if round == 0 { "seed".to_string() } else { format!("round {round}") };
         let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;
         let on_gold = self.move_thresholds(&mut fitted.model)?;
         let record = self.record(round, (union.len(), made_from), &fitted, &on_gold)?;

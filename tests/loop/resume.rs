@@ -143,7 +143,7 @@ fn a_round_that_is_stopped_after_its_fit_goes_on_from_the_checkpoint() {
     std::fs::create_dir_all(in_the_way.parent().unwrap()).unwrap();
     std::fs::write(&in_the_way, "a file where a folder is to be").unwrap();
     setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap_err();
-    let fit = json(&run.join("training/round-0/fit.json"));
+    let fit = json(&run.join("training/seed/fit.json"));
     assert_eq!(fit["step"], json(&undisturbed.join("manifest.json"))["rounds"][0]["steps"], "the fit was done");
     std::fs::remove_file(&in_the_way).unwrap();
     setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
