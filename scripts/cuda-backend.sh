@@ -2,7 +2,7 @@
 # Builds libggml-cuda.so, which lacuna loads at run time, from the llama.cpp that lacuna was built with.
 #
 #   scripts/cuda-backend.sh              for the GPU of this machine (or, without one, for Hopper: 90-real)
-#   scripts/cuda-backend.sh 80-virtual;90-real   for these architectures, in CMake's words
+#   scripts/cuda-backend.sh '80-virtual;90-real'   for these architectures, in CMake's words
 #   scripts/cuda-backend.sh release      for everything from Turing to Blackwell: 95 minutes on two cores
 #
 # One architecture takes 37 minutes of one core. The compiler is nvcc of CUDA 12 or 13 on the PATH or in /usr/local/cuda; without one,

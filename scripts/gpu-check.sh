@@ -20,11 +20,14 @@
 # GPU_CHECK_MODELS  where the models are written and kept, 25 GB when full (default: lacuna-gpu-check in the temporary folder)
 # LACUNA_PYTHON     a Python with numpy, and for the part small with torch (default: python3)
 set -uo pipefail
+called=$PWD
 cd "$(dirname "$0")/.." || exit
 
 [ $# -ge 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-kit=$(realpath "$1")
+kit=$(cd "$called" && realpath "$1")
 shift
+[ -x "$kit/lacuna" ] || { echo "gpu-check: $kit is no kit: unpack the one that scripts/gpu-kit.sh has made" >&2; exit 2; }
+"${LACUNA_PYTHON:-python3}" -c 'import numpy' || { echo "gpu-check: Python needs numpy" >&2; exit 2; }
 python=${LACUNA_PYTHON:-python3}
 export OUT=${OUT:-$PWD/results/gpu}
 models=${GPU_CHECK_MODELS:-${TMPDIR:-/tmp}/lacuna-gpu-check}
@@ -237,12 +240,15 @@ if [ "$size" = full ]; then
     for one in ${wanted[@]+"${wanted[@]}"}; do model "${one%:*}" "${one#*:}"; done >/dev/null &
     writer=$!
 fi
+for part in "${parts[@]}"; do
+    declare -F "part_$part" >/dev/null || { say "$part is no part"; exit 2; }
+done
 failed=()
 for part in "${parts[@]}"; do
     begun=$SECONDS
     limit=${limits[$part]:-60}
     [ "$size" = full ] || limit=3600
-    GPU_CHECK_PART=$part GPU_CHECK_DEVICE=$device GPU_CHECK_SIZE=$size timeout -k 5 "$limit" bash "$0" "$kit" || failed+=("$part")
+    GPU_CHECK_PART=$part GPU_CHECK_DEVICE=$device GPU_CHECK_SIZE=$size timeout -k 5 "$limit" bash scripts/gpu-check.sh "$kit" || failed+=("$part")
     say "$part took $((SECONDS - begun)) s"
 done
 [ -z "${writer:-}" ] || wait "$writer"

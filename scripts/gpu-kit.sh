@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what scripts/gpu-check.sh needs into a folder and packs it, for a machine without cargo and network: executables, back ends for
-# GPUs, and llama.cpp's server.
+# Puts what scripts/gpu-check.sh needs beside this repository into a folder and packs it, for a machine without cargo and network:
+# executables, back ends for GPUs, and llama.cpp's server. Python there has numpy, and torch for a comparison.
 #
 #   scripts/gpu-kit.sh                         target/gpu-kit and target/gpu-kit.tar.xz, with libggml-cuda.so
 #   scripts/gpu-kit.sh cuda vulkan             with these back ends; scripts/cuda-backend.sh and scripts/vulkan-backend.sh build them

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::error::{Error, Result};
-use crate::generator::llama::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, fits_on_gpus, load_back_ends, needs_gpu};
+use crate::generator::llama::{
+    ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Weights, broken_back_ends, fits_on_gpus, load_back_ends, needs_gpu,
+};
 use crate::run::progress::Progress;
 use crate::small::device::SmallDevice;
 use crate::task::file::{ExtrapolateKeys, JudgeKind, TargetKind, Task};
@@ -161,7 +163,10 @@ impl Machine {
     /// All layers, if there is a GPU that holds them.
     fn layers_that_fit(&self, path: &Path) -> Result<u32> {
         match fits_on_gpus(path)? {
-            None => Ok(0),
+            None => {
+                broken_back_ends().iter().for_each(|why| self.progress().say(format!("{why}; the generator runs on the CPU")));
+                Ok(0)
+            }
             Some(Ok(())) => Ok(ALL_LAYERS),
             Some(Err(reason)) => {
                 self.progress().say(format!("{}: runs on the CPU: {reason}", path.display()));

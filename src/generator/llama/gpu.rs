@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::backend::backend;
+use super::shared_library::check_whole;
 use crate::files::home::home;
 
 /// The version of llama-cpp-sys-2, whose ggml a back end must be built from.
@@ -52,6 +53,12 @@ pub fn load_what_is_there() -> Result<(), String> {
     if KNOWN.iter().any(|(library, _)| find(library).is_some()) { load().map(|_| ()) } else { Ok(()) }
 }
 
+/// What is wrong with back ends that are there and cannot be loaded; nothing is loaded to find out what was not asked for.
+pub fn broken() -> Vec<String> {
+    let found = if KNOWN.iter().any(|(library, _)| find(library).is_some()) { load().unwrap_or_default() } else { &[] };
+    found.iter().filter_map(|own| Some(format!("{}: {}", own.path.display(), own.loaded.as_ref().err()?))).collect()
+}
+
 /// The first file of a back end in the folders.
 fn find(library: &str) -> Option<PathBuf> {
     let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
@@ -75,6 +82,7 @@ fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
 }
 
 fn load_library(path: &Path) -> Result<(), String> {
+    check_whole(path)?;
     // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
     let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error)))?;
     let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;

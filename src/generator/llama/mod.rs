@@ -22,6 +22,7 @@ mod readers;
 mod refusal;
 mod requantise;
 mod serve;
+mod shared_library;
 mod tap;
 mod tokenise;
 mod weights;
@@ -36,7 +37,9 @@ pub use backend::Unavailable;
 pub use config::{ALL_LAYERS, Kernels, KvFormat, LlamaConfig, Settings, Wishes};
 pub use format_trial::Measured;
 pub use gguf::{is_gguf, parts_of};
-pub use gpu::{BackEnd, free_memory_of_gpus as gpu_memory, how_to_get_one, load_what_is_there as load_back_ends};
+pub use gpu::{
+    BackEnd, broken as broken_back_ends, free_memory_of_gpus as gpu_memory, how_to_get_one, load_what_is_there as load_back_ends,
+};
 pub use host::{Device, Fit, Host};
 pub use memory::{available as free_memory, largest as largest_memory};
 pub use model::{Description, Llama, Stats};
