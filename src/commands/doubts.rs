@@ -44,9 +44,7 @@ impl Doubt {
     fn is_one(&self) -> bool {
         self.judged.as_ref().is_some_and(|(label, _)| *label != self.label) || self.predicted.0 != self.label
     }
-}
 
-impl Doubt {
     /// A row of which the label says "negative", and judge and model "positive".
     #[cfg(test)]
     pub(super) fn for_a_test(id: &str, text: &str) -> Self {

@@ -336,7 +336,7 @@ impl Setup {
         if manifest.stage == Stage::Done {
             // A crash may have come between the last line of the manifest and this.
             clear_all(&run.join(TRAINING), &|what| self.machine.progress().say(what));
-            if !self.continues && Decisions::read(folder)?.mark(false) != Decisions::heeded(folder)?.mark(false) {
+            if !self.continues && Decisions::wait(folder)? {
                 self.machine.progress().say("decisions about its rows wait: the same command with --continue goes on with them");
             }
             return Delivery::read(&run);

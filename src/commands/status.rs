@@ -28,7 +28,7 @@ pub fn status(folder: &Path) -> Result<String> {
     if let Some(judge) = &manifest.judge {
         let _ = writeln!(text, "judge        right on {:.1} % of the gold rows, out of fold", 100.0 * judge.accuracy);
     }
-    if manifest.stage == Stage::Done && Decisions::read(folder)?.mark(false) != Decisions::heeded(folder)?.mark(false) {
+    if manifest.stage == Stage::Done && Decisions::wait(folder)? {
         let _ = writeln!(text, "decisions    some wait (lacuna review): its run command with --continue goes on with them");
     }
     if manifest.stage != Stage::Done {

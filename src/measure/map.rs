@@ -2,9 +2,9 @@
 
 use rand::RngExt;
 
+use super::spread::apart;
 use crate::error::{Error, Result};
 use crate::math::random;
-use crate::math::vectors::dot;
 
 /// Fewer texts are no map.
 const LEAST: usize = 12;
@@ -29,7 +29,7 @@ pub fn places(features: &[Vec<f64>], seed: u64) -> Result<Vec<[f64; 2]>> {
     let found = alone.install(|| {
         let mut map = bhtsne::tSNE::<f64, &[f64], 2>::new(&rows);
         map.perplexity(NEIGHBOURS.min((rows.len() - 1) as f64 / 3.5)).epochs(EPOCHS).initial_embedding(begin);
-        map.exact(|a, b| (2.0 - 2.0 * dot(a, b)).max(0.0));
+        map.exact(|a, b| apart(a, b));
         map.embedding()
     });
     let bounds = [0, 1].map(|axis| {

@@ -28,7 +28,7 @@ pub fn spread(features: &[Vec<f64>], count: usize, rng: &mut impl Rng) -> Vec<us
 const FARTHEST: f64 = 4.0;
 
 /// The squared distance of two rows of length 1.
-fn apart(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn apart(a: &[f64], b: &[f64]) -> f64 {
     (2.0 - 2.0 * dot(a, b)).max(0.0)
 }
 

@@ -81,6 +81,11 @@ pub fn seconds_left() -> Option<f64> {
     outlook.as_ref()?.left(spent, *part, since.elapsed().as_secs_f64())
 }
 
+/// Whether there is a run to tell of.
+pub fn is_under_way() -> bool {
+    lock(&LIVE).is_some()
+}
+
 /// The run, its part, and how long it still takes, in a line; `None` where there is no run.
 pub fn head_line() -> Option<String> {
     let left = seconds_left().map_or(String::new(), |left| format!(" · about {} left of the run", duration(left)));

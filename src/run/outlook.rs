@@ -61,15 +61,7 @@ impl Outlook {
                 .fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
             if expected > 0.0 { (took / expected).clamp(1.0 / MOST, MOST) } else { 1.0 }
         };
-        let (writing, judging, training) = (factor(Kind::Writing), factor(Kind::Judging), factor(Kind::Training));
-        let corrected = |own: &Expected| {
-            own.seconds
-                * match kind(own.part) {
-                    Kind::Writing => writing,
-                    Kind::Judging => judging,
-                    Kind::Training => training,
-                }
-        };
+        let corrected = |own: &Expected| own.seconds * factor(kind(own.part));
         let after: f64 = rest[1..].iter().map(corrected).sum();
         Some((corrected(&rest[0]) - took(under_way) - elapsed).max(0.0) + after)
     }

@@ -46,7 +46,7 @@ fn screen() -> &'static Screen {
 
 /// Redraws the head line, where there is a run to tell of.
 fn tick() {
-    if live::head_line().is_some() {
+    if live::is_under_way() {
         screen().head.tick();
     }
 }
@@ -93,8 +93,7 @@ impl Progress {
         bar.set_position(done as u64);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(200));
-        let (words, started) = (String::new(), Instant::now());
-        Bar { progress: self, bar, name, unit, total, before: done, count: done, words, started, _steps: Steps::begin() }
+        Bar { progress: self, bar, name, unit, total, before: done, count: done, started: Instant::now(), _steps: Steps::begin() }
     }
 
     /// Takes the head line away, until the next run has one.
@@ -115,7 +114,6 @@ pub struct Bar {
     total: usize,
     before: usize,
     count: usize,
-    words: String,
     started: Instant,
     _steps: Steps,
 }
@@ -133,7 +131,7 @@ impl Bar {
         }
         live::tell_of_bar(|| {
             json!({
-                "name": self.name, "unit": self.unit, "done": self.count, "of": self.total, "per_second": self.rate(), "words": self.words,
+                "name": self.name, "unit": self.unit, "done": self.count, "of": self.total, "per_second": self.rate(), "words": self.bar.message(),
                 "run_seconds_left": live::seconds_left(),
             })
         });
@@ -146,9 +144,8 @@ impl Bar {
     }
 
     /// Shows a few words behind the bar.
-    pub fn tell(&mut self, words: String) {
-        self.bar.set_message(words.clone());
-        self.words = words;
+    pub fn tell(&self, words: String) {
+        self.bar.set_message(words);
     }
 
     /// Raises the total number of steps.

@@ -74,6 +74,14 @@ impl Decisions {
         Self::read_file(&folder.join(HEEDED))
     }
 
+    /// Whether people have decided something that the run in a folder does not go by yet.
+    ///
+    /// # Errors
+    /// As [`Decisions::read`].
+    pub fn wait(folder: &Path) -> Result<bool> {
+        Ok(Self::read(folder)?.mark(false) != Self::heeded(folder)?.mark(false))
+    }
+
     /// Lets a run go by these from here on.
     ///
     /// # Errors

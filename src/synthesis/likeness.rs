@@ -33,14 +33,14 @@ pub struct ToParents {
 }
 
 /// Most texts of each set that are compared, evenly spaced.
-const MOST: usize = 300;
+pub(super) const MOST: usize = 300;
 
 impl<H: LoopHead> Synthesis<'_, H> {
     /// Compares the union after `round` with all gold rows; of these, only the texts are used, not the labels.
     pub(super) fn likeness(&self, round: usize) -> Result<Likeness> {
         let split = self.inputs.split;
-        let gold = thinned(split.gold().map(|row| row.written()).collect());
-        let union = thinned(self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::own_text).collect());
+        let gold = thinned(split.gold().map(|row| row.written()).collect(), MOST);
+        let union = thinned(self.rows.iter().filter(|row| row.round <= round).map(SyntheticRow::own_text).collect(), MOST);
         let max_tokens = self.inputs.task.train.max_tokens;
         let features = |texts: &[&str]| self.inputs.small.features(texts, max_tokens);
         let distances = Distances::of(&features(&union)?, &features(&gold)?);
@@ -51,7 +51,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
     fn to_parents(&self, round: usize) -> Result<Option<ToParents>> {
         let texts: HashMap<usize, &str> = self.inputs.split.mine.iter().map(|row| (row.line, row.written())).collect();
         let pairs = self.rows_of(round).filter_map(|row| Some((row.own_text(), *texts.get(&row.written.parent?)?)));
-        let (own, parents): (Vec<&str>, Vec<&str>) = thinned(pairs.collect()).into_iter().unzip();
+        let (own, parents): (Vec<&str>, Vec<&str>) = thinned(pairs.collect(), MOST).into_iter().unzip();
         if own.is_empty() {
             return Ok(None);
         }
@@ -67,8 +67,8 @@ impl<H: LoopHead> Synthesis<'_, H> {
     }
 }
 
-/// At most [`MOST`] items, evenly spaced.
-fn thinned<T: Copy>(all: Vec<T>) -> Vec<T> {
-    let n = all.len().min(MOST);
-    (0..n).map(|i| all[i * all.len() / n]).collect()
+/// At most so many items, evenly spaced.
+pub(super) fn thinned<T: Clone>(all: Vec<T>, most: usize) -> Vec<T> {
+    let n = all.len().min(most);
+    (0..n).map(|i| all[i * all.len() / n].clone()).collect()
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::head::LoopHead;
+use super::likeness::thinned;
 use super::state::Synthesis;
 use crate::error::Result;
 use crate::files::whole::write_json_lines;
@@ -58,10 +59,4 @@ fn dataset_place(row: &Value) -> Place {
     let text = ["question", "text_pair", "text"].iter().find_map(|field| row[field].as_str()).unwrap_or_default();
     let label = row["label"].as_str().map(str::to_string);
     Place { x: 0.0, y: 0.0, origin: origin.to_string(), round: round as usize, label, text: text.to_string() }
-}
-
-/// At most so many, evenly spaced.
-fn thinned(all: Vec<Place>, most: usize) -> Vec<Place> {
-    let n = all.len().min(most);
-    (0..n).map(|i| all[i * all.len() / n].clone()).collect()
 }

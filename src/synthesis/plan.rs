@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::likeness::MOST;
 use super::next::LoopRules;
 use crate::run::cost::Work;
 use crate::run::summary::Method;
@@ -55,8 +56,6 @@ pub struct Sizes {
 
 /// The share of *mine* that a model is taken to get wrong, where a round writes so many texts an error.
 const WRONG: f64 = 0.2;
-/// Most texts of a set whose likeness is measured.
-const LIKENED: usize = 300;
 
 /// The parts of a run that makes every round, in their order. `chooses` says whether gold rows choose the model, out of fold.
 pub fn parts(task: &Task, methods: &[Method], chooses: bool, sizes: Sizes) -> Vec<Part> {
@@ -91,7 +90,7 @@ pub fn parts(task: &Task, methods: &[Method], chooses: bool, sizes: Sizes) -> Ve
         if rules.soft_targets {
             add(Work::Judged(round), &[(Unit::Judged, rows)]);
         }
-        let likened = written.min(LIKENED) + gold.min(LIKENED) + if round == 0 { 0 } else { 2 * rows.min(LIKENED) };
+        let likened = written.min(MOST) + gold.min(MOST) + if round == 0 { 0 } else { 2 * rows.min(MOST) };
         let mut fit = of_fit(task, written + read, 0);
         fit.extend([(Unit::Predicted, gold + likened), (Unit::Saved, 1)]);
         add(Work::Trained(round), &fit);

@@ -50,12 +50,17 @@ pub fn load() -> Result<&'static [BackEnd], String> {
 /// # Errors
 /// llama.cpp cannot start.
 pub fn load_what_is_there() -> Result<(), String> {
-    if KNOWN.iter().any(|(library, _)| find(library).is_some()) { load().map(|_| ()) } else { Ok(()) }
+    if any_is_there() { load().map(|_| ()) } else { Ok(()) }
+}
+
+/// Whether the folders have a file of any back end; loads nothing.
+fn any_is_there() -> bool {
+    KNOWN.iter().any(|(library, _)| find(library).is_some())
 }
 
 /// What is wrong with back ends that are there and cannot be loaded; nothing is loaded to find out what was not asked for.
 pub fn broken() -> Vec<String> {
-    let found = if KNOWN.iter().any(|(library, _)| find(library).is_some()) { load().unwrap_or_default() } else { &[] };
+    let found = if any_is_there() { load().unwrap_or_default() } else { &[] };
     found.iter().filter_map(|own| Some(format!("{}: {}", own.path.display(), own.loaded.as_ref().err()?))).collect()
 }
 
@@ -116,11 +121,9 @@ unsafe fn open(path: &Path) -> Result<libloading::Library, libloading::Error> {
 
 /// The GPUs' names and free memory, in bytes; none where there is no back end for any.
 pub fn free_memory_of_gpus() -> Vec<(String, u64)> {
-    if load_what_is_there().is_err() || !KNOWN.iter().any(|(library, _)| find(library).is_some()) {
-        return Vec::new();
-    }
     let described = |device: LlamaBackendDevice| (device.description, device.memory_free as u64);
-    gpus().unwrap_or_default().into_iter().map(described).collect()
+    let found = if any_is_there() { gpus().unwrap_or_default() } else { Vec::new() };
+    found.into_iter().map(described).collect()
 }
 
 /// The GPUs of the back ends that are compiled in or loaded: separate cards, or without one those that share the system's memory. One
