@@ -124,6 +124,22 @@ fn a_decision_about_a_gold_row_makes_the_judges_anew() {
     assert_eq!(predicted.iter().find(|row| row["line"] == line).unwrap()["label"], other);
 }
 
+/// A row that only chooses and moves thresholds changes no text and no target; the rounds are measured anew all the same.
+#[test]
+fn a_decision_about_a_row_that_chooses_changes_every_round() {
+    let fixture = Fixture::new();
+    let run = fixture.path("run");
+    let mut setup = setup(&fixture);
+    setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    let manifest = json(&run.join("manifest.json"));
+    let line = manifest["splits"]["select"][0].as_u64().unwrap() as usize;
+    std::fs::write(run.join("review.jsonl"), about_gold(&fixture, std::iter::once(line), "reject", None)).unwrap();
+    setup.continues = true;
+    setup.run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    assert_ne!(json(&run.join("manifest.json"))["rounds"][0]["select"], manifest["rounds"][0]["select"]);
+    assert!(json_lines(&run.join("rounds/0/predictions.jsonl")).iter().all(|row| row["line"] != line));
+}
+
 /// Nobody is left to learn a label from: that is said before anything is taken away.
 #[test]
 fn decisions_that_leave_a_label_without_gold_rows_are_refused() {
