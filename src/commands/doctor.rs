@@ -4,7 +4,7 @@ use super::report::table;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, Check};
 use crate::fetch::registry::{Entry, EntryKind, Registry, RegistryError};
-use crate::generator::llama::{Fit, Host, Unavailable, how_to_get_one};
+use crate::generator::llama::{BackEnd, Fit, Host, Unavailable, how_to_get_one};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -34,10 +34,13 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
         let _ = writeln!(text, "{name:<12} {value}");
     }
     // A processor without kernels of ours is not a fault.
-    let failed = host.kernels.err().filter(|reason| matches!(reason, Unavailable::SelfTest(_)));
-    let mut faults: Vec<String> = failed.iter().map(ToString::to_string).collect();
-    let unloaded = host.back_ends.iter().filter_map(|found| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?)));
-    faults.extend(unloaded);
+    let failed = host.kernels.as_ref().err().filter(|reason| matches!(reason, Unavailable::SelfTest(_)));
+    let mut faults: Vec<String> = failed.map(ToString::to_string).into_iter().collect();
+    // One that is of no use here harms nothing where another has found a GPU.
+    if !host.has_gpu() {
+        let unloaded = |found: &BackEnd| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?));
+        faults.extend(host.back_ends.iter().filter_map(unloaded));
+    }
     let mut lines = Vec::new();
     for (entry, cache) in Registry::built_in().entries().iter().zip(std::iter::repeat(cache.as_ref())) {
         lines.extend(cache.map(|cache| known(entry, cache, threads, &mut faults)));
@@ -61,7 +64,11 @@ fn machine(host: &Host) -> Vec<[String; 2]> {
         ["device".into(), format!("{} {}{free}", device.backend, device.description)]
     }));
     rows.extend(host.back_ends.iter().map(|found| {
-        let state = found.loaded.as_ref().map_or_else(|reason| format!("NOT LOADED: {reason}"), |()| "loaded".into());
+        let state = match &found.loaded {
+            Err(reason) => format!("NOT LOADED: {reason}"),
+            Ok(()) if host.has_gpu_of(found) => "loaded".into(),
+            Ok(()) => "loaded, but it finds no GPU: is there one, with its driver, and may you open it?".into(),
+        };
         ["back end".into(), format!("{}: {state}", found.path.display())]
     }));
     if host.back_ends.is_empty() {

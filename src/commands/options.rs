@@ -139,11 +139,11 @@ impl Machine {
     /// How to load the generator.
     ///
     /// # Errors
-    /// A GPU that was asked for and is not there.
+    /// A GPU that was asked for and is not there; options that contradict each other.
     pub fn generator(&self, path: &Path) -> Result<LlamaConfig> {
+        self.check_device()?;
         let gpu_layers = match (self.gpu_layers, self.device) {
             (_, DeviceChoice::Cpu) => 0,
-            (Some(0), DeviceChoice::Gpu) => return Err(Error::Model("--gpu-layers 0 puts nothing on the GPU of --device gpu".into())),
             (Some(layers), _) => layers,
             (None, DeviceChoice::Gpu) => ALL_LAYERS,
             (None, DeviceChoice::Auto) => self.layers_that_fit(path)?,
@@ -154,10 +154,17 @@ impl Machine {
     /// Whether there is a GPU, if one was asked for.
     ///
     /// # Errors
-    /// There is none; says why.
+    /// There is none, says why; or the options contradict each other.
     pub fn check_device(&self) -> Result<()> {
-        let asked = self.gpu_layers.map_or(self.device == DeviceChoice::Gpu, |layers| layers > 0);
-        if asked && self.device != DeviceChoice::Cpu { needs_gpu().map_err(Error::Model) } else { Ok(()) }
+        match (self.gpu_layers, self.device) {
+            (Some(layers @ 1..), DeviceChoice::Cpu) => Err(Error::Model(format!(
+                "--device cpu uses no GPU, and --gpu-layers {layers} asks for one: leave one of them out (LACUNA_DEVICE and \
+                 LACUNA_GPU_LAYERS are the same)"
+            ))),
+            (Some(0), DeviceChoice::Gpu) => Err(Error::Model("--gpu-layers 0 puts nothing on the GPU of --device gpu".into())),
+            (Some(1..), _) | (None, DeviceChoice::Gpu) => needs_gpu().map_err(Error::Model),
+            (Some(0), _) | (None, _) => Ok(()),
+        }
     }
 
     /// All layers, if there is a GPU that holds them.

@@ -576,7 +576,6 @@ fn find_generator(task: &Task, task_path: &Path, options: &Options) -> Result<Ll
     }
     stands_in(&path).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", path.display()))))?;
     let path = first_part(&path).map_err(|reason| Error::Model(format!("{}: {reason}", path.display())))?;
-    options.machine.check_device()?;
     let own = task.models.chat_template.as_ref().map(|named| Task::beside(task_path, named));
     let chat_template = own.map(|path| std::fs::read_to_string(&path).map_err(Error::io("read", &path))).transpose()?;
     Ok(LlamaConfig { chat_template, ..options.machine.generator(&path)? })

@@ -63,14 +63,15 @@ impl<'p> Waves<'p> {
         self.of[stratum].accepted >= self.of[stratum].wanted
     }
 
-    /// The requests that are missing, if all are accepted; none once every stratum has its rows or is given up.
+    /// The requests that the missing rows take, if as many are accepted as so far; none once every stratum has its rows or is given up.
     pub fn next_missing(&mut self) -> Vec<u64> {
         let least = if self.first { 0 } else { LEAST_MORE.div_ceil(self.of.len().max(1)) };
         self.first = false;
         let more = |own: &Stratum| match own.wanted.saturating_sub(own.accepted) {
             0 => 0,
             _ if own.sent > own.wanted * ATTEMPTS => 0,
-            missing => missing.max(least),
+            // As many as it takes, if as few are accepted as so far: a small wave leaves most of the generator's slots empty.
+            missing => (missing * own.sent).div_ceil(own.accepted.max(1)).clamp(missing, own.wanted * (ATTEMPTS + 1) - own.sent).max(least),
         };
         let counts: Vec<usize> = self.of.iter().map(more).collect();
         self.take(counts)

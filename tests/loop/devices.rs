@@ -57,8 +57,10 @@ fn a_back_end_is_loaded_only_where_a_gpu_may_be_used() {
         lacuna(&trap.fixture, &[&["run", "task.toml"][..], words].concat());
         assert!(!trap.touched().exists(), "{words:?} has loaded a back end");
     }
-    lacuna(&trap.fixture, &["run", "task.toml", "--device", "cpu", "--gpu-layers", "9"]);
-    assert!(!trap.touched().exists(), "--device cpu is stronger than --gpu-layers");
+    let (output, said) = lacuna(&trap.fixture, &["run", "task.toml", "--device", "cpu", "--gpu-layers", "9"]);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    says(&said, &["--device cpu", "--gpu-layers 9", "leave one of them out"]);
+    assert!(!trap.touched().exists(), "a contradiction has loaded a back end");
     lacuna(&trap.fixture, &["run", "task.toml"]);
     assert!(trap.touched().exists());
 }
@@ -72,10 +74,16 @@ fn a_back_end_that_cannot_be_used_is_a_fault_with_its_reason() {
     says(&said, &[&shown(&trap.library), "NOT LOADED: ggml refuses it"]);
     std::fs::write(&trap.library, "no library").unwrap();
     let (_, said) = lacuna(&trap.fixture, &["doctor"]);
-    says(&said, &["NOT LOADED: cannot be loaded", "file too short"]);
+    says(&said, &["NOT LOADED: cannot be loaded: file too short"]);
     let (output, said) = lacuna(&trap.fixture, &["run", "task.toml", "--device", "gpu"]);
     assert_eq!(output.status.code(), Some(4), "{said}");
     says(&said, &["no GPU can be used", &shown(&trap.library), "--device cpu"]);
+    std::fs::remove_file(&trap.library).unwrap();
+    std::os::unix::fs::symlink(trap.fixture.path("nowhere"), &trap.library).unwrap();
+    says(&lacuna(&trap.fixture, &["doctor"]).1, &["NOT LOADED: what it links to: No such file"]);
+    std::fs::remove_file(&trap.library).unwrap();
+    std::fs::create_dir(&trap.library).unwrap();
+    says(&lacuna(&trap.fixture, &["doctor"]).1, &["NOT LOADED: a folder, not a library"]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ const KNOWN: [(&str, &str); 4] = [("cuda", "CUDA"), ("hip", "ROCm"), ("sycl", "S
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackEnd {
     pub path: PathBuf,
+    /// ggml's name of it, which its devices carry.
+    pub(super) name: &'static str,
     /// Whether it was loaded; the error says why not.
     pub loaded: Result<(), String>,
 }
@@ -67,11 +69,12 @@ pub fn broken() -> Vec<String> {
 /// The first file of a back end in the folders.
 fn find(library: &str) -> Option<PathBuf> {
     let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.is_file())
+    // A link that leads nowhere is there too, and is told.
+    folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Loads a back end from the first folder that has it, unless it is compiled in.
-fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
+fn find_and_load(library: &str, name: &'static str) -> Option<BackEnd> {
     let known = CString::new(name).expect("a name without a zero");
     // SAFETY: a string that ends with a zero, for a lookup.
     if unsafe { !sys::ggml_backend_reg_by_name(known.as_ptr()).is_null() } {
@@ -83,13 +86,13 @@ fn find_and_load(library: &str, name: &str) -> Option<BackEnd> {
         Ok(()) => tracing::info!("{}: loaded", path.display()),
         Err(reason) => tracing::warn!("{}: {reason}", path.display()),
     }
-    Some(BackEnd { path, loaded })
+    Some(BackEnd { path, name, loaded })
 }
 
 fn load_library(path: &Path) -> Result<(), String> {
     check_whole(path)?;
     // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
-    let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error)))?;
+    let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error, path)))?;
     let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;
     // SAFETY: a string that ends with a zero. Of the library's version ggml knows little: its folder is that of ours.
     if unsafe { sys::ggml_backend_load(name.as_ptr()).is_null() } {
@@ -100,9 +103,13 @@ fn load_library(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What the linker says.
-fn reason(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), reason)
+/// What the linker says of a library, without its path.
+fn reason(error: &dyn std::error::Error, path: &Path) -> String {
+    let Some(source) = error.source() else {
+        let said = error.to_string();
+        return said.strip_prefix(&format!("{}: ", path.display())).map(str::to_string).unwrap_or(said);
+    };
+    reason(source, path)
 }
 
 /// All symbols are looked for at once, so that a missing one is an error here and no abort later.

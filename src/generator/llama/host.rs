@@ -40,6 +40,16 @@ impl Host {
         format!("{}, {} cores, {}", processor(), cores(), std::env::consts::ARCH)
     }
 
+    /// Whether a back end has found a device.
+    pub fn has_gpu_of(&self, back_end: &BackEnd) -> bool {
+        self.devices.iter().any(|device| device.backend == back_end.name)
+    }
+
+    /// Whether any back end that was found at run time has.
+    pub fn has_gpu(&self) -> bool {
+        self.back_ends.iter().any(|found| self.has_gpu_of(found))
+    }
+
     /// Examines the machine, loads the GPU back ends and runs the kernels' self-test.
     ///
     /// # Errors

@@ -10,8 +10,13 @@ const HEADER: usize = 64;
 /// # Errors
 /// A file that cannot be read, or that ends before its own section headers, which stand last; other formats are left to the loader.
 pub(super) fn check_whole(path: &Path) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
-    let size = file.metadata().map_err(|error| error.to_string())?.len();
+    let told = |error: std::io::Error| if path.is_symlink() { format!("what it links to: {error}") } else { error.to_string() };
+    let mut file = File::open(path).map_err(told)?;
+    let metadata = file.metadata().map_err(told)?;
+    if metadata.is_dir() {
+        return Err("a folder, not a library".into());
+    }
+    let size = metadata.len();
     let mut header = [0; HEADER];
     // What is no such file the loader refuses by itself.
     if file.read_exact(&mut header).is_err() || header[..5] != *b"\x7fELF\x02" || header[5] != 1 {
