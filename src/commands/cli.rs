@@ -28,7 +28,7 @@ use super::status::status;
 use super::sweep::{self, Axis, Sweep};
 use super::worth::Curve;
 use crate::error::{Error, Result};
-use crate::report::write_page;
+use crate::report::{comparison, curves, write_page};
 use crate::run::progress::Progress;
 use crate::run::{interrupt, live};
 use crate::small::device::SmallDevice;
@@ -284,6 +284,11 @@ impl Command {
     }
 }
 
+/// A table, and where its page is.
+fn with_page(table: &str, folder: &Path, page: &str) -> String {
+    format!("{table}\nreport       {}\n", folder.join(page).display())
+}
+
 /// The task that `demo` runs.
 const DEMO: &str = include_str!("../../tasks/movie-sentiment.toml");
 
@@ -316,7 +321,7 @@ pub fn run(cli: Cli) -> Result<()> {
             let (task, options, gold, methods, curve, folder) = (&task, &options, &gold, &methods, curve.as_deref(), &folder);
             let text = compare::compare(&Comparison { task, options, draws, gold, methods, budget, curve, folder }, &mut None)?;
             into.map_or(Ok(()), |file| put_into(&file, "compare", &text))?;
-            print(&text)
+            print(&with_page(&text, folder, comparison::FILE))
         }
         Command::Pool { folders } => print(&pool(&folders)?),
         Command::Judge { task, gold, draws, test_rows, out, into, options } => {
@@ -335,12 +340,12 @@ pub fn run(cli: Cli) -> Result<()> {
             let folder = out.unwrap_or_else(|| Curve::place(&task));
             let text = learning_curve(&LearningCurve { task: &task, options: &options, rows: &rows, draws, folder: &folder })?;
             into.map_or(Ok(()), |file| put_into(&file, "learning-curve", &text))?;
-            print(&text)
+            print(&with_page(&text, &folder, curves::LEARNING_CURVE.page))
         }
         Command::Sweep { task, vary, seeds, out, options } => {
             let folder = out.unwrap_or_else(|| beside_runs("sweep", &task));
             let sweep = Sweep { task: &task, options: &options, axes: &vary, seeds, folder: &folder };
-            print(&sweep::sweep(&sweep, &mut None)?)
+            print(&with_page(&sweep::sweep(&sweep, &mut None)?, &folder, curves::SWEEP.page))
         }
         Command::Predict { model, format, pairs, logits, threads, device, small_device } => {
             let machine = Machine { threads, device, small_device, ..Machine::default() };

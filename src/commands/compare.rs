@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::compare_table::{Line, Row, render, summarise};
+use super::compare_table::{Row, render, summarise};
 use super::lend::{Judging, borrow_journals};
 use super::methods::{self, Budget, Extent, Method, Writer, Writing};
 use super::options::{Options, apply};
@@ -13,6 +13,8 @@ use crate::baselines::Baseline;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
+use crate::report::comparison::{self, Line, write_comparison};
+use crate::report::made::Made;
 use crate::run::cost::{Cost, Work, tokens};
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Delivery, Method as Trained};
@@ -54,7 +56,7 @@ impl Comparison<'_> {
 }
 
 /// Runs every method for each number of gold rows and each draw, each in its own folder, so that a comparison resumes; writes
-/// `compare.json` and `compare.md` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
+/// `compare.json`, `compare.md` and `compare.html` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
 /// Those of a run; an unknown method, or one that does not fit the task; a task without test rows.
@@ -69,12 +71,12 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     let checked = gold.iter().map(|&gold| Draw::new(comparison, gold, options.seed)?.check(&rows, curve.as_ref()));
     Error::all(checked.filter_map(Result::err).flat_map(Error::into_problems).collect())?;
     let mut lines: Vec<Line> = Vec::new();
-    let mut made = String::new();
+    let mut made = Made::default();
     for &gold in gold {
         let mut by_row = vec![Vec::new(); rows.len()];
         for seed in options.seed..last {
             let draw = Draw::new(comparison, gold, seed)?;
-            made = provenance(&comparison.command(), &draw.setup, options.seed..last);
+            made = provenance(comparison.command(), &draw.setup, options.seed..last);
             let outcomes = draw.outcomes(&rows, generator)?;
             by_row.iter_mut().zip(outcomes).for_each(|(row, outcome)| row.push(outcome));
         }
@@ -85,8 +87,11 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
         }
         write_json(&folder.join("compare.json"), &lines)?;
     }
-    let text = made + &render(&lines);
+    let text = made.in_markdown() + &render(&lines);
     write(&folder.join("compare.md"), text.as_bytes())?;
+    let page =
+        comparison::Comparison { task: &task.name, about: task.about.as_deref(), made: &made, draws: comparison.draws, lines: &lines };
+    write_comparison(folder, &page)?;
     Ok(text)
 }
 

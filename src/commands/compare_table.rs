@@ -1,10 +1,9 @@
 //! The table of a comparison: means over draws, intervals, differences, costs.
 
-use serde::{Deserialize, Serialize};
-
 use super::methods::{Method, Writer, Writing};
 use super::report::{interval_title, percent, table};
 use crate::measure::interval::{self, Interval};
+use crate::report::comparison::Line;
 use crate::run::cost::Cost;
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Measured, OfLabels};
@@ -14,32 +13,6 @@ use crate::task::file::Task;
 pub struct Row {
     pub method: Method,
     pub outcomes: Vec<Outcome>,
-}
-
-/// One row of the table, for one number of gold rows.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Line {
-    pub method: String,
-    /// Gold rows of a draw.
-    pub gold_rows: usize,
-    /// What the method reads of them.
-    pub reads: String,
-    /// One for each draw.
-    pub results: Vec<Outcome>,
-    /// Mean over draws, as if the method had been run alone.
-    pub cost: Cost,
-    /// Accuracy (for questions, exact match): mean over draws, interval over draws and test rows; with one draw over test rows only.
-    pub accuracy: Interval,
-    /// Which method `less` is the difference to.
-    pub reference: Option<String>,
-    /// This method less the reference, paired by draw and test row.
-    pub less: Option<Interval>,
-    /// For questions: SQuAD F1, and its difference.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub f1: Option<(Interval, Option<Interval>)>,
-    /// How many human labels the accuracy is worth: the estimate and its interval, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worth: Option<String>,
 }
 
 /// The rows of the table for one number of gold rows. Methods that learn from the gold rows are compared with
@@ -101,13 +74,10 @@ pub fn render(lines: &[Line]) -> String {
     header.extend(questions.then_some(titles[3].as_str()));
     header.extend([titles[0].as_str(), titles[1].as_str(), titles[2].as_str()]);
     let row = |line: &Line| {
-        let mean = |of: &dyn Fn(&Measured) -> f64| {
-            line.results.iter().map(|outcome| of(&outcome.measured)).sum::<f64>() / line.results.len().max(1) as f64
-        };
-        let of_labels = |of: fn(&OfLabels) -> f64| format!("{:.3}", mean(&|measured| measured.of_labels().map_or(f64::NAN, of)));
+        let of_labels = |of: fn(&OfLabels) -> f64| format!("{:.3}", line.mean(|measured| measured.of_labels().map_or(f64::NAN, of)));
         let Cost { sampled, computed, seconds, flops } = line.cost;
         let mut row = vec![line.method.clone(), line.gold_rows.to_string(), line.reads.clone()];
-        row.extend([format!("{:.0}", mean(&|m| m.synthetic_rows as f64)), format!("{:.0}", mean(&|m| m.steps as f64))]);
+        row.extend([format!("{:.0}", line.mean(|m| m.synthetic_rows as f64)), format!("{:.0}", line.mean(|m| m.steps as f64))]);
         row.extend([computed.to_string(), sampled.to_string(), format!("{:.0}", seconds), format!("{:.3}", flops / 1e12)]);
         if more {
             row.extend([of_labels(|of| of.macro_f1), of_labels(|of| of.balanced_accuracy), of_labels(|of| of.auroc)]);
@@ -118,17 +88,11 @@ pub fn render(lines: &[Line]) -> String {
         row.extend(worth.then(|| line.worth.clone().unwrap_or_default()));
         row.extend(questions.then(|| line.f1.map(|(f1, _)| percent(&f1)).unwrap_or_default()));
         row.push(percent(&line.accuracy));
-        row.push(
-            line.results.iter().map(|outcome| format!("{:.1}", 100.0 * share(&outcome.measured.correct))).collect::<Vec<_>>().join(" "),
-        );
+        row.push(line.each_draw().iter().map(|share| format!("{:.1}", 100.0 * share)).collect::<Vec<_>>().join(" "));
         row.push(line.less.as_ref().map_or("–".to_string(), points));
         row
     };
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())
-}
-
-fn share(correct: &[bool]) -> f64 {
-    correct.iter().filter(|&&right| right).count() as f64 / correct.len().max(1) as f64
 }
 
 /// `-3.1 [-4.0, -2.2]`, in percentage points.

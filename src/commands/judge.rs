@@ -96,10 +96,10 @@ pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) ->
         rows.extend(known.map(|(judge, of_draws)| line(judge, gold, of_draws)));
     }
     let last = report.options.seed + report.draws;
-    let made = provenance(&report.command(), &setup, report.options.seed..last);
+    let made = provenance(report.command(), &setup, report.options.seed..last);
     let accuracy = interval_title(&format!("accuracy on {} test rows", test.len()), report.draws as usize);
     let header = ["judge", "gold rows", &accuracy, "log loss", "ECE", "log loss out of fold", "each draw"];
-    let text = made + &table(&header, &rows);
+    let text = made.in_markdown() + &table(&header, &rows);
     write(&report.folder.join("judge.md"), text.as_bytes())?;
     Ok(text)
 }

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::curves;
 use super::options::Options;
 use super::provenance::provenance;
 use super::report::{interval_title, percent, table};
 use super::setup::Setup;
-use super::sweep_line::SweepLine;
 use super::worth::{CURVE, Curve, Point};
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::measure::interval;
+use crate::report::curves::{Curves, LEARNING_CURVE, write_curves};
+use crate::report::made::Made;
+use crate::report::sweep_line::SweepLine;
 use crate::run::cost::Cost;
 use crate::run::outcome::Outcome;
 use crate::run::summary::{Measured, Method};
+use crate::task::file::Task;
 
 /// A learning curve: the task and its options, numbers of rows and draws.
 pub struct LearningCurve<'a> {
@@ -30,13 +32,13 @@ pub struct LearningCurve<'a> {
 }
 
 /// Trains the student on each number of gold rows and each draw, each kept in a file, so that a curve resumes; writes `curve.json`,
-/// `curve.md` and `curve.svg` and returns the table. No generator is needed.
+/// `curve.md`, `curve.svg` and `curve.html` and returns the table. No generator is needed.
 ///
 /// # Errors
 /// Those of a fit; a task without test rows; no number of rows that the gold file has.
 pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let mut points: Vec<(usize, Vec<Outcome>)> = Vec::new();
-    let (mut student, mut made) = (BTreeMap::new(), String::new());
+    let (mut student, mut made) = (BTreeMap::new(), Made::default());
     let progress = curve.options.machine.progress();
     for rows in numbers_of_rows(curve)? {
         let mut outcomes = Vec::new();
@@ -45,7 +47,7 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
             let setup = Setup::of_student(curve.task, &options)?;
             setup.sum("test").ok_or_else(|| needs_test(curve.task))?;
             student = setup.student();
-            made = provenance(&curve.command(), &setup, curve.options.seed..curve.options.seed.saturating_add(curve.draws));
+            made = provenance(curve.command(), &setup, curve.options.seed..curve.options.seed.saturating_add(curve.draws));
             progress.say(format!("— {rows} human labels, draw {seed}"));
             outcomes.push(setup.gold_only(&curve.folder.join(format!("rows-{rows}/draw-{seed}.json")))?);
         }
@@ -60,8 +62,11 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     let kept = points.iter().map(|(rows, outcomes)| Point { rows: *rows, correct: correct(outcomes) }).collect();
     write_json(&curve.folder.join(CURVE), &Curve { student, points: kept })?;
     let lines: Vec<SweepLine> = points.iter().map(|(rows, outcomes)| line(*rows, outcomes)).collect();
-    write(&curve.folder.join("curve.svg"), curves::draw(&lines).as_bytes())?;
-    let text = made + &render(&points);
+    let task = Task::read(curve.task)?;
+    let test_rows = points.first().and_then(|(_, outcomes)| outcomes.first()).map_or(0, |outcome| outcome.measured.correct.len());
+    let page = Curves { kind: LEARNING_CURVE, task: &task.name, about: task.about.as_deref(), made: &made, lines: &lines, test_rows };
+    write_curves(curve.folder, &page)?;
+    let text = made.in_markdown() + &render(&points);
     write(&curve.folder.join("curve.md"), text.as_bytes())?;
     Ok(text)
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::compare_table::{Line, points};
+use super::compare_table::points;
 use super::report::{percent as in_percent, table};
 use crate::error::{Error, Result};
 use crate::measure::interval::{Interval, over_data_sets};
+use crate::report::comparison::Line;
 
 /// Reads `compare.json` in each folder, one a data set, and returns the table. A method is pooled over the sets that have it with the
 /// same number of gold rows; a set is won where the method's mean is above that of its reference, S3 or S3 + gold.

@@ -1,4 +1,4 @@
-//! Where a table comes from: the command that makes it, the machine, versions, models and draws; and its place in a Markdown file.
+//! Where a table comes from, of which machine and models; and its place in a Markdown file.
 
 use std::path::Path;
 
@@ -6,22 +6,23 @@ use super::setup::Setup;
 use crate::error::{Error, Result};
 use crate::files::whole::write;
 use crate::generator::llama::Host;
+use crate::report::made::Made;
 
-/// A paragraph that says which command made a table of these draws, on which machine, from which models and test rows.
-pub fn provenance(command: &str, setup: &Setup, draws: std::ops::Range<u64>) -> String {
+/// Which command made a table of these draws, on which machine, from which models and test rows.
+pub fn provenance(command: String, setup: &Setup, draws: std::ops::Range<u64>) -> Made {
     let sums = |role: &str| setup.sum(role).map(|sum| format!(" (sha256 {})", &sum[..12])).unwrap_or_default();
-    let mut made = vec![
+    let mut facts = vec![
         format!("lacuna {}", env!("CARGO_PKG_VERSION")),
         Host::processor(),
         format!("{} threads", setup.machine.threads()),
         format!("small model {}{}", setup.task.models.small, sums("small model")),
     ];
     if setup.sum("generator").is_some() {
-        made.push(format!("generator {}{}", setup.task.models.generator, sums("generator")));
+        facts.push(format!("generator {}{}", setup.task.models.generator, sums("generator")));
     }
-    made.push(format!("test rows{}", sums("test")));
-    made.push(format!("draws {} to {}", draws.start, draws.end.saturating_sub(1)));
-    format!("`{command}`: {}.\n\n", made.join(", "))
+    facts.push(format!("test rows{}", sums("test")));
+    facts.push(format!("draws {} to {}", draws.start, draws.end.saturating_sub(1)));
+    Made { command, facts }
 }
 
 /// Puts `text` into a Markdown file, between the lines `<!-- begin NAME -->` and `<!-- end NAME -->`; the rest of the file stays.

@@ -3,17 +3,19 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use super::curves;
 use super::equal_steps::equal_steps;
 use super::lend::{Judging, borrow_journals};
 use super::options::{Options, apply};
+use super::provenance::provenance;
 use super::report::{interval_title, percent, table};
 use super::setup::Setup;
-use super::sweep_line::SweepLine;
 use crate::error::{Error, Result};
 use crate::files::whole::{write, write_json};
 use crate::generator::Generate;
 use crate::measure::interval;
+use crate::report::curves::{Curves, SWEEP, write_curves};
+use crate::report::made::Made;
+use crate::report::sweep_line::SweepLine;
 use crate::run::cost::Cost;
 use crate::run::summary::{Measured, Method};
 use crate::task::file::Task;
@@ -84,7 +86,7 @@ pub struct Sweep<'a> {
 }
 
 /// Runs the task at every point for every random seed, each in its own folder, so that a sweep resumes; writes `sweep.json`,
-/// `sweep.md` and `sweep.svg` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
+/// `sweep.md`, `sweep.svg` and `sweep.html` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
 /// Those of a run; a task without test rows.
@@ -93,17 +95,31 @@ pub fn sweep(sweep: &Sweep, generator: &mut Option<Box<dyn Generate>>) -> Result
     let checked = points.map(|options| Setup::checked(sweep.task, &options).map(drop));
     Error::all(checked.filter_map(Result::err).flat_map(Error::into_problems).collect())?;
     let steps = steps_of_all(sweep)?;
-    let mut lines: Vec<SweepLine> = Vec::new();
+    let (mut lines, mut made, mut test_rows): (Vec<SweepLine>, _, _) = (Vec::new(), Made::default(), 0);
     for axis in sweep.axes {
         for &value in &axis.values {
-            lines.extend(at_point(sweep, axis, value, steps, generator)?);
+            let point = at_point(sweep, axis, value, steps, generator)?;
+            lines.extend(point.lines);
+            (made, test_rows) = (point.made, point.test_rows);
             write_json(&sweep.folder.join("sweep.json"), &lines)?;
         }
     }
-    let text = render(&lines);
+    let text = made.in_markdown() + &render(&lines);
     write(&sweep.folder.join("sweep.md"), text.as_bytes())?;
-    write(&sweep.folder.join("sweep.svg"), curves::draw(&lines).as_bytes())?;
+    let task = Task::read(sweep.task)?;
+    let page = Curves { kind: SWEEP, task: &task.name, about: task.about.as_deref(), made: &made, lines: &lines, test_rows };
+    write_curves(sweep.folder, &page)?;
     Ok(text)
+}
+
+impl Sweep<'_> {
+    /// The command line that makes it.
+    fn command(&self) -> String {
+        let values = |axis: &Axis| axis.values.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let axes: String = self.axes.iter().map(|axis| format!(" --vary {}={}", axis.name, values(axis))).collect();
+        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        format!("lacuna sweep {}{axes} --seeds {}{seed}{}", self.task.display(), self.seeds, self.options.in_words())
+    }
 }
 
 /// The steps of all models at all points: those of the point that needs the most.
@@ -120,16 +136,26 @@ fn steps_of_all(sweep: &Sweep) -> Result<usize> {
     Ok(steps.max().unwrap_or(0))
 }
 
+/// A point of an axis: its lines, where they come from, and how many test rows there are.
+struct Point {
+    lines: Vec<SweepLine>,
+    made: Made,
+    test_rows: usize,
+}
+
 /// A method's result and cost with one random seed.
 type OfSeed = (Measured, Cost);
 
-fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<SweepLine>> {
+fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &mut Option<Box<dyn Generate>>) -> Result<Point> {
+    let (mut made, mut test_rows) = (Made::default(), 0);
+    let seeds = sweep.options.seed..sweep.options.seed + sweep.seeds;
     let mut by_method: Vec<Vec<OfSeed>> = vec![Vec::new(); METHODS.len()];
-    for seed in sweep.options.seed..sweep.options.seed + sweep.seeds {
+    for seed in seeds.clone() {
         let options = Options { seed, ..axis.at(value, sweep.options) };
         options.machine.progress().say(format!("— {} {value}, seed {seed}", axis.name));
         let run = sweep.folder.join(format!("{}-{value}", axis.name)).join(format!("seed-{seed}"));
         let mut setup = Setup::new(sweep.task, &options)?;
+        made = provenance(sweep.command(), &setup, seeds.clone());
         setup.chooses = false;
         setup.task.train.steps = Some(steps);
         let first = sweep.folder.join(format!("{}-{}", axis.name, axis.values[0])).join(format!("seed-{seed}"));
@@ -141,12 +167,14 @@ fn at_point(sweep: &Sweep, axis: &Axis, value: usize, steps: usize, generator: &
             let message = "a sweep needs test rows: add data.test".to_string();
             return Err(Error::Task { path: sweep.task.to_path_buf(), line: None, message });
         }
+        test_rows = delivery.results[0].measured.correct.len();
         for (own, result) in by_method.iter_mut().zip(delivery.results) {
             let cost = Cost::read(&run, result.method);
             own.push((result.measured, cost));
         }
     }
-    Ok(METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect())
+    let lines = METHODS.iter().zip(by_method).map(|(&method, own)| line_of(axis.name, value, method, own)).collect();
+    Ok(Point { lines, made, test_rows })
 }
 
 fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepLine {

@@ -7,11 +7,11 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::compare_table::Line;
 use super::options::beside_runs;
 use crate::error::{Error, Result};
 use crate::math::random;
 use crate::measure::isotonic::{Worth, worth};
+use crate::report::comparison::Line;
 use crate::run::manifest::changes;
 
 /// The student's accuracy by number of human labels: `curve.json`.

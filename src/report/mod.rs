@@ -1,8 +1,14 @@
-//! The page about a finished run: what is known of it, drawn and written into one HTML file that loads nothing.
+//! Pages about finished runs, comparisons and curves: what is known of them, drawn and written into one HTML file each that loads nothing.
 
+mod area;
 mod charts;
-mod facts;
+pub mod comparison;
+pub mod curves;
+mod estimates;
+pub mod made;
 mod page;
+mod run;
+pub mod sweep_line;
 mod words;
 
-pub use page::write_page;
+pub use run::write_page;

@@ -23,6 +23,12 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// `2026-11-28`, in universal time, of seconds since 1970; empty for a time that no calendar has.
+pub(super) fn day(since_1970: u64) -> String {
+    let at = i64::try_from(since_1970).ok().and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+    at.map_or(String::new(), |at| at.date_naive().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,5 +37,6 @@ mod tests {
     fn numbers_are_written_for_people() {
         assert_eq!([7, 1234, 1_234_567].map(thousands), ["7", "1,234", "1,234,567"]);
         assert_eq!([12.2, 200.0, 3900.0].map(duration), ["12 s", "3 min 20 s", "1 h 5 min"]);
+        assert_eq!([0, 1_795_823_999, u64::MAX].map(day), ["1970-01-01", "2026-11-27", ""]);
     }
 }

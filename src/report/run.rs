@@ -1,44 +1,80 @@
-//! What is known of a finished run, read from its folder.
+//! The page about a finished run: what is known of it, read from its folder.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use minijinja::context;
+use minijinja::value::Serde;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::words::thousands;
+use super::charts;
+use super::estimates::{Estimate, shares};
+use super::page::{Page, drawn};
+use super::words::{day, thousands};
 use crate::error::{Error, Result};
 use crate::measure::interval::{self, Interval};
 use crate::run::cost::{Spent, Work};
 use crate::run::manifest::Manifest;
 use crate::run::place::{MAP, Place};
+use crate::run::review::{Decision, Decisions, GOLD, Verdict};
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
 use crate::run::summary::{Bin, Delivery, Method, MethodResult, OfLabels, WORTH};
 
+const PAGE: Page = Page { file: "report.html", template: include_str!("run.html") };
+
+/// Writes the page about the finished run in a folder; returns where it is.
+///
+/// # Errors
+/// A folder without a finished run; files of the run that cannot be read; a page that cannot be written.
+pub fn write_page(folder: &Path) -> Result<PathBuf> {
+    let facts = Facts::of(folder)?;
+    let methods: Vec<Estimate> = facts.methods.iter().map(MethodFacts::estimate).collect();
+    let context = context! {
+        methods_chart => drawn(shares(&methods, "Share of the test rows that each model has right, with 95 % intervals")),
+        rounds_chart => drawn(charts::rounds(&facts.rounds)),
+        likeness_chart => drawn(charts::likeness(&facts.rounds)),
+        map_chart => drawn(charts::map(&facts.map)),
+        map_kinds => charts::kinds(&facts.map),
+        map_table => facts.map.iter().take(MOST_ON_THE_TABLE).map(on_the_table).collect::<Vec<_>>(),
+        reliability_chart => drawn(charts::reliability(&facts.bins)),
+        facts => minijinja::Value::from(Serde(&facts)),
+    };
+    PAGE.write(folder, context)
+}
+
+/// The kind of a text on the map, its label, its beginning and where it lies.
+fn on_the_table(place: &Place) -> (String, Option<String>, String, f64, f64) {
+    (charts::kind_of(place), place.label.clone(), place.text.clone(), place.x, place.y)
+}
+
 /// Everything that the page shows.
 #[derive(Debug, Serialize)]
-pub(super) struct Facts {
+struct Facts {
     pub(super) task: String,
     about: Option<String>,
     verdict: String,
-    pub(super) methods: Vec<MethodFacts>,
+    methods: Vec<MethodFacts>,
     test_rows: usize,
     /// Whether `share` of methods is of exact matches.
     questions: bool,
-    pub(super) rounds: Vec<RoundFacts>,
+    rounds: Vec<RoundFacts>,
     /// Texts on the map, gold rows first.
-    pub(super) map: Vec<Place>,
+    map: Vec<Place>,
     rejected: Vec<(String, usize)>,
     labels: Vec<LabelFacts>,
     /// Rows of gold labels, with the share of each predicted one; empty where there are too many labels.
     confusion: Vec<ConfusionRow>,
     /// The most frequent confusions: gold label, predicted one, rows.
     confused: Vec<(String, String, usize)>,
-    pub(super) bins: Vec<Bin>,
+    bins: Vec<Bin>,
     calibration: Option<[f64; 2]>,
     errors: Vec<ErrorFacts>,
     doubtful: Vec<Value>,
+    /// What people have decided about rows, as the run has heeded it; and how many decisions wait for `run --continue`.
+    decided: Vec<DecisionFacts>,
+    waiting: usize,
     samples: Vec<Sample>,
     dataset_rows: usize,
     gold_rows: usize,
@@ -53,15 +89,15 @@ pub(super) struct Facts {
 
 /// A method's results on the test rows.
 #[derive(Debug, Serialize)]
-pub(super) struct MethodFacts {
-    pub(super) name: &'static str,
+struct MethodFacts {
+    name: &'static str,
     synthetic: usize,
     gold: usize,
     steps: usize,
     /// Of right predictions.
-    pub(super) share: Interval,
+    share: Interval,
     macro_f1: Option<f64>,
-    pub(super) delivered: bool,
+    delivered: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +150,17 @@ struct ErrorFacts {
     written: Vec<(String, u64)>,
 }
 
+/// What a person has decided about a row.
+#[derive(Debug, Serialize)]
+struct DecisionFacts {
+    row: String,
+    /// In words.
+    decision: String,
+    author: String,
+    /// As `2026-11-28`.
+    day: String,
+}
+
 /// A row of the dataset.
 #[derive(Debug, Serialize)]
 struct Sample {
@@ -133,13 +180,14 @@ const MOST_ERRORS: usize = 40;
 const MOST_WRITTEN: usize = 6;
 const SAMPLES: usize = 6;
 const MOST_SAMPLES: usize = 60;
+const MOST_ON_THE_TABLE: usize = 200;
 
 impl Facts {
     /// Reads a run's folder, without locking it.
     ///
     /// # Errors
     /// A folder without a finished run; a file that cannot be read.
-    pub(super) fn of(folder: &Path) -> Result<Facts> {
+    fn of(folder: &Path) -> Result<Facts> {
         let manifest = Manifest::read_in(folder)?;
         if manifest.stage != Stage::Done {
             return Err(Error::Run(format!(
@@ -152,7 +200,7 @@ impl Facts {
         let names = label_names(&manifest);
         let text = |key: &str| manifest.inputs.get(key).and_then(Value::as_str).map(str::to_string);
         let of_labels = delivery.as_delivered.as_ref().or_else(|| delivered(&delivery).and_then(|result| result.measured.of_labels()));
-        let spent = Spent::read(folder);
+        let (spent, heeded) = (Spent::read(folder), Decisions::heeded(folder)?);
         let test_rows = delivery.results.first().map_or(0, |result| result.measured.correct.len());
         Ok(Facts {
             task: text("task.name").unwrap_or_else(|| "a task".into()),
@@ -171,6 +219,8 @@ impl Facts {
             calibration: delivery.scaled.and_then(|scaled| scaled.calibration_error),
             errors: errors(folder, &manifest, &names, &dataset)?,
             doubtful: json_lines(&folder.join("doubtful.jsonl"))?.into_iter().map(most_probable).collect(),
+            waiting: Decisions::read(folder)?.iter().filter(|own| !heeded.iter().any(|other| other == *own)).count(),
+            decided: heeded.iter().map(DecisionFacts::of).collect(),
             samples: samples(&dataset),
             dataset_rows: dataset.len(),
             gold_rows: manifest.splits.mine.len() + manifest.splits.select.len(),
@@ -197,6 +247,22 @@ impl MethodFacts {
             macro_f1: measured.of_labels().map(|of| of.macro_f1),
             delivered: result.method == delivery.delivered,
         }
+    }
+
+    fn estimate(&self) -> Estimate {
+        Estimate { name: self.name.to_string(), interval: self.share, draws: Vec::new(), own: self.delivered }
+    }
+}
+
+impl DecisionFacts {
+    fn of(decision: &Decision) -> DecisionFacts {
+        let said = match (decision.verdict, &decision.label) {
+            (Verdict::Accept, _) => "accepted as it is".to_string(),
+            (Verdict::Reject, _) => "rejected".to_string(),
+            (Verdict::Relabel, label) => format!("relabelled: {}", label.as_deref().unwrap_or_default()),
+        };
+        let row = decision.id.strip_prefix(GOLD).map_or_else(|| decision.id.clone(), |line| format!("gold row, line {line}"));
+        DecisionFacts { row, decision: said, author: decision.author.clone(), day: day(decision.at) }
     }
 }
 

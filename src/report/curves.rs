@@ -1,0 +1,215 @@
+//! The curves of a sweep: a panel per axis, a line per method, bars for the intervals; as a page, and as an SVG file for a paper.
+
+use std::path::Path;
+
+use minijinja::context;
+use minijinja::value::Serde;
+
+use super::area::{Anchor, Area, WIDTH, rounded, svg, text, ticks};
+use super::made::Made;
+use super::page::{Page, drawn};
+use super::sweep_line::SweepLine;
+use crate::error::Result;
+use crate::files::whole::write;
+use crate::run::summary::Method;
+
+/// What kind of curves: its name, and those of its files.
+pub struct Kind {
+    name: &'static str,
+    pub page: &'static str,
+    svg: &'static str,
+}
+
+pub const SWEEP: Kind = Kind { name: "sweep", page: "sweep.html", svg: "sweep.svg" };
+pub const LEARNING_CURVE: Kind = Kind { name: "learning curve", page: "curve.html", svg: "curve.svg" };
+
+/// What the page is about.
+pub struct Curves<'a> {
+    pub kind: Kind,
+    pub task: &'a str,
+    pub about: Option<&'a str>,
+    pub made: &'a Made,
+    pub lines: &'a [SweepLine],
+    pub test_rows: usize,
+}
+
+/// Height of a panel.
+const HEIGHT: f64 = 330.0;
+
+/// The colours of a file that stands alone: those of Okabe and Ito, which the colour-blind tell apart.
+const STYLE: &str = "text{font:13px sans-serif}.tick{font-size:11.5px;fill:#555}.grid{stroke:#ddd;fill:none}polyline,.bar{fill:none;\
+    stroke-width:2}.c-0{stroke:#0072b2}.c-1{stroke:#d55e00}.c-2{stroke:#009e73}.c-3{stroke:#cc79a7}text.c-0{fill:#0072b2}\
+    text.c-1{fill:#d55e00}text.c-2{fill:#009e73}text.c-3{fill:#cc79a7}text{stroke:none!important}";
+
+/// Writes the page and the SVG file into a folder.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
+    let Curves { ref kind, task, about, made, lines, test_rows } = *curves;
+    write(&folder.join(kind.svg), alone(lines).as_bytes())?;
+    let axes = axes(lines);
+    let panels = axes.iter().map(|&axis| (axis.to_string(), drawn(svg(HEIGHT, &title(axis, lines), &panel(axis, lines)))));
+    let context = context! {
+        task, about, test_rows,
+        kind => kind.name,
+        made => minijinja::Value::from(Serde(made)),
+        verdict => axes.iter().filter_map(|axis| verdict(axis, lines)).collect::<Vec<_>>(),
+        draws => lines.first().map_or(0, |line| line.draws.len()),
+        questions => lines.iter().any(|line| line.f1.is_some()),
+        panels => panels.collect::<Vec<_>>(),
+        lines => lines.iter().map(|line| (line.method.name(), minijinja::Value::from(Serde(line)))).collect::<Vec<_>>(),
+    };
+    Page { file: kind.page, template: include_str!("curves.html") }.write(folder, context).map(drop)
+}
+
+fn axes(lines: &[SweepLine]) -> Vec<&str> {
+    let mut axes: Vec<&str> = Vec::new();
+    lines.iter().for_each(|line| {
+        if !axes.contains(&line.axis.as_str()) {
+            axes.push(&line.axis)
+        }
+    });
+    axes
+}
+
+/// The methods of all panels, in the order of their colours.
+fn methods(lines: &[SweepLine]) -> Vec<Method> {
+    let mut methods = Vec::new();
+    lines.iter().for_each(|line| {
+        if !methods.contains(&line.method) {
+            methods.push(line.method)
+        }
+    });
+    methods
+}
+
+fn title(axis: &str, lines: &[SweepLine]) -> String {
+    let measure = if lines.iter().any(|line| line.f1.is_some()) { "exact match" } else { "accuracy" };
+    format!("{measure} by {axis}, with 95 % intervals")
+}
+
+/// Accuracy (for questions, exact match) against the axis's values, evenly spaced in their order.
+fn panel(axis: &str, lines: &[SweepLine]) -> String {
+    let of_all = methods(lines);
+    let lines: Vec<&SweepLine> = lines.iter().filter(|line| line.axis == axis).collect();
+    let mut values: Vec<usize> = lines.iter().map(|line| line.value).collect();
+    values.sort_unstable();
+    values.dedup();
+    let low = lines.iter().map(|line| line.accuracy.low).fold(1.0, f64::min);
+    let high = lines.iter().map(|line| line.accuracy.high).fold(0.0, f64::max);
+    let y = rounded(low, high);
+    let area = Area { left: 60.0, right: WIDTH - 20.0, top: 40.0, bottom: 270.0, x: [-0.5, values.len() as f64 - 0.5], y };
+    let place = |value: usize| values.iter().position(|&own| own == value).unwrap_or(0) as f64;
+    let mut body = area.lines(&ticks(y), |tick| format!("{:.0} %", 100.0 * tick));
+    for &value in &values {
+        body += &text("tick", area.x(place(value)), area.bottom + 18.0, Anchor::Middle, &value.to_string());
+    }
+    body += &text("", (area.left + area.right) / 2.0, area.bottom + 42.0, Anchor::Middle, axis);
+    let mut shown = 0.0;
+    for (i, method) in of_all.iter().enumerate() {
+        let mut own: Vec<&&SweepLine> = lines.iter().filter(|line| line.method == *method).collect();
+        if own.is_empty() {
+            continue;
+        }
+        own.sort_by_key(|line| line.value);
+        let class = format!("c-{}", i % 4);
+        // A little beside each other, so that no bar hides another.
+        let aside = (i as f64 - (of_all.len() as f64 - 1.0) / 2.0) * 0.04;
+        body += &area.polyline(&class, own.iter().map(|line| (place(line.value) + aside, line.accuracy.mean)));
+        for line in own {
+            let (x, low, high) = (area.x(place(line.value) + aside), area.y(line.accuracy.low), area.y(line.accuracy.high));
+            body += &format!("<path class=\"{class} bar\" d=\"M{x:.1} {low:.1}V{high:.1}\"/>");
+        }
+        body += &text(&class, area.left + 130.0 * shown, 20.0, Anchor::Start, method.name());
+        shown += 1.0;
+    }
+    body
+}
+
+/// All panels side by side, in colours of their own on white.
+fn alone(lines: &[SweepLine]) -> String {
+    let axes = axes(lines);
+    let width = WIDTH * axes.len().max(1) as f64;
+    let side_by_side = axes.iter().enumerate().map(|(i, axis)| {
+        let left = WIDTH * i as f64;
+        format!("<g transform=\"translate({left},0)\">{}</g>\n", panel(axis, lines))
+    });
+    let panels: String = side_by_side.collect();
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\"><style>{STYLE}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{panels}</svg>\n"
+    )
+}
+
+/// From where to where the last method goes, by its means.
+fn verdict(axis: &str, lines: &[SweepLine]) -> Option<String> {
+    let method = *methods(lines).last()?;
+    let own = || lines.iter().filter(|line| line.axis == axis && line.method == method);
+    let (first, last) = (own().min_by_key(|line| line.value)?, own().max_by_key(|line| line.value)?);
+    let said = |line: &SweepLine| {
+        let [mean, low, high] = [line.accuracy.mean, line.accuracy.low, line.accuracy.high].map(|share| format!("{:.1}", 100.0 * share));
+        format!("{mean} % [{low}, {high}]")
+    };
+    if first.value == last.value {
+        return Some(format!("With {axis} {}, {} is right on {} of the test rows.", first.value, method.name(), said(first)));
+    }
+    let (from, to, name) = (first.value, last.value, method.name());
+    Some(format!("From {axis} {from} to {to}, {name} goes from {} to {} of the test rows.", said(first), said(last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::interval::Interval;
+    use crate::run::cost::Cost;
+
+    fn line(axis: &str, value: usize, method: Method, mean: f64) -> SweepLine {
+        SweepLine {
+            axis: axis.into(),
+            value,
+            method,
+            synthetic_rows: 10.0,
+            cost: Cost::default(),
+            steps: 150,
+            accuracy: Interval { mean, low: mean - 0.1, high: mean + 0.1 },
+            draws: vec![mean],
+            f1: None,
+        }
+    }
+
+    fn lines() -> [SweepLine; 4] {
+        [
+            line("rounds", 2, Method::S3, 0.8),
+            line("rounds", 0, Method::S3, 0.6),
+            line("rounds", 0, Method::Seed, 0.5),
+            line("gold-rows", 50, Method::S3, 0.7),
+        ]
+    }
+
+    #[test]
+    fn draws_a_panel_per_axis_and_a_line_per_method() {
+        let svg = alone(&lines());
+        assert_eq!((svg.matches("<g ").count(), svg.matches("<polyline").count(), svg.matches(" bar\"").count()), (2, 3, 4));
+        let rounds = panel("rounds", &lines());
+        let points = rounds.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        let points: Vec<Vec<f64>> = points.split(' ').map(|point| point.split(',').map(|x| x.parse().unwrap()).collect()).collect();
+        assert!(points[0][0] < points[1][0] && points[0][1] > points[1][1], "to the right and up: {points:?}");
+    }
+
+    #[test]
+    fn a_page_says_from_where_to_where() {
+        assert_eq!(
+            verdict("rounds", &[line("rounds", 2, Method::S3, 0.8), line("rounds", 0, Method::S3, 0.6)]).unwrap(),
+            "From rounds 0 to 2, S3 goes from 60.0 % [50.0, 70.0] to 80.0 % [70.0, 90.0] of the test rows."
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let made = Made { command: "lacuna sweep task.toml".into(), facts: vec!["lacuna 0".into()] };
+        let curves = Curves { kind: SWEEP, task: "movies", about: None, made: &made, lines: &lines(), test_rows: 1000 };
+        write_curves(folder.path(), &curves).unwrap();
+        let page = std::fs::read_to_string(folder.path().join(SWEEP.page)).unwrap();
+        assert!(folder.path().join("sweep.svg").exists());
+        assert_eq!((page.matches("<svg").count(), page.matches("<table>").count(), page.matches("<tr>").count()), (2, 2, 2 + 4));
+        assert!(page.contains("lacuna sweep task.toml") && !page.contains("http"));
+    }
+}
