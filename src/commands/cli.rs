@@ -201,7 +201,7 @@ enum Command {
         #[arg(long, required = true, value_name = "NAME=N,N…")]
         vary: Vec<Axis>,
         /// Number of random seeds, counted from --seed
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
         /// Folder for the runs, table and curves [default: runs/sweep-<task file's name>]
         #[arg(long)]

@@ -56,12 +56,15 @@ impl Comparison<'_> {
 }
 
 /// Runs every method for each number of gold rows and each draw, each in its own folder, so that a comparison resumes; writes
-/// `compare.json`, `compare.md` and `compare.html` and returns the table. Without a `generator`, the task's generator is loaded when it is needed.
+/// `compare.json`, `compare.md` and `compare.html`, and returns the table.
+/// Without a `generator`, the task's generator is loaded when it is needed.
 ///
 /// # Errors
 /// Those of a run; an unknown method, or one that does not fit the task; a task without test rows.
 pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
-    let Comparison { options, folder, gold, .. } = *comparison;
+    let Comparison { options, folder, .. } = *comparison;
+    let gold: Vec<usize> =
+        comparison.gold.iter().enumerate().filter(|(i, rows)| !comparison.gold[..*i].contains(rows)).map(|(_, rows)| *rows).collect();
     let mut task = Task::read(comparison.task)?;
     apply(options, &mut task);
     let rows = chosen(comparison.methods, &task)?;
@@ -72,7 +75,7 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     Error::all(checked.filter_map(Result::err).flat_map(Error::into_problems).collect())?;
     let mut lines: Vec<Line> = Vec::new();
     let mut made = Made::default();
-    for &gold in gold {
+    for gold in gold {
         let mut by_row = vec![Vec::new(); rows.len()];
         for seed in options.seed..last {
             let draw = Draw::new(comparison, gold, seed)?;

@@ -36,11 +36,10 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
     // A processor without kernels of ours is not a fault.
     let failed = host.kernels.as_ref().err().filter(|reason| matches!(reason, Unavailable::SelfTest(_)));
     let mut faults: Vec<String> = failed.map(ToString::to_string).into_iter().collect();
-    // One that is of no use here harms nothing where another has found a GPU.
-    if !host.has_gpu() {
-        let unloaded = |found: &BackEnd| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?));
-        faults.extend(host.back_ends.iter().filter_map(unloaded));
-    }
+    // One that is for another machine's GPU harms nothing where the one that is here was found.
+    let counts = |found: &&BackEnd| !found.whole || !host.has_gpu();
+    let unloaded = |found: &BackEnd| Some(format!("{}: {}", found.path.display(), found.loaded.as_ref().err()?));
+    faults.extend(host.back_ends.iter().filter(counts).filter_map(unloaded));
     let mut lines = Vec::new();
     for (entry, cache) in Registry::built_in().entries().iter().zip(std::iter::repeat(cache.as_ref())) {
         lines.extend(cache.map(|cache| known(entry, cache, threads, &mut faults)));

@@ -20,6 +20,7 @@ use crate::files::sha256::sha256_of_bytes;
 use crate::files::whole::put;
 use crate::generator::Generate;
 use crate::generator::llama::{free_memory, gpu_memory, largest_memory};
+use crate::run::live;
 use crate::run::outlook::{Expected, Outlook, duration};
 use crate::run::summary::Method;
 use crate::synthesis::pace::Pace;
@@ -27,13 +28,17 @@ use crate::synthesis::plan::{Part, Sizes, Unit, parts};
 use crate::synthesis::stages::Stages;
 use crate::task::file::{Parents, Task};
 
-/// In the small: texts that are written and judged, gold rows, rationales a label, texts of a round, texts that are read, steps of a fit.
+/// In the small: texts that are written and judged, and of each label so many at least, so that none is given up; gold rows, rationales a
+/// label, texts of a round, texts that are read, steps of a fit.
 const TEXTS: std::ops::RangeInclusive<usize> = 32..=160;
+const EACH: usize = 3;
 const GOLD: usize = 48;
 const RATIONALES: usize = 3;
 const EXTRAPOLATED: usize = 16;
 const READ: usize = 32;
 const STEPS: usize = 12;
+/// A run that writes and judges so many times the texts of the smallest trial takes much longer than that.
+const LONG: usize = 20;
 
 /// How long a run takes and how much memory it needs. Without a `generator`, the task's is loaded.
 ///
@@ -49,8 +54,11 @@ pub fn estimate(task: &Path, options: &Options, generator: &mut Option<Box<dyn G
         *generator = Some(setup.load_generator()?);
     }
     let starting = begun.elapsed().as_secs_f64();
+    setup.machine.progress().say("making a run in the small, with the same models, prompts and data");
     let pace = setup.pace(generator)?;
-    setup.keep_pace(generator.as_deref().filter(|_| loads), &pace);
+    if loads {
+        setup.keep_pace(generator.as_deref(), &pace);
+    }
     let plan = setup.plan(&methods)?;
     Ok(times(&plan, &pace, starting) + &memory(&before, &setup.gpus()))
 }
@@ -86,13 +94,49 @@ impl Setup {
         Ok(parts(&self.task, methods, chooses, sizes))
     }
 
+    /// Whether a run is so long that a run in the small before it costs little.
+    ///
+    /// # Errors
+    /// Gold rows that cannot be split.
+    pub(super) fn is_worth_a_trial(&self, methods: &[Method]) -> Result<bool> {
+        let written_or_judged = |unit: Unit| matches!(unit, Unit::Text | Unit::Extrapolation | Unit::Listed | Unit::Judged);
+        let plan = self.plan(methods)?;
+        let amounts = plan.iter().flat_map(|part| &part.amounts).filter(|(unit, _)| written_or_judged(*unit));
+        Ok(amounts.map(|(_, count)| count).sum::<usize>() >= LONG * TEXTS.start())
+    }
+
+    /// Makes a run in the small if the pace of none like it is kept: after that the run knows how long it takes. Where that fails, it does
+    /// not know, and begins all the same. Without a `generator`, the task's is loaded and left there.
+    ///
+    /// # Errors
+    /// A generator that cannot be loaded; somebody who stops it.
+    pub fn try_out(&mut self, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<()> {
+        let loads = generator.is_none();
+        let own = if loads { generator.insert(self.load_generator()?) } else { generator.as_mut().expect("it is there") };
+        if self.outlook(methods, own.as_ref()).is_some() {
+            return Ok(());
+        }
+        let progress = self.machine.progress();
+        progress.say("how long it will take is measured first, by a run in the small with the same models, prompts and data");
+        match live::without_events(|| self.pace(generator)) {
+            Ok(pace) => {
+                if loads {
+                    self.keep_pace(generator.as_deref(), &pace);
+                }
+                self.trial = Some(pace);
+            }
+            Err(stopped @ Error::Stopped { .. }) => return Err(stopped),
+            Err(error) => progress.say(format!("how long it takes could not be measured: {error}")),
+        }
+        Ok(())
+    }
+
     /// Makes a run in the small in a folder that is removed again, and says how fast each kind of work was.
     fn pace(&mut self, generator: &mut Option<Box<dyn Generate>>) -> Result<Pace> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
         let folder = folder.path().join("run");
         let at_once = generator.as_ref().map_or(1, |generator| generator.at_once());
         let whole = (self.task.clone(), self.chooses, self.machine.quiet);
-        self.machine.progress().say("making a run in the small, with the same models, prompts and data");
         self.task = miniature(&self.task, self.gold_pool(), at_once);
         (self.chooses, self.machine.quiet) = (false, true);
         let made = self.run(&folder, &[Method::GoldOnly, Method::Seed], generator);
@@ -116,13 +160,19 @@ struct Kept {
 }
 
 impl Setup {
-    /// How long a run takes, if the pace of one with these models, prompts and settings is kept.
+    /// How long a run takes, if the pace of one with these models, prompts and settings was measured here, or is kept.
     pub(super) fn outlook(&self, methods: &[Method], generator: &dyn Generate) -> Option<Outlook> {
+        let plan = self.plan(methods).ok()?;
+        let knows = |pace: &Pace| plan.iter().all(|part| pace.knows(part));
+        let pace = self.trial.clone().or_else(|| self.kept_pace(generator)).filter(knows)?;
+        let parts = plan.iter().map(|part| Expected { part: part.work, seconds: pace.of_part(part) });
+        Some(Outlook { parts: parts.collect() })
+    }
+
+    fn kept_pace(&self, generator: &dyn Generate) -> Option<Pace> {
         let (of, file) = self.place_of_pace(generator)?;
         let kept: Kept = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-        let plan = self.plan(methods).ok().filter(|plan| kept.of == of && plan.iter().all(|part| kept.pace.knows(part)))?;
-        let parts = plan.iter().map(|part| Expected { part: part.work, seconds: kept.pace.of_part(part) });
-        Some(Outlook { parts: parts.collect() })
+        (kept.of == of).then_some(kept.pace)
     }
 
     /// Keeps a pace; where that cannot be done, the next run does not know how long it takes.
@@ -159,7 +209,7 @@ fn miniature(task: &Task, pool: usize, at_once: usize) -> Task {
     small.seed.rationales = task.seed.rationales.min(RATIONALES);
     small.seed.rationale_candidates = None;
     small.seed.rationales_per_example = task.seed.rationales_per_example.min(small.seed.rationales.max(1));
-    small.seed.rows = at_once.clamp(*TEXTS.start(), *TEXTS.end()).max(strata).min(task.seed.rows);
+    small.seed.rows = at_once.clamp(*TEXTS.start(), *TEXTS.end()).max(EACH * strata).min(task.seed.rows);
     small.seed.budget = None;
     small.extrapolate.rows = Some(EXTRAPOLATED);
     // So that there is a round even where the model makes no error.

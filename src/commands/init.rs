@@ -5,12 +5,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use encoding_rs::Encoding;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::data::example::{Input, TaskKind, key_of};
+use crate::data::example::{TaskKind, key_of};
 use crate::data::roles::{Roles, labels, named, said};
-use crate::data::shares::{Labelled, divide};
+use crate::data::shares::{Fault, Labelled, divide};
 use crate::data::table::{Row, Shape, Table};
 use crate::error::{Error, Result};
 use crate::files::whole::{folder_of, unfinished_folder, write, write_json_lines};
@@ -39,6 +40,12 @@ pub struct Init {
     /// Column of the label [default: guessed]
     #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     label: Option<String>,
+    /// Sheet of a workbook [default: the first with several columns]
+    #[arg(long, value_name = "NAME", conflicts_with = "labels")]
+    sheet: Option<String>,
+    /// How a text file that is not UTF-8 is encoded: windows-1252 for Excel's CSV in Western Europe
+    #[arg(long, value_name = "NAME", conflicts_with = "labels", value_parser = encoding)]
+    encoding: Option<&'static Encoding>,
     /// Labels of a task without a table, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "table")]
     labels: Vec<String>,
@@ -71,6 +78,11 @@ enum Kind {
     Pair,
 }
 
+fn encoding(name: &str) -> Result<&'static Encoding, String> {
+    Encoding::for_label(name.as_bytes())
+        .ok_or_else(|| "no encoding has this name; windows-1252, iso-8859-2, shift_jis and gbk are some".into())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_string())?;
     if (0.0..1.0).contains(&share) { Ok(share) } else { Err("it must be at least 0 and below 1".to_string()) }
@@ -83,6 +95,8 @@ struct Rows {
     gold: Vec<Value>,
     test: Vec<Value>,
     unlabelled: Vec<Value>,
+    /// Rows that are in none of these: where they stand, and why.
+    left_out: Vec<Value>,
     /// Words of the text that is written, and of both texts of a pair: in nineteen gold rows of twenty there are no more.
     written_words: usize,
     all_words: usize,
@@ -105,7 +119,9 @@ pub fn init(init: &Init, progress: Progress) -> Result<String> {
     let parent = folder_of(&folder);
     std::fs::create_dir_all(parent).map_err(Error::io("make the folder", parent))?;
     let new = unfinished_folder(parent).map_err(Error::io("write in", parent))?;
-    for (name, rows) in [("gold.jsonl", &rows.gold), ("test.jsonl", &rows.test), ("unlabelled.jsonl", &rows.unlabelled)] {
+    let files =
+        [("gold.jsonl", &rows.gold), ("test.jsonl", &rows.test), ("unlabelled.jsonl", &rows.unlabelled), (LEFT_OUT, &rows.left_out)];
+    for (name, rows) in files {
         if !rows.is_empty() {
             write_json_lines(&new.path().join(name), rows)?;
         }
@@ -128,7 +144,16 @@ impl Init {
     fn without_rows(&self) -> Rows {
         let kind = if matches!(self.kind, Some(Kind::Pair)) { TaskKind::Pair } else { TaskKind::Text };
         let labels = self.labels.iter().map(|label| label.trim().to_string()).collect();
-        Rows { kind, labels, gold: Vec::new(), test: Vec::new(), unlabelled: Vec::new(), written_words: 0, all_words: 0 }
+        Rows {
+            kind,
+            labels,
+            gold: Vec::new(),
+            test: Vec::new(),
+            unlabelled: Vec::new(),
+            left_out: Vec::new(),
+            written_words: 0,
+            all_words: 0,
+        }
     }
 
     /// The task file. Fifteen lines, and one for each label.
@@ -170,10 +195,13 @@ impl Init {
     }
 
     fn told(&self, folder: &Path, rows: &Rows) -> String {
-        let (folder, Rows { gold, test, unlabelled, .. }) = (folder.display().to_string(), rows);
+        let (folder, Rows { gold, test, unlabelled, left_out, .. }) = (folder.display().to_string(), rows);
         let mut text = format!("{folder}/task.toml\n");
         if self.table.is_some() {
             let _ = writeln!(text, "gold rows    {}\ntest rows    {}\nunlabelled   {}", gold.len(), test.len(), unlabelled.len());
+            if !left_out.is_empty() {
+                let _ = writeln!(text, "left out     {}, listed in {folder}/{LEFT_OUT}", left_out.len());
+            }
         } else {
             let shape = if rows.kind == TaskKind::Pair { "text, text_pair and label" } else { "text and label" };
             let _ = writeln!(text, "write gold rows into {folder}/gold.jsonl, or name a file with {shape} in data.gold");
@@ -191,7 +219,11 @@ impl Init {
 
 fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     let shape = Shape { example: r#"{"text": "…", "label": "…"}"#, fields: &[], plain: false };
-    let table = Table::open(path, shape)?;
+    let table = Table::open_as(path, shape, init.sheet.as_deref(), init.encoding)?;
+    if !table.is_utf8() {
+        let what = "not UTF-8: say how it is encoded, as in --encoding windows-1252 (Excel's CSV in Western Europe), or save it as UTF-8";
+        return Err(Error::Data { path: path.to_path_buf(), line: None, message: what.to_string() });
+    }
     let rows: Vec<Row> = (0..table.len()).map(|i| table.parsed(i, |row, _| Ok(row.clone()))).collect::<Result<_>>()?;
     let asks = ["context", "question", "answers"].iter().all(|name| rows[0].contains_key(*name));
     if asks && init.text.is_none() && init.pair.is_none() && init.label.is_none() {
@@ -204,15 +236,17 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     let pair = roles.text_pair.as_ref().map_or(String::new(), |_| format!(", second text {}", column(&roles.text_pair)));
     progress.say(format!("{}: text {}{pair}, label {}", path.display(), column(&roles.text), column(&roles.label)));
     let cell = |row: &Row, name: &Option<String>| name.as_ref().and_then(|name| said(row.get(name)?));
-    let (mut labelled, mut unlabelled, mut empty) = (Vec::new(), Vec::new(), 0);
-    for row in &rows {
+    let (mut labelled, mut unlabelled, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, row) in rows.iter().enumerate() {
         let (text, text_pair) = (cell(row, &roles.text), cell(row, &roles.text_pair));
-        match (text, cell(row, &roles.label)) {
-            (Some(_), _) if roles.text_pair.is_some() && text_pair.is_none() => empty += 1,
-            (None, _) => empty += 1,
-            (Some(text), Some(label)) => labelled.push(Labelled { text, text_pair, label }),
-            (Some(text), None) => unlabelled.push((text, text_pair)),
-        }
+        let Some(text) = text.filter(|_| roles.text_pair.is_none() || text_pair.is_some()) else {
+            left_out.push(without_text(table.line(i), row));
+            continue;
+        };
+        let id = row.iter().find(|(name, id)| name.eq_ignore_ascii_case("id") && !id.is_null()).map(|(_, id)| id.clone());
+        let label = cell(row, &roles.label);
+        let of = if label.is_some() { &mut labelled } else { &mut unlabelled };
+        of.push(Labelled { line: table.line(i), id, text, text_pair, label: label.unwrap_or_default() });
     }
     let counts = labels(labelled.iter().map(|row| row.label.clone()));
     let header = [&roles.text, &roles.label].into_iter().flatten();
@@ -236,15 +270,6 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         return Err(error(format!("{has} in {column}: at least two labels are needed, two rows of each")));
     }
     let parts = divide(labelled, init.test_share, init.seed);
-    for (count, what) in [
-        (empty, "rows without a text left out"),
-        (parts.repeated, "rows left out, as their text was there before with the same label"),
-        (parts.contradicting, "rows left out, as their text has several labels"),
-    ] {
-        if count > 0 {
-            progress.say(format!("{}: {count} {what}", path.display()));
-        }
-    }
     let left: HashMap<String, usize> = labels(parts.gold.iter().map(|row| row.label.clone())).into_iter().collect();
     let rare: Vec<(String, usize)> = counts.iter().filter(|(name, _)| left.get(name).is_none_or(|rows| *rows < 2)).cloned().collect();
     if !rare.is_empty() {
@@ -253,31 +278,70 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     }
     let kind = if roles.text_pair.is_some() { TaskKind::Pair } else { TaskKind::Text };
     let known: HashSet<u64> = parts.gold.iter().chain(&parts.test).map(Labelled::key).collect();
-    let key = |text: &str, text_pair: &Option<String>| Input { text, text_pair: text_pair.as_deref() }.key();
+    let (known_unlabelled, unlabelled): (Vec<Labelled>, Vec<Labelled>) = unlabelled.into_iter().partition(|row| known.contains(&row.key()));
+    let because = |(row, why): (&Labelled, &'static str)| left_out_row(row, why);
+    left_out.extend(parts.left_out.iter().map(|(row, why)| (row, why_left_out(*why))).map(because));
+    left_out.extend(known_unlabelled.iter().map(|row| (row, "a labelled row has its text")).map(because));
+    left_out.sort_by_key(|row| row["line"].as_u64());
+    tell_left_out(path, &left_out, progress);
     let words = |text: &str| text.split_whitespace().count();
     let written = parts.gold.iter().map(|row| words(row.text_pair.as_ref().unwrap_or(&row.text)));
     let all = parts.gold.iter().map(|row| words(&row.text) + row.text_pair.as_deref().map_or(0, words));
-    let row = |row: &Labelled| of(&row.text, row.text_pair.as_deref(), Some(&row.label));
     Ok(Rows {
         kind,
         labels: counts.into_iter().map(|(label, _)| label).collect(),
-        gold: parts.gold.iter().map(row).collect(),
-        test: parts.test.iter().map(row).collect(),
-        unlabelled: unlabelled
-            .iter()
-            .filter(|(text, pair)| !known.contains(&key(text, pair)))
-            .map(|(text, pair)| of(text, pair.as_deref(), None))
-            .collect(),
+        gold: parts.gold.iter().map(of).collect(),
+        test: parts.test.iter().map(of).collect(),
+        unlabelled: unlabelled.iter().map(of).collect(),
+        left_out,
         written_words: most(written.collect()),
         all_words: most(all.collect()),
     })
 }
 
-fn of(text: &str, text_pair: Option<&str>, label: Option<&str>) -> Value {
-    let mut row = json!({"text": text});
-    text_pair.iter().for_each(|text| row["text_pair"] = json!(text));
-    label.iter().for_each(|label| row["label"] = json!(label));
-    row
+/// A row as it is written: an unlabelled one has no label.
+fn of(row: &Labelled) -> Value {
+    let Labelled { id, text, text_pair, label, .. } = row;
+    let mut written = json!({"text": text});
+    id.iter().for_each(|id| written["id"] = id.clone());
+    text_pair.iter().for_each(|text| written["text_pair"] = json!(text));
+    if !label.is_empty() {
+        written["label"] = json!(label);
+    }
+    written
+}
+
+/// The file with the rows that are left out.
+const LEFT_OUT: &str = "left-out.jsonl";
+const WITHOUT_TEXT: &str = "without a text";
+
+fn why_left_out(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Repeated => "its text was there before with the same label",
+        Fault::Contradicting => "its text has several labels",
+    }
+}
+
+fn left_out_row(row: &Labelled, why: &str) -> Value {
+    let mut written = of(row);
+    (written["line"], written["why"]) = (json!(row.line), json!(why));
+    written
+}
+
+fn without_text(line: usize, row: &Row) -> Value {
+    json!({"line": line, "why": WITHOUT_TEXT, "row": row})
+}
+
+/// How many rows are left out for which reason.
+fn tell_left_out(path: &Path, left_out: &[Value], progress: Progress) {
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    for why in left_out.iter().filter_map(|row| row["why"].as_str()) {
+        match reasons.iter_mut().find(|(own, _)| *own == why) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((why, 1)),
+        }
+    }
+    reasons.iter().for_each(|(why, count)| progress.say(format!("{}: left out {count}: {why}", path.display())));
 }
 
 fn most(mut lengths: Vec<usize>) -> usize {
@@ -294,6 +358,8 @@ fn questions(table: &Table, rows: Vec<Row>, init: &Init) -> Result<Rows> {
         let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_string);
         let missing = || table.error(table.line(i), "a question needs \"context\", \"question\" and \"answers\"");
         Ok(Labelled {
+            line: table.line(i),
+            id: None,
             text: text("context").ok_or_else(missing)?,
             text_pair: Some(text("question").ok_or_else(missing)?),
             label: String::new(),
@@ -306,7 +372,16 @@ fn questions(table: &Table, rows: Vec<Row>, init: &Init) -> Result<Rows> {
     for (row, context) in rows.into_iter().zip(contexts) {
         if tested.contains(&context) { test.push(Value::Object(row)) } else { gold.push(Value::Object(row)) }
     }
-    Ok(Rows { kind: TaskKind::ExtractiveQa, labels: Vec::new(), gold, test, unlabelled: Vec::new(), written_words: 0, all_words: 0 })
+    Ok(Rows {
+        kind: TaskKind::ExtractiveQa,
+        labels: Vec::new(),
+        gold,
+        test,
+        unlabelled: Vec::new(),
+        left_out: Vec::new(),
+        written_words: 0,
+        all_words: 0,
+    })
 }
 
 /// The prompts that the file was given by its kind, as part of a task file.

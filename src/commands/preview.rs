@@ -23,6 +23,7 @@ use crate::run::round::Rejection;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::verify::{Prompted, Verifier};
 use crate::synthesis::write::finished;
+use crate::task::file::Task;
 use crate::task::prompts::{Prompts, prompt_error};
 
 /// Texts for each label, texts in all, and gold rows that are judged.
@@ -117,6 +118,7 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
     let first = requests.first().map(|request| shown_prompt(&request.prompt)).unwrap_or_default();
     let mut text = format!("a prompt of the seed (without rationales):\n\n{first}\n");
     text += &by_stratum(&tried);
+    text += &later_prompts(&prompts, task, goals.first().map(|(goal, _)| goal), split.gold().next())?;
     let accepted = tried.iter().filter(|tried| tried.verdict.is_ok()).count();
     let mut warnings = Vec::new();
     if (accepted as f64) < FOLLOWS * tried.len() as f64 {
@@ -126,6 +128,19 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
         ));
     }
     Ok((text, warnings))
+}
+
+/// The prompts that no text was written with: for reasons, and for a text like an error.
+fn later_prompts<H: Stages>(prompts: &Prompts<H>, task: &Task, goal: Option<&H::Goal>, row: Option<&GoldRow<H>>) -> Result<String> {
+    let mut text = String::new();
+    if let Some(goal) = goal.filter(|_| task.seed.rationales > 0 && task.prompts.rationale.is_some()) {
+        text += &format!("a prompt for reasons:\n\n{}\n", shown_prompt(&prompts.rationale(goal).map_err(prompt_error)?));
+    }
+    if let Some(row) = row.filter(|_| task.extrapolate.max_rounds > 0) {
+        let prompt = prompts.extrapolate(&row.goal(), row.input(), &H::right(&row.goal()), &[]).map_err(prompt_error)?;
+        text += &format!("a prompt of a round, if this gold row is mistaken (without rationales):\n\n{}\n", shown_prompt(&prompt));
+    }
+    Ok(text)
 }
 
 fn by_stratum(tried: &[Tried]) -> String {

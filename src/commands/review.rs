@@ -69,13 +69,13 @@ pub fn review(review: &Review) -> Result<String> {
             folder.display()
         ));
     }
-    let mut kept = 0;
+    let mut kept = HashSet::new();
     review_screen::show(&doubts, &names, &mut |doubt, verdict, label| {
         keep(folder, &[decision(doubt, verdict, label, &review.author)])?;
-        kept += 1;
+        kept.insert(doubt.id.clone());
         Ok(())
     })?;
-    Ok(if kept == 0 { "nothing was decided\n".to_string() } else { format!("decisions kept: {kept}\n{again}") })
+    Ok(if kept.is_empty() { "nothing was decided\n".to_string() } else { format!("rows decided about: {}\n{again}", kept.len()) })
 }
 
 /// Keeps decisions while no other process works in the run's folder.

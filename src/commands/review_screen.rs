@@ -28,7 +28,7 @@ pub(super) fn check_terminal() -> Result<()> {
     }
 }
 
-/// Shows the rows until the last is decided about or the person leaves; each decision is kept at once.
+/// Shows the rows until the person leaves; each decision is kept at once, and the last one about a row counts.
 ///
 /// # Errors
 /// No terminal; a decision that cannot be kept.
@@ -54,14 +54,21 @@ fn ask(terminal: &mut DefaultTerminal, mut screen: Screen, keep: Keep) -> std::i
             Pressed::Nothing => {}
             Pressed::Leave => return Ok(Ok(())),
             Pressed::Decided(verdict, label) => {
+                let said = in_words(verdict, label.as_deref());
                 if let Err(error) = keep(&screen.doubts[screen.at], verdict, label) {
                     return Ok(Err(error));
                 }
-                if !screen.next() {
-                    return Ok(Ok(()));
-                }
+                screen.decided(said);
             }
         }
+    }
+}
+
+fn in_words(verdict: Verdict, label: Option<&str>) -> String {
+    match verdict {
+        Verdict::Accept => "accepted".to_string(),
+        Verdict::Reject => "rejected".to_string(),
+        Verdict::Relabel => format!("relabelled: {}", label.unwrap_or_default()),
     }
 }
 
@@ -76,6 +83,8 @@ enum Pressed {
 struct Screen<'d> {
     doubts: &'d [Doubt],
     names: &'d [String],
+    /// What was decided here about each row; the last decision counts.
+    said: Vec<Option<String>>,
     at: usize,
     /// Lines of the text that are above the screen.
     scrolled: u16,
@@ -85,14 +94,15 @@ struct Screen<'d> {
 
 impl<'d> Screen<'d> {
     fn new(doubts: &'d [Doubt], names: &'d [String]) -> Self {
-        Screen { doubts, names, at: 0, scrolled: 0, labels: None }
+        Screen { doubts, names, said: vec![None; doubts.len()], at: 0, scrolled: 0, labels: None }
     }
 
-    /// Goes to the next row, if there is one.
-    fn next(&mut self) -> bool {
-        self.labels = None;
-        self.go_to(self.at + 1);
-        self.at < self.doubts.len()
+    /// Notes what was decided, and goes to the next row that nothing was decided about, if there is one.
+    fn decided(&mut self, said: String) {
+        (self.labels, self.said[self.at]) = (None, Some(said));
+        let open = |place: &usize| self.said[*place].is_none();
+        let next = (self.at + 1..self.doubts.len()).chain(0..self.at).find(open);
+        self.go_to(next.unwrap_or(self.at));
     }
 
     fn go_to(&mut self, place: usize) {
@@ -141,13 +151,14 @@ impl<'d> Screen<'d> {
     fn draw(&mut self, frame: &mut Frame) {
         let doubt = &self.doubts[self.at];
         let [head, text, foot] = Layout::vertical([Constraint::Length(4), Constraint::Min(3), Constraint::Length(1)]).areas(frame.area());
-        let said = |who: &str, (label, p): &(String, f64)| Line::from(format!("{who:<8}{label}, {:.0} %", 100.0 * p));
-        let place = format!("{} of {} · {}", self.at + 1, self.doubts.len(), doubt.id);
+        let says = |who: &str, (label, p): &(String, f64)| Line::from(format!("{who:<8}{label}, {:.0} %", 100.0 * p));
+        let said = self.said[self.at].as_ref().map_or(String::new(), |said| format!(" · {said}, unless you decide again"));
+        let place = format!("{} of {} · {}{said}", self.at + 1, self.doubts.len(), doubt.id);
         let lines = vec![
             Line::from(place).style(Style::new().dim()),
             Line::from(format!("{:<8}{}", "label", doubt.label)).style(Style::new().bold()),
-            doubt.judged.as_ref().map_or_else(|| Line::from("judge   not asked"), |judged| said("judge", judged)),
-            said("model", &doubt.predicted),
+            doubt.judged.as_ref().map_or_else(|| Line::from("judge   not asked"), |judged| says("judge", judged)),
+            says("model", &doubt.predicted),
         ];
         frame.render_widget(Paragraph::new(lines), head);
         let whole = doubt.text_pair.as_ref().map_or(doubt.text.clone(), |pair| format!("{}\n\n{pair}", doubt.text));
@@ -159,6 +170,8 @@ impl<'d> Screen<'d> {
         }
         let keys = if self.labels.is_some() {
             "↑ ↓ enter   esc back"
+        } else if self.said.iter().all(Option::is_some) {
+            "all are decided: q leave   ← → rows   a r l decide again"
         } else {
             "a accept  r reject  l label  ← → rows  ↑ ↓ text  q leave"
         };
@@ -181,7 +194,8 @@ mod tests {
         let (doubts, names) = (doubts(), vec!["negative".to_string(), "positive".to_string()]);
         let mut screen = Screen::new(&doubts, &names);
         assert_eq!(screen.press(KeyCode::Char('a'), KeyModifiers::NONE), Pressed::Decided(Verdict::Accept, None));
-        assert!(screen.next());
+        screen.decided(in_words(Verdict::Accept, None));
+        assert_eq!(screen.at, 1);
         assert_eq!(screen.press(KeyCode::Char('l'), KeyModifiers::NONE), Pressed::Nothing);
         assert_eq!(
             screen.press(KeyCode::Char('r'), KeyModifiers::NONE),
@@ -192,7 +206,15 @@ mod tests {
         screen.press(KeyCode::Up, KeyModifiers::NONE);
         assert_eq!(screen.press(KeyCode::Enter, KeyModifiers::NONE), Pressed::Decided(Verdict::Relabel, Some("negative".to_string())));
         screen.press(KeyCode::Esc, KeyModifiers::NONE);
-        assert_eq!((screen.press(KeyCode::Esc, KeyModifiers::NONE), screen.next()), (Pressed::Leave, false));
+        screen.decided(in_words(Verdict::Relabel, Some("negative")));
+        assert_eq!(screen.at, 1, "after the last row one can still go back");
+        let mut terminal = Terminal::new(TestBackend::new(60, 12)).unwrap();
+        terminal.draw(|frame| screen.draw(frame)).unwrap();
+        let shown = terminal.backend().to_string();
+        assert!(shown.contains("relabelled: negative, unless you decide") && shown.contains("all are decided: q leave"), "{shown}");
+        screen.press(KeyCode::Left, KeyModifiers::NONE);
+        assert_eq!((screen.at, screen.said[0].as_deref(), screen.said[1].as_deref()), (0, Some("accepted"), Some("relabelled: negative")));
+        assert_eq!(screen.press(KeyCode::Esc, KeyModifiers::NONE), Pressed::Leave);
         let mut screen = Screen::new(&doubts, &names);
         assert_eq!(screen.press(KeyCode::Char('r'), KeyModifiers::CONTROL), Pressed::Nothing);
         assert_eq!(screen.press(KeyCode::Char('c'), KeyModifiers::CONTROL), Pressed::Leave);

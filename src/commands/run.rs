@@ -12,6 +12,7 @@ use super::worth::{Curve, worth_of};
 use crate::error::Result;
 use crate::files::whole::write_json;
 use crate::report::write_page;
+use crate::run::folder::{MANIFEST, RunDir};
 use crate::run::live;
 use crate::run::summary::{Delivery, Method, WORTH};
 
@@ -36,7 +37,13 @@ impl Setup {
 /// Those of [`Setup::run`].
 pub fn run_task(mut setup: Setup, task: &Path, folder: &Path, recipe: Recipe) -> Result<String> {
     let methods = setup.methods_of_run(recipe);
-    let delivery = setup.run(folder, &methods, &mut None)?;
+    let mut generator = None;
+    if !folder.join(MANIFEST).exists() && setup.is_worth_a_trial(&methods)? {
+        // What would keep the run from its folder is told before the minute that it takes.
+        drop(RunDir::open(folder)?);
+        setup.try_out(&methods, &mut generator)?;
+    }
+    let delivery = setup.run(folder, &methods, &mut generator)?;
     let worth = worth(&setup, task, &delivery);
     if let Some(worth) = &worth {
         write_json(&folder.join(WORTH), &json!({"human_labels": worth}))?;

@@ -41,6 +41,7 @@ use crate::run::summary::{Delivery, Method};
 use crate::small::checkpoint::clear_all;
 use crate::small::model::SmallModel;
 use crate::synthesis::next::LoopRules;
+use crate::synthesis::pace::Pace;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::state::{Inputs, Synthesis};
 use crate::task::file::{JudgeKind, Task};
@@ -59,6 +60,8 @@ pub struct Setup {
     pub chooses: bool,
     /// Whether a finished run goes on with what was decided about its rows since.
     pub continues: bool,
+    /// The pace of a run in the small that was made before this one.
+    pub(super) trial: Option<Pace>,
     /// The contexts of a file; without one they come from the split's gold rows.
     contexts: Option<Texts>,
     /// How to load the generator, and the measurements that chose its weights; none for a setup of the student alone.
@@ -190,6 +193,7 @@ impl Setup {
             machine,
             chooses: true,
             continues: false,
+            trial: None,
             contexts,
             generator,
             cut,

@@ -118,7 +118,8 @@ impl Sweep<'_> {
         let values = |axis: &Axis| axis.values.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let axes: String = self.axes.iter().map(|axis| format!(" --vary {}={}", axis.name, values(axis))).collect();
         let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
-        format!("lacuna sweep {}{axes} --seeds {}{seed}{}", self.task.display(), self.seeds, self.options.in_words())
+        let gold = self.options.gold_rows.map_or(String::new(), |rows| format!(" --gold-rows {rows}"));
+        format!("lacuna sweep {}{axes} --seeds {}{seed}{gold}{}", self.task.display(), self.seeds, self.options.in_words())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rand::seq::SliceRandom;
+use serde_json::Value;
 
 use super::example::{Input, key_of};
 use crate::math::random;
@@ -10,6 +11,10 @@ use crate::math::random;
 /// A labelled text, or pair of texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
+    /// Where it stands in the table.
+    pub line: usize,
+    /// Its cell of a column `id`, if there is one.
+    pub id: Option<Value>,
     pub text: String,
     pub text_pair: Option<String>,
     pub label: String,
@@ -27,10 +32,16 @@ impl Labelled {
 pub struct Parts {
     pub gold: Vec<Labelled>,
     pub test: Vec<Labelled>,
-    /// Rows whose text, with its label, was there before.
-    pub repeated: usize,
-    /// Rows whose text has several labels.
-    pub contradicting: usize,
+    pub left_out: Vec<(Labelled, Fault)>,
+}
+
+/// Why a labelled row is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its text, with its label, was there before.
+    Repeated,
+    /// Its text has several labels.
+    Contradicting,
 }
 
 /// Rows of each label that stay gold at least: one for each side of the split.
@@ -47,11 +58,11 @@ pub fn divide(rows: Vec<Labelled>, test_share: f64, seed: u64) -> Parts {
     for row in rows {
         let key = row.key();
         if contradicting.contains(&key) {
-            parts.contradicting += 1;
+            parts.left_out.push((row, Fault::Contradicting));
         } else if seen.insert(key) {
             kept.push(row);
         } else {
-            parts.repeated += 1;
+            parts.left_out.push((row, Fault::Repeated));
         }
     }
     let tested = tested(&kept, test_share, seed);
@@ -90,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn row(text: &str, text_pair: Option<&str>, label: &str) -> Labelled {
-        Labelled { text: text.into(), text_pair: text_pair.map(str::to_string), label: label.into() }
+        Labelled { line: 0, id: None, text: text.into(), text_pair: text_pair.map(str::to_string), label: label.into() }
     }
 
     #[test]
@@ -98,7 +109,8 @@ mod tests {
         let parts =
             divide(vec![row("a", None, "x"), row(" A ", None, "x"), row("b", None, "x"), row("b", None, "y"), row("c", None, "y")], 0.0, 0);
         assert_eq!(parts.gold, [row("a", None, "x"), row("c", None, "y")]);
-        assert_eq!((parts.test.len(), parts.repeated, parts.contradicting), (0, 1, 2));
+        let why: Vec<Fault> = parts.left_out.iter().map(|(_, why)| *why).collect();
+        assert_eq!((parts.test.len(), why), (0, vec![Fault::Repeated, Fault::Contradicting, Fault::Contradicting]));
     }
 
     proptest! {

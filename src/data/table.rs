@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use encoding_rs::Encoding;
+
 use super::columns::{Columns, names_separator, not_utf8};
 use super::{parquet_file, squad_file, workbook};
 use crate::error::{Error, Result};
@@ -53,11 +55,27 @@ impl Table {
     /// # Errors
     /// A file that cannot be read, or is none of these formats; no rows at all.
     pub fn open(path: &Path, shape: Shape) -> Result<Table> {
-        if let Some(table) = Table::of_binary(path, shape)? {
+        Table::open_as(path, shape, None, None)
+    }
+
+    /// [`Table::open`] of one sheet of a workbook, or of a text file in an encoding that it does not tell by itself.
+    ///
+    /// # Errors
+    /// As [`Table::open`]; a sheet of a file that has none; bytes that the encoding does not have.
+    pub fn open_as(path: &Path, shape: Shape, sheet: Option<&str>, encoding: Option<&'static Encoding>) -> Result<Table> {
+        let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
+        let bytes = map(path)?;
+        let is_workbook = workbook::begins(&bytes) && !parquet_file::begins(&bytes);
+        if let Some(sheet) = sheet.filter(|_| !is_workbook) {
+            return Err(refuse(None, format!("not a workbook: it has no sheet {sheet:?}")));
+        }
+        if let Some(encoding) = encoding.filter(|_| is_workbook || parquet_file::begins(&bytes)) {
+            return Err(refuse(None, format!("not text: it has no encoding such as {}", encoding.name())));
+        }
+        if let Some(table) = Table::of_binary(path, shape, sheet)? {
             return Ok(table);
         }
-        let content = Content::open(path)?;
-        let refuse = |line: Option<usize>, message: String| Error::Data { path: path.to_path_buf(), line, message };
+        let content = Content::open_as(path, encoding)?;
         let first = lines(&content).map(|(_, line)| line).zip(1..).find(|(line, _)| !says_nothing(line));
         let Some((first, line)) = first.map(|(first, line)| (first.trim_ascii().to_vec(), line)) else {
             return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
@@ -74,17 +92,21 @@ impl Table {
             _ => Err(refuse(Some(line), unknown(first, shape))),
         }?;
         if table.is_empty() {
-            return Err(refuse(None, format!("no rows; rows must look like {}", shape.example)));
+            let rows = match &table.format {
+                Format::Csv(_) => "no rows below the names of the columns".to_string(),
+                _ => format!("no rows; rows must look like {}", shape.example),
+            };
+            return Err(refuse(None, rows));
         }
         Ok(table)
     }
 
     /// A workbook or a Parquet file, whose rows are made lines in memory. Their places are those of the file's rows.
-    fn of_binary(path: &Path, shape: Shape) -> Result<Option<Table>> {
+    fn of_binary(path: &Path, shape: Shape, sheet: Option<&str>) -> Result<Option<Table>> {
         let bytes = map(path)?;
         let lines = match &bytes[..] {
             bytes if parquet_file::begins(bytes) => parquet_file::json_lines(bytes),
-            bytes if workbook::begins(bytes) => workbook::json_lines(bytes, shape.fields),
+            bytes if workbook::begins(bytes) => workbook::json_lines(bytes, shape.fields, sheet),
             _ => return Ok(None),
         };
         let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
@@ -95,6 +117,11 @@ impl Table {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether all of the file is UTF-8.
+    pub fn is_utf8(&self) -> bool {
+        std::str::from_utf8(&self.content).is_ok()
     }
 
     pub fn len(&self) -> usize {
@@ -476,6 +503,10 @@ mod tests {
             assert_eq!((table.line(0), table.unit()), (first, "row"), "{name}");
         }
         let error = |name: &str, fields| Table::open(&folder.join(name), Shape { fields, ..TEXTS }).err().unwrap().to_string();
+        let of_sheet = |sheet| Table::open_as(&folder.join("table.xlsx"), shape, Some(sheet), None);
+        assert_eq!(of_sheet("rows").unwrap().len(), 3);
+        assert!(of_sheet("about").err().unwrap().to_string().contains("sheet \"about\" has note"));
+        assert!(of_sheet("Rows").err().unwrap().to_string().contains("no sheet \"Rows\"; its sheets are about, rows"));
         let told = error("table.xlsx", &["text_pair"]);
         assert!(told.contains("columns text_pair: sheet \"about\" has note; sheet \"rows\" has id, Text, label, stars"), "{told}");
     }

@@ -17,23 +17,27 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
 }
 
 /// Row `n` of the first sheet whose first row names each of these fields once is line `n`; the first row and empty ones are blank lines.
-/// Where no field is asked for, it is the first sheet with several columns.
+/// Where no field is asked for, it is the first sheet with several columns. With `sheet`, no other is looked at.
 ///
 /// # Errors
-/// A file that is no workbook or damaged; no sheet with these columns, with the columns that there are.
-pub(super) fn json_lines(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
+/// A file that is no workbook or damaged; no sheet with these columns, with the columns that there are; no sheet of this name.
+pub(super) fn json_lines(bytes: &[u8], fields: &[&str], sheet: Option<&str>) -> Result<Vec<u8>, String> {
     // Damaged files make the reader panic here and there.
-    caught(|| read(bytes, fields)).unwrap_or_else(|| Err("a workbook that cannot be read: it is damaged".to_string()))
+    caught(|| read(bytes, fields, sheet)).unwrap_or_else(|| Err("a workbook that cannot be read: it is damaged".to_string()))
 }
 
-fn read(bytes: &[u8], fields: &[&str]) -> Result<Vec<u8>, String> {
+fn read(bytes: &[u8], fields: &[&str], asked: Option<&str>) -> Result<Vec<u8>, String> {
     let opened = open_workbook_auto_from_rs(Cursor::new(bytes));
     let what = if bytes.starts_with(BEGINS[0]) { "a zip archive" } else { "a file of Microsoft Office" };
     let mut book = opened.map_err(|error| {
         format!("{what}, not text, and no workbook that can be read ({error}): unpack it, or save the table as CSV, without a password")
     })?;
     let mut seen = Vec::new();
-    for name in book.sheet_names().clone() {
+    let names = book.sheet_names().clone();
+    if let Some(asked) = asked.filter(|asked| !names.iter().any(|name| name == asked)) {
+        return Err(format!("no sheet {asked:?}; its sheets are {}", names.join(", ")));
+    }
+    for name in names.into_iter().filter(|name| asked.is_none_or(|asked| name == asked)) {
         let sheet = book.worksheet_range(&name).map_err(|error| format!("sheet {name:?} cannot be read: {error}"))?;
         let Some((header, columns)) = columns(&sheet, fields) else { continue };
         let times = |field: &str| columns.names.iter().filter(|name| *name == field).count();

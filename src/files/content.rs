@@ -1,10 +1,11 @@
-//! What a data file holds, as bytes of UTF-8: mapped as it is, or unpacked (gzip) and decoded (UTF-16) into memory.
+//! What a data file holds, as bytes of UTF-8: mapped as it is, or unpacked (gzip) and decoded (UTF-16 and others) into memory.
 
 use std::fs::File;
 use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
 
+use encoding_rs::Encoding;
 use flate2::read::MultiGzDecoder;
 use memchr::memchr2;
 use memmap2::Mmap;
@@ -42,6 +43,14 @@ impl Content {
     /// # Errors
     /// A file that cannot be read; one that holds no text, named as what it is: a Git LFS pointer, a web page, an archive, Parquet, UTF-32.
     pub fn open(path: &Path) -> Result<Content> {
+        Content::open_as(path, None)
+    }
+
+    /// [`Content::open`] of a file in an encoding that it does not tell by itself.
+    ///
+    /// # Errors
+    /// As [`Content::open`]; bytes that the encoding does not have.
+    pub fn open_as(path: &Path, encoding: Option<&'static Encoding>) -> Result<Content> {
         let bytes = Bytes::Mapped(map(path)?);
         let refuse = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
         let mut content = Content { bytes, from: 0 };
@@ -50,6 +59,16 @@ impl Content {
             let read = MultiGzDecoder::new(&content[..]).read_to_end(&mut unpacked);
             read.map_err(|error| refuse(format!("gzip, and it cannot be unpacked: {error}")))?;
             content = Content::from(unpacked);
+        }
+        if let Some(encoding) = encoding {
+            if !content.is_ascii() && std::str::from_utf8(&content).is_ok() {
+                return Err(refuse(format!("it is UTF-8, not {}", encoding.name())));
+            }
+            let (text, found, wrong) = encoding.decode(&content);
+            if wrong {
+                return Err(refuse(format!("not all of it is {}", found.name())));
+            }
+            content = Content::from(text.into_owned().into_bytes());
         }
         if let Some(what) = not_text(&content) {
             return Err(refuse(what));

@@ -88,9 +88,9 @@ pub(super) fn rounded(low: f64, high: f64) -> [f64; 2] {
     if high - low < 0.05 { [low, low + 0.05] } else { [low, high] }
 }
 
-/// At most eight steps of 1, 2, 5, 10 or 20 % between the ends.
+/// At most eight steps of 1, 2, 5, 10, 20 or 50 % between the ends.
 pub(super) fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
-    let step = [0.01, 0.02, 0.05, 0.1, 0.2].into_iter().find(|step| (high - low) / step <= 8.5).unwrap_or(0.2);
+    let step = [0.01, 0.02, 0.05, 0.1, 0.2].into_iter().find(|step| (high - low) / step <= 8.5).unwrap_or(0.5);
     let first = (low / step - 1e-9).ceil() as i64;
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + 1e-9).collect()
 }
@@ -109,7 +109,8 @@ mod tests {
         assert_eq!(rounded(0.737, 0.796), [0.7, 0.8]);
         assert_eq!(ticks([0.7, 0.8]).len(), 6, "70 to 80 by 2");
         assert_eq!(ticks([0.0, 1.0]).len(), 6, "0 to 100 by 20");
-        assert_eq!(ticks([-0.05, 0.05]).len(), 6, "-4 to 4 by 2");
+        assert_eq!(ticks([-1.0, 1.0]).len(), 5, "-100 to 100 by 50");
+        assert_eq!(ticks([-0.05, 0.05]).len(), 5, "-4 to 4 by 2");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::area::{Anchor, Area, WIDTH, dot, escaped, percent, svg, text};
-use super::run::RoundFacts;
+use super::facts::RoundFacts;
 use crate::run::place::Place;
 use crate::run::summary::Bin;
 

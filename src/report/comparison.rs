@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::estimates::{Estimate, differences, shares};
 use super::made::Made;
 use super::page::{Page, drawn};
-use super::words::thousands;
+use super::words::{difference, share, thousands};
 use crate::error::Result;
 use crate::measure::interval::Interval;
 use crate::run::cost::Cost;
@@ -141,10 +141,7 @@ impl Table {
             Estimate { name: line.method.clone(), interval: line.accuracy, draws, own: row.is_reference }
         };
         let estimates: Vec<Estimate> = lines.iter().zip(&rows).map(estimate).collect();
-        let less = |line: &Line| {
-            let name = format!("{} less {}", line.method, line.reference.as_ref()?);
-            Some(Estimate { name, interval: line.less?, draws: Vec::new(), own: false })
-        };
+        let less = |line: &Line| Some(Estimate { name: line.method.clone(), interval: line.less?, draws: Vec::new(), own: false });
         let less: Vec<Estimate> = lines.iter().filter_map(less).collect();
         let gold_rows = lines[0].gold_rows;
         let with = format!("With {gold_rows} gold rows");
@@ -183,29 +180,30 @@ impl Row {
 
 /// Which method was right most often with one number of gold rows, and how far that can be told.
 fn verdict(lines: &[Line]) -> String {
-    let most = |lines: &mut dyn Iterator<Item = &Line>| lines.max_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean)).cloned();
-    let Some(best) = most(&mut lines.iter()) else { return String::new() };
-    let Interval { mean, low, high } = best.accuracy;
-    let [mean, low, high] = [mean, low, high].map(|share| format!("{:.1}", 100.0 * share));
+    let Some(best) = most(lines.iter()) else { return String::new() };
+    let ties = lines.iter().filter(|line| line.accuracy.mean == best.accuracy.mean).count();
+    let alone = if ties > 1 { format!(" (and {} others as often)", ties - 1) } else { String::new() };
     let mut text = format!(
-        "With {} gold rows {} was right most often, on {mean} % [{low}, {high}] of {} test rows.",
+        "With {} gold rows {}{alone} was right most often of {} methods, on {} of {} test rows.",
         best.gold_rows,
         best.method,
+        lines.len(),
+        share(best.accuracy),
         thousands(best.test_rows() as u64)
     );
-    let points = |less: Interval| {
-        let [mean, low, high] = [less.mean, less.low, less.high].map(|share| format!("{:+.1}", 100.0 * share));
-        let told = if less.low > 0.0 || less.high < 0.0 { "" } else { ", which is not told from no difference" };
-        format!("{mean} points [{low}, {high}]{told}")
-    };
     if let (Some(less), Some(reference)) = (best.less, &best.reference) {
-        text += &format!(" Against {reference} that is {}.", points(less));
-    } else if let Some(next) = most(&mut lines.iter().filter(|line| line.less.is_some() && line.reference.as_ref() == Some(&best.method))) {
+        text += &format!(" Against {reference} that is {}.", difference(less));
+    } else if let Some(next) = most(lines.iter().filter(|line| line.less.is_some() && line.reference.as_ref() == Some(&best.method))) {
         let less = next.less.expect("it was looked for");
         let ahead = Interval { mean: -less.mean, low: -less.high, high: -less.low };
-        text += &format!(" Against {}, the next of those that it is compared with, that is {}.", next.method, points(ahead));
+        text += &format!(" Against {}, the next of those that it is compared with, that is {}.", next.method, difference(ahead));
     }
     text
+}
+
+/// The line with the highest accuracy; the first of several.
+fn most<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l Line> {
+    lines.reduce(|best, line| if line.accuracy.mean > best.accuracy.mean { line } else { best })
 }
 
 #[cfg(test)]
@@ -237,13 +235,14 @@ mod tests {
         let nearest = |half| [line("S3 + gold", 0.78, None), line("gold only", 0.75, Some(("S3 + gold", -0.03, half)))];
         assert_eq!(
             verdict(&nearest(0.01)),
-            "With 100 gold rows S3 + gold was right most often, on 78.0 % [76.0, 80.0] of 1,000 test rows. Against gold only, the next of \
-             those that it is compared with, that is +3.0 points [+2.0, +4.0]."
+            "With 100 gold rows S3 + gold was right most often of 2 methods, on 78.0 % [76.0, 80.0] of 1,000 test rows. Against gold only, \
+             the next of those that it is compared with, that is +3.0 points [+2.0, +4.0]."
         );
         assert!(verdict(&nearest(0.04)).ends_with("+3.0 points [-1.0, +7.0], which is not told from no difference."));
         let beaten = [line("S3 + gold", 0.75, None), line("SetFit", 0.78, Some(("S3 + gold", 0.03, 0.01)))];
         assert!(verdict(&beaten).ends_with("Against S3 + gold that is +3.0 points [+2.0, +4.0]."));
         assert!(verdict(&[line("gold only", 0.7, None)]).ends_with("of 1,000 test rows."));
+        assert!(verdict(&[line("S3", 0.7, None), line("seed", 0.7, None)]).contains("S3 (and 1 others as often) was right"));
     }
 
     #[test]
@@ -259,6 +258,6 @@ mod tests {
         for words in ["lacuna compare task.toml", "1,234,567", "&lt;gold&gt; only", "-3.0 [-4.0, -2.0]", "1 min 15 s"] {
             assert!(page.contains(words), "{words:?} should stand in {page}");
         }
-        assert!(!page.contains("http"), "it asks for nothing");
+        assert!(!page.contains("://"), "it asks for nothing");
     }
 }

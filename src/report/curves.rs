@@ -5,10 +5,11 @@ use std::path::Path;
 use minijinja::context;
 use minijinja::value::Serde;
 
-use super::area::{Anchor, Area, WIDTH, rounded, svg, text, ticks};
+use super::area::{Anchor, Area, WIDTH, escaped, percent, rounded, svg, text, ticks};
 use super::made::Made;
 use super::page::{Page, drawn};
 use super::sweep_line::SweepLine;
+use super::words::share;
 use crate::error::Result;
 use crate::files::whole::write;
 use crate::run::summary::Method;
@@ -16,12 +17,16 @@ use crate::run::summary::Method;
 /// What kind of curves: its name, and those of its files.
 pub struct Kind {
     name: &'static str,
+    /// What holds for all points.
+    note: &'static str,
     pub page: &'static str,
     svg: &'static str,
 }
 
-pub const SWEEP: Kind = Kind { name: "sweep", page: "sweep.html", svg: "sweep.svg" };
-pub const LEARNING_CURVE: Kind = Kind { name: "learning curve", page: "curve.html", svg: "curve.svg" };
+pub const SWEEP: Kind =
+    Kind { name: "sweep", note: "All else is the same at each point, the number of steps too.", page: "sweep.html", svg: "sweep.svg" };
+pub const LEARNING_CURVE: Kind =
+    Kind { name: "learning curve", note: "More labels are trained for more steps.", page: "curve.html", svg: "curve.svg" };
 
 /// What the page is about.
 pub struct Curves<'a> {
@@ -53,6 +58,7 @@ pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
     let context = context! {
         task, about, test_rows,
         kind => kind.name,
+        note => kind.note,
         made => minijinja::Value::from(Serde(made)),
         verdict => axes.iter().filter_map(|axis| verdict(axis, lines)).collect::<Vec<_>>(),
         draws => lines.first().map_or(0, |line| line.draws.len()),
@@ -63,25 +69,24 @@ pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
     Page { file: kind.page, template: include_str!("curves.html") }.write(folder, context).map(drop)
 }
 
-fn axes(lines: &[SweepLine]) -> Vec<&str> {
-    let mut axes: Vec<&str> = Vec::new();
-    lines.iter().for_each(|line| {
-        if !axes.contains(&line.axis.as_str()) {
-            axes.push(&line.axis)
+/// What occurs, each once, in the order in which it does.
+fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    all.for_each(|one| {
+        if !distinct.contains(&one) {
+            distinct.push(one)
         }
     });
-    axes
+    distinct
+}
+
+fn axes(lines: &[SweepLine]) -> Vec<&str> {
+    distinct(lines.iter().map(|line| line.axis.as_str()))
 }
 
 /// The methods of all panels, in the order of their colours.
 fn methods(lines: &[SweepLine]) -> Vec<Method> {
-    let mut methods = Vec::new();
-    lines.iter().for_each(|line| {
-        if !methods.contains(&line.method) {
-            methods.push(line.method)
-        }
-    });
-    methods
+    distinct(lines.iter().map(|line| line.method))
 }
 
 fn title(axis: &str, lines: &[SweepLine]) -> String {
@@ -101,7 +106,7 @@ fn panel(axis: &str, lines: &[SweepLine]) -> String {
     let y = rounded(low, high);
     let area = Area { left: 60.0, right: WIDTH - 20.0, top: 40.0, bottom: 270.0, x: [-0.5, values.len() as f64 - 0.5], y };
     let place = |value: usize| values.iter().position(|&own| own == value).unwrap_or(0) as f64;
-    let mut body = area.lines(&ticks(y), |tick| format!("{:.0} %", 100.0 * tick));
+    let mut body = area.lines(&ticks(y), percent);
     for &value in &values {
         body += &text("tick", area.x(place(value)), area.bottom + 18.0, Anchor::Middle, &value.to_string());
     }
@@ -114,8 +119,8 @@ fn panel(axis: &str, lines: &[SweepLine]) -> String {
         }
         own.sort_by_key(|line| line.value);
         let class = format!("c-{}", i % 4);
-        // A little beside each other, so that no bar hides another.
-        let aside = (i as f64 - (of_all.len() as f64 - 1.0) / 2.0) * 0.04;
+        // Beside each other, so that no bar hides another: four units, or what many values leave.
+        let aside = (i as f64 - (of_all.len() as f64 - 1.0) / 2.0) * (0.0075 * values.len() as f64).min(0.2);
         body += &area.polyline(&class, own.iter().map(|line| (place(line.value) + aside, line.accuracy.mean)));
         for line in own {
             let (x, low, high) = (area.x(place(line.value) + aside), area.y(line.accuracy.low), area.y(line.accuracy.high));
@@ -137,8 +142,9 @@ fn alone(lines: &[SweepLine]) -> String {
     });
     let panels: String = side_by_side.collect();
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\"><style>{STYLE}</style>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{panels}</svg>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{HEIGHT}\" viewBox=\"0 0 {width} {HEIGHT}\"><title>{}</title><style>{STYLE}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{panels}</svg>\n",
+        escaped(&axes.iter().map(|axis| title(axis, lines)).collect::<Vec<_>>().join("; "))
     )
 }
 
@@ -147,15 +153,11 @@ fn verdict(axis: &str, lines: &[SweepLine]) -> Option<String> {
     let method = *methods(lines).last()?;
     let own = || lines.iter().filter(|line| line.axis == axis && line.method == method);
     let (first, last) = (own().min_by_key(|line| line.value)?, own().max_by_key(|line| line.value)?);
-    let said = |line: &SweepLine| {
-        let [mean, low, high] = [line.accuracy.mean, line.accuracy.low, line.accuracy.high].map(|share| format!("{:.1}", 100.0 * share));
-        format!("{mean} % [{low}, {high}]")
-    };
     if first.value == last.value {
-        return Some(format!("With {axis} {}, {} is right on {} of the test rows.", first.value, method.name(), said(first)));
+        return Some(format!("With {axis} {}, {} is right on {} of the test rows.", first.value, method.name(), share(first.accuracy)));
     }
     let (from, to, name) = (first.value, last.value, method.name());
-    Some(format!("From {axis} {from} to {to}, {name} goes from {} to {} of the test rows.", said(first), said(last)))
+    Some(format!("From {axis} {from} to {to}, {name} goes from {} to {} of the test rows.", share(first.accuracy), share(last.accuracy)))
 }
 
 #[cfg(test)]
@@ -210,6 +212,6 @@ mod tests {
         let page = std::fs::read_to_string(folder.path().join(SWEEP.page)).unwrap();
         assert!(folder.path().join("sweep.svg").exists());
         assert_eq!((page.matches("<svg").count(), page.matches("<table>").count(), page.matches("<tr>").count()), (2, 2, 2 + 4));
-        assert!(page.contains("lacuna sweep task.toml") && !page.contains("http"));
+        assert!(page.contains("lacuna sweep task.toml") && !page.contains("://"));
     }
 }

@@ -5,6 +5,7 @@ mod charts;
 pub mod comparison;
 pub mod curves;
 mod estimates;
+mod facts;
 pub mod made;
 mod page;
 mod run;

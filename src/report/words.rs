@@ -1,5 +1,7 @@
 //! Numbers as people write them.
 
+use crate::measure::interval::Interval;
+
 /// `12,345`
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -21,6 +23,19 @@ pub(super) fn duration(seconds: f64) -> String {
         (0, min, s) => format!("{min} min {s} s"),
         (h, min, _) => format!("{h} h {min} min"),
     }
+}
+
+/// `78.0 % [76.1, 79.9]`
+pub(super) fn share(Interval { mean, low, high }: Interval) -> String {
+    let [mean, low, high] = [mean, low, high].map(|share| format!("{:.1}", 100.0 * share));
+    format!("{mean} % [{low}, {high}]")
+}
+
+/// `+3.0 points [+2.0, +4.0]`, and whether that is told from no difference.
+pub(super) fn difference(Interval { mean, low, high }: Interval) -> String {
+    let told = if low > 0.0 || high < 0.0 { "" } else { ", which is not told from no difference" };
+    let [mean, low, high] = [mean, low, high].map(|share| format!("{:+.1}", 100.0 * share));
+    format!("{mean} points [{low}, {high}]{told}")
 }
 
 /// `2026-11-28`, in universal time, of seconds since 1970; empty for a time that no calendar has.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::RunDir;
+use super::folder::{MANIFEST, RunDir};
 use super::stage::Stage;
 use super::summary::Method;
 use crate::error::{Error, Result};
@@ -213,7 +213,7 @@ pub fn tokens(folder: &Path, chosen: impl Fn(Work) -> bool) -> (u64, u64) {
 
 /// Parameters of the generator of a run, from its manifest.
 fn parameters(folder: &Path) -> u64 {
-    let manifest = std::fs::read(folder.join("manifest.json")).unwrap_or_default();
+    let manifest = std::fs::read(folder.join(MANIFEST)).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
     manifest["generator"]["run"]["parameters"].as_u64().unwrap_or(0)
 }

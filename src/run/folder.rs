@@ -65,6 +65,9 @@ pub const TRAINING: &str = "training";
 /// The folder with what twins say of the gold rows that they have not learnt.
 pub const TWINS: &str = "twins";
 
+/// What is known of a run, and what it was begun with.
+pub const MANIFEST: &str = "manifest.json";
+
 /// What a lock file says, so that a run's folder is known before it has a manifest.
 const LOCK: &str = "This folder belongs to a run of lacuna.\n";
 
@@ -91,7 +94,7 @@ fn refuse_foreign(path: &Path) -> Result<()> {
 
 /// Whether a run was begun in a folder: its lock or its manifest says so.
 fn is_begun(path: &Path) -> bool {
-    let manifest = std::fs::read(path.join("manifest.json")).ok();
+    let manifest = std::fs::read(path.join(MANIFEST)).ok();
     let manifest = manifest.and_then(|content| serde_json::from_slice::<serde_json::Value>(&content).ok());
     let is_ours = manifest.is_some_and(|manifest| manifest.get("lacuna").is_some() && manifest.get("inputs").is_some());
     is_ours || std::fs::read(path.join("lock")).is_ok_and(|content| content == LOCK.as_bytes())

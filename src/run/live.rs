@@ -107,6 +107,14 @@ pub fn write_events(to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is done without a word to those who listen to events.
+pub fn without_events<T>(work: impl FnOnce() -> T) -> T {
+    let events = lock(&EVENTS).take();
+    let done = work();
+    *lock(&EVENTS) = events;
+    done
+}
+
 /// Tells of an event, if somebody wants to know: a line of JSON with its kind, the time in seconds since 1970, and `values`.
 pub fn tell(event: &str, values: &Value) {
     if let Some(events) = lock(&EVENTS).as_mut() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::folder::RunDir;
+use super::folder::{MANIFEST, RunDir};
 use super::round::RoundRecord;
 use super::stage::Stage;
 use crate::data::example::GoldRow;
@@ -69,7 +69,7 @@ impl Manifest {
     /// # Errors
     /// A folder without one; a damaged file.
     pub fn read_in(folder: &Path) -> Result<Manifest> {
-        let path = folder.join("manifest.json");
+        let path = folder.join(MANIFEST);
         let content = match std::fs::read(&path) {
             Err(error) if [std::io::ErrorKind::NotFound, std::io::ErrorKind::NotADirectory].contains(&error.kind()) => {
                 return Err(Error::Run(format!("{}: not the folder of a run, which has a manifest.json", folder.display())));
@@ -84,7 +84,7 @@ impl Manifest {
     /// # Errors
     /// A damaged file; changed inputs, each named.
     pub fn resume(run: &RunDir, inputs: &BTreeMap<String, Value>) -> Result<Option<Manifest>> {
-        let path = run.join("manifest.json");
+        let path = run.join(MANIFEST);
         let content = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io("read", &path))?,
@@ -139,7 +139,7 @@ impl Manifest {
     }
 
     pub fn write(&self, run: &RunDir) -> Result<()> {
-        write_json(&run.join("manifest.json"), self)
+        write_json(&run.join(MANIFEST), self)
     }
 }
 

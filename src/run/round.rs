@@ -79,7 +79,11 @@ pub struct RoundRecord {
     pub listed: usize,
     /// Completions requested in this round.
     pub written: usize,
+    /// Those that became rows.
     pub accepted: usize,
+    /// Accepted texts beyond what was wanted, which became no rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spare: usize,
     /// Accepted rows per label, in the task's order; one count for questions.
     pub labels: Vec<usize>,
     pub rejected: BTreeMap<Rejection, usize>,

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{ReadRow, Reviewed, rejections};
+use super::rows::{ReadRow, Reviewed, not_needed, rejections};
 use super::state::Synthesis;
 use super::verify::Prompted;
+use super::waves::requests_for;
 use super::write::finished;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
@@ -75,7 +76,9 @@ impl<'a> Synthesis<'a, Labels> {
         let mut accepted = Vec::new();
         let mut next = 0;
         while accepted.len() < keys.rows && (next as usize) < keys.rows * ATTEMPTS {
-            let wave = next..next + (keys.rows - accepted.len()) as u64;
+            let usual = if next == 0 { 1.0 } else { accepted.len() as f64 / next as f64 };
+            let more = requests_for(keys.rows - accepted.len(), (accepted.len(), next as usize), usual);
+            let wave = next..(next + more as u64).min((keys.rows * ATTEMPTS) as u64);
             next = wave.end;
             bar.extend_to(wave.end as usize);
             let planned: Vec<(CompletionRequest, Listed)> = wave.clone().map(|id| self.list_request(keys, &pools, id)).collect();
@@ -106,7 +109,9 @@ impl<'a> Synthesis<'a, Labels> {
                 }
             }
         }
-        bar.finish(&format!("{} accepted{}", accepted.len(), rejections(&rejected)));
+        let spare = accepted.len().saturating_sub(keys.rows);
+        accepted.truncate(keys.rows);
+        bar.finish(&format!("{} accepted{}{}", accepted.len(), rejections(&rejected), not_needed(spare)));
         if accepted.is_empty() {
             let why = rejections(&rejected);
             return Err(Error::Failed(format!(

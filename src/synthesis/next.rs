@@ -94,6 +94,7 @@ mod tests {
 
     fn round(round: usize, log_loss: f64, errors_after: usize) -> RoundRecord {
         RoundRecord {
+            spare: 0,
             round,
             read: 0,
             listed: 0,

@@ -24,8 +24,6 @@ pub struct Pace {
 /// At the end of each wave of texts the last ones leave places empty: that costs so many texts a place. (Places that all begin together and
 /// end with lengths that vary by 40 % are filled for 0.4 of a text's time too little at the end; the longest takes half as long again.)
 const END_OF_WAVE: f64 = 0.6;
-/// Waves after this one are of no account.
-const WAVES: usize = 6;
 
 impl Pace {
     /// Whether the pace of all that a part has is known.
@@ -50,8 +48,9 @@ impl Pace {
     /// Texts that are written until so many are accepted, and what the ends of their waves cost, in texts.
     fn requests(&self, unit: Unit, count: usize) -> f64 {
         let accepted = self.accepted.get(&unit).copied().unwrap_or(1.0).clamp(0.05, 1.0);
-        let waves = (0..WAVES as i32).map(|wave| count as f64 * (1.0 - accepted).powi(wave)).take_while(|texts| *texts >= 1.0);
-        let ends: f64 = waves.map(|texts| END_OF_WAVE * texts.min(self.at_once as f64)).sum();
+        // What is missing after the first wave, a second one makes up for, but for a few.
+        let waves = [count as f64, count as f64 * (1.0 - accepted) / accepted];
+        let ends: f64 = waves.map(|texts| END_OF_WAVE * texts.min(self.at_once as f64)).iter().sum();
         count as f64 / accepted + ends
     }
 
@@ -69,7 +68,7 @@ impl Pace {
         let mut pace = Pace { at_once, ..Pace::default() };
         pace.seconds.insert(Unit::Predicted, predicted);
         let Some(seed) = rounds.first() else { return Ok(pace) };
-        pace.set_writing(Unit::Text, seed.accepted, seed.written, seconds(Work::Written(0)));
+        pace.set_writing(Unit::Text, seed.accepted + seed.spare, seed.written, seconds(Work::Written(0)));
         let of_a_text = (tokens(folder, |part| part == Work::Written(0)).1 as f64 / seed.written.max(1) as f64).max(1.0);
         // Few texts fill few places: what a text of another kind takes is told from its tokens.
         let mut like_seed = |unit: Unit, part: Work, accepted: usize, written: usize| {
@@ -86,7 +85,7 @@ impl Pace {
         like_seed(Unit::Rationale, Work::Rationales, rationales.values().map(Vec::len).sum(), lines("rationales.jsonl"));
         like_seed(Unit::Listed, Work::Read(0), seed.listed, lines("list.jsonl"));
         if let Some(round) = rounds.get(1) {
-            like_seed(Unit::Extrapolation, Work::Written(1), round.accepted, round.written);
+            like_seed(Unit::Extrapolation, Work::Written(1), round.accepted + round.spare, round.written);
         }
         pace.set_judging(plan, rounds.iter().map(|round| round.accepted), &seconds);
         pace.set_training(plan, &spent);

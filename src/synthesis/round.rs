@@ -134,6 +134,7 @@ impl<H: Stages> Synthesis<'_, H> {
             listed: self.read.iter().filter(|row| row.round == round && !row.is_real()).count(),
             written: tally.written,
             accepted: self.rows_of(round).count(),
+            spare: tally.accepted() - self.rows_of(round).count(),
             labels: (0..self.strata()).map(accepted_of).collect(),
             rejected: tally.rejected.clone(),
             tokens: tally.tokens,

@@ -166,9 +166,12 @@ impl Tally {
 
     /// `87 % accepted: 4 too short, 2 duplicate`.
     pub fn in_words(&self) -> String {
-        let rejected: usize = self.rejected.values().sum();
-        let accepted = 100 * (self.written - rejected) / self.written.max(1);
-        format!("{accepted} % accepted{}", self.rejections())
+        format!("{} % accepted{}", 100 * self.accepted() / self.written.max(1), self.rejections())
+    }
+
+    /// Texts that nothing was found wrong with.
+    pub fn accepted(&self) -> usize {
+        self.written - self.rejected.values().sum::<usize>()
     }
 
     /// `: 4 too short, 2 duplicate`, the most frequent first; nothing if none was rejected.
@@ -188,6 +191,11 @@ impl Tally {
 pub(super) fn rejections(counts: &BTreeMap<Rejection, usize>) -> String {
     let named = in_order(counts.iter().map(|(reason, count)| (*count, *reason)));
     if named.is_empty() { named } else { format!(": {named}") }
+}
+
+/// What is said of accepted texts that a last wave brought beyond what was missing.
+pub(super) fn not_needed(spare: usize) -> String {
+    if spare > 0 { format!("; {spare} more not needed") } else { String::new() }
 }
 
 fn in_order(counts: impl Iterator<Item = (usize, Rejection)>) -> String {

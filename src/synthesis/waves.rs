@@ -12,6 +12,17 @@ pub fn most_requests(wanted: usize, strata: usize) -> usize {
     wanted * (ATTEMPTS + 1) + LEAST_MORE * strata.max(1)
 }
 
+/// A stratum that few requests were sent for is thought to accept like so many of all strata.
+const OF_ALL: f64 = 16.0;
+
+/// About the requests that bring so many accepted texts, if as few are accepted as of those `sent` before: a wave as small as what is
+/// missing would leave most of the generator's slots empty, again and again. `usual` is the share over all strata, 1 before the first wave.
+pub fn requests_for(missing: usize, (accepted, sent): (usize, usize), usual: f64) -> usize {
+    let share = (accepted as f64 + OF_ALL * usual) / (sent as f64 + OF_ALL);
+    // Rounded down: what is accepted beyond what is missing is thrown away.
+    if share > 0.0 { ((missing as f64 / share) as usize).max(missing) } else { missing * ATTEMPTS }
+}
+
 /// Requests by their ids, in waves. Which are sent follows from what was accepted of earlier waves, and from nothing else.
 pub struct Waves<'p> {
     /// The stratum of a request.
@@ -67,11 +78,12 @@ impl<'p> Waves<'p> {
     pub fn next_missing(&mut self) -> Vec<u64> {
         let least = if self.first { 0 } else { LEAST_MORE.div_ceil(self.of.len().max(1)) };
         self.first = false;
+        let (accepted, sent) = self.of.iter().fold((0, 0), |(accepted, sent), own| (accepted + own.accepted, sent + own.sent));
+        let usual = if sent == 0 { 1.0 } else { accepted as f64 / sent as f64 };
         let more = |own: &Stratum| match own.wanted.saturating_sub(own.accepted) {
             0 => 0,
             _ if own.sent > own.wanted * ATTEMPTS => 0,
-            // As many as it takes, if as few are accepted as so far: a small wave leaves most of the generator's slots empty.
-            missing => (missing * own.sent).div_ceil(own.accepted.max(1)).clamp(missing, own.wanted * (ATTEMPTS + 1) - own.sent).max(least),
+            missing => requests_for(missing, (own.accepted, own.sent), usual).min(own.wanted * (ATTEMPTS + 1) - own.sent).max(least),
         };
         let counts: Vec<usize> = self.of.iter().map(more).collect();
         self.take(counts)
@@ -153,6 +165,32 @@ mod tests {
         let counts: Vec<_> = waves.counts().collect();
         assert_eq!(counts[0], (20, 20, 20));
         assert!(counts[1].0 == 0 && (80..=120).contains(&counts[1].2), "{counts:?}");
+    }
+
+    #[test]
+    fn two_waves_bring_most_of_what_is_wanted_where_half_is_rejected() {
+        let turns = |id: u64| id as usize % 2;
+        let mut waves = Waves::new(2, 400, &turns);
+        let sent = run(&mut waves, &|id| id / 2 % 2 == 0);
+        let sizes: Vec<usize> = sent.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [400, 400]);
+    }
+
+    /// Where nothing is sent ahead, 21 labels of five rows take 8 waves and 2 of 200 rows 9, if half is accepted.
+    #[test]
+    fn few_waves_are_sent_and_few_texts_thrown_away() {
+        for (strata, rows, most_waves, most_spare) in [(2, 200, 4.0, 0.03), (21, 5, 5.5, 0.12), (21, 50, 6.0, 0.05)] {
+            let (turns, runs) = (|id: u64| id as usize % strata, 40);
+            let (mut waves_sent, mut spare) = (0, 0);
+            for seed in 0..runs {
+                let mut waves = Waves::new(strata, strata * rows, &turns);
+                let half = |id: u64| crate::math::random::derive(seed, "accepted", id) % 2 == 0;
+                waves_sent += run(&mut waves, &half).len();
+                spare += waves.counts().map(|(accepted, wanted, _)| accepted.saturating_sub(wanted)).sum::<usize>();
+            }
+            let (waves_sent, spare) = (waves_sent as f64 / runs as f64, spare as f64 / (runs as usize * strata * rows) as f64);
+            assert!(waves_sent < most_waves && spare < most_spare, "{strata} x {rows}: {waves_sent} waves, {spare} thrown away");
+        }
     }
 
     #[test]

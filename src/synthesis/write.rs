@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::head::LoopHead;
-use super::rows::{Reviewed, SyntheticRow, Tally, Written};
+use super::rows::{Reviewed, SyntheticRow, Tally, Written, not_needed};
 use super::state::Synthesis;
 use super::verify::{Prompted, Verifier};
 use super::waves::Waves;
@@ -178,7 +178,8 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
                 .say(format!("journal/{journal}.jsonl: {stale} answers were to other requests than today's; they are written anew"));
         }
         let Intake { waves, tally, .. } = intake;
-        bar.finish(&format!("{} accepted{}", waves.accepted(), tally.rejections()));
+        let spare = not_needed(tally.accepted() - waves.accepted());
+        bar.finish(&format!("{} accepted{}{spare}", waves.accepted(), tally.rejections()));
         Ok(Outcome { tally, strata: waves.counts().collect() })
     }
 

@@ -58,6 +58,44 @@ fn a_table_becomes_a_task() {
 }
 
 #[test]
+fn rows_that_are_left_out_are_listed_and_ids_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = "50,,card_lost\n51,\"message number 0, from a customer\",card_lost\n52,\"Message number 1, from a customer\",\n";
+    std::fs::write(folder.path().join("bank.csv"), messages() + more).unwrap();
+    let output = init(folder.path(), &["bank.csv"]);
+    assert!(output.status.success() && told(&output).contains("left out     3, listed in bank/left-out.jsonl"), "{}", told(&output));
+    let made = folder.path().join("bank");
+    let out = rows(&made, "left-out.jsonl");
+    let of = |name: &str| out.iter().map(|row| row[name].to_string()).collect::<Vec<_>>();
+    assert_eq!(of("line"), ["52", "53", "54"]);
+    assert!(of("why")[0].contains("without a text") && of("why")[1].contains("was there before"), "{out:?}");
+    let ids: std::collections::BTreeSet<String> = ["gold.jsonl", "test.jsonl", "unlabelled.jsonl"]
+        .iter()
+        .flat_map(|file| rows(&made, file))
+        .map(|row| row["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 50);
+}
+
+#[test]
+fn a_table_in_another_encoding_is_read_if_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows_of = |i: usize| format!("Gr\u{f6}\u{df}e {i} ist \u{fc}bel;{}\r\n", ["Lob", "Tadel"][i % 2]);
+    let table = format!("Text;Art\r\n{}", (0..20).map(rows_of).collect::<String>());
+    let latin: Vec<u8> = table.chars().map(|c| c as u8).collect();
+    std::fs::write(folder.path().join("de.csv"), latin).unwrap();
+    let output = init(folder.path(), &["de.csv"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(told(&output).contains("--encoding windows-1252"), "{}", told(&output));
+    assert_eq!(init(folder.path(), &["de.csv", "--encoding", "klingon"]).status.code(), Some(2));
+    assert!(told(&init(folder.path(), &["de.csv", "--sheet", "one"])).contains("not a workbook"));
+    let output = init(folder.path(), &["de.csv", "--encoding", "windows-1252"]);
+    assert!(output.status.success(), "{}", told(&output));
+    let gold = rows(&folder.path().join("de"), "gold.jsonl");
+    assert!(gold.iter().all(|row| row["text"].as_str().unwrap().starts_with("Gr\u{f6}\u{df}e ")), "{gold:?}");
+}
+
+#[test]
 fn shown_prompts_are_those_that_are_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bank.csv"), messages()).unwrap();
@@ -109,10 +147,12 @@ fn what_cannot_be_a_task_is_told() {
     write("one.csv", "text,label\na fine film,good\na nice film,good\nwhat a film,good\n");
     write("rare.csv", "text,label\na fine film,good\na nice film,good\nwhat a bore,bad\n");
     write("torn.jsonl", "{\"context\":\"a b\",\"question\":\"c?\",\"answers\":{\"text\":[\"a\"],\"answer_start\":[0]}}\n{\"id\":2}\n");
+    write("header.csv", "text,label\n");
     write("unclear.csv", "summary,remarks\na fine film,seen it twice now\na nice film,never seen it before\n");
     for (args, code, expected) in [
         (&["one.csv"][..], 3, "one label alone in column \"label\""),
         (&["rare.csv"], 3, "fewer than two different rows have the label \"bad\""),
+        (&["header.csv"], 3, "no rows below the names of the columns"),
         (&["torn.jsonl"], 3, "torn.jsonl:2: a question needs"),
         (&["one.csv", "--kind", "pair"], 2, "--kind"),
         (&["unclear.csv"], 3, "which column holds the text is not clear: name it with --text"),
@@ -126,7 +166,7 @@ fn what_cannot_be_a_task_is_told() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", told(&output));
         assert!(told(&output).contains(expected), "{args:?}: {}", told(&output));
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing is left behind");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5, "nothing is left behind");
 }
 
 /// Names with all that TOML minds, a text in other capitals without its label, and one text twice.

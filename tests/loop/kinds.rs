@@ -330,6 +330,8 @@ fn methods_side_by_side() {
     let table = compare(&comparison, &mut boxed(of_words())).unwrap();
     let lines = json(&folder.join("compare.json"));
     let lines = lines.as_array().unwrap();
+    let page = std::fs::read_to_string(folder.join("compare.html")).unwrap();
+    assert_eq!((page.matches("<svg").count(), page.matches("<tr").count()), (2, 1 + lines.len()));
     let names: Vec<&str> = lines.iter().map(|line| line["method"].as_str().unwrap()).collect();
     let of_unlabelled = ["self-training", "judged texts", "judged texts + gold", "S3, texts read", "S3, texts read + gold"];
     let all: Vec<&str> = methods::names().into_iter().filter(|name| !of_unlabelled.contains(name)).collect();
@@ -522,7 +524,10 @@ fn a_sweep_varies_one_thing_at_a_time() {
     // Twice each error that the judge does not share.
     assert!(accepted > 0 && accepted.is_multiple_of(2) && accepted <= 2 * errors, "{accepted} {errors}");
     assert_eq!(manifest("gold-rows-20")["splits"]["mine"].as_array().unwrap().len(), 10);
-    assert_eq!(table.lines().count(), 2 + 6 * 4, "{table}");
+    assert_eq!(table.lines().count(), 2 + 2 + 6 * 4, "{table}");
+    assert!(table.starts_with("`lacuna sweep ") && table.contains(" --vary rounds=0,1 --vary seed-rows=12"), "{table}");
+    let page = std::fs::read_to_string(folder.join("sweep.html")).unwrap();
+    assert_eq!((page.matches("<svg").count(), page.matches("<table>").count()), (5, 5), "a chart and a table an axis");
     let steps: Vec<u64> = json(&folder.join("sweep.json")).as_array().unwrap().iter().map(|line| line["steps"].as_u64().unwrap()).collect();
     assert!(steps.len() == 24 && steps.iter().all(|&of_line| of_line == steps[0] && of_line > 10), "{steps:?}");
     assert!(std::fs::read_to_string(folder.join("sweep.svg")).unwrap().ends_with("</svg>\n"));

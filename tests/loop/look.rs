@@ -38,6 +38,7 @@ fn a_preview_shows_what_a_run_would_do_and_writes_nothing() {
     let before = files(fixture.folder.path());
     let text = preview(&fixture.path("task.toml"), &options(), &mut boxed(of_words())).unwrap();
     assert!(text.contains("a prompt of the seed") && text.contains("a prompt of the judge"), "{text}");
+    assert!(text.contains("a prompt for reasons") && text.contains("a prompt of a round, if this gold row is mistaken"), "{text}");
     assert!(text.contains("of 10 would be accepted") && text.contains("gold rows it is right on"), "{text}");
     assert_eq!(files(fixture.folder.path()), before);
 }
@@ -90,6 +91,31 @@ fn events_tell_of_parts_rounds_and_progress_as_json_lines() {
     assert_eq!((of("run"), of("round")), (1, rounds));
     assert!(of("part") >= 4 && of("progress") >= 1, "{events:?}");
     assert!(events.iter().all(|event| event["at"].as_f64().unwrap() > 1e9));
+}
+
+#[test]
+fn a_run_in_the_small_before_a_run_leaves_nothing_but_what_is_expected_of_time() {
+    let fixture = Fixture::new();
+    let file = fixture.path("events.jsonl");
+    live::write_events(&file).unwrap();
+    let dataset = |run: &str| std::fs::read(fixture.path(run).join("dataset.jsonl")).unwrap();
+    let methods = [Method::GoldOnly, Method::S3];
+    setup(&fixture).run(&fixture.path("without"), &methods, &mut boxed(of_words())).unwrap();
+    assert!(!fixture.path("without").join(ESTIMATE).exists());
+    let told = json_lines(&file).len();
+    let (mut tried, mut generator) = (setup(&fixture), boxed(of_words()));
+    tried.try_out(&methods, &mut generator).unwrap();
+    let more: Vec<_> = json_lines(&file).split_off(told);
+    assert!(more.iter().all(|event| event["event"] == "said"), "{more:?}");
+    tried.run(&fixture.path("with"), &methods, &mut generator).unwrap();
+    let expected: Outlook = serde_json::from_value(json(&fixture.path("with").join(ESTIMATE))).unwrap();
+    assert!(expected.whole() > 0.0);
+    assert_eq!(dataset("with"), dataset("without"));
+    // A trial that fails keeps no run from beginning.
+    let mut failing = setup(&fixture);
+    failing.try_out(&methods, &mut boxed(of_words().failing_after(5))).unwrap();
+    failing.run(&fixture.path("after"), &methods, &mut boxed(of_words())).unwrap();
+    assert!(!fixture.path("after").join(ESTIMATE).exists());
 }
 
 #[test]

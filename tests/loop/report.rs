@@ -34,7 +34,8 @@ fn the_page_says_what_the_run_found_and_loads_nothing() {
     assert!(page.contains(&format!("The delivered model ({}) is right on {share} % [", own.method.name())));
     let manifest = json(&run.join("manifest.json"));
     for round in manifest["rounds"].as_array().unwrap() {
-        assert!(page.contains(&format!("<td>{}</td><td>{}</td>", round["written"], round["accepted"])), "{round}");
+        let spare = round["spare"].as_u64().map_or(String::new(), |spare| format!(" (+{spare})"));
+        assert!(page.contains(&format!("<td>{}</td><td>{}{spare}</td>", round["written"], round["accepted"])), "{round}");
     }
     let as_delivered = delivery.as_delivered.as_ref().unwrap();
     assert_eq!(as_delivered.bins.iter().map(|bin| bin.rows).sum::<usize>(), own.measured.correct.len());

@@ -65,6 +65,8 @@ fn a_run_goes_on_with_what_was_decided_about_its_rows() {
     // Without being asked to, a finished run stays as it is.
     setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
     assert_eq!(json_lines(&run.join("dataset.jsonl")), before);
+    let page = || std::fs::read_to_string(lacuna::report::write_page(&run).unwrap()).unwrap();
+    assert!(page().contains("wait for <code>lacuna run --continue") && !page().contains("the run has gone by it"));
     let mut again = setup(&fixture);
     again.continues = true;
     let select = json(&run.join("manifest.json"))["rounds"][0]["select"].clone();
@@ -78,6 +80,10 @@ fn a_run_goes_on_with_what_was_decided_about_its_rows() {
     let manifest = json(&run.join("manifest.json"));
     assert_eq!(manifest["stage"], "done");
     assert_ne!(manifest["rounds"][0]["select"], select, "the round is measured without the row");
+    let told = page();
+    for words in [&format!("relabelled: {other}"), &format!("gold row, line {line}"), "1970-01-01", "ann"] {
+        assert!(told.contains(words) && !told.contains("wait for <code>"), "{words}: {told}");
+    }
     // Nothing was decided since: there is nothing to do.
     let written = std::fs::metadata(run.join("summary.json")).unwrap().modified().unwrap();
     again.run(&run, &METHODS, &mut boxed(of_words())).unwrap();

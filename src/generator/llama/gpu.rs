@@ -21,6 +21,8 @@ pub struct BackEnd {
     pub path: PathBuf,
     /// ggml's name of it, which its devices carry.
     pub(super) name: &'static str,
+    /// Whether the file is there as a whole. One that is whole and cannot be loaded may be for another machine's GPU.
+    pub whole: bool,
     /// Whether it was loaded; the error says why not.
     pub loaded: Result<(), String>,
 }
@@ -69,8 +71,9 @@ pub fn broken() -> Vec<String> {
 /// The first file of a back end in the folders.
 fn find(library: &str) -> Option<PathBuf> {
     let file = format!("{}ggml-{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    // A link that leads nowhere is there too, and is told.
-    folders().into_iter().map(|folder| folder.join(&file)).find(|path| path.symlink_metadata().is_ok())
+    let all: Vec<PathBuf> = folders().into_iter().map(|folder| folder.join(&file)).collect();
+    // A folder, or a link that leads nowhere, is told where there is nothing better.
+    all.iter().find(|path| path.is_file()).or_else(|| all.iter().find(|path| path.symlink_metadata().is_ok())).cloned()
 }
 
 /// Loads a back end from the first folder that has it, unless it is compiled in.
@@ -81,16 +84,16 @@ fn find_and_load(library: &str, name: &'static str) -> Option<BackEnd> {
         return None;
     }
     let path = find(library)?;
-    let loaded = load_library(&path);
+    let whole = check_whole(&path);
+    let loaded = whole.clone().and_then(|()| load_library(&path));
     match &loaded {
         Ok(()) => tracing::info!("{}: loaded", path.display()),
         Err(reason) => tracing::warn!("{}: {reason}", path.display()),
     }
-    Some(BackEnd { path, name, loaded })
+    Some(BackEnd { path, name, whole: whole.is_ok(), loaded })
 }
 
 fn load_library(path: &Path) -> Result<(), String> {
-    check_whole(path)?;
     // ggml tells the linker's reason to its log alone: ask first. SAFETY: the library runs nothing but its constructors.
     let library = unsafe { open(path) }.map_err(|error| format!("cannot be loaded: {}", reason(&error, path)))?;
     let name = path.to_str().and_then(|path| CString::new(path).ok()).ok_or("its path is not UTF-8")?;
