@@ -3,7 +3,7 @@
 use crate::config::{Architecture, Config};
 use crate::fields::Fields;
 use crate::names::Names;
-use crate::{ModelError, bert, distilbert};
+use crate::{ModelError, bert, distilbert, roberta};
 use serde_json::{Map, Value};
 
 impl Architecture {
@@ -12,6 +12,7 @@ impl Architecture {
         match self {
             Architecture::Bert => &bert::NAMES,
             Architecture::DistilBert => &distilbert::NAMES,
+            Architecture::Roberta(_) => &roberta::NAMES,
         }
     }
 
@@ -20,6 +21,7 @@ impl Architecture {
         match self {
             Architecture::Bert => bert::read_config(fields),
             Architecture::DistilBert => distilbert::read_config(fields),
+            Architecture::Roberta(family) => roberta::read_config(fields, family),
         }
     }
 }
@@ -30,6 +32,7 @@ impl Config {
         match self.architecture {
             Architecture::Bert => bert::write_config(self),
             Architecture::DistilBert => distilbert::write_config(self),
+            Architecture::Roberta(family) => roberta::write_config(self, family),
         }
     }
 }

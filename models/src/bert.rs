@@ -19,6 +19,7 @@ pub const NAMES: Names = Names {
     output: "output.dense",
     output_norm: "output.LayerNorm",
     head: "bert.pooler.dense",
+    classifier: "classifier",
 };
 
 /// Reads the fields of a BERT config.json.
@@ -35,6 +36,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         num_attention_heads: fields.size("num_attention_heads")?,
         intermediate_size: fields.size("intermediate_size")?,
         max_position_embeddings: fields.size("max_position_embeddings")?,
+        first_position: 0,
         type_vocab_size: fields.size("type_vocab_size")?,
         layer_norm_eps: fields.number("layer_norm_eps", 1e-12)?,
         hidden_dropout,

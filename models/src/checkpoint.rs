@@ -4,6 +4,7 @@ use crate::ModelError;
 use crate::config::{Architecture, Config};
 use crate::infer::infer;
 use crate::layout::Tensor;
+use crate::roberta;
 use lacuna_kernels::half;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use std::borrow::Cow;
@@ -32,6 +33,8 @@ pub struct File {
 pub struct Checkpoint<'a> {
     path: &'a Path,
     tensors: HashMap<String, TensorView<'a>>,
+    /// Whether their names begin as RoBERTa's do, whose shapes are BERT's.
+    of_roberta: bool,
 }
 
 impl File {
@@ -50,14 +53,15 @@ impl File {
     pub fn open(&self) -> Result<Checkpoint<'_>, ModelError> {
         let damaged = |e| ModelError::checkpoint(&self.path, format!("not a complete safetensors file: {e}; fetch it again"));
         let file = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
+        let of_roberta = file.iter().any(|(name, _)| name.starts_with(roberta::NAMES.prefix));
         let tensors = file.iter().map(|(name, view)| (plain_name(name), view)).collect();
-        Ok(Checkpoint { path: &self.path, tensors })
+        Ok(Checkpoint { path: &self.path, tensors, of_roberta })
     }
 }
 
 /// The name without the prefix of the model, and LayerNorm's `gamma` and `beta` of old checkpoints as `weight` and `bias`.
 fn plain_name(name: &str) -> String {
-    let name = name.strip_prefix("bert.").or_else(|| name.strip_prefix("distilbert.")).unwrap_or(name);
+    let name = ["bert.", "distilbert.", "roberta."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     match (name.strip_suffix(".gamma"), name.strip_suffix(".beta")) {
         (Some(norm), _) => format!("{norm}.weight"),
         (_, Some(norm)) => format!("{norm}.bias"),
@@ -68,6 +72,10 @@ fn plain_name(name: &str) -> String {
 impl Checkpoint<'_> {
     /// The dimensions inferred from the tensors; see [`infer`].
     pub fn infer_config(&self) -> Result<Config, ModelError> {
+        if self.of_roberta {
+            let reason = "a RoBERTa without its config.json, which says where its positions begin; copy it from where the model came from";
+            return Err(ModelError::checkpoint(self.path, reason));
+        }
         let shapes = self.tensors.iter().map(|(name, view)| (name.clone(), view.shape().to_vec())).collect();
         infer(self.path, &shapes)
     }
@@ -150,5 +158,6 @@ mod tests {
         assert_eq!(plain_name("bert.embeddings.LayerNorm.gamma"), "embeddings.LayerNorm.weight");
         assert_eq!(plain_name("distilbert.transformer.layer.0.sa_layer_norm.beta"), "transformer.layer.0.sa_layer_norm.bias");
         assert_eq!(plain_name("pre_classifier.bias"), "pre_classifier.bias");
+        assert_eq!(plain_name("roberta.encoder.layer.0.output.dense.bias"), "encoder.layer.0.output.dense.bias");
     }
 }

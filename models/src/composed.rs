@@ -79,7 +79,10 @@ impl<'a> Composed<'a> {
     /// (tokens, hidden)
     fn embed(&self) -> Result<Tensor> {
         let mut lookups = vec![(&self.tensors[0], self.shard.input_ids)];
-        lookups.extend(self.dense(&self.layout().positions).map(|table| (table, &self.shard.position_ids[..])));
+        let (skipped, positions) = (self.params.config.first_position, &self.layout().positions);
+        let table = positions.start - skipped * self.params.config.hidden_size..positions.end;
+        let position_ids: Vec<u32> = self.shard.position_ids.iter().map(|id| id + skipped as u32).collect();
+        lookups.extend(self.dense(&table).map(|table| (table, &position_ids[..])));
         if let Some(types) = &self.layout().token_types {
             lookups.extend(self.dense(types).map(|table| (table, self.shard.token_type_ids)));
         }
@@ -125,12 +128,12 @@ impl<'a> Composed<'a> {
             HeadLayout::Labels { dense, classifier } => {
                 let pooled = self.linear(dense, last)?;
                 let pooled = match architecture {
-                    Architecture::Bert => pooled.tanh()?,
+                    Architecture::Bert | Architecture::Roberta(_) => pooled.tanh()?,
                     Architecture::DistilBert => pooled.relu()?,
                 };
                 self.linear(classifier, &self.drop(Site::Classifier, &shard.cu_queries(Queries::First), pooled)?)
             }
-            HeadLayout::Span { outputs } if architecture == Architecture::Bert => self.linear(outputs, last),
+            HeadLayout::Span { outputs } if architecture != Architecture::DistilBert => self.linear(outputs, last),
             HeadLayout::Span { outputs } => self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?),
         }
     }

@@ -1,6 +1,7 @@
 //! The dimensions of a model.
 
 use crate::ModelError;
+use crate::roberta::Family;
 use std::path::Path;
 
 /// The architectures of this crate.
@@ -8,6 +9,8 @@ use std::path::Path;
 pub enum Architecture {
     Bert,
     DistilBert,
+    /// RoBERTa and its like.
+    Roberta(Family),
 }
 
 impl Architecture {
@@ -16,6 +19,7 @@ impl Architecture {
         match self {
             Architecture::Bert => "BERT",
             Architecture::DistilBert => "DistilBERT",
+            Architecture::Roberta(family) => family.name(),
         }
     }
 }
@@ -31,6 +35,8 @@ pub struct Config {
     pub intermediate_size: usize,
     /// The longest sequence, in tokens.
     pub max_position_embeddings: usize,
+    /// The row of the table of positions that the first token has; RoBERTa leaves out those of the padding.
+    pub first_position: usize,
     /// 0 for a model without token types.
     pub type_vocab_size: usize,
     pub layer_norm_eps: f64,

@@ -1,8 +1,10 @@
 //! config.json: reading the dimensions and the head, and writing it for a model that is saved.
 
 use crate::ModelError;
+use crate::bert;
 use crate::config::{Architecture, Config};
 use crate::fields::Fields;
+use crate::roberta::{self, Family};
 use serde_json::{Map, Value, json};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -58,7 +60,8 @@ fn rows_of_classifier(folder: &Path) -> Result<Option<usize>, ModelError> {
     let read = (&file).read_exact(&mut length).and_then(|()| (&file).take(u64::from_le_bytes(length)).read_to_end(&mut header));
     read.map_err(ModelError::file(&path))?;
     let header: Value = serde_json::from_slice(&header).map_err(|_| ModelError::config(&path, "not a whole safetensors file"))?;
-    Ok(header["classifier.weight"]["shape"][0].as_u64().and_then(|rows| usize::try_from(rows).ok()))
+    let rows = |name: &str| header[name]["shape"][0].as_u64().and_then(|rows| usize::try_from(rows).ok());
+    Ok([bert::NAMES.classifier, roberta::NAMES.classifier].iter().find_map(|layer| rows(&format!("{layer}.weight"))))
 }
 
 impl ConfigFile {
@@ -80,9 +83,13 @@ impl ConfigFile {
         let architecture = match self.map.get("model_type").map(|v| v.as_str().unwrap_or_default()) {
             Some("bert") => Architecture::Bert,
             Some("distilbert") => Architecture::DistilBert,
-            Some(other) => {
-                return fields.error(format!("`model_type` is \"{other}\"; only bert and distilbert are supported"));
-            }
+            Some(other) => match Family::ALL.into_iter().find(|family| family.model_type() == other) {
+                Some(family) => Architecture::Roberta(family),
+                None => {
+                    let known = "bert, distilbert, roberta, xlm-roberta and camembert";
+                    return fields.error(format!("`model_type` is \"{other}\"; only {known} are supported"));
+                }
+            },
             None if self.map.contains_key("hidden_size") => Architecture::Bert,
             None if self.map.contains_key("dim") => Architecture::DistilBert,
             None => return Ok(None),
@@ -123,10 +130,11 @@ impl Config {
     pub(crate) fn to_span_json(&self) -> String {
         let mut map = self.to_map();
         let class = match self.architecture {
-            Architecture::Bert => "BertForQuestionAnswering",
-            Architecture::DistilBert => "DistilBertForQuestionAnswering",
+            Architecture::Bert => "Bert",
+            Architecture::DistilBert => "DistilBert",
+            Architecture::Roberta(family) => family.class(),
         };
-        map.insert("architectures".into(), json!([class]));
+        map.insert("architectures".into(), json!([format!("{class}ForQuestionAnswering")]));
         format!("{:#}\n", Value::Object(map))
     }
 

@@ -19,6 +19,7 @@ pub const NAMES: Names = Names {
     output: "ffn.lin2",
     output_norm: "output_layer_norm",
     head: "pre_classifier",
+    classifier: "classifier",
 };
 
 /// The eps of its LayerNorms, which config.json does not say.
@@ -35,6 +36,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         num_attention_heads: fields.size("n_heads")?,
         intermediate_size: fields.size("hidden_dim")?,
         max_position_embeddings: fields.size("max_position_embeddings")?,
+        first_position: 0,
         type_vocab_size: 0,
         layer_norm_eps: LAYER_NORM_EPS,
         hidden_dropout: fields.rate("dropout", 0.1)?,

@@ -1,4 +1,4 @@
-//! The post-LN transformer of BERT and DistilBERT, forward and backward, over the rows of one shard.
+//! The post-LN transformer of BERT, DistilBERT and RoBERTa, forward and backward, over the rows of one shard.
 //!
 //! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are computed
 //! for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.

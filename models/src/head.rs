@@ -39,7 +39,7 @@ pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
         HeadLayout::Labels { dense, classifier } => {
             dense.forward(values, last, &mut work.pooled, &mut work.linear);
             match encoder.params.config.architecture {
-                Architecture::Bert => tanh::forward(&mut work.pooled),
+                Architecture::Bert | Architecture::Roberta(_) => tanh::forward(&mut work.pooled),
                 Architecture::DistilBert => relu::forward(&mut work.pooled),
             }
             work.kept.clone_from(&work.pooled);
@@ -64,7 +64,7 @@ pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f
             classifier.backward(values, (&work.kept, dlogits), &mut work.dpooled, false, grads, &mut work.linear);
             drop_rows(encoder, &mut work.dpooled);
             match encoder.params.config.architecture {
-                Architecture::Bert => tanh::backward(&mut work.dpooled, &work.pooled),
+                Architecture::Bert | Architecture::Roberta(_) => tanh::backward(&mut work.dpooled, &work.pooled),
                 Architecture::DistilBert => relu::backward(&mut work.dpooled, &work.pooled),
             }
             let dpooled = Mat::new(&work.dpooled, encoder.params.config.hidden_size);
@@ -78,13 +78,13 @@ pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f
     }
 }
 
-/// The dropout before the last linear layer. BERT has none there for spans.
+/// The dropout before the last linear layer. BERT and RoBERTa have none there for spans.
 fn drop_rows(encoder: &Encoder, x: &mut [f32]) {
     let Some(masks) = encoder.masks else { return };
     let dropout = masks.at(Site::Classifier, encoder.shard.first_row);
     match (&encoder.params.layout.head, encoder.params.config.architecture) {
         (HeadLayout::Labels { .. }, _) => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
-        (HeadLayout::Span { .. }, Architecture::Bert) => {}
+        (HeadLayout::Span { .. }, Architecture::Bert | Architecture::Roberta(_)) => {}
         (HeadLayout::Span { .. }, Architecture::DistilBert) => dropout.apply(x, &encoder.shard.cu_seqlens),
     }
 }

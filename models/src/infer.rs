@@ -13,7 +13,7 @@ pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Con
     let architecture = [Architecture::Bert, Architecture::DistilBert]
         .into_iter()
         .find(|a| shapes.contains_key(&format!("{}.0.{}.weight", a.names().layer, a.names().query)))
-        .ok_or_else(|| ModelError::checkpoint(weights, "neither a BERT nor a DistilBERT layer is in the file"))?;
+        .ok_or_else(|| ModelError::checkpoint(weights, "neither a BERT nor a DistilBERT layer is in the file, and no config.json beside it"))?;
     let names = architecture.names();
     let matrix = |name: &str| match shapes.get(name).map(Vec::as_slice) {
         Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),
@@ -31,6 +31,7 @@ pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Con
         num_attention_heads: heads(hidden_size).ok_or_else(|| ambiguous_heads(weights, hidden_size))?,
         intermediate_size: matrix(&format!("{}.0.{}.weight", names.layer, names.intermediate))?.0,
         max_position_embeddings: matrix("embeddings.position_embeddings.weight")?.0,
+        first_position: 0,
         type_vocab_size: if bert { matrix("embeddings.token_type_embeddings.weight")?.0 } else { 0 },
         layer_norm_eps: 1e-12,
         hidden_dropout: 0.1,

@@ -41,7 +41,7 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
     /// Length of the word embeddings; the dense part begins there.
     pub words: usize,
-    /// Offset in the dense part, as for all fields below.
+    /// The positions that tokens have, as an offset in the dense part, as for all fields below.
     pub positions: Range<usize>,
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
@@ -120,7 +120,7 @@ impl Builder<'_> {
         match head {
             Head::Labels(labels) => HeadLayout::Labels {
                 dense: self.affine(&[self.names.head.into()], &[hidden, hidden]),
-                classifier: self.affine(&["classifier".into()], &[labels, hidden]),
+                classifier: self.affine(&[self.names.classifier.into()], &[labels, hidden]),
             },
             Head::Span => HeadLayout::Span { outputs: self.affine(&["qa_outputs".into()], &[2, hidden]) },
         }
@@ -165,7 +165,9 @@ impl Layout {
         let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
         b.table("word_embeddings", config.vocab_size, hidden);
         b.words = b.end;
-        let positions = b.table("position_embeddings", config.max_position_embeddings, hidden);
+        let skipped = config.first_position;
+        let table = b.table("position_embeddings", skipped + config.max_position_embeddings, hidden);
+        let positions = table.start + skipped * hidden..table.end;
         let token_types = (config.type_vocab_size > 0).then(|| b.table("token_type_embeddings", config.type_vocab_size, hidden));
         let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[hidden]);
         let last = |i: usize| i + 1 == config.num_hidden_layers;

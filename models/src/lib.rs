@@ -1,4 +1,4 @@
-//! BERT and DistilBERT sequence classifiers, fine-tuned over packed tokens.
+//! BERT, DistilBERT and RoBERTa: sequence classifiers and span extractors, fine-tuned over packed tokens.
 //!
 //! ```no_run
 //! use lacuna_models::{Classifier, PackedBatch, TextEncoder, TrainConfig, Trainer};
@@ -23,6 +23,7 @@ mod affine;
 mod architectures;
 mod batch;
 mod bert;
+mod byte_bpe;
 mod caught;
 mod checkpoint;
 mod classifier;
@@ -55,6 +56,7 @@ mod placed;
 mod pooling;
 mod precision;
 mod resume;
+mod roberta;
 mod rounded;
 mod save;
 mod span;
@@ -82,6 +84,7 @@ pub use error::ModelError;
 pub use mean_layer::reads_means;
 pub use network::{Forward, Network};
 pub use precision::Precision;
+pub use roberta::Family;
 pub use span::{Span, best_span};
 pub use span_extractor::SpanExtractor;
 pub use targets::{MicroBatch, Targets};

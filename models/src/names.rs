@@ -16,4 +16,6 @@ pub struct Names {
     pub output_norm: &'static str,
     /// The dense layer between `[CLS]` and the classifier, with its prefix.
     pub head: &'static str,
+    /// The classifier, with its prefix.
+    pub classifier: &'static str,
 }

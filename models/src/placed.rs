@@ -109,6 +109,7 @@ mod tests {
             num_attention_heads: 12,
             intermediate_size: 4 * hidden,
             max_position_embeddings: 512,
+            first_position: 0,
             type_vocab_size: 2,
             layer_norm_eps: 1e-12,
             hidden_dropout: 0.1,

@@ -8,7 +8,7 @@ use crate::span::{Span, best_span};
 use std::ops::{Deref, DerefMut, Range};
 use std::path::Path;
 
-/// A BERT or DistilBERT with a span head, as transformers' `BertForQuestionAnswering` and `DistilBertForQuestionAnswering`.
+/// An encoder with a span head, as transformers' `BertForQuestionAnswering` and its like.
 #[derive(Clone)]
 pub struct SpanExtractor {
     pub(crate) network: Network,

@@ -30,6 +30,7 @@ pub fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
         num_attention_heads: heads,
         intermediate_size: 128,
         max_position_embeddings: 80,
+        first_position: 0,
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
         hidden_dropout: 0.1,

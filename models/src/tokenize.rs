@@ -1,6 +1,7 @@
 //! Tokenization with the model's tokenizer.json.
 
 use crate::ModelError;
+use crate::byte_bpe;
 use crate::caught::caught;
 use crate::config::{Architecture, Config};
 use crate::encoded::{Encoded, EncodedQuestion};
@@ -64,7 +65,7 @@ fn parsed(bytes: &[u8]) -> Result<Tokenizer, String> {
 const TRIED: &str = "A text, d\u{e9}j\u{e0} vu: 日 \u{1f600}";
 
 impl TextEncoder {
-    /// Loads `folder`/tokenizer.json, or makes it from vocab.txt where that is alone; padding and truncation are not used.
+    /// Loads `folder`/tokenizer.json, or makes it from vocab.txt, or vocab.json and merges.txt, where those are alone; padding and truncation are not used.
     ///
     /// # Errors
     /// A missing or damaged tokenizer.json, or one without tokens that begin and end a text.
@@ -74,9 +75,12 @@ impl TextEncoder {
         let config = copies.iter().find(|(name, _)| *name == TOKENIZER_CONFIG).map(|(_, config)| config.as_slice());
         let mut tokenizer = if !path.exists() && folder.join("vocab.txt").exists() {
             vocab_txt::tokenizer(folder, config)?
+        } else if !path.exists() && byte_bpe::is_in(folder) {
+            byte_bpe::tokenizer(folder, config)?
         } else {
             if folder.is_dir() && !path.exists() {
-                let missing = "it is missing, and vocab.txt too: copy one of them from where the model came from";
+                let missing = "it is missing, and so are vocab.txt and vocab.json with merges.txt: copy one of them from where the model came \
+                               from (AutoTokenizer.from_pretrained(…).save_pretrained(…) makes tokenizer.json of a sentencepiece.bpe.model)";
                 return Err(ModelError::tokenizer(&path, missing));
             }
             let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
@@ -85,7 +89,7 @@ impl TextEncoder {
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| ModelError::tokenizer(&path, e))?;
         let id = |token: &str| {
-            let missing = || ModelError::tokenizer(&path, format!("it has no {token} token; is it the tokenizer of a BERT model?"));
+            let missing = || ModelError::tokenizer(&path, format!("it has no {token} token; is it the tokenizer of an encoder?"));
             tokenizer.token_to_id(token).ok_or_else(missing)
         };
         let frame = Frame::of(&tokenizer, config);

@@ -76,7 +76,7 @@ impl TrainConfig {
             step: step as u64,
             first_row: 0,
             hidden: self.hidden_dropout,
-            attention_output: if architecture == Architecture::Bert { self.hidden_dropout } else { 0.0 },
+            attention_output: if architecture == Architecture::DistilBert { 0.0 } else { self.hidden_dropout },
             attention: self.attention_dropout,
             classifier: self.classifier_dropout,
         }

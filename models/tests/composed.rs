@@ -78,15 +78,23 @@ fn every_tensor_has_a_gradient() {
     }
 }
 
+/// RoBERTa has one type of tokens.
+fn one_type(batch: &mut lacuna_models::PackedBatch, architecture: &str) {
+    if architecture == "roberta" {
+        batch.token_type_ids.fill(0);
+    }
+}
+
 /// A loss with dropout is the same only if all masks are.
 #[test]
 fn classifiers_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert"] {
+    for architecture in ["bert", "distilbert", "roberta"] {
         let model = classifier(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in LENGTHS.into_iter().flat_map(|lengths| [(lengths, 0.0), (lengths, 0.2)]) {
-            let (batch, targets, mut weights) = labelled(lengths);
+            let (mut batch, targets, mut weights) = labelled(lengths);
             weights[0] = 1.0;
+            one_type(&mut batch, architecture);
             assert!(distance(&composed.logits(&batch, 1).unwrap(), &model.logits(&batch, 1).unwrap()) < 1e-5);
             let mut expected = Trainer::new(&model, rates(rate));
             let (expected_loss, expected) = expected.gradients(&model, &batch, &targets, &weights).unwrap();
@@ -100,11 +108,12 @@ fn classifiers_have_the_same_gradients() {
 
 #[test]
 fn span_extractors_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert"] {
+    for architecture in ["bert", "distilbert", "roberta"] {
         let model = extractor(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in [(LENGTHS[0], 0.0), (LENGTHS[0], 0.2), (LENGTHS[2], 0.2)] {
-            let (batch, ..) = labelled(lengths);
+            let (mut batch, ..) = labelled(lengths);
+            one_type(&mut batch, architecture);
             let spans = spans(lengths);
             assert!(distance(&composed.logits(&batch, 1).unwrap(), &model.logits(&batch, 1).unwrap()) < 1e-5);
             let mut expected = Trainer::new(&model, rates(rate));

@@ -35,7 +35,9 @@ fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, hea
         let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
         numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { size * x }).to_le_bytes()).collect()
     };
-    let tensors: Vec<_> = tensors(architecture == "bert", 2, hidden, VOCABULARY, positions)
+    // RoBERTa is shaped as BERT is, with positions that begin behind the padding's.
+    let skipped = if architecture == "roberta" { 2 } else { 0 };
+    let tensors: Vec<_> = tensors(architecture != "distilbert", 2, hidden, VOCABULARY, positions + skipped)
         .into_iter()
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());
@@ -44,10 +46,10 @@ fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, hea
         .collect();
     let views = tensors.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
     std::fs::write(folder.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
-    let config = if architecture == "bert" {
+    let config = if architecture != "distilbert" {
         json!({
-            "model_type": "bert", "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
-            "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": positions, "type_vocab_size": 2,
+            "model_type": architecture, "pad_token_id": 1, "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
+            "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": positions + skipped, "type_vocab_size": 2,
         })
     } else {
         json!({
@@ -112,7 +114,7 @@ fn gradients_agree(model: &Network, found: &[f32], expected: &[f32], most: f32) 
 
 #[test]
 fn classifiers_have_the_same_gradients() {
-    for (architecture, heads) in [("bert", 2), ("bert", 1), ("distilbert", 2), ("distilbert", 1)] {
+    for (architecture, heads) in [("bert", 2), ("bert", 1), ("distilbert", 2), ("distilbert", 1), ("roberta", 2)] {
         let model = classifier(architecture, heads);
         let other = emulated(&model);
         for (lengths, rate) in LENGTHS.into_iter().flat_map(|lengths| [(lengths, 0.0), (lengths, 0.2)]) {
@@ -172,7 +174,7 @@ fn classifiers_have_about_the_same_gradients_in_bf16() {
 
 #[test]
 fn span_extractors_have_the_same_gradients() {
-    for (architecture, heads) in [("bert", 1), ("distilbert", 2)] {
+    for (architecture, heads) in [("bert", 1), ("distilbert", 2), ("roberta", 1)] {
         let model = extractor(architecture, heads);
         let other = emulated(&model);
         for (lengths, rate) in [(LENGTHS[0], 0.0), (LENGTHS[0], 0.2), (LENGTHS[2], 0.2)] {

@@ -81,6 +81,39 @@ fn config_json_names_the_labels() {
     assert_eq!(json["hidden_dropout_prob"], json!(0.0));
 }
 
+/// RoBERTa is BERT with other names, positions that begin behind the padding's, and a head of its own; each name of the family stays.
+#[test]
+fn roberta_and_its_like_are_saved_as_they_are_named() {
+    for (model_type, class) in [("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")] {
+        let folder = copy("roberta");
+        configure(folder.path(), json!({"model_type": model_type, "pad_token_id": 1}));
+        let model = load(folder.path());
+        assert_eq!((model.config().max_position_embeddings, model.config().first_position), (12, 2));
+        let saved = folder.path().join("saved");
+        model.save(&saved, &TextEncoder::load(folder.path()).unwrap()).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(saved.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["architectures"], json!([format!("{class}ForSequenceClassification")]));
+        let of = |name: &str| config[name].clone();
+        assert_eq!((of("model_type"), of("max_position_embeddings"), of("pad_token_id")), (json!(model_type), json!(14), json!(1)));
+        let names: Vec<String> = model.parameters().map(|(name, ..)| name).collect();
+        assert!(names.iter().any(|name| name == "classifier.out_proj.weight") && names.iter().all(|name| !name.contains("pooler")));
+        assert_eq!(load(&saved).flat().unwrap(), model.flat().unwrap());
+        // The encoder alone, as a checkpoint of its masked language model has it.
+        rewrite(folder.path(), |name, shape, data| {
+            let encoder = !name.starts_with("classifier.");
+            encoder.then(|| (name.strip_prefix("roberta.").unwrap_or(name).to_string(), shape.to_vec(), data))
+        });
+        let again = load(folder.path());
+        let words = model.parameters().next().unwrap().1;
+        assert_eq!(again.flat().unwrap()[words.clone()], model.flat().unwrap()[words]);
+        fs::remove_file(folder.path().join("config.json")).unwrap();
+    }
+    let folder = copy("roberta");
+    fs::remove_file(folder.path().join("config.json")).unwrap();
+    let error = load_error(folder.path());
+    assert!(error.contains("RoBERTa without its config.json"), "{error}");
+}
+
 #[test]
 fn old_names_and_no_prefix() {
     for architecture in ["bert", "distilbert"] {
@@ -175,7 +208,8 @@ fn ambiguous_heads_ask_for_a_config() {
 #[test]
 fn unsupported_configurations_are_refused() {
     for (changes, words) in [
-        (json!({"model_type": "roberta"}), vec!["model_type", "roberta"]),
+        (json!({"model_type": "deberta-v2"}), vec!["model_type", "deberta-v2", "xlm-roberta"]),
+        (json!({"model_type": "roberta", "pad_token_id": 30}), vec!["max_position_embeddings", "padding 30"]),
         (json!({"hidden_act": "relu"}), vec!["hidden_act", "relu", "gelu"]),
         (json!({"position_embedding_type": "relative_key"}), vec!["position_embedding_type", "relative_key"]),
         (json!({"is_decoder": true}), vec!["is_decoder"]),

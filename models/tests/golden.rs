@@ -155,6 +155,21 @@ fn distilbert_spans() {
 }
 
 #[test]
+fn roberta_spans() {
+    span_gradients_agree("roberta_span");
+}
+
+#[test]
+fn roberta_gradients() {
+    gradients_agree("roberta");
+}
+
+#[test]
+fn roberta_steps() {
+    steps_agree("roberta");
+}
+
+#[test]
 fn bert_gradients() {
     gradients_agree("bert");
 }

@@ -51,6 +51,28 @@ fn a_vocabulary_alone_is_enough() {
     }
 }
 
+/// As transformers' RobertaTokenizerFast with `split_special_tokens` (golden/make_byte_bpe.py).
+#[test]
+fn byte_level_tokens_are_those_of_transformers() {
+    let golden: serde_json::Value = serde_json::from_slice(&fs::read(common::golden("byte_bpe").join("ids.json")).unwrap()).unwrap();
+    let both = common::golden("byte_bpe");
+    let alone = tempfile::tempdir().unwrap();
+    for name in ["vocab.json", "merges.txt"] {
+        fs::copy(both.join(name), alone.path().join(name)).unwrap();
+    }
+    for folder in [both.as_path(), alone.path()] {
+        let encoder = TextEncoder::load(folder).unwrap();
+        let texts = golden["texts"].as_array().unwrap();
+        for (i, text) in texts.iter().map(|text| text.as_str().unwrap()).enumerate() {
+            let ids = |name: &str| golden[name][i].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect::<Vec<_>>();
+            assert_eq!(encoder.encode(text, None, 512).unwrap().input_ids, ids("single"), "{text:?}");
+            let pair = encoder.encode(text, texts[0].as_str(), 512).unwrap();
+            assert_eq!(pair.input_ids, ids("pairs"), "{text:?}");
+            assert!(pair.token_type_ids.iter().all(|kind| *kind == 0));
+        }
+    }
+}
+
 #[test]
 fn the_longer_text_is_cut_first() {
     let encoder = encoder();

@@ -135,19 +135,32 @@ impl Setup {
     fn pace(&mut self, generator: &mut Option<Box<dyn Generate>>) -> Result<Pace> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder in", &std::env::temp_dir()))?;
         let folder = folder.path().join("run");
-        let at_once = generator.as_ref().map_or(1, |generator| generator.at_once());
-        let whole = (self.task.clone(), self.chooses, self.machine.quiet);
-        self.task = miniature(&self.task, self.gold_pool(), at_once);
-        (self.chooses, self.machine.quiet) = (false, true);
-        let made = self.run(&folder, &[Method::GoldOnly, Method::Seed], generator);
-        let plan = self.plan(&[Method::GoldOnly, Method::Seed]);
-        (self.task, self.chooses, self.machine.quiet) = whole;
+        let (at_once, methods) = (generator.as_ref().map_or(1, |generator| generator.at_once()), [Method::GoldOnly, Method::Seed]);
+        let (made, plan) = self.in_the_small(at_once, |setup| (setup.run(&folder, &methods, generator), setup.plan(&methods)));
         made?;
         let predicted = match &self.loaded {
             ByHead::Labels(loaded) => seconds_of_a_prediction(loaded, &self.task, self.seed)?,
             ByHead::Answers(loaded) => seconds_of_a_prediction(loaded, &self.task, self.seed)?,
         };
         Pace::of_run(&folder, &plan?, predicted, at_once)
+    }
+
+    /// Does something with a task in the small, and without test rows: what a prediction takes is measured on gold rows.
+    fn in_the_small<T>(&mut self, at_once: usize, work: impl FnOnce(&Setup) -> T) -> T {
+        let whole = (self.task.clone(), self.chooses, self.machine.quiet);
+        self.task = miniature(&self.task, self.gold_pool(), at_once);
+        (self.chooses, self.machine.quiet) = (false, true);
+        let tests = match &mut self.loaded {
+            ByHead::Labels(loaded) => (loaded.data.test.take(), None),
+            ByHead::Answers(loaded) => (None, loaded.data.test.take()),
+        };
+        let done = work(self);
+        (self.task, self.chooses, self.machine.quiet) = whole;
+        match &mut self.loaded {
+            ByHead::Labels(loaded) => loaded.data.test = tests.0,
+            ByHead::Answers(loaded) => loaded.data.test = tests.1,
+        }
+        done
     }
 }
 

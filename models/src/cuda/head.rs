@@ -56,7 +56,7 @@ impl Pass<'_> {
             loss_scale: goal.map_or(0.0, |goal| goal.scale),
             hidden: hidden as u32,
             labels: labels as u32,
-            is_tanh: (self.params.config.architecture == Architecture::Bert).into(),
+            is_tanh: (self.params.config.architecture != Architecture::DistilBert).into(),
         };
         classify.run(self.device, self.number, rows)?;
         let Some(Goal { dlast, grads, .. }) = goal else { return Ok(logits) };
@@ -99,7 +99,7 @@ impl Pass<'_> {
             dlast: goal.map_or(Place::NONE, |goal| goal.dlast),
             partials: place,
             // BERT has no dropout before a span head.
-            drop: if self.params.config.architecture == Architecture::Bert { Dropout::OFF } else { self.drop(Site::Classifier) },
+            drop: if self.params.config.architecture == Architecture::DistilBert { self.drop(Site::Classifier) } else { Dropout::OFF },
             loss_scale: goal.map_or(0.0, |goal| goal.scale),
             hidden: self.hidden() as u32,
         };

@@ -2,7 +2,7 @@
 
     python make_golden.py
 
-writes, for a tiny random BERT and DistilBERT, a checkpoint folder (model.safetensors, config.json) and golden.safetensors:
+writes, for a tiny random BERT, DistilBERT and RoBERTa, a checkpoint folder (model.safetensors, config.json) and golden.safetensors:
 packed inputs, logits, loss with soft targets and row weights, the gradient of every parameter, and some parameters after three
 AdamW steps with linear warm-up and decay. Dropout is off. Needs torch, transformers and safetensors.
 """
@@ -19,6 +19,9 @@ from transformers import (
     DistilBertConfig,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForQuestionAnswering,
+    RobertaForSequenceClassification,
     get_linear_schedule_with_warmup,
 )
 
@@ -37,6 +40,14 @@ def make_model(kind, span=False):
             max_position_embeddings=12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
         )
         return (BertForQuestionAnswering if span else BertForSequenceClassification)(config)
+    if kind == "roberta":
+        # Positions begin behind the padding's.
+        config = RobertaConfig(
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, type_vocab_size=1,
+            max_position_embeddings=14, pad_token_id=1, layer_norm_eps=1e-5, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0, **labels,
+        )
+        return (RobertaForQuestionAnswering if span else RobertaForSequenceClassification)(config)
     config = DistilBertConfig(
         vocab_size=VOCAB, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=12,
         dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0, **labels,
@@ -54,8 +65,15 @@ def randomise(model, dtype):
         parameter.data = parameter.data.to(dtype).float()
 
 
-def pad(rows):
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+def pad(rows, value=0):
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def make_inputs(kind):
+    """Token ids, of which none is RoBERTa's padding, and token types, of which it has one."""
+    first = 2 if kind == "roberta" else 1
+    input_ids = [torch.randint(first, VOCAB, (n,)) for n in LENGTHS]
+    return input_ids, [(torch.arange(n) > n // 2).long() * (kind != "roberta") for n in LENGTHS]
 
 
 def main(kind, dtype):
@@ -66,12 +84,11 @@ def main(kind, dtype):
     folder = HERE / kind
     copy.deepcopy(model).to(dtype).save_pretrained(folder)
 
-    input_ids = [torch.randint(1, VOCAB, (n,)) for n in LENGTHS]
-    token_type_ids = [(torch.arange(n) > n // 2).long() for n in LENGTHS]
+    input_ids, token_type_ids = make_inputs(kind)
     targets = torch.rand(len(LENGTHS), LABELS)
     targets /= targets.sum(1, keepdim=True)
     weights = torch.tensor([1.0, 0.5, 2.0, 1.5])
-    inputs = dict(input_ids=pad(input_ids), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
+    inputs = dict(input_ids=pad(input_ids, value=int(kind == "roberta")), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
     if kind == "bert":
         inputs["token_type_ids"] = pad(token_type_ids)
 
@@ -118,8 +135,7 @@ def main_span(kind):
     folder = HERE / f"{kind}_span"
     model.save_pretrained(folder)
 
-    input_ids = [torch.randint(1, VOCAB, (n,)) for n in LENGTHS]
-    token_type_ids = [(torch.arange(n) > n // 2).long() for n in LENGTHS]
+    input_ids, token_type_ids = make_inputs(kind)
     spans = [(1, 3), (0, 0), (4, 8), (2, 2)]
     logits, losses = [], []
     for ids, types, (start, end) in zip(input_ids, token_type_ids, spans):
@@ -145,3 +161,5 @@ if __name__ == "__main__":
     main("distilbert", torch.bfloat16)
     main_span("bert")
     main_span("distilbert")
+    main("roberta", torch.float32)
+    main_span("roberta")
