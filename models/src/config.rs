@@ -1,7 +1,7 @@
 //! The dimensions of a model.
 
 use crate::ModelError;
-use crate::roberta::Family;
+use crate::family::Family;
 use std::path::Path;
 
 /// The architectures of this crate.

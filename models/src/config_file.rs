@@ -3,8 +3,9 @@
 use crate::ModelError;
 use crate::bert;
 use crate::config::{Architecture, Config};
+use crate::family::Family;
 use crate::fields::Fields;
-use crate::roberta::{self, Family};
+use crate::roberta;
 use serde_json::{Map, Value, json};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};

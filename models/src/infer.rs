@@ -13,7 +13,9 @@ pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Con
     let architecture = [Architecture::Bert, Architecture::DistilBert]
         .into_iter()
         .find(|a| shapes.contains_key(&format!("{}.0.{}.weight", a.names().layer, a.names().query)))
-        .ok_or_else(|| ModelError::checkpoint(weights, "neither a BERT nor a DistilBERT layer is in the file, and no config.json beside it"))?;
+        .ok_or_else(|| {
+            ModelError::checkpoint(weights, "neither a BERT nor a DistilBERT layer is in the file, and no config.json beside it")
+        })?;
     let names = architecture.names();
     let matrix = |name: &str| match shapes.get(name).map(Vec::as_slice) {
         Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),

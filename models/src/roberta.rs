@@ -4,52 +4,13 @@
 use crate::ModelError;
 use crate::bert;
 use crate::config::{Architecture, Config};
+use crate::family::Family;
 use crate::fields::Fields;
 use crate::names::Names;
 use serde_json::{Map, Value, json};
 
-/// The models of this shape. They differ in their tokenizers, and in what transformers calls them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    Roberta,
-    XlmRoberta,
-    Camembert,
-}
-
-impl Family {
-    pub const ALL: [Family; 3] = [Family::Roberta, Family::XlmRoberta, Family::Camembert];
-
-    /// `model_type` in config.json.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Family::Roberta => "roberta",
-            Family::XlmRoberta => "xlm-roberta",
-            Family::Camembert => "camembert",
-        }
-    }
-
-    /// How its classes in transformers begin.
-    pub fn class(self) -> &'static str {
-        match self {
-            Family::Roberta => "Roberta",
-            Family::XlmRoberta => "XLMRoberta",
-            Family::Camembert => "Camembert",
-        }
-    }
-
-    /// Its usual spelling.
-    pub fn name(self) -> &'static str {
-        match self {
-            Family::Roberta => "RoBERTa",
-            Family::XlmRoberta => "XLM-RoBERTa",
-            Family::Camembert => "CamemBERT",
-        }
-    }
-}
-
 /// The parameters of `RobertaForSequenceClassification`. (It drops out numbers of `<s>` before its head's dense layer too; we do not.)
-pub const NAMES: Names =
-    Names { prefix: "roberta.", head: "classifier.dense", classifier: "classifier.out_proj", ..bert::NAMES };
+pub const NAMES: Names = Names { prefix: "roberta.", head: "classifier.dense", classifier: "classifier.out_proj", ..bert::NAMES };
 
 /// Reads the fields of a config.json.
 pub fn read_config(fields: &Fields, family: Family) -> Result<Config, ModelError> {

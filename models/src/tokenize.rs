@@ -65,7 +65,8 @@ fn parsed(bytes: &[u8]) -> Result<Tokenizer, String> {
 const TRIED: &str = "A text, d\u{e9}j\u{e0} vu: 日 \u{1f600}";
 
 impl TextEncoder {
-    /// Loads `folder`/tokenizer.json, or makes it from vocab.txt, or vocab.json and merges.txt, where those are alone; padding and truncation are not used.
+    /// Loads `folder`/tokenizer.json, or makes it from vocab.txt, or vocab.json and merges.txt, where those are alone. Padding and
+    /// truncation are not used.
     ///
     /// # Errors
     /// A missing or damaged tokenizer.json, or one without tokens that begin and end a text.

@@ -135,7 +135,11 @@ fn span_gradients_agree(architecture: &str) {
         let before = trainer.step_spans(&mut model.clone(), &batch, &spans).unwrap();
         assert!((before.loss - expected).abs() < 1e-5 * expected);
     }
-    let class = if architecture.starts_with("bert") { "BertForQuestionAnswering" } else { "DistilBertForQuestionAnswering" };
+    let class = match architecture {
+        "bert_span" => "\"BertForQuestionAnswering",
+        "roberta_span" => "\"RobertaForQuestionAnswering",
+        _ => "\"DistilBertForQuestionAnswering",
+    };
     assert!(model.config_json().contains(class));
     let wrong = [Span { start: 3, end: 1 }, spans[1], spans[2], spans[3]];
     for (spans, words) in [(&spans[..3], "4 rows, but 3 spans"), (&wrong, "the answer of row 0")] {
