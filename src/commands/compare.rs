@@ -68,7 +68,7 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
     let mut task = Task::read(comparison.task)?;
     apply(options, &mut task);
     let rows = chosen(comparison.methods, &task)?;
-    let curve = Curve::find(comparison.curve, comparison.task)?;
+    let curve = fitting_curve(comparison)?;
     let last = options.seed.checked_add(comparison.draws).filter(|_| comparison.draws > 0);
     let last = last.ok_or_else(|| Error::Failed("--draws must be at least 1, and --seed plus draws a number of 64 bits".into()))?;
     let checked = gold.iter().map(|&gold| Draw::new(comparison, gold, options.seed)?.check(&rows, curve.as_ref()));
@@ -96,6 +96,21 @@ pub fn compare(comparison: &Comparison, generator: &mut Option<Box<dyn Generate>
         comparison::Comparison { task: &task.name, about: task.about.as_deref(), made: &made, draws: comparison.draws, lines: &lines };
     write_comparison(folder, &page)?;
     Ok(text)
+}
+
+/// The learning curve, if there is one: one that was not named and is of another small model or other rows is told and left out.
+fn fitting_curve(comparison: &Comparison) -> Result<Option<Curve>> {
+    let found = Curve::find(comparison.curve, comparison.task)?;
+    let (Some(curve), None) = (&found, comparison.curve) else { return Ok(found) };
+    // What keeps a draw from being made is told with all else.
+    let Some(Ok(draw)) = comparison.gold.first().map(|&gold| Draw::new(comparison, gold, comparison.options.seed)) else {
+        return Ok(found);
+    };
+    if let Err(error) = curve.check(&draw.setup.student()) {
+        comparison.options.machine.progress().say(format!("what accuracies are worth in human labels is not told: {error}"));
+        return Ok(None);
+    }
+    Ok(found)
 }
 
 /// The methods named by `--methods`, in the order of the table; all that fit the task if none is named.

@@ -207,7 +207,11 @@ impl Init {
             let _ = writeln!(text, "write gold rows into {folder}/gold.jsonl, or name a file with {shape} in data.gold");
         }
         if self.about.is_none() && rows.kind != TaskKind::ExtractiveQa {
-            let _ = writeln!(text, "say in `about` what a text is: the prompts are made from it (--about)");
+            let _ = writeln!(
+                text,
+                "say in `about` {}: the prompts are made from it (--about)",
+                if rows.kind == TaskKind::Pair { what_about_is(rows.kind) } else { "what a text is" }
+            );
         }
         if rows.labels.iter().all(|label| label.chars().all(|c| !c.is_alphabetic())) && !rows.labels.is_empty() {
             let _ = writeln!(text, "the labels are numbers: write what they mean behind their names, the generator cannot know it");
@@ -231,6 +235,9 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     }
     let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
     let asked = Roles { text: init.text.clone(), text_pair: init.pair.clone(), label: init.label.clone() };
+    if let Some(sheet) = table.sheet().filter(|_| init.sheet.is_none()) {
+        progress.say(format!("{}: {sheet} (--sheet names another)", path.display()));
+    }
     let roles = Roles::of(&rows, &asked).map_err(error)?;
     let column = |name: &Option<String>| name.as_ref().map_or("none".to_string(), |name| format!("{name:?}"));
     let pair = roles.text_pair.as_ref().map_or(String::new(), |_| format!(", second text {}", column(&roles.text_pair)));

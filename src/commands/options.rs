@@ -337,13 +337,29 @@ pub fn beside_runs(command: &str, task: &Path) -> PathBuf {
     Path::new("runs").join(named_after(command, task))
 }
 
-/// `WHAT-STEM`, after the task file's name.
+/// `WHAT-NAME`, after the task file, or after its folder where the file is called `task.toml`, as `lacuna init` calls each.
 pub fn named_after(what: &str, task: &Path) -> String {
-    format!("{what}-{}", task.file_stem().unwrap_or_default().to_string_lossy())
+    let stem = task.file_stem().unwrap_or_default();
+    let folder = std::path::absolute(task).ok().and_then(|path| path.parent()?.file_name().map(|name| name.to_os_string()));
+    let name = if stem == "task" { folder.unwrap_or(stem.to_os_string()) } else { stem.to_os_string() };
+    format!("{what}-{}", name.to_string_lossy())
 }
 
 /// A path on the command line is relative to the working directory, not to the task file.
 fn absolute(named: &str) -> String {
     let path = Path::new(named);
     if path.exists() { std::path::absolute(path).unwrap_or(path.to_path_buf()).display().to_string() } else { named.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_named_after_the_task_or_its_folder() {
+        assert_eq!(named_after("compare", Path::new("tasks/movies.toml")), "compare-movies");
+        assert_eq!(named_after("compare", Path::new("tickets/task.toml")), "compare-tickets");
+        assert_eq!(named_after("sweep", Path::new("/data/mine/task.toml")), "sweep-mine");
+        assert_eq!(named_after("sweep", Path::new("/task.toml")), "sweep-task");
+    }
 }

@@ -86,7 +86,15 @@ fn keep(folder: &Path, decisions: &[Decision]) -> Result<()> {
 
 fn decision(doubt: &Doubt, verdict: Verdict, label: Option<String>, author: &str) -> Decision {
     let (id, of) = (doubt.id.clone(), mark(&doubt.text, doubt.text_pair.as_deref()));
-    Decision { id, of, verdict, label, author: author.to_string(), at: now() }
+    Decision { id, of, verdict, label, text: beginning(doubt), author: author.to_string(), at: now() }
+}
+
+/// Characters of a text that a decision keeps.
+const KEPT: usize = 160;
+
+fn beginning(doubt: &Doubt) -> String {
+    let whole = doubt.text_pair.as_ref().map_or(doubt.text.clone(), |pair| format!("{} | {pair}", doubt.text));
+    whole.chars().take(KEPT).collect()
 }
 
 /// In seconds since 1970.
@@ -152,11 +160,13 @@ fn read(path: &Path, names: &[String], folder: &Path, author: &str) -> Result<Ve
         plain: false,
     };
     let table = Table::open(path, shape)?;
-    // Of each row, a mark of its texts. What was decided about is known, though it may stand in none of the run's files any more.
+    // Of each row, a mark of its texts and how they begin. What was decided about is known, though it may stand in none of the run's files
+    // any more.
     let earlier = Decisions::read(folder)?;
-    let mut known: HashMap<String, String> = earlier.iter().map(|own| (own.id.clone(), own.of.clone())).collect();
+    let mut known: HashMap<String, (String, String)> =
+        earlier.iter().map(|own| (own.id.clone(), (own.of.clone(), own.text.clone()))).collect();
     let now = [gold(folder, names)?, dataset(folder, names)?].concat();
-    known.extend(now.into_iter().map(|doubt| (doubt.id, mark(&doubt.text, doubt.text_pair.as_deref()))));
+    known.extend(now.into_iter().map(|doubt| (doubt.id.clone(), (mark(&doubt.text, doubt.text_pair.as_deref()), beginning(&doubt)))));
     let (mut decisions, mut errors, mut told) = (Vec::new(), Vec::new(), HashSet::new());
     for i in 0..table.len() {
         match table.parsed(i, |row, _| one(row, names, &known, author)) {
@@ -176,7 +186,7 @@ fn read(path: &Path, names: &[String], folder: &Path, author: &str) -> Result<Ve
 }
 
 /// The decision of a row; none where it is left open.
-fn one(row: &Row, names: &[String], known: &HashMap<String, String>, author: &str) -> Result<Option<Decision>, String> {
+fn one(row: &Row, names: &[String], known: &HashMap<String, (String, String)>, author: &str) -> Result<Option<Decision>, String> {
     let cell = |name: &str| match row.get(name) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
@@ -198,12 +208,12 @@ fn one(row: &Row, names: &[String], known: &HashMap<String, String>, author: &st
     };
     let written = id.trim();
     let id = written.strip_prefix(ROW).unwrap_or(written);
-    let of = known.get(id).ok_or_else(|| format!("`id` is {written:?}: the run has no such row"))?;
+    let (of, text) = known.get(id).ok_or_else(|| format!("`id` is {written:?}: the run has no such row"))?;
     if ![String::new(), of.clone()].contains(&cell("mark")) {
         return Err(format!("`id` is {id:?}: the run has another text there now than when this file was written; make the file anew"));
     }
-    let (id, of) = (id.to_string(), of.clone());
-    Ok(Some(Decision { id, of, verdict, label, author: author.to_string(), at: now() }))
+    let (id, of, text) = (id.to_string(), of.clone(), text.clone());
+    Ok(Some(Decision { id, of, verdict, label, text, author: author.to_string(), at: now() }))
 }
 
 /// The label that a cell names.

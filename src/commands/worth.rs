@@ -55,7 +55,9 @@ impl Curve {
             return Ok(());
         }
         let changes = changes.join("\n  ");
-        Err(Error::Run(format!("the learning curve is another student's; write it again with lacuna learning-curve:\n  {changes}")))
+        Err(Error::Run(format!(
+            "the learning curve is of another small model or of other rows; write it again with lacuna learning-curve:\n  {changes}"
+        )))
     }
 
     /// The default folder of a task's learning curve.

@@ -36,6 +36,8 @@ pub struct Table {
     unit: &'static str,
     starts: Vec<u64>,
     lines: Vec<u32>,
+    /// Of a workbook, the sheet.
+    sheet: Option<String>,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl Table {
             return Err(refuse(None, format!("no rows; lines must look like {}", shape.example)));
         };
         let first = &first[..];
-        let of = |format| Table { path: path.to_path_buf(), content, format, unit: "line", starts: Vec::new(), lines: Vec::new() };
+        let of =
+            |format| Table { path: path.to_path_buf(), content, format, unit: "line", starts: Vec::new(), lines: Vec::new(), sheet: None };
         let named = Named::of(path);
         let table = match first[0] {
             _ if matches!(named, Named::Csv | Named::Tsv) => of(Format::JsonLines).index_csv(shape),
@@ -104,19 +107,28 @@ impl Table {
     /// A workbook or a Parquet file, whose rows are made lines in memory. Their places are those of the file's rows.
     fn of_binary(path: &Path, shape: Shape, sheet: Option<&str>) -> Result<Option<Table>> {
         let bytes = map(path)?;
-        let lines = match &bytes[..] {
-            bytes if parquet_file::begins(bytes) => parquet_file::json_lines(bytes),
-            bytes if workbook::begins(bytes) => workbook::json_lines(bytes, shape.fields, sheet),
+        let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+        let (lines, sheet) = match &bytes[..] {
+            bytes if parquet_file::begins(bytes) => (parquet_file::json_lines(bytes).map_err(error)?, None),
+            bytes if workbook::begins(bytes) => {
+                let sheet = workbook::json_lines(bytes, shape.fields, sheet).map_err(error)?;
+                (sheet.lines, Some(sheet.place))
+            }
             _ => return Ok(None),
         };
-        let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
-        let (path, content) = (path.to_path_buf(), Content::from(lines.map_err(error)?));
-        let table = Table { path, content, format: Format::JsonLines, unit: "row", starts: Vec::new(), lines: Vec::new() }.index_lines();
+        let (path, content) = (path.to_path_buf(), Content::from(lines));
+        let table =
+            Table { path, content, format: Format::JsonLines, unit: "row", starts: Vec::new(), lines: Vec::new(), sheet }.index_lines();
         if table.is_empty() { Err(error("no rows".to_string())) } else { Ok(Some(table)) }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Of a workbook, the sheet that was read, and the names of all where there are several: `sheet "rows" of about, rows`.
+    pub fn sheet(&self) -> Option<&str> {
+        self.sheet.as_deref()
     }
 
     /// Whether all of the file is UTF-8.
@@ -505,6 +517,7 @@ mod tests {
         let error = |name: &str, fields| Table::open(&folder.join(name), Shape { fields, ..TEXTS }).err().unwrap().to_string();
         let of_sheet = |sheet| Table::open_as(&folder.join("table.xlsx"), shape, Some(sheet), None);
         assert_eq!(of_sheet("rows").unwrap().len(), 3);
+        assert_eq!(of_sheet("rows").unwrap().sheet(), Some("sheet \"rows\" of about, rows"));
         assert!(of_sheet("about").err().unwrap().to_string().contains("sheet \"about\" has note"));
         assert!(of_sheet("Rows").err().unwrap().to_string().contains("no sheet \"Rows\"; its sheets are about, rows"));
         let told = error("table.xlsx", &["text_pair"]);

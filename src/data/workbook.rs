@@ -11,6 +11,13 @@ use super::columns::Columns;
 /// How such files begin: a zip archive, or a compound document of old.
 const BEGINS: [&[u8]; 2] = [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"];
 
+/// A sheet that was read.
+pub(super) struct Sheet {
+    pub(super) lines: Vec<u8>,
+    /// Its name, and those of all sheets, where there are several.
+    pub(super) place: String,
+}
+
 /// Whether a file that begins so may be a workbook.
 pub(super) fn begins(bytes: &[u8]) -> bool {
     BEGINS.iter().any(|magic| bytes.starts_with(magic))
@@ -21,12 +28,12 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// A file that is no workbook or damaged; no sheet with these columns, with the columns that there are; no sheet of this name.
-pub(super) fn json_lines(bytes: &[u8], fields: &[&str], sheet: Option<&str>) -> Result<Vec<u8>, String> {
+pub(super) fn json_lines(bytes: &[u8], fields: &[&str], sheet: Option<&str>) -> Result<Sheet, String> {
     // Damaged files make the reader panic here and there.
     caught(|| read(bytes, fields, sheet)).unwrap_or_else(|| Err("a workbook that cannot be read: it is damaged".to_string()))
 }
 
-fn read(bytes: &[u8], fields: &[&str], asked: Option<&str>) -> Result<Vec<u8>, String> {
+fn read(bytes: &[u8], fields: &[&str], asked: Option<&str>) -> Result<Sheet, String> {
     let opened = open_workbook_auto_from_rs(Cursor::new(bytes));
     let what = if bytes.starts_with(BEGINS[0]) { "a zip archive" } else { "a file of Microsoft Office" };
     let mut book = opened.map_err(|error| {
@@ -37,12 +44,13 @@ fn read(bytes: &[u8], fields: &[&str], asked: Option<&str>) -> Result<Vec<u8>, S
     if let Some(asked) = asked.filter(|asked| !names.iter().any(|name| name == asked)) {
         return Err(format!("no sheet {asked:?}; its sheets are {}", names.join(", ")));
     }
-    for name in names.into_iter().filter(|name| asked.is_none_or(|asked| name == asked)) {
-        let sheet = book.worksheet_range(&name).map_err(|error| format!("sheet {name:?} cannot be read: {error}"))?;
+    for name in names.iter().filter(|name| asked.is_none_or(|asked| *name == asked)) {
+        let sheet = book.worksheet_range(name).map_err(|error| format!("sheet {name:?} cannot be read: {error}"))?;
         let Some((header, columns)) = columns(&sheet, fields) else { continue };
         let times = |field: &str| columns.names.iter().filter(|name| *name == field).count();
         if fields.iter().all(|field| times(field) == 1) && (!fields.is_empty() || columns.names.len() > 1) {
-            return lines(&sheet, header, &columns.names);
+            let others = if names.len() > 1 { format!(" of {}", names.join(", ")) } else { String::new() };
+            return Ok(Sheet { lines: lines(&sheet, header, &columns.names)?, place: format!("sheet {name:?}{others}") });
         }
         seen.push(format!("sheet {name:?} has {}", columns.names.join(", ")));
     }

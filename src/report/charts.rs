@@ -47,13 +47,21 @@ pub(super) fn likeness(rounds: &[RoundFacts]) -> String {
     }
     let area = Area { left: 52.0, right: WIDTH - 170.0, top: 16.0, bottom: 176.0, x: [0.0, rounds.len() as f64 - 1.0], y: [0.0, 1.0] };
     let mut body = area.lines(&QUARTERS, |tick| tick.to_string());
+    let mut names = Vec::new();
     if let Some(gold) = of(&rounds[0], "/gold/distinct/1") {
         body += &area.polyline("ideal", [(area.x[0], gold), (area.x[1], gold)].into_iter());
-        body += &text("tick", area.right + 10.0, area.y(gold) + 4.0, Anchor::Start, "variety of the gold rows");
+        names.push((area.y(gold), "tick", "variety of the gold rows"));
     }
     for (values, class, name) in [(likeness, "line", "likeness (MAUVE)"), (variety, "line other", "variety (distinct-2)")] {
         body += &area.polyline(class, values.iter().enumerate().map(|(i, &value)| (i as f64, value)));
-        body += &text("", area.right + 10.0, area.y(values[values.len() - 1]) + 4.0, Anchor::Start, name);
+        names.push((area.y(values[values.len() - 1]), "", name));
+    }
+    // Each below the one above it, where they would lie on each other.
+    names.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut last = f64::NEG_INFINITY;
+    for (y, class, name) in names {
+        last = f64::max(y, last + 15.0);
+        body += &text(class, area.right + 10.0, last + 4.0, Anchor::Start, name);
     }
     for (i, round) in rounds.iter().enumerate() {
         body += &text("", area.x(i as f64), area.bottom + 18.0, Anchor::Middle, &format!("round {}", round.record.round));

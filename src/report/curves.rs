@@ -5,7 +5,7 @@ use std::path::Path;
 use minijinja::context;
 use minijinja::value::Serde;
 
-use super::area::{Anchor, Area, WIDTH, escaped, percent, rounded, svg, text, ticks};
+use super::area::{Anchor, Area, WIDTH, dot, escaped, percent, rounded, svg, text, ticks};
 use super::made::Made;
 use super::page::{Page, drawn};
 use super::sweep_line::SweepLine;
@@ -17,16 +17,12 @@ use crate::run::summary::Method;
 /// What kind of curves: its name, and those of its files.
 pub struct Kind {
     name: &'static str,
-    /// What holds for all points.
-    note: &'static str,
     pub page: &'static str,
     svg: &'static str,
 }
 
-pub const SWEEP: Kind =
-    Kind { name: "sweep", note: "All else is the same at each point, the number of steps too.", page: "sweep.html", svg: "sweep.svg" };
-pub const LEARNING_CURVE: Kind =
-    Kind { name: "learning curve", note: "More labels are trained for more steps.", page: "curve.html", svg: "curve.svg" };
+pub const SWEEP: Kind = Kind { name: "sweep", page: "sweep.html", svg: "sweep.svg" };
+pub const LEARNING_CURVE: Kind = Kind { name: "learning curve", page: "curve.html", svg: "curve.svg" };
 
 /// What the page is about.
 pub struct Curves<'a> {
@@ -43,7 +39,7 @@ const HEIGHT: f64 = 330.0;
 
 /// The colours of a file that stands alone: those of Okabe and Ito, which the colour-blind tell apart.
 const STYLE: &str = "text{font:13px sans-serif}.tick{font-size:11.5px;fill:#555}.grid{stroke:#ddd;fill:none}polyline,.bar{fill:none;\
-    stroke-width:2}.c-0{stroke:#0072b2}.c-1{stroke:#d55e00}.c-2{stroke:#009e73}.c-3{stroke:#cc79a7}text.c-0{fill:#0072b2}\
+    stroke-width:2}.c-0{stroke:#0072b2}.c-1{stroke:#d55e00}.c-2{stroke:#009e73}.c-3{stroke:#cc79a7}.point{fill:#fff;stroke-width:2}text.c-0{fill:#0072b2}\
     text.c-1{fill:#d55e00}text.c-2{fill:#009e73}text.c-3{fill:#cc79a7}text{stroke:none!important}";
 
 /// Writes the page and the SVG file into a folder.
@@ -58,7 +54,7 @@ pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
     let context = context! {
         task, about, test_rows,
         kind => kind.name,
-        note => kind.note,
+        note => note(lines),
         made => minijinja::Value::from(Serde(made)),
         verdict => axes.iter().filter_map(|axis| verdict(axis, lines)).collect::<Vec<_>>(),
         draws => lines.first().map_or(0, |line| line.draws.len()),
@@ -67,6 +63,14 @@ pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
         lines => lines.iter().map(|line| (line.method.name(), minijinja::Value::from(Serde(line)))).collect::<Vec<_>>(),
     };
     Page { file: kind.page, template: include_str!("curves.html") }.write(folder, context).map(drop)
+}
+
+/// What holds for all points.
+fn note(lines: &[SweepLine]) -> &'static str {
+    match lines.iter().all(|line| line.steps == lines[0].steps) {
+        true => "All else is the same at each point, the number of steps too.",
+        false => "More rows are trained for more steps; all else is the same.",
+    }
 }
 
 /// What occurs, each once, in the order in which it does.
@@ -125,6 +129,7 @@ fn panel(axis: &str, lines: &[SweepLine]) -> String {
         for line in own {
             let (x, low, high) = (area.x(place(line.value) + aside), area.y(line.accuracy.low), area.y(line.accuracy.high));
             body += &format!("<path class=\"{class} bar\" d=\"M{x:.1} {low:.1}V{high:.1}\"/>");
+            body += &dot(&format!("{class} point"), x, area.y(line.accuracy.mean), 3.5);
         }
         body += &text(&class, area.left + 130.0 * shown, 20.0, Anchor::Start, method.name());
         shown += 1.0;
@@ -153,11 +158,12 @@ fn verdict(axis: &str, lines: &[SweepLine]) -> Option<String> {
     let method = *methods(lines).last()?;
     let own = || lines.iter().filter(|line| line.axis == axis && line.method == method);
     let (first, last) = (own().min_by_key(|line| line.value)?, own().max_by_key(|line| line.value)?);
+    let axis = axis.replace('-', " ");
     if first.value == last.value {
-        return Some(format!("With {axis} {}, {} is right on {} of the test rows.", first.value, method.name(), share(first.accuracy)));
+        return Some(format!("With {} {axis}, {} is right on {} of the test rows.", first.value, method.name(), share(first.accuracy)));
     }
     let (from, to, name) = (first.value, last.value, method.name());
-    Some(format!("From {axis} {from} to {to}, {name} goes from {} to {} of the test rows.", share(first.accuracy), share(last.accuracy)))
+    Some(format!("From {from} to {to} {axis}, {name} goes from {} to {} of the test rows.", share(first.accuracy), share(last.accuracy)))
 }
 
 #[cfg(test)]
@@ -203,7 +209,7 @@ mod tests {
     fn a_page_says_from_where_to_where() {
         assert_eq!(
             verdict("rounds", &[line("rounds", 2, Method::S3, 0.8), line("rounds", 0, Method::S3, 0.6)]).unwrap(),
-            "From rounds 0 to 2, S3 goes from 60.0 % [50.0, 70.0] to 80.0 % [70.0, 90.0] of the test rows."
+            "From 0 to 2 rounds, S3 goes from 60.0 % [50.0, 70.0] to 80.0 % [70.0, 90.0] of the test rows."
         );
         let folder = tempfile::tempdir().unwrap();
         let made = Made { command: "lacuna sweep task.toml".into(), facts: vec!["lacuna 0".into()] };

@@ -123,6 +123,8 @@ struct ErrorFacts {
 #[derive(Debug, Serialize)]
 struct DecisionFacts {
     row: String,
+    /// The beginning of its text.
+    text: String,
     /// In words.
     decision: String,
     author: String,
@@ -229,8 +231,8 @@ impl DecisionFacts {
             (Verdict::Reject, _) => "rejected".to_string(),
             (Verdict::Relabel, label) => format!("relabelled: {}", label.as_deref().unwrap_or_default()),
         };
-        let row = decision.id.strip_prefix(GOLD).map_or_else(|| decision.id.clone(), |line| format!("gold row, line {line}"));
-        DecisionFacts { row, decision: said, author: decision.author.clone(), day: day(decision.at) }
+        let row = decision.id.strip_prefix(GOLD).map_or_else(|| format!("row {}", decision.id), |line| format!("gold row, line {line}"));
+        DecisionFacts { row, text: decision.text.clone(), decision: said, author: decision.author.clone(), day: day(decision.at) }
     }
 }
 

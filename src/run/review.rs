@@ -34,6 +34,9 @@ pub struct Decision {
     /// The label that it has from then on; only where it is relabelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The beginning of the row's text, for those who read it later.
+    #[serde(default)]
+    pub text: String,
     pub author: String,
     /// Seconds since 1970.
     pub at: u64,
@@ -150,7 +153,7 @@ mod tests {
     use super::*;
 
     fn decision(id: &str, verdict: Verdict) -> Decision {
-        Decision { id: id.into(), of: mark("a text", None), verdict, label: None, author: "ann".into(), at: 1 }
+        Decision { id: id.into(), of: mark("a text", None), verdict, label: None, text: String::new(), author: "ann".into(), at: 1 }
     }
 
     #[test]

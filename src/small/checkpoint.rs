@@ -29,6 +29,9 @@ pub struct Checkpoints<'s> {
     last: Cell<Instant>,
 }
 
+/// Less than this part of the time between two checkpoints is little.
+const LITTLE: u32 = 12;
+
 /// `fit.json`
 #[derive(Serialize, Deserialize)]
 struct Fit {
@@ -66,6 +69,13 @@ impl<'s> Checkpoints<'s> {
     /// Writes a checkpoint if one is due.
     pub(super) fn after_step<H: SmallHead>(&self, plan: &FitPlan<H>, trainer: &Trainer, model: &H::Model) {
         if self.last.get().elapsed() >= self.every {
+            self.now(plan, trainer, model);
+        }
+    }
+
+    /// Writes a checkpoint of a finished fit, unless little was done since the last: its model may be kept nowhere else until the run ends.
+    pub(super) fn after_fit<H: SmallHead>(&self, plan: &FitPlan<H>, trainer: &Trainer, model: &H::Model) {
+        if self.last.get().elapsed() >= self.every / LITTLE {
             self.now(plan, trainer, model);
         }
     }
@@ -218,6 +228,27 @@ mod tests {
             checkpoints.clear();
             assert!(!place.exists() && !place.parent().unwrap().exists());
         }
+    }
+
+    /// The model of a finished fit may be kept nowhere else yet: it is not trained again.
+    #[test]
+    fn a_finished_fit_is_not_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let small = small(folder.path());
+        let (rows, keys) = (rows(), keys());
+        let plan = FitPlan { rows: &rows, keys: &keys, seed: 7 };
+        let every = Duration::from_secs(3600);
+        let checkpoints = Checkpoints::in_folder(folder.path().join("training/fit"), every, &|what| panic!("{what}"));
+        let begun = Instant::now().checked_sub(every / LITTLE);
+        checkpoints.last.set(begun.expect("the clock has run for longer"));
+        let whole = small.fit(&plan, &checkpoints, &mut |_, _| Ok(())).unwrap();
+        let again = small.fit(&plan, &checkpoints, &mut |step, _| panic!("step {step} again")).unwrap();
+        assert!(again.model.flat().unwrap() == whole.model.flat().unwrap() && again.steps == whole.steps);
+        checkpoints.clear();
+        // Of a short one nothing is written.
+        checkpoints.last.set(Instant::now());
+        small.fit(&plan, &checkpoints, &mut |_, _| Ok(())).unwrap();
+        assert!(!folder.path().join("training/fit/fit.json").exists());
     }
 
     #[test]

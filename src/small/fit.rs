@@ -61,6 +61,7 @@ impl<H: SmallHead> SmallModel<H> {
                 shown(trainer.steps(), steps).inspect_err(|_| checkpoints.now(plan, &trainer, &model))?;
             }
         }
+        checkpoints.after_fit(plan, &trainer, &model);
         let epochs = steps as f64 / steps_per_epoch.max(1) as f64;
         flops += 6.0 * model.dense_parameters() as f64 * lessons.tokens() as f64 * epochs;
         Ok(Fitted { model, steps, flops })

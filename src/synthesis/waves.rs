@@ -184,7 +184,7 @@ mod tests {
             let (mut waves_sent, mut spare) = (0, 0);
             for seed in 0..runs {
                 let mut waves = Waves::new(strata, strata * rows, &turns);
-                let half = |id: u64| crate::math::random::derive(seed, "accepted", id) % 2 == 0;
+                let half = |id: u64| crate::math::random::derive(seed, "accepted", id).is_multiple_of(2);
                 waves_sent += run(&mut waves, &half).len();
                 spare += waves.counts().map(|(accepted, wanted, _)| accepted.saturating_sub(wanted)).sum::<usize>();
             }

@@ -81,7 +81,9 @@ fn a_run_goes_on_with_what_was_decided_about_its_rows() {
     assert_eq!(manifest["stage"], "done");
     assert_ne!(manifest["rounds"][0]["select"], select, "the round is measured without the row");
     let told = page();
-    for words in [&format!("relabelled: {other}"), &format!("gold row, line {line}"), "1970-01-01", "ann"] {
+    for words in
+        [&format!("relabelled: {other}"), &format!("gold row, line {line}"), "1970-01-01", "ann", relabelled["text"].as_str().unwrap()]
+    {
         assert!(told.contains(words) && !told.contains("wait for <code>"), "{words}: {told}");
     }
     // Nothing was decided since: there is nothing to do.
