@@ -116,10 +116,10 @@ enum Command {
         /// What methods that write are made equal in: tokens that the generator computes, or accepted rows
         #[arg(long, value_enum, default_value_t)]
         budget: Budget,
-        /// Learning curve that says what accuracies are worth [default: runs/learning-curve-<task file's name>/curve.json, if it is there]
+        /// Learning curve that says what accuracies are worth [default: that in runs/learning-curve-<task file's or its folder's name>]
         #[arg(long, value_name = "FILE")]
         curve: Option<PathBuf>,
-        /// Folder for the runs and tables [default: runs/compare-<task file's name>]
+        /// Folder for the runs and tables [default: runs/compare-<task file's or its folder's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         /// Also put the table into this Markdown file, between the lines <!-- begin compare --> and <!-- end compare -->
@@ -147,7 +147,7 @@ enum Command {
         /// Number of test rows, drawn by label; all if there are no more
         #[arg(long, default_value_t = 1000)]
         test_rows: usize,
-        /// Folder for the generator's replies and the table [default: runs/judge-<task file's name>]
+        /// Folder for the generator's replies and the table [default: runs/judge-<task file's or its folder's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         /// Also put the table into this Markdown file, between the lines <!-- begin judge-NAME --> and <!-- end judge-NAME -->, where NAME
@@ -168,7 +168,7 @@ enum Command {
         /// File for the labels [default: standard output]
         #[arg(long)]
         out: Option<PathBuf>,
-        /// Folder for what the generator says [default: runs/label-<task file's name>]
+        /// Folder for what the generator says [default: runs/label-<task file's or its folder's name>]
         #[arg(long)]
         run: Option<PathBuf>,
         #[command(flatten)]
@@ -184,7 +184,7 @@ enum Command {
         /// Number of draws, counted from --seed: each has its own rows and random seed
         #[arg(long, alias = "seeds", default_value_t = 5)]
         draws: u64,
-        /// Folder for results, table and curve [default: runs/learning-curve-<task file's name>]
+        /// Folder for results, table and curve [default: runs/learning-curve-<task file's or its folder's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         /// Also put the table into this Markdown file, between the lines <!-- begin learning-curve --> and <!-- end learning-curve -->
@@ -203,7 +203,7 @@ enum Command {
         /// Number of random seeds, counted from --seed
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
-        /// Folder for the runs, table and curves [default: runs/sweep-<task file's name>]
+        /// Folder for the runs, table and curves [default: runs/sweep-<task file's or its folder's name>]
         #[arg(long)]
         out: Option<PathBuf>,
         #[command(flatten)]

@@ -43,9 +43,7 @@ impl Comparison<'_> {
     fn command(&self) -> String {
         let gold: Vec<String> = self.gold.iter().map(usize::to_string).collect();
         let mut command = format!("lacuna compare {} --draws {} --gold {}", self.task.display(), self.draws, gold.join(","));
-        if self.options.seed > 0 {
-            command += &format!(" --seed {}", self.options.seed);
-        }
+        command += &self.options.seed_in_words();
         if self.budget == Budget::Rows {
             command += " --budget rows";
         }

@@ -188,7 +188,7 @@ impl JudgeReport<'_> {
     /// The command line that makes it.
     fn command(&self) -> String {
         let gold: Vec<String> = self.gold.iter().map(usize::to_string).collect();
-        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        let seed = self.options.seed_in_words();
         let (task, options) = (self.task.display(), self.options.in_words());
         format!("lacuna judge {task} --draws {} --gold {} --test-rows {}{seed}{options}", self.draws, gold.join(","), self.test_rows)
     }

@@ -85,7 +85,7 @@ impl LearningCurve<'_> {
     /// The command line that makes it.
     fn command(&self) -> String {
         let rows: Vec<String> = self.rows.iter().map(usize::to_string).collect();
-        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        let seed = self.options.seed_in_words();
         format!(
             "lacuna learning-curve {} --draws {} --rows {}{seed}{}",
             self.task.display(),

@@ -203,6 +203,11 @@ impl Machine {
 }
 
 impl Options {
+    /// The seed as on a command line; nothing for the first.
+    pub fn seed_in_words(&self) -> String {
+        if self.seed > 0 { format!(" --seed {}", self.seed) } else { String::new() }
+    }
+
     /// The options that differ from their defaults, as on a command line; the number of gold rows and the seed are left to the caller.
     pub fn in_words(&self) -> String {
         let Options {

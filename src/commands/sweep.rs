@@ -117,7 +117,7 @@ impl Sweep<'_> {
     fn command(&self) -> String {
         let values = |axis: &Axis| axis.values.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let axes: String = self.axes.iter().map(|axis| format!(" --vary {}={}", axis.name, values(axis))).collect();
-        let seed = if self.options.seed > 0 { format!(" --seed {}", self.options.seed) } else { String::new() };
+        let seed = self.options.seed_in_words();
         let gold = self.options.gold_rows.map_or(String::new(), |rows| format!(" --gold-rows {rows}"));
         format!("lacuna sweep {}{axes} --seeds {}{seed}{gold}{}", self.task.display(), self.seeds, self.options.in_words())
     }

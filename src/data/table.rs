@@ -74,7 +74,7 @@ impl Table {
         if let Some(encoding) = encoding.filter(|_| is_workbook || parquet_file::begins(&bytes)) {
             return Err(refuse(None, format!("not text: it has no encoding such as {}", encoding.name())));
         }
-        if let Some(table) = Table::of_binary(path, shape, sheet)? {
+        if let Some(table) = Table::of_binary(path, &bytes, shape, sheet)? {
             return Ok(table);
         }
         let content = Content::open_as(path, encoding)?;
@@ -105,10 +105,9 @@ impl Table {
     }
 
     /// A workbook or a Parquet file, whose rows are made lines in memory. Their places are those of the file's rows.
-    fn of_binary(path: &Path, shape: Shape, sheet: Option<&str>) -> Result<Option<Table>> {
-        let bytes = map(path)?;
+    fn of_binary(path: &Path, bytes: &[u8], shape: Shape, sheet: Option<&str>) -> Result<Option<Table>> {
         let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
-        let (lines, sheet) = match &bytes[..] {
+        let (lines, sheet) = match bytes {
             bytes if parquet_file::begins(bytes) => (parquet_file::json_lines(bytes).map_err(error)?, None),
             bytes if workbook::begins(bytes) => {
                 let sheet = workbook::json_lines(bytes, shape.fields, sheet).map_err(error)?;

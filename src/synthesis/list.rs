@@ -76,8 +76,8 @@ impl<'a> Synthesis<'a, Labels> {
         let mut accepted = Vec::new();
         let mut next = 0;
         while accepted.len() < keys.rows && (next as usize) < keys.rows * ATTEMPTS {
-            let usual = if next == 0 { 1.0 } else { accepted.len() as f64 / next as f64 };
-            let more = requests_for(keys.rows - accepted.len(), (accepted.len(), next as usize), usual);
+            let so_far = (accepted.len(), next as usize);
+            let more = requests_for(keys.rows - accepted.len(), so_far, so_far);
             let wave = next..(next + more as u64).min((keys.rows * ATTEMPTS) as u64);
             next = wave.end;
             bar.extend_to(wave.end as usize);

@@ -16,8 +16,9 @@ pub fn most_requests(wanted: usize, strata: usize) -> usize {
 const OF_ALL: f64 = 16.0;
 
 /// About the requests that bring so many accepted texts, if as few are accepted as of those `sent` before: a wave as small as what is
-/// missing would leave most of the generator's slots empty, again and again. `usual` is the share over all strata, 1 before the first wave.
-pub fn requests_for(missing: usize, (accepted, sent): (usize, usize), usual: f64) -> usize {
+/// missing would leave most of the generator's slots empty, again and again. `all` are accepted and sent over all strata.
+pub fn requests_for(missing: usize, (accepted, sent): (usize, usize), all: (usize, usize)) -> usize {
+    let usual = if all.1 == 0 { 1.0 } else { all.0 as f64 / all.1 as f64 };
     let share = (accepted as f64 + OF_ALL * usual) / (sent as f64 + OF_ALL);
     // Rounded down: what is accepted beyond what is missing is thrown away.
     if share > 0.0 { ((missing as f64 / share) as usize).max(missing) } else { missing * ATTEMPTS }
@@ -78,12 +79,11 @@ impl<'p> Waves<'p> {
     pub fn next_missing(&mut self) -> Vec<u64> {
         let least = if self.first { 0 } else { LEAST_MORE.div_ceil(self.of.len().max(1)) };
         self.first = false;
-        let (accepted, sent) = self.of.iter().fold((0, 0), |(accepted, sent), own| (accepted + own.accepted, sent + own.sent));
-        let usual = if sent == 0 { 1.0 } else { accepted as f64 / sent as f64 };
+        let all = self.of.iter().fold((0, 0), |(accepted, sent), own| (accepted + own.accepted, sent + own.sent));
         let more = |own: &Stratum| match own.wanted.saturating_sub(own.accepted) {
             0 => 0,
             _ if own.sent > own.wanted * ATTEMPTS => 0,
-            missing => requests_for(missing, (own.accepted, own.sent), usual).min(own.wanted * (ATTEMPTS + 1) - own.sent).max(least),
+            missing => requests_for(missing, (own.accepted, own.sent), all).min(own.wanted * (ATTEMPTS + 1) - own.sent).max(least),
         };
         let counts: Vec<usize> = self.of.iter().map(more).collect();
         self.take(counts)
