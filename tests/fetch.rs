@@ -474,3 +474,39 @@ fn the_movie_snippets_split_is_the_one_of_the_published_results() {
     // Published results are comparable only as long as the test rows stay the same.
     assert_eq!(sum(test.as_bytes()), "d3f73eddf6dcfbcb27f335839783b1e3e50f61656930eb21d8f17422dfba381d");
 }
+
+/// An encoder whose files are members of a zip that is published in two parts.
+fn in_an_archive(bench: &Bench, zip: &[u8], members: &[(&str, &[u8])]) -> Entry {
+    let first = bench.write("z.zip.001", &zip[..20]);
+    bench.write("z.zip.002", &zip[20..]);
+    let parts = from(&first).replace("001", "{nnn}");
+    let archive = file("z.zip", zip, &[format!("parts:2:{parts}")]).replace("entry.file", "entry.archive");
+    let files: String = members.iter().map(|(name, bytes)| file(name, bytes, &[format!("archive:z.zip!{name}")])).collect();
+    entry("encoder", &(archive + &files))
+}
+
+#[test]
+fn members_of_an_archive_in_parts_are_fetched_once_and_the_archive_does_not_stay() {
+    let bench = Bench::new();
+    let members: [(&str, &[u8]); 3] = [("model.safetensors", WEIGHTS), ("tokenizer.json", b"{}"), ("1_Pooling/config.json", b"{ }")];
+    let zip = zip_of(&members);
+    let entry = in_an_archive(&bench, &zip, &members);
+    let second = bench.folder.path().join("z.zip.002");
+    fs::rename(&second, bench.folder.path().join("away")).unwrap();
+    let error = bench.fetch(&entry).unwrap_err().to_string();
+    assert!(error.contains("z.zip") && error.contains("part 2 of 2: "), "{error}");
+    assert_eq!(bench.kept(&entry), [".lacuna-parts-z.zip", ".lacuna-parts-z.zip.json"]);
+    fs::rename(bench.folder.path().join("away"), &second).unwrap();
+    fs::remove_file(bench.folder.path().join("z.zip.001")).unwrap();
+    let folder = bench.fetch(&entry).unwrap();
+    for (name, bytes) in members {
+        assert_eq!(fs::read(folder.join(name)).unwrap(), bytes);
+    }
+    assert_eq!(bench.kept(&entry), [".stamps.json", "1_Pooling", "model.safetensors", "tokenizer.json"]);
+    // An archive that a fetch left behind is used if it is whole, and removed.
+    fs::remove_file(&second).unwrap();
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    fs::write(folder.join("z.zip"), &zip).unwrap();
+    bench.fetch(&entry).unwrap();
+    assert_eq!(bench.kept(&entry), [".stamps.json", "1_Pooling", "model.safetensors", "tokenizer.json"]);
+}

@@ -1,15 +1,19 @@
-//! Multi-head self-attention over packed sequences: no padding, no mask, no transposed copies.
+//! Multi-head self-attention over packed sequences: no padding, no mask, no transposed copies, and memory that is linear in the length
+//! of long sequences.
+
+mod blocks;
+#[cfg(feature = "candle")]
+mod composed;
 
 use crate::approx::exp;
 use crate::dropout::Dropout;
 use crate::mat::{Mat, MatMut};
 use crate::matmul::matmul;
-#[cfg(feature = "candle")]
-use crate::padding::Padding;
 use crate::sum::{max, sum, sum2};
 use crate::vectorised;
+use blocks::Block;
 #[cfg(feature = "candle")]
-use candle_core::{D, Device, Result, Shape, Tensor};
+pub use composed::composed;
 use std::ops::Range;
 
 /// Which tokens of a sequence are queries: all, or only the first (`[CLS]`), the only one that a classifier reads from the last layer.
@@ -17,6 +21,23 @@ use std::ops::Range;
 pub enum Queries {
     All,
     First,
+}
+
+/// A number for each head and each distance of a key from its query, which is added to their score.
+#[derive(Clone, Copy, Debug)]
+pub struct Bias<'a> {
+    /// (heads, 2 * longest - 1): the distances key - query from 1 - longest on.
+    pub values: &'a [f32],
+    /// Tokens of the longest sequence, or more.
+    pub longest: usize,
+}
+
+impl Bias<'_> {
+    /// The place of the numbers of a head and a query with these keys.
+    fn place(&self, head: usize, query: usize, keys: &Range<usize>) -> Range<usize> {
+        let start = head * (2 * self.longest - 1) + self.longest - 1 + keys.start - query;
+        start..start + keys.len()
+    }
 }
 
 /// The shape of an attention over the rows of a batch.
@@ -30,20 +51,18 @@ pub struct Attention<'a> {
     pub queries: Queries,
     /// Masks over the attention probabilities, if any.
     pub dropout: Option<Dropout>,
+    /// What the distance adds to a score, if anything.
+    pub bias: Option<Bias<'a>>,
+    /// How far a key may be from its query, in tokens, if not all attend to all.
+    pub window: Option<usize>,
 }
 
-/// One head of one sequence.
-struct Head {
-    row: usize,
-    head: usize,
-    /// First token of the sequence.
-    token: usize,
-    keys: usize,
-    /// Number of query tokens, and the place of the first one among all query tokens.
-    queries: usize,
-    first_query: usize,
-    /// Place of its (queries, keys) probabilities.
-    probs: Range<usize>,
+/// Work space; it grows to a block of the longest sequence.
+#[derive(Default)]
+pub struct Scratch {
+    probs: Vec<f32>,
+    dropped: Vec<f32>,
+    dprobs: Vec<f32>,
 }
 
 impl Attention<'_> {
@@ -55,183 +74,181 @@ impl Attention<'_> {
         *self.cu_seqlens.last().expect("cu_seqlens has rows + 1 entries")
     }
 
-    fn queries_of(&self, keys: usize) -> usize {
-        match self.queries {
-            Queries::All => keys,
-            Queries::First => keys.min(1),
-        }
-    }
-
     /// Number of query tokens: the rows of the context.
     pub fn query_tokens(&self) -> usize {
         self.cu_seqlens.windows(2).map(|ends| self.queries_of(ends[1] - ends[0])).sum()
     }
 
-    /// Length of the saved probabilities: Σ heads * queries * keys over the sequences.
+    /// Number of probabilities that [`forward`] keeps for [`backward`]: Σ heads * queries * keys over the sequences that are not long.
     pub fn probs_len(&self) -> usize {
-        self.cu_seqlens.windows(2).map(|ends| self.heads * self.queries_of(ends[1] - ends[0]) * (ends[1] - ends[0])).sum()
-    }
-
-    /// The heads of every sequence in turn; an empty sequence has none.
-    fn each_head(&self) -> impl Iterator<Item = Head> {
-        let (mut first_query, mut probs) = (0, 0);
-        self.cu_seqlens.windows(2).enumerate().flat_map(move |(row, ends)| {
-            let (token, keys) = (ends[0], ends[1] - ends[0]);
-            let queries = self.queries_of(keys);
-            let (query, prob) = (first_query, probs);
-            first_query += queries;
-            probs += self.heads * queries * keys;
-            let heads = if keys > 0 { self.heads } else { 0 };
-            (0..heads).map(move |head| {
-                let start = prob + head * queries * keys;
-                Head { row, head, token, keys, queries, first_query: query, probs: start..start + queries * keys }
-            })
-        })
+        self.each_block(|_| {})
     }
 
     fn check(&self, qkv: usize, probs: usize, context: usize) {
         let hidden = self.hidden();
         assert_eq!(qkv, self.tokens() * 3 * hidden, "qkv is (tokens, 3 * hidden)");
-        assert_eq!(probs, self.probs_len(), "probs is heads * queries * keys for every sequence");
+        assert_eq!(probs, self.probs_len(), "probs is what probs_len says");
         assert_eq!(context, self.query_tokens() * hidden, "context is (query tokens, hidden)");
+        if let Some(bias) = self.bias {
+            let longest = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+            assert!(bias.longest >= longest.max(1), "a bias for {} tokens, and a sequence of {longest}", bias.longest);
+            assert_eq!(bias.values.len(), self.heads * (2 * bias.longest - 1), "bias is (heads, 2 * longest - 1)");
+        }
     }
 
-    /// (rows, head_size) of part 0 (query), 1 (key) or 2 (value) of a head, inside (tokens, 3 * hidden).
-    fn part<'a>(&self, qkv: &'a [f32], h: &Head, part: usize) -> Mat<'a> {
-        let rows = if part == 0 { h.queries } else { h.keys };
-        Mat::strided(&qkv[self.offset(h, part)..], rows, self.head_size, 3 * self.hidden())
+    /// (rows, head_size) of part 0 (query), 1 (key) or 2 (value) of a block, inside (tokens, 3 * hidden).
+    fn part<'a>(&self, qkv: &'a [f32], b: &Block, part: usize) -> Mat<'a> {
+        let (offset, rows) = self.place(b, part);
+        Mat::strided(&qkv[offset..], rows, self.head_size, 3 * self.hidden())
     }
 
-    fn part_mut<'a>(&self, qkv: &'a mut [f32], h: &Head, part: usize) -> MatMut<'a> {
-        let rows = if part == 0 { h.queries } else { h.keys };
-        MatMut::strided(&mut qkv[self.offset(h, part)..], rows, self.head_size, 3 * self.hidden())
+    fn part_mut<'a>(&self, qkv: &'a mut [f32], b: &Block, part: usize) -> MatMut<'a> {
+        let (offset, rows) = self.place(b, part);
+        MatMut::strided(&mut qkv[offset..], rows, self.head_size, 3 * self.hidden())
     }
 
-    fn offset(&self, h: &Head, part: usize) -> usize {
-        (h.token * 3 + part) * self.hidden() + h.head * self.head_size
+    /// Where a part of a block begins, and its number of rows.
+    fn place(&self, b: &Block, part: usize) -> (usize, usize) {
+        let rows = if part == 0 { &b.queries } else { &b.keys };
+        (((b.token + rows.start) * 3 + part) * self.hidden() + b.head * self.head_size, rows.len())
     }
 
-    fn context_offset(&self, h: &Head) -> usize {
-        h.first_query * self.hidden() + h.head * self.head_size
+    fn context_offset(&self, b: &Block) -> usize {
+        (b.first_query + b.queries.start) * self.hidden() + b.head * self.head_size
     }
 
-    /// Multiplies the (queries, keys) numbers of a head by its part of its row's mask.
-    fn drop(&self, h: &Head, x: &mut [f32]) {
-        if let Some(dropout) = self.dropout.filter(|d| !d.is_off()) {
-            dropout.row(h.row).apply(h.head * h.queries * h.keys, x);
+    /// Multiplies the (queries, keys) numbers of a block by its part of its row's mask.
+    fn drop(&self, b: &Block, x: &mut [f32]) {
+        let Some(dropout) = self.dropout.filter(|d| !d.is_off()) else { return };
+        let mask = dropout.row(b.row);
+        for (query, x) in b.queries.clone().zip(x.chunks_exact_mut(b.keys.len())) {
+            mask.apply((b.head * b.of_queries + query) * b.tokens + b.keys.start, x);
         }
     }
 
     fn drops(&self) -> bool {
         self.dropout.is_some_and(|d| !d.is_off())
     }
-}
 
-/// `context` = dropout(softmax(q kᵀ / √head_size)) v for every head of every sequence.
-///
-/// `qkv` (tokens, 3 * hidden) holds q, k and v of a token side by side. `probs` receives the probabilities before dropout, as
-/// [`Attention::probs_len`] says; `context` is (query tokens, hidden). `scratch` is work space that grows to the longest sequence's
-/// square.
-pub fn forward(attention: &Attention, qkv: &[f32], probs: &mut [f32], context: &mut [f32], scratch: &mut Vec<f32>) {
-    attention.check(qkv.len(), probs.len(), context.len());
-    let (hidden, scale) = (attention.hidden(), 1.0 / (attention.head_size as f32).sqrt());
-    for h in attention.each_head() {
-        let part = |p| attention.part(qkv, &h, p);
-        let probs = &mut probs[h.probs.clone()];
-        matmul(MatMut::new(probs, h.keys), part(0), part(1).t(), false);
-        probs.chunks_exact_mut(h.keys).for_each(|row| softmax(row, scale));
-        let kept = dropped(attention, &h, probs, scratch);
-        let out = MatMut::strided(&mut context[attention.context_offset(&h)..], h.queries, attention.head_size, hidden);
-        matmul(out, Mat::new(kept, h.keys), part(2), false);
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_size as f32).sqrt()
     }
 }
 
-/// The gradients of q, k and v into `dqkv` (tokens, 3 * hidden), from that of the context.
+/// `context` = dropout(softmax(q kᵀ / √head_size + bias)) v for every head of every sequence.
+///
+/// `qkv` (tokens, 3 * hidden) holds q, k and v of a token side by side. `probs` receives the probabilities before dropout, as
+/// [`Attention::probs_len`] says; `context` is (query tokens, hidden).
+pub fn forward(attention: &Attention, qkv: &[f32], probs: &mut [f32], context: &mut [f32], scratch: &mut Scratch) {
+    attention.check(qkv.len(), probs.len(), context.len());
+    let hidden = attention.hidden();
+    attention.each_block(|b| {
+        let probs = match &b.kept {
+            Some(place) => &mut probs[place.clone()],
+            None => resized(&mut scratch.probs, b.len()),
+        };
+        probabilities(attention, b, qkv, probs);
+        let dropped = dropped(attention, b, probs, &mut scratch.dropped);
+        let out = MatMut::strided(&mut context[attention.context_offset(b)..], b.queries.len(), attention.head_size, hidden);
+        matmul(out, Mat::new(dropped, b.keys.len()), attention.part(qkv, b, 2), false);
+    });
+}
+
+/// The gradients of q, k and v into `dqkv` (tokens, 3 * hidden), from that of the context; that of the bias is added to `dbias`, of its
+/// shape (or empty, if there is none).
 ///
 /// `qkv` and `probs` as [`forward`] saw and left them. With [`Queries::First`] the query parts of the other tokens are not written.
-pub fn backward(attention: &Attention, qkv: &[f32], probs: &[f32], dcontext: &[f32], dqkv: &mut [f32], scratch: &mut [Vec<f32>; 2]) {
+pub fn backward(
+    attention: &Attention,
+    (qkv, probs): (&[f32], &[f32]),
+    dcontext: &[f32],
+    dqkv: &mut [f32],
+    dbias: &mut [f32],
+    scratch: &mut Scratch,
+) {
     attention.check(qkv.len(), probs.len(), dcontext.len());
     assert_eq!(dqkv.len(), qkv.len());
-    let (hidden, scale) = (attention.hidden(), 1.0 / (attention.head_size as f32).sqrt());
-    let [kept, dprobs] = scratch;
-    for h in attention.each_head() {
-        let part = |p| attention.part(qkv, &h, p);
-        let dout = Mat::strided(&dcontext[attention.context_offset(&h)..], h.queries, attention.head_size, hidden);
-        let probs = &probs[h.probs.clone()];
-        let kept = Mat::new(dropped(attention, &h, probs, kept), h.keys);
-        matmul(attention.part_mut(dqkv, &h, 2), kept.t(), dout, false);
-
-        dprobs.resize(probs.len(), 0.0);
-        matmul(MatMut::new(dprobs, h.keys), dout, part(2).t(), false);
-        attention.drop(&h, dprobs);
-        for (dprobs, probs) in dprobs.chunks_exact_mut(h.keys).zip(probs.chunks_exact(h.keys)) {
-            softmax_backward(dprobs, probs, scale);
+    assert_eq!(dbias.len(), attention.bias.map_or(0, |bias| bias.values.len()), "dbias is like bias");
+    let hidden = attention.hidden();
+    attention.each_block(|b| {
+        let part = |p| attention.part(qkv, b, p);
+        let dout = Mat::strided(&dcontext[attention.context_offset(b)..], b.queries.len(), attention.head_size, hidden);
+        let probs = match &b.kept {
+            Some(place) => &probs[place.clone()],
+            None => {
+                let probs = resized(&mut scratch.probs, b.len());
+                probabilities(attention, b, qkv, probs);
+                probs
+            }
+        };
+        // Blocks of one head share keys.
+        if !b.is_whole() && b.queries.start == 0 {
+            clear(attention, b, dqkv);
         }
-        let dscores = Mat::new(dprobs, h.keys);
-        matmul(attention.part_mut(dqkv, &h, 0), dscores, part(1), false);
-        matmul(attention.part_mut(dqkv, &h, 1), dscores.t(), part(0), false);
+        let dropped = Mat::new(dropped(attention, b, probs, &mut scratch.dropped), b.keys.len());
+        matmul(attention.part_mut(dqkv, b, 2), dropped.t(), dout, !b.is_whole());
+
+        let dprobs = resized(&mut scratch.dprobs, b.len());
+        matmul(MatMut::new(dprobs, b.keys.len()), dout, part(2).t(), false);
+        attention.drop(b, dprobs);
+        scores_backward(attention, b, probs, dprobs, dbias);
+        let dscores = Mat::new(dprobs, b.keys.len());
+        matmul(attention.part_mut(dqkv, b, 0), dscores, part(1), false);
+        matmul(attention.part_mut(dqkv, b, 1), dscores.t(), part(0), !b.is_whole());
+    });
+}
+
+fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    v.resize(n, 0.0);
+    v
+}
+
+/// The (queries, keys) probabilities of a block.
+fn probabilities(attention: &Attention, b: &Block, qkv: &[f32], probs: &mut [f32]) {
+    matmul(MatMut::new(probs, b.keys.len()), attention.part(qkv, b, 0), attention.part(qkv, b, 1).t(), false);
+    for (query, row) in b.queries.clone().zip(probs.chunks_exact_mut(b.keys.len())) {
+        let seen = b.seen(query, attention.window);
+        row[..seen.start].fill(0.0);
+        row[seen.end..].fill(0.0);
+        match attention.bias {
+            Some(bias) => biased_softmax(&mut row[seen.clone()], attention.scale(), &bias.values[bias.place(b.head, query, &b.keys)][seen]),
+            None => softmax(&mut row[seen], attention.scale()),
+        }
+    }
+}
+
+/// The gradient of the products q kᵀ, in place of that of the probabilities; that of the bias is added to `dbias`.
+fn scores_backward(attention: &Attention, b: &Block, probs: &[f32], dprobs: &mut [f32], dbias: &mut [f32]) {
+    let rows = dprobs.chunks_exact_mut(b.keys.len()).zip(probs.chunks_exact(b.keys.len()));
+    for (query, (dprobs, probs)) in b.queries.clone().zip(rows) {
+        let Some(bias) = attention.bias else {
+            softmax_backward(dprobs, probs, attention.scale());
+            continue;
+        };
+        softmax_backward(dprobs, probs, 1.0);
+        dbias[bias.place(b.head, query, &b.keys)].iter_mut().zip(&*dprobs).for_each(|(sum, d)| *sum += d);
+        dprobs.iter_mut().for_each(|d| *d *= attention.scale());
+    }
+}
+
+/// Sets the gradients of the keys and values of a block's head to zero.
+fn clear(attention: &Attention, b: &Block, dqkv: &mut [f32]) {
+    let all = Block { keys: 0..b.tokens, queries: 0..0, kept: None, ..*b };
+    for part in [1, 2] {
+        let mut rows = attention.part_mut(dqkv, &all, part);
+        (0..b.tokens).for_each(|i| rows.row_mut(i).fill(0.0));
     }
 }
 
 /// The probabilities after dropout: the given ones, or a masked copy in `scratch`.
-fn dropped<'a>(attention: &Attention, h: &Head, probs: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+fn dropped<'a>(attention: &Attention, b: &Block, probs: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32] {
     if !attention.drops() {
         return probs;
     }
     scratch.clear();
     scratch.extend_from_slice(probs);
-    attention.drop(h, scratch);
+    attention.drop(b, scratch);
     scratch
-}
-
-/// [`forward`] of candle's operations, over rows padded to the longest. `q` is (query tokens, hidden), `k` and `v` are (tokens, hidden);
-/// the context (query tokens, hidden). `padding` belongs to the same `cu_seqlens`; no row is empty.
-#[cfg(feature = "candle")]
-pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3]) -> Result<Tensor> {
-    let q = (q / (attention.head_size as f64).sqrt())?;
-    let q = match attention.queries {
-        Queries::All => padding.pad(&q)?,
-        Queries::First => q.unsqueeze(1)?,
-    };
-    let [q, k, v] = [&q, &padding.pad(k)?, &padding.pad(v)?].map(|x| {
-        // (rows, places, hidden) to (rows, heads, places, head_size)
-        x.reshape((padding.rows(), (), attention.heads, attention.head_size))?.transpose(1, 2)?.contiguous()
-    });
-    let probs = masked_softmax(&q?.matmul(&k?.t()?)?, padding)?;
-    let probs = match attention.dropout.filter(|d| !d.is_off()) {
-        Some(dropout) => (&probs * padded_mask(attention, &dropout, probs.shape(), probs.device())?)?,
-        None => probs,
-    };
-    let context = probs.matmul(&v?)?.transpose(1, 2)?.reshape((padding.rows(), (), attention.hidden()))?;
-    match attention.queries {
-        Queries::All => padding.unpad(&context),
-        Queries::First => context.squeeze(1),
-    }
-}
-
-/// softmax over the tokens of each row, of `scores` (rows, heads, queries, longest). candle's fused softmax has no gradient.
-#[cfg(feature = "candle")]
-fn masked_softmax(scores: &Tensor, padding: &Padding) -> Result<Tensor> {
-    let mask = padding.mask().reshape((padding.rows(), 1, 1, padding.longest()))?;
-    // One subtraction both masks the padding and avoids overflow in exp. The softmax is invariant to a constant subtracted from all scores
-    // of a query, so no gradient is needed through it.
-    let highest = scores.detach().broadcast_add(&mask)?.max_keepdim(D::Minus1)?;
-    let odds = (scores - highest.broadcast_sub(&mask)?)?.exp()?;
-    odds.broadcast_div(&odds.sum_keepdim(D::Minus1)?)
-}
-
-/// The dropout of the probabilities, whose `shape` is (rows, heads, queries, longest), as [`forward`] has it.
-#[cfg(feature = "candle")]
-fn padded_mask(attention: &Attention, dropout: &Dropout, shape: &Shape, device: &Device) -> Result<Tensor> {
-    let (_, heads, queries, longest) = shape.dims4()?;
-    let mut kept = vec![0; shape.elem_count()];
-    for h in attention.each_head() {
-        let head = &mut kept[(h.row * heads + h.head) * queries * longest..];
-        for (query, places) in head.chunks_exact_mut(longest).take(h.queries).enumerate() {
-            dropout.row(h.row).kept((h.head * h.queries + query) * h.keys, &mut places[..h.keys]);
-        }
-    }
-    dropout.mask(kept, shape, device)
 }
 
 vectorised! {
@@ -239,6 +256,17 @@ vectorised! {
     fn softmax(row: &mut [f32], scale: f32) {
         let highest = max(row);
         row.iter_mut().for_each(|x| *x = exp::<FMA>((*x - highest) * scale));
+        let inverse = 1.0 / sum(row, |x| x);
+        row.iter_mut().for_each(|x| *x *= inverse);
+    }
+}
+
+vectorised! {
+    /// softmax(scale * row + bias) in place.
+    fn biased_softmax(row: &mut [f32], scale: f32, bias: &[f32]) {
+        row.iter_mut().zip(bias).for_each(|(x, b)| *x = *x * scale + b);
+        let highest = max(row);
+        row.iter_mut().for_each(|x| *x = exp::<FMA>(*x - highest));
         let inverse = 1.0 / sum(row, |x| x);
         row.iter_mut().for_each(|x| *x *= inverse);
     }
@@ -257,86 +285,143 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, dot, gradient, random, wide};
 
-    /// Attention with explicit loops; `mask` multiplies the probabilities.
-    fn reference(a: &Attention, qkv: &[f64], mask: &[f32]) -> Vec<f64> {
+    /// Attention with explicit loops; `mask` (heads of rows, queries, tokens) multiplies the probabilities.
+    fn reference(a: &Attention, qkv: &[f64], bias: &[f64], mask: &[f32]) -> Vec<f64> {
         let (hidden, d) = (a.hidden(), a.head_size);
-        let mut context = vec![0.0; a.query_tokens() * hidden];
-        for h in a.each_head() {
-            let at = |token: usize, part: usize, c: usize| qkv[((h.token + token) * 3 + part) * hidden + h.head * d + c];
-            for q in 0..h.queries {
-                let score = |k: usize| (0..d).map(|c| at(q, 0, c) * at(k, 1, c)).sum::<f64>() / (d as f64).sqrt();
-                let total: f64 = (0..h.keys).map(|k| score(k).exp()).sum();
-                for k in 0..h.keys {
-                    let p = score(k).exp() / total * mask[h.probs.start + q * h.keys + k] as f64;
-                    (0..d).for_each(|c| context[(h.first_query + q) * hidden + h.head * d + c] += p * at(k, 2, c));
+        let (mut context, mut first_query, mut mask) = (vec![0.0; a.query_tokens() * hidden], 0, mask.iter());
+        for ends in a.cu_seqlens.windows(2) {
+            let keys = ends[1] - ends[0];
+            for (head, q) in (0..a.heads).flat_map(|head| (0..a.queries_of(keys)).map(move |q| (head, q))) {
+                let at = |token: usize, part: usize, c: usize| qkv[((ends[0] + token) * 3 + part) * hidden + head * d + c];
+                let of_bias = |k: usize| a.bias.map_or(0.0, |b| bias[head * (2 * b.longest - 1) + b.longest - 1 + k - q]);
+                let score = |k: usize| (0..d).map(|c| at(q, 0, c) * at(k, 1, c)).sum::<f64>() / (d as f64).sqrt() + of_bias(k);
+                let seen = |k: &usize| a.window.is_none_or(|window| k.abs_diff(q) <= window);
+                let total: f64 = (0..keys).filter(seen).map(|k| score(k).exp()).sum();
+                for k in 0..keys {
+                    let p = if seen(&k) { score(k).exp() / total } else { 0.0 } * *mask.next().unwrap() as f64;
+                    (0..d).for_each(|c| context[(first_query + q) * hidden + head * d + c] += p * at(k, 2, c));
                 }
             }
+            first_query += a.queries_of(keys);
         }
         context
     }
 
     fn mask(a: &Attention) -> Vec<f32> {
-        let mut mask = vec![1.0; a.probs_len()];
-        for h in a.each_head() {
-            a.drop(&h, &mut mask[h.probs.clone()]);
+        let mut masks = Vec::new();
+        for (row, ends) in a.cu_seqlens.windows(2).enumerate() {
+            let keys = ends[1] - ends[0];
+            let mut mask = vec![1.0; a.heads * a.queries_of(keys) * keys];
+            if let Some(dropout) = a.dropout {
+                dropout.row(row).apply(0, &mut mask);
+            }
+            masks.extend(mask);
         }
-        mask
+        masks
+    }
+
+    /// Attentions of all kinds over these sequences, with numbers for a bias.
+    fn kinds(cu_seqlens: &[usize], shapes: &[(usize, usize)], windows: &[Option<usize>], check: impl Fn(&Attention)) {
+        let longest = cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap();
+        for &(heads, head_size) in shapes {
+            let values = random(heads * (2 * longest - 1), 7);
+            for queries in [Queries::All, Queries::First] {
+                for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
+                    for bias in [None, Some(Bias { values: &values, longest })] {
+                        for &window in windows {
+                            check(&Attention { heads, head_size, cu_seqlens, queries, dropout, bias, window });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The context and the gradients of q, k and v and of the bias.
+    fn run(a: &Attention, qkv: &[f32], dcontext: &[f32]) -> [Vec<f32>; 3] {
+        let (mut probs, mut context, mut scratch) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()], Scratch::default());
+        forward(a, qkv, &mut probs, &mut context, &mut scratch);
+        let (mut dqkv, mut dbias) = (vec![0.0; qkv.len()], vec![0.0; a.bias.map_or(0, |bias| bias.values.len())]);
+        backward(a, (qkv, &probs), dcontext, &mut dqkv, &mut dbias, &mut scratch);
+        [context, dqkv, dbias]
     }
 
     #[test]
     fn forward_and_backward() {
-        let cu_seqlens = [0, 0, 1, 6, 6, 7, 10, 10];
-        for queries in [Queries::All, Queries::First] {
-            for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
-                for (heads, head_size) in [(1, 1), (2, 3), (3, 8)] {
-                    let a = Attention { heads, head_size, cu_seqlens: &cu_seqlens, queries, dropout };
-                    let qkv = random(10 * 3 * heads * head_size, 1);
-                    let dcontext = random(a.query_tokens() * heads * head_size, 2);
-                    let (mut probs, mut context) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()]);
-                    forward(&a, &qkv, &mut probs, &mut context, &mut Vec::new());
-                    let mask = mask(&a);
-                    assert_close(&context, &reference(&a, &wide(&qkv), &mask), 1e-5);
-                    let mut dqkv = vec![0.0; qkv.len()];
-                    backward(&a, &qkv, &probs, &dcontext, &mut dqkv, &mut Default::default());
-                    assert_close(&dqkv, &gradient(&qkv, |x| dot(&reference(&a, x, &mask), &dcontext)), 1e-4);
-                }
-            }
-        }
+        kinds(&[0, 0, 1, 6, 6, 7, 10, 10], &[(1, 1), (2, 3), (3, 8)], &[None, Some(2)], |a| {
+            let qkv = random(10 * 3 * a.hidden(), 1);
+            let dcontext = random(a.query_tokens() * a.hidden(), 2);
+            let [context, dqkv, dbias] = run(a, &qkv, &dcontext);
+            let (mask, bias) = (mask(a), a.bias.map_or(&[][..], |bias| bias.values));
+            assert_close(&context, &reference(a, &wide(&qkv), &wide(bias), &mask), 1e-5);
+            assert_close(&dqkv, &gradient(&qkv, |x| dot(&reference(a, x, &wide(bias), &mask), &dcontext)), 1e-4);
+            assert_close(&dbias, &gradient(bias, |x| dot(&reference(a, &wide(&qkv), x, &mask), &dcontext)), 1e-4);
+        });
+    }
+
+    /// Sequences of several blocks, whose probabilities are kept or not: the context, and the slopes in a random direction.
+    #[test]
+    fn long_sequences() {
+        kinds(&[0, 300, 1000, 1003], &[(2, 4)], &[None, Some(64), Some(300)], |a| {
+            let qkv = random(1003 * 3 * a.hidden(), 1);
+            let dcontext = random(a.query_tokens() * a.hidden(), 2);
+            let [context, dqkv, dbias] = run(a, &qkv, &dcontext);
+            let (mask, bias) = (mask(a), a.bias.map_or(&[][..], |bias| bias.values));
+            assert_close(&context, &reference(a, &wide(&qkv), &wide(bias), &mask), 1e-5);
+            let moved =
+                |x: &[f32], by: &[f32], step: f64| -> Vec<f64> { x.iter().zip(by).map(|(&x, &by)| x as f64 + step * by as f64).collect() };
+            let (along, of_bias) = (random(qkv.len(), 3), random(bias.len(), 4));
+            let value = |step: f64| dot(&reference(a, &moved(&qkv, &along, step), &moved(bias, &of_bias, step), &mask), &dcontext);
+            let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+            let found = dot(&wide(&dqkv), &along) + dot(&wide(&dbias), &of_bias);
+            assert!((found - slope).abs() < 1e-4 * slope.abs().max(1.0), "{found}, expected {slope}");
+        });
+    }
+
+    #[test]
+    fn memory_of_a_long_sequence_is_linear() {
+        let probs = |tokens: usize, window| {
+            let a = Attention { cu_seqlens: &[0, tokens], window, ..attention_of_one_head() };
+            a.probs_len()
+        };
+        assert_eq!([probs(100, None), probs(512, None), probs(8192, None)], [100 * 100, 512 * 512, 0]);
+        assert!(probs(8192, Some(64)) <= 8192 * (64 + 2 * 64));
+        assert_eq!(probs(100, Some(64)), 100 * 100);
+    }
+
+    fn attention_of_one_head() -> Attention<'static> {
+        let (heads, head_size, cu_seqlens) = (1, 2, &[0, 1]);
+        Attention { heads, head_size, cu_seqlens, queries: Queries::All, dropout: None, bias: None, window: None }
     }
 
     #[cfg(feature = "candle")]
     #[test]
     fn composed_is_the_same() {
+        use crate::padding::Padding;
         use crate::testing::{assert_tensor, gradients, var};
+        use candle_core::{Device, Tensor};
         for cu_seqlens in [vec![0, 1], vec![0, 1, 6, 7, 10], vec![0, 4, 8]] {
-            for queries in [Queries::All, Queries::First] {
-                for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
-                    for (heads, head_size) in [(1, 1), (2, 3), (3, 8)] {
-                        let (rows, tokens) = (cu_seqlens.len() - 1, cu_seqlens[cu_seqlens.len() - 1]);
-                        let hidden = heads * head_size;
-                        let a = Attention { heads, head_size, cu_seqlens: &cu_seqlens, queries, dropout };
-                        // The largest scores are far apart, so that an unmasked neighbour would show.
-                        let qkv: Vec<f32> = random(tokens * 3 * hidden, 1).iter().map(|x| 3.0 * x).collect();
-                        let dcontext = random(a.query_tokens() * hidden, 2);
-                        let (mut probs, mut context) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()]);
-                        forward(&a, &qkv, &mut probs, &mut context, &mut Vec::new());
-                        let mut dqkv = vec![0.0; qkv.len()];
-                        backward(&a, &qkv, &probs, &dcontext, &mut dqkv, &mut Default::default());
+            kinds(&cu_seqlens, &[(1, 1), (2, 3), (3, 8)], &[None, Some(2)], |a| {
+                let (rows, tokens, hidden) = (cu_seqlens.len() - 1, cu_seqlens[cu_seqlens.len() - 1], a.hidden());
+                // The largest scores are far apart, so that an unmasked neighbour would show.
+                let qkv: Vec<f32> = random(tokens * 3 * hidden, 1).iter().map(|x| 3.0 * x).collect();
+                let dcontext = random(a.query_tokens() * hidden, 2);
+                let [context, dqkv, dbias] = run(a, &qkv, &dcontext);
 
-                        let padding = Padding::new(&cu_seqlens, &Device::Cpu).unwrap();
-                        let qkv = [var(&qkv, (tokens, 3 * hidden))];
-                        let [q, k, v] = [0, 1, 2].map(|part| qkv[0].narrow(1, part * hidden, hidden).unwrap().contiguous().unwrap());
-                        let firsts: Vec<u32> = cu_seqlens[..rows].iter().map(|&token| token as u32).collect();
-                        let q = match queries {
-                            Queries::All => q,
-                            Queries::First => q.index_select(&Tensor::new(firsts, &Device::Cpu).unwrap(), 0).unwrap(),
-                        };
-                        let found = composed(&a, &padding, [&q, &k, &v]).unwrap();
-                        assert_tensor(&found, &context, 1e-5);
-                        assert_tensor(&gradients(&found, &dcontext, &qkv)[0], &dqkv, 1e-4);
-                    }
-                }
-            }
+                let padding = Padding::new(&cu_seqlens, &Device::Cpu).unwrap();
+                let mut vars = vec![var(&qkv, (tokens, 3 * hidden))];
+                vars.extend(a.bias.map(|bias| var(bias.values, (a.heads, 2 * bias.longest - 1))));
+                let [q, k, v] = [0, 1, 2].map(|part| vars[0].narrow(1, part * hidden, hidden).unwrap().contiguous().unwrap());
+                let firsts: Vec<u32> = cu_seqlens[..rows].iter().map(|&token| token as u32).collect();
+                let q = match a.queries {
+                    Queries::All => q,
+                    Queries::First => q.index_select(&Tensor::new(firsts, &Device::Cpu).unwrap(), 0).unwrap(),
+                };
+                let found = composed(a, &padding, [&q, &k, &v], vars.get(1).map(|bias| bias.as_tensor())).unwrap();
+                assert_tensor(&found, &context, 1e-5);
+                let found = gradients(&found, &dcontext, &vars);
+                found.iter().zip([dqkv, dbias]).for_each(|(found, expected)| assert_tensor(found, &expected, 1e-4));
+            });
         }
     }
 
@@ -354,7 +439,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "qkv is (tokens, 3 * hidden)")]
     fn wrong_length() {
-        let a = Attention { heads: 1, head_size: 2, cu_seqlens: &[0, 1], queries: Queries::All, dropout: None };
-        forward(&a, &[0.0; 5], &mut [0.0], &mut [0.0; 2], &mut Vec::new());
+        forward(&attention_of_one_head(), &[0.0; 5], &mut [0.0], &mut [0.0; 2], &mut Scratch::default());
     }
 }

@@ -28,6 +28,7 @@ pub mod packed;
 #[cfg(feature = "candle")]
 pub mod padding;
 pub mod prefetch;
+pub mod relative_bias;
 pub mod relu;
 pub mod sum;
 pub mod tanh;

@@ -119,6 +119,11 @@ impl PackedBatch {
 }
 
 impl Shard<'_> {
+    /// Tokens of the longest row.
+    pub fn longest(&self) -> usize {
+        self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0)
+    }
+
     pub fn rows(&self) -> usize {
         self.cu_seqlens.len() - 1
     }

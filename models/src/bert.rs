@@ -24,20 +24,28 @@ pub const NAMES: Names = Names {
 
 /// Reads the fields of a BERT config.json.
 pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
+    Ok(Config { type_vocab_size: fields.size("type_vocab_size")?, ..read_config_without_types(fields)? })
+}
+
+/// Reads those that models of its shape without token types have too.
+pub fn read_config_without_types(fields: &Fields) -> Result<Config, ModelError> {
     fields.must_be("hidden_act", "gelu")?;
     fields.must_be("position_embedding_type", "absolute")?;
     fields.must_be("is_decoder", false)?;
     let hidden_dropout = fields.rate("hidden_dropout_prob", 0.1)?;
+    let hidden_size = fields.size("hidden_size")?;
     Ok(Config {
         architecture: Architecture::Bert,
         vocab_size: fields.size("vocab_size")?,
-        hidden_size: fields.size("hidden_size")?,
+        hidden_size,
+        embedding_size: hidden_size,
         num_hidden_layers: fields.size("num_hidden_layers")?,
         num_attention_heads: fields.size("num_attention_heads")?,
         intermediate_size: fields.size("intermediate_size")?,
         max_position_embeddings: fields.size("max_position_embeddings")?,
         first_position: 0,
-        type_vocab_size: fields.size("type_vocab_size")?,
+        type_vocab_size: 0,
+        relative_buckets: 0,
         layer_norm_eps: fields.number("layer_norm_eps", 1e-12)?,
         hidden_dropout,
         attention_dropout: fields.rate("attention_probs_dropout_prob", 0.1)?,
@@ -49,8 +57,6 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
 /// The fields of config.json that belong to BERT.
 pub fn write_config(config: &Config) -> Map<String, Value> {
     let fields = json!({
-        "architectures": ["BertForSequenceClassification"],
-        "model_type": "bert",
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_hidden_layers,
@@ -60,7 +66,7 @@ pub fn write_config(config: &Config) -> Map<String, Value> {
         "hidden_dropout_prob": decimal(config.hidden_dropout),
         "attention_probs_dropout_prob": decimal(config.attention_dropout),
         "classifier_dropout": decimal(config.classifier_dropout),
-        "max_position_embeddings": config.max_position_embeddings,
+        "max_position_embeddings": config.first_position + config.max_position_embeddings,
         "type_vocab_size": config.type_vocab_size,
         "layer_norm_eps": config.layer_norm_eps,
         "initializer_range": 0.02,

@@ -61,7 +61,8 @@ impl File {
 
 /// The name without the prefix of the model, and LayerNorm's `gamma` and `beta` of old checkpoints as `weight` and `bias`.
 fn plain_name(name: &str) -> String {
-    let name = ["bert.", "distilbert.", "roberta."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let mut prefixes = Architecture::all().map(|architecture| architecture.names().prefix);
+    let name = prefixes.find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     match (name.strip_suffix(".gamma"), name.strip_suffix(".beta")) {
         (Some(norm), _) => format!("{norm}.weight"),
         (_, Some(norm)) => format!("{norm}.bias"),

@@ -3,15 +3,15 @@
 //! The same network as [`crate::encoder`] and [`crate::head`], with their masks; the backward is candle's.
 
 use crate::affine::Affine;
+use crate::architectures::Activation;
 use crate::batch::Shard;
-use crate::config::Architecture;
 use crate::layout::{HeadLayout, Layout};
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
 use candle_core::{Device, Result, Tensor};
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::padding::Padding;
-use lacuna_kernels::{dropout, embedding, gelu, layer_norm, linear};
+use lacuna_kernels::{dropout, embedding, gelu, layer_norm, linear, relative_bias};
 use std::ops::Range;
 
 /// A network's parameters on a device and the rows it works on.
@@ -37,8 +37,9 @@ impl<'a> Composed<'a> {
     /// (rows, labels), or (tokens, 2) for spans.
     pub fn logits(&self) -> Result<Tensor> {
         let mut hidden_states = self.embed()?;
+        let bias = self.bias()?;
         for i in 0..self.layout().layers.len() {
-            hidden_states = self.layer(i, &hidden_states)?;
+            hidden_states = self.layer(i, &hidden_states, bias.as_ref())?;
         }
         self.head(&hidden_states)
     }
@@ -80,14 +81,21 @@ impl<'a> Composed<'a> {
     fn embed(&self) -> Result<Tensor> {
         let mut lookups = vec![(&self.tensors[0], self.shard.input_ids)];
         let (skipped, positions) = (self.params.config.first_position, &self.layout().positions);
-        let table = positions.start - skipped * self.params.config.hidden_size..positions.end;
+        let table = positions.start - skipped * self.params.config.embedding_size..positions.end;
         let position_ids: Vec<u32> = self.shard.position_ids.iter().map(|id| id + skipped as u32).collect();
         lookups.extend(self.dense(&table).map(|table| (table, &position_ids[..])));
         if let Some(types) = &self.layout().token_types {
             lookups.extend(self.dense(types).map(|table| (table, self.shard.token_type_ids)));
         }
         let normed = self.norm(&self.layout().embedding_norm, &embedding::composed(&lookups)?, None)?;
-        self.drop(Site::Embeddings, &self.shard.cu_seqlens, normed)
+        let embeddings = self.drop(Site::Embeddings, &self.shard.cu_seqlens, normed)?;
+        self.layout().projection.as_ref().map_or(Ok(embeddings.clone()), |projection| self.linear(projection, &embeddings))
+    }
+
+    /// (heads, 2 * longest - 1): what relative positions add to scores.
+    fn bias(&self) -> Result<Option<Tensor>> {
+        let table = self.layout().relative_bias.as_ref().and_then(|table| self.dense(table).next());
+        table.map(|table| relative_bias::composed(table, self.shard.longest())).transpose()
     }
 
     fn attention(&self, layer: usize, queries: Queries) -> Attention<'_> {
@@ -97,11 +105,13 @@ impl<'a> Composed<'a> {
             cu_seqlens: &self.shard.cu_seqlens,
             queries,
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
+            bias: None,
+            window: None,
         }
     }
 
-    /// (queries, hidden) of `input` (tokens, hidden).
-    fn layer(&self, i: usize, input: &Tensor) -> Result<Tensor> {
+    /// (queries, hidden) of `input` (tokens, hidden); `bias` is what relative positions add to scores.
+    fn layer(&self, i: usize, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let (layer, queries) = (&self.layout().layers[i], self.layout().queries(i, self.shard));
         let cu_queries = self.shard.cu_queries(queries);
         let query_input = match queries {
@@ -110,7 +120,7 @@ impl<'a> Composed<'a> {
         };
         let query = self.linear(&layer.query, query_input)?;
         let key_value = self.linears(&layer.key_value, input)?;
-        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key_value[0], &key_value[1]])?;
+        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key_value[0], &key_value[1]], bias)?;
 
         let projected = self.linear(&layer.attention_output, &context)?;
         let projected = self.drop(Site::AttentionOutput(i), &cu_queries, projected)?;
@@ -127,14 +137,17 @@ impl<'a> Composed<'a> {
         match &self.layout().head {
             HeadLayout::Labels { dense, classifier } => {
                 let pooled = self.linear(dense, last)?;
-                let pooled = match architecture {
-                    Architecture::Bert | Architecture::Roberta(_) => pooled.tanh()?,
-                    Architecture::DistilBert => pooled.relu()?,
+                let pooled = match architecture.activation() {
+                    Activation::Tanh => pooled.tanh()?,
+                    Activation::Relu => pooled.relu()?,
+                    Activation::Gelu => gelu::composed(&pooled)?,
                 };
                 self.linear(classifier, &self.drop(Site::Classifier, &shard.cu_queries(Queries::First), pooled)?)
             }
-            HeadLayout::Span { outputs } if architecture != Architecture::DistilBert => self.linear(outputs, last),
-            HeadLayout::Span { outputs } => self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?),
+            HeadLayout::Span { outputs } if architecture.drops_before_spans() => {
+                self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?)
+            }
+            HeadLayout::Span { outputs } => self.linear(outputs, last),
         }
     }
 }

@@ -11,6 +11,8 @@ pub enum Architecture {
     DistilBert,
     /// RoBERTa and its like.
     Roberta(Family),
+    Mpnet,
+    Electra,
 }
 
 impl Architecture {
@@ -20,6 +22,8 @@ impl Architecture {
             Architecture::Bert => "BERT",
             Architecture::DistilBert => "DistilBERT",
             Architecture::Roberta(family) => family.name(),
+            Architecture::Mpnet => "MPNet",
+            Architecture::Electra => "ELECTRA",
         }
     }
 }
@@ -30,6 +34,8 @@ pub struct Config {
     pub architecture: Architecture,
     pub vocab_size: usize,
     pub hidden_size: usize,
+    /// Width of the embeddings, which a linear layer makes `hidden_size` of where they differ.
+    pub embedding_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
     pub intermediate_size: usize,
@@ -39,6 +45,8 @@ pub struct Config {
     pub first_position: usize,
     /// 0 for a model without token types.
     pub type_vocab_size: usize,
+    /// Buckets of relative positions, whose biases are added to the scores of attention; 0 for a model without them.
+    pub relative_buckets: usize,
     pub layer_norm_eps: f64,
     /// Dropout rates the model was made for.
     pub hidden_dropout: f32,

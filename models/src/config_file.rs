@@ -3,7 +3,6 @@
 use crate::ModelError;
 use crate::bert;
 use crate::config::{Architecture, Config};
-use crate::family::Family;
 use crate::fields::Fields;
 use crate::roberta;
 use serde_json::{Map, Value, json};
@@ -82,13 +81,11 @@ impl ConfigFile {
     pub fn config(&self) -> Result<Option<Config>, ModelError> {
         let fields = Fields::new(&self.path, &self.map);
         let architecture = match self.map.get("model_type").map(|v| v.as_str().unwrap_or_default()) {
-            Some("bert") => Architecture::Bert,
-            Some("distilbert") => Architecture::DistilBert,
-            Some(other) => match Family::ALL.into_iter().find(|family| family.model_type() == other) {
-                Some(family) => Architecture::Roberta(family),
+            Some(named) => match Architecture::of_type(named) {
+                Some(architecture) => architecture,
                 None => {
-                    let known = "bert, distilbert, roberta, xlm-roberta and camembert";
-                    return fields.error(format!("`model_type` is \"{other}\"; only {known} are supported"));
+                    let known: Vec<&str> = Architecture::all().map(Architecture::model_type).collect();
+                    return fields.error(format!("`model_type` is \"{named}\"; supported are {}", known.join(", ")));
                 }
             },
             None if self.map.contains_key("hidden_size") => Architecture::Bert,
@@ -119,9 +116,11 @@ impl ConfigFile {
 }
 
 impl Config {
-    /// The fields that every head has.
-    fn to_map(&self) -> Map<String, Value> {
+    /// The fields that every head has, for a model of transformers whose class ends so.
+    fn to_map(&self, class: &str) -> Map<String, Value> {
         let mut map = self.fields();
+        map.insert("model_type".into(), json!(self.architecture.model_type()));
+        map.insert("architectures".into(), json!([format!("{}For{class}", self.architecture.class())]));
         map.insert("pad_token_id".into(), json!(self.pad_token_id));
         map.insert("torch_dtype".into(), json!("float32"));
         map
@@ -129,19 +128,12 @@ impl Config {
 
     /// A config.json that `AutoModelForQuestionAnswering` reads.
     pub(crate) fn to_span_json(&self) -> String {
-        let mut map = self.to_map();
-        let class = match self.architecture {
-            Architecture::Bert => "Bert",
-            Architecture::DistilBert => "DistilBert",
-            Architecture::Roberta(family) => family.class(),
-        };
-        map.insert("architectures".into(), json!([format!("{class}ForQuestionAnswering")]));
-        format!("{:#}\n", Value::Object(map))
+        format!("{:#}\n", Value::Object(self.to_map("QuestionAnswering")))
     }
 
     /// A config.json that `AutoModelForSequenceClassification` reads.
     pub(crate) fn to_json(&self, labels: &[String]) -> String {
-        let mut map = self.to_map();
+        let mut map = self.to_map("SequenceClassification");
         let id2label: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
         let label2id: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i))).collect();
         map.insert("id2label".into(), Value::Object(id2label));

@@ -28,16 +28,19 @@ const LAYER_NORM_EPS: f64 = 1e-12;
 /// Reads the fields of a DistilBERT config.json. Sinusoidal positions are an initialisation: the checkpoint holds them as a table.
 pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
     fields.must_be("activation", "gelu")?;
+    let hidden_size = fields.size("dim")?;
     Ok(Config {
         architecture: Architecture::DistilBert,
         vocab_size: fields.size("vocab_size")?,
-        hidden_size: fields.size("dim")?,
+        hidden_size,
+        embedding_size: hidden_size,
         num_hidden_layers: fields.size("n_layers")?,
         num_attention_heads: fields.size("n_heads")?,
         intermediate_size: fields.size("hidden_dim")?,
         max_position_embeddings: fields.size("max_position_embeddings")?,
         first_position: 0,
         type_vocab_size: 0,
+        relative_buckets: 0,
         layer_norm_eps: LAYER_NORM_EPS,
         hidden_dropout: fields.rate("dropout", 0.1)?,
         attention_dropout: fields.rate("attention_dropout", 0.1)?,
@@ -49,8 +52,6 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
 /// The fields of config.json that belong to DistilBERT.
 pub fn write_config(config: &Config) -> Map<String, Value> {
     let fields = json!({
-        "architectures": ["DistilBertForSequenceClassification"],
-        "model_type": "distilbert",
         "vocab_size": config.vocab_size,
         "dim": config.hidden_size,
         "n_layers": config.num_hidden_layers,

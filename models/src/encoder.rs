@@ -1,4 +1,4 @@
-//! The post-LN transformer of BERT, DistilBERT and RoBERTa, forward and backward, over the rows of one shard.
+//! The post-LN transformer of BERT and its kin, forward and backward, over the rows of one shard.
 //!
 //! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are computed
 //! for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
@@ -10,11 +10,11 @@ use crate::layout::Layer;
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
 use crate::rounded::Rounded;
-use lacuna_kernels::attention::{self, Attention, Queries};
+use lacuna_kernels::attention::{self, Attention, Bias, Queries};
 use lacuna_kernels::embedding::{self, Lookup};
 use lacuna_kernels::linear;
 use lacuna_kernels::mat::{Mat, MatMut};
-use lacuna_kernels::{gelu, layer_norm};
+use lacuna_kernels::{gelu, layer_norm, relative_bias};
 
 /// An encoder's parameters and the rows it works on.
 #[derive(Clone, Copy)]
@@ -70,7 +70,9 @@ struct Scratch {
     dqkv: Vec<f32>,
     /// (rows, hidden): queries of the first tokens, or their gradients.
     query: Vec<f32>,
-    attention: [Vec<f32>; 2],
+    /// The gradient of `Work::bias`.
+    dbias: Vec<f32>,
+    attention: attention::Scratch,
     linear: linear::Scratch,
 }
 
@@ -78,11 +80,15 @@ struct Scratch {
 #[derive(Default)]
 pub struct Work {
     embedding_norm: Norm,
+    /// (tokens, embedding): what the projection reads, where there is one.
+    embeddings: Vec<f32>,
+    /// (heads, 2 * longest - 1): what relative positions add to scores, where they do.
+    bias: Vec<f32>,
     layers: Vec<LayerActivations>,
     /// What goes from layer to layer; after [`Encoder::forward`] the last hidden states of the queries: those of `[CLS]`, (rows, hidden),
     /// for a classifier, of all tokens for a span.
     pub hidden_states: Vec<f32>,
-    /// (tokens, hidden): the gradient of the embedding sums, the output of [`Encoder::backward`].
+    /// (tokens, embedding): the gradient of the embedding sums, the output of [`Encoder::backward`].
     pub dembeddings: Vec<f32>,
     scratch: Scratch,
 }
@@ -101,13 +107,16 @@ impl Encoder<'_> {
         self.params.layout.queries(layer, self.shard)
     }
 
-    fn attention(&self, layer: usize) -> Attention<'_> {
+    /// `bias` is that of relative positions, or empty.
+    fn attention<'a>(&'a self, layer: usize, bias: &'a [f32]) -> Attention<'a> {
         Attention {
             heads: self.params.config.num_attention_heads,
             head_size: self.params.config.head_size(),
             cu_seqlens: &self.shard.cu_seqlens,
             queries: self.queries(layer),
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
+            bias: (!bias.is_empty()).then_some(Bias { values: bias, longest: self.shard.longest() }),
+            window: None,
         }
     }
 
@@ -123,12 +132,21 @@ impl Encoder<'_> {
         let layers = self.params.layout.layers.len();
         let kept = if self.masks.is_some() { layers } else { 1 };
         work.layers.resize_with(kept, Default::default);
-        self.embed(&mut work.embedding_norm, &mut work.hidden_states);
+        self.embed(work);
+        self.bias(&mut work.bias);
         for i in 0..layers {
             let activations = &mut work.layers[i.min(kept - 1)];
             std::mem::swap(&mut activations.input, &mut work.hidden_states);
-            self.layer_forward(i, activations, &mut work.scratch, &mut work.hidden_states);
+            self.layer_forward(i, activations, &work.bias, &mut work.scratch, &mut work.hidden_states);
         }
+    }
+
+    /// What relative positions add to scores.
+    fn bias(&self, bias: &mut Vec<f32>) {
+        let Some(table) = &self.params.layout.relative_bias else { return };
+        let (heads, longest) = (self.params.config.num_attention_heads, self.shard.longest());
+        resize(bias, heads * (2 * longest - 1));
+        relative_bias::forward(&self.dense().values[table.clone()], heads, longest, bias);
     }
 
     fn lookups(&self) -> Vec<Lookup<'_>> {
@@ -143,29 +161,34 @@ impl Encoder<'_> {
         lookups
     }
 
-    fn embed(&self, norm: &mut Norm, hidden_states: &mut Vec<f32>) {
-        let hidden = self.params.config.hidden_size;
-        resize(&mut norm.x_hat, self.shard.tokens() * hidden);
-        embedding::forward(&self.lookups(), hidden, &mut norm.x_hat);
-        self.norm(&self.params.layout.embedding_norm, norm, None, hidden_states);
-        self.drop(Site::Embeddings, Queries::All, hidden_states);
+    /// Leaves the input of the first layer in `work.hidden_states`.
+    fn embed(&self, work: &mut Work) {
+        let (norm, layout, columns) = (&mut work.embedding_norm, &self.params.layout, self.params.config.embedding_size);
+        let embeddings = if layout.projection.is_some() { &mut work.embeddings } else { &mut work.hidden_states };
+        resize(&mut norm.x_hat, self.shard.tokens() * columns);
+        embedding::forward(&self.lookups(), columns, &mut norm.x_hat);
+        self.norm(&layout.embedding_norm, norm, None, embeddings);
+        self.drop(Site::Embeddings, Queries::All, embeddings);
+        if let Some(projection) = &layout.projection {
+            projection.forward(self.dense(), &work.embeddings, &mut work.hidden_states, &mut work.scratch.linear);
+        }
     }
 
     fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
         resize(output, norm.x_hat.len());
-        resize(&mut norm.rstd, norm.x_hat.len() / self.params.config.hidden_size);
+        resize(&mut norm.rstd, norm.x_hat.len() / affine.bias.len());
         let (weight, bias) = (affine.weight(self.dense().values), affine.bias(self.dense().values));
         layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.params.config.layer_norm_eps as f32, output, &mut norm.rstd);
     }
 
     /// `output` (queries, hidden) from `a.input` (tokens, hidden).
-    fn layer_forward(&self, i: usize, a: &mut LayerActivations, s: &mut Scratch, output: &mut Vec<f32>) {
+    fn layer_forward(&self, i: usize, a: &mut LayerActivations, bias: &[f32], s: &mut Scratch, output: &mut Vec<f32>) {
         let (layer, queries, dense) = (&self.params.layout.layers[i], self.queries(i), self.dense());
         self.project(layer, queries, a, s);
-        let attention = self.attention(i);
+        let attention = self.attention(i, bias);
         resize(&mut a.probs, attention.probs_len());
         resize(&mut a.context, attention.query_tokens() * self.params.config.hidden_size);
-        attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention[0]);
+        attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention);
 
         layer.attention_output.forward(dense, &a.context, &mut a.attention_norm.x_hat, &mut s.linear);
         self.drop(Site::AttentionOutput(i), queries, &mut a.attention_norm.x_hat);
@@ -208,19 +231,36 @@ impl Encoder<'_> {
     pub fn backward(&self, dlast: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
         work.scratch.d.extend_from_slice(dlast);
+        work.scratch.dbias.clear();
+        resize(&mut work.scratch.dbias, work.bias.len());
         for i in (0..self.params.layout.layers.len()).rev() {
             self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
-            self.attention_backward(i, &work.layers[i], &mut work.scratch, grads);
+            self.attention_backward(i, &work.layers[i], &work.bias, &mut work.scratch, grads);
         }
-        let d = &mut work.scratch.d;
+        if let Some(table) = &self.params.layout.relative_bias {
+            let (heads, longest) = (self.params.config.num_attention_heads, self.shard.longest());
+            relative_bias::backward(&work.scratch.dbias, heads, longest, &mut grads[table.clone()]);
+        }
+        self.embed_backward(work, grads);
+    }
+
+    /// Leaves the gradient of the embedding sums in `work.dembeddings`, from that of the first layer's input.
+    fn embed_backward(&self, work: &mut Work, grads: &mut [f32]) {
+        let (layout, d, columns) = (&self.params.layout, &mut work.dembeddings, self.params.config.embedding_size);
+        let s = &mut work.scratch;
+        match &layout.projection {
+            Some(projection) => {
+                let dprojected = Mat::new(&s.d, self.params.config.hidden_size);
+                projection.backward(self.dense(), (&work.embeddings, dprojected), d, false, grads, &mut s.linear);
+            }
+            None => std::mem::swap(&mut s.d, d),
+        }
         self.drop(Site::Embeddings, Queries::All, d);
-        self.norm_backward(&self.params.layout.embedding_norm, &work.embedding_norm, d, grads);
-        let hidden = self.params.config.hidden_size;
-        embedding::backward(&self.shard.position_ids, d, hidden, &mut grads[self.params.layout.positions.clone()]);
-        if let Some(types) = &self.params.layout.token_types {
-            embedding::backward(self.shard.token_type_ids, d, hidden, &mut grads[types.clone()]);
+        self.norm_backward(&layout.embedding_norm, &work.embedding_norm, d, grads);
+        embedding::backward(&self.shard.position_ids, d, columns, &mut grads[layout.positions.clone()]);
+        if let Some(types) = &layout.token_types {
+            embedding::backward(self.shard.token_type_ids, d, columns, &mut grads[types.clone()]);
         }
-        std::mem::swap(d, &mut work.dembeddings);
     }
 
     fn norm_backward(&self, affine: &Affine, norm: &Norm, d: &mut [f32], grads: &mut [f32]) {
@@ -241,7 +281,7 @@ impl Encoder<'_> {
     }
 
     /// `s.d` from the gradient of `attended` to that of the layer's input.
-    fn attention_backward(&self, i: usize, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
+    fn attention_backward(&self, i: usize, a: &LayerActivations, bias: &[f32], s: &mut Scratch, grads: &mut [f32]) {
         let (layer, queries) = (&self.params.layout.layers[i], self.queries(i));
         self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
         let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
@@ -249,7 +289,8 @@ impl Encoder<'_> {
         let branch = Mat::new(branch, hidden);
         layer.attention_output.backward(self.dense(), (&a.context, branch), &mut s.dcontext, false, grads, &mut s.linear);
         resize(&mut s.dqkv, a.qkv.len());
-        attention::backward(&self.attention(i), &a.qkv, &a.probs, &s.dcontext, &mut s.dqkv, &mut s.attention);
+        let (attention, of_bias) = (self.attention(i, bias), &mut s.dbias);
+        attention::backward(&attention, (&a.qkv, &a.probs), &s.dcontext, &mut s.dqkv, of_bias, &mut s.attention);
         match queries {
             Queries::All => {
                 let dqkv = Mat::new(&s.dqkv, 3 * hidden);

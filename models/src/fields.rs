@@ -32,6 +32,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same, or the default if it is absent or null.
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize, ModelError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(_) => self.size(key),
+        }
+    }
+
     /// A number from 0, or the default if it is absent or null.
     pub fn number(&self, key: &str, default: f64) -> Result<f64, ModelError> {
         match self.map.get(key) {

@@ -1,18 +1,20 @@
 //! The heads. Classification: a dense layer and its activation on `[CLS]`, dropout, the classifier. Span: a linear layer on each token.
 
-use crate::config::Architecture;
+use crate::architectures::Activation;
 use crate::encoder::Encoder;
 use crate::layout::HeadLayout;
 use crate::masks::Site;
 use lacuna_kernels::linear::Scratch;
 use lacuna_kernels::mat::Mat;
-use lacuna_kernels::{relu, tanh};
+use lacuna_kernels::{gelu, relu, tanh};
 
 /// Work space of the head; kept between steps. *Queries* are rows for a classifier, tokens for a span.
 #[derive(Default)]
 pub struct Work {
     /// (rows, hidden): after the activation.
     pooled: Vec<f32>,
+    /// (rows, hidden): the slope of the activation, where its output does not tell.
+    slope: Vec<f32>,
     /// (queries, hidden): after dropout.
     kept: Vec<f32>,
     /// (rows, labels), or (tokens, 2)
@@ -38,9 +40,13 @@ pub fn forward(encoder: &Encoder, last: &[f32], work: &mut Work) {
     match &encoder.params.layout.head {
         HeadLayout::Labels { dense, classifier } => {
             dense.forward(values, last, &mut work.pooled, &mut work.linear);
-            match encoder.params.config.architecture {
-                Architecture::Bert | Architecture::Roberta(_) => tanh::forward(&mut work.pooled),
-                Architecture::DistilBert => relu::forward(&mut work.pooled),
+            match encoder.params.config.architecture.activation() {
+                Activation::Tanh => tanh::forward(&mut work.pooled),
+                Activation::Relu => relu::forward(&mut work.pooled),
+                Activation::Gelu => {
+                    work.slope.resize(work.pooled.len(), 0.0);
+                    gelu::forward_with_slope(&mut work.pooled, &mut work.slope);
+                }
             }
             work.kept.clone_from(&work.pooled);
             drop_rows(encoder, &mut work.kept);
@@ -63,9 +69,10 @@ pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f
             let dlogits = Mat::new(&work.dlogits, classifier.bias.len());
             classifier.backward(values, (&work.kept, dlogits), &mut work.dpooled, false, grads, &mut work.linear);
             drop_rows(encoder, &mut work.dpooled);
-            match encoder.params.config.architecture {
-                Architecture::Bert | Architecture::Roberta(_) => tanh::backward(&mut work.dpooled, &work.pooled),
-                Architecture::DistilBert => relu::backward(&mut work.dpooled, &work.pooled),
+            match encoder.params.config.architecture.activation() {
+                Activation::Tanh => tanh::backward(&mut work.dpooled, &work.pooled),
+                Activation::Relu => relu::backward(&mut work.dpooled, &work.pooled),
+                Activation::Gelu => gelu::backward(&mut work.dpooled, &work.slope),
             }
             let dpooled = Mat::new(&work.dpooled, encoder.params.config.hidden_size);
             dense.backward(values, (last, dpooled), &mut work.dlast, false, grads, &mut work.linear);
@@ -78,13 +85,13 @@ pub fn backward(encoder: &Encoder, last: &[f32], work: &mut Work, grads: &mut [f
     }
 }
 
-/// The dropout before the last linear layer. BERT and RoBERTa have none there for spans.
+/// The dropout before the last linear layer. Most architectures have none there for spans.
 fn drop_rows(encoder: &Encoder, x: &mut [f32]) {
     let Some(masks) = encoder.masks else { return };
     let dropout = masks.at(Site::Classifier, encoder.shard.first_row);
-    match (&encoder.params.layout.head, encoder.params.config.architecture) {
-        (HeadLayout::Labels { .. }, _) => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
-        (HeadLayout::Span { .. }, Architecture::Bert | Architecture::Roberta(_)) => {}
-        (HeadLayout::Span { .. }, Architecture::DistilBert) => dropout.apply(x, &encoder.shard.cu_seqlens),
+    match encoder.params.layout.head {
+        HeadLayout::Labels { .. } => dropout.apply(x, &(0..=encoder.shard.rows()).collect::<Vec<_>>()),
+        HeadLayout::Span { .. } if encoder.params.config.architecture.drops_before_spans() => dropout.apply(x, &encoder.shard.cu_seqlens),
+        HeadLayout::Span { .. } => {}
     }
 }

@@ -45,6 +45,10 @@ pub struct Layout {
     pub positions: Range<usize>,
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
+    /// From the embeddings to the hidden size, where they are of another.
+    pub projection: Option<Affine>,
+    /// (buckets, heads): what a relative position adds to the scores of attention.
+    pub relative_bias: Option<Range<usize>>,
     pub layers: Vec<Layer>,
     pub head: HeadLayout,
 }
@@ -86,7 +90,7 @@ impl Builder<'_> {
     }
 
     fn table(&mut self, name: &str, rows: usize, columns: usize) -> Range<usize> {
-        let range = self.tensor(format!("{}embeddings.{name}.weight", self.names.prefix), &[rows, columns]);
+        let range = self.tensor(format!("{}{name}.weight", self.names.prefix), &[rows, columns]);
         range.start - self.words..range.end - self.words
     }
 
@@ -161,19 +165,24 @@ impl Layout {
     /// The layout for a model with this head.
     pub fn new(config: &Config, head: Head) -> Self {
         let names = config.architecture.names();
-        let hidden = config.hidden_size;
+        let (hidden, embedding) = (config.hidden_size, config.embedding_size);
         let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
-        b.table("word_embeddings", config.vocab_size, hidden);
+        b.table("embeddings.word_embeddings", config.vocab_size, embedding);
         b.words = b.end;
         let skipped = config.first_position;
-        let table = b.table("position_embeddings", skipped + config.max_position_embeddings, hidden);
-        let positions = table.start + skipped * hidden..table.end;
-        let token_types = (config.type_vocab_size > 0).then(|| b.table("token_type_embeddings", config.type_vocab_size, hidden));
-        let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[hidden]);
+        let table = b.table("embeddings.position_embeddings", skipped + config.max_position_embeddings, embedding);
+        let positions = table.start + skipped * embedding..table.end;
+        let types = config.type_vocab_size;
+        let token_types = (types > 0).then(|| b.table("embeddings.token_type_embeddings", types, embedding));
+        let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[embedding]);
+        let projection = (embedding != hidden).then(|| b.affine(&[format!("{}embeddings_project", names.prefix)], &[hidden, embedding]));
+        let buckets = config.relative_buckets;
+        let heads = config.num_attention_heads;
+        let relative_bias = (buckets > 0).then(|| b.table("encoder.relative_attention_bias", buckets, heads));
         let last = |i: usize| i + 1 == config.num_hidden_layers;
         let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && head != Head::Span)).collect();
         let head = b.head(config, head);
-        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, layers, head }
+        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, projection, relative_bias, layers, head }
     }
 
     /// The head of the model.

@@ -6,6 +6,7 @@
 //! the model, and training can turn the mean into something better.
 
 use crate::ModelError;
+use crate::architectures::Activation;
 use crate::classifier::Classifier;
 use crate::config::{Architecture, Config};
 use crate::config_file::ConfigFile;
@@ -23,7 +24,7 @@ use std::sync::OnceLock;
 const MEAN: f32 = 10.0;
 /// What the dense layer makes of a state, whose numbers have a variance of 1: tanh is nearly straight there.
 const DENSE: f32 = 0.5;
-/// Added before DistilBERT's ReLU, so that three standard deviations pass.
+/// Added before a ReLU or GELU, so that three standard deviations pass.
 const ABOVE_ZERO: f32 = 3.0 * DENSE;
 
 /// Whether the encoder of a folder says what a text means in the mean of its hidden states: a folder of sentence-transformers says so in
@@ -36,7 +37,7 @@ pub fn reads_means(folder: &Path) -> Result<bool, ModelError> {
     if let Some(means) = pooling.as_ref().and_then(|file| file.get("pooling_mode_mean_tokens")).and_then(Value::as_bool) {
         return Ok(means);
     }
-    let bare = |name: &Value| matches!(name.as_str(), Some("BertModel" | "DistilBertModel"));
+    let bare = |name: &Value| name.as_str().and_then(|name| name.strip_suffix("Model")).is_some_and(Architecture::has_class);
     let names = ConfigFile::read(folder)?.and_then(|file| file.get("architectures").and_then(Value::as_array).cloned());
     Ok(names.is_some_and(|names| !names.is_empty() && names.iter().all(bare)))
 }
@@ -89,7 +90,7 @@ fn fill(config: &Config, layout: &Layout, dense: &mut [f32], seed: u64) {
     let (weight, bias) = head.parts_mut(dense);
     weight.fill(0.0);
     set_diagonal(weight, hidden, DENSE);
-    bias.fill(if config.architecture == Architecture::DistilBert { ABOVE_ZERO } else { 0.0 });
+    bias.fill(if config.architecture.activation() == Activation::Tanh { 0.0 } else { ABOVE_ZERO });
 }
 
 fn set_diagonal(matrix: &mut [f32], width: usize, value: f32) {

@@ -45,7 +45,7 @@ impl Optimizer {
     /// their moments. `touched` are the word rows that have a gradient; biases and LayerNorms do not decay.
     pub fn update(&mut self, model: &mut Parameters, adamw: &AdamW, weight_decay: f32, grads: &[f32], touched: &[u32], threads: usize) {
         touched.iter().for_each(|&id| self.seen[id as usize] = true);
-        let cuts = cuts(&model.layout, &self.seen, model.config.hidden_size, grads.len());
+        let cuts = cuts(&model.layout, &self.seen, model.config.embedding_size, grads.len());
         let (mut params, mut grads, mut m, mut v) = (&mut model.flat[..], grads, &mut self.m[..], &mut self.v[..]);
         let mut jobs: Vec<Vec<Piece>> = Vec::new();
         jobs.resize_with(threads.max(1), Vec::new);
@@ -77,8 +77,8 @@ impl Piece<'_> {
 }
 
 /// The buffer up to `end` in pieces, in its order: runs of word rows alike, then the other tensors.
-fn cuts(layout: &Layout, seen: &[bool], hidden: usize, end: usize) -> Vec<Cut> {
-    let rows = seen.chunk_by(|a, b| a == b).map(|run| (run.len() * hidden, true, !run[0]));
+fn cuts(layout: &Layout, seen: &[bool], columns: usize, end: usize) -> Vec<Cut> {
+    let rows = seen.chunk_by(|a, b| a == b).map(|run| (run.len() * columns, true, !run[0]));
     let others = layout.tensors[1..].iter().take_while(|t| t.range.end <= end).map(|t| (t.range.len(), t.shape.len() > 1, false));
     let split = |(len, decays, idle): (usize, bool, bool)| {
         (0..len).step_by(PIECE).map(move |start| Cut { len: PIECE.min(len - start), decays, idle })

@@ -3,7 +3,7 @@
 use crate::ModelError;
 use crate::byte_bpe;
 use crate::caught::caught;
-use crate::config::{Architecture, Config};
+use crate::config::Config;
 use crate::encoded::{Encoded, EncodedQuestion};
 use crate::frame::Frame;
 use crate::vocab_txt;
@@ -222,7 +222,7 @@ impl TextEncoder {
         match name {
             "vocab.txt" => vocabulary(&self.tokenizer),
             TOKENIZER_CONFIG => tokenizer_config(&self.tokenizer, &self.frame, config),
-            _ => format!("{:#}\n", special_tokens(&self.frame)),
+            _ => format!("{:#}\n", special_tokens(&self.tokenizer, &self.frame)),
         }
     }
 
@@ -250,24 +250,28 @@ fn read_if_there(folder: &Path, name: &'static str) -> Result<Option<(&'static s
     }
 }
 
-fn special_tokens(frame: &Frame) -> serde_json::Value {
-    let Frame { cls, sep, .. } = frame;
-    match cls.as_str() {
-        "[CLS]" => json!({"unk_token": "[UNK]", "sep_token": sep, "pad_token": "[PAD]", "cls_token": cls, "mask_token": "[MASK]"}),
-        _ => json!({"unk_token": "<unk>", "sep_token": sep, "pad_token": "<pad>", "cls_token": cls, "mask_token": "<mask>"}),
+/// The special tokens by their roles: those around texts, and the others by the name that the vocabulary has.
+fn special_tokens(tokenizer: &Tokenizer, frame: &Frame) -> serde_json::Value {
+    let named = |names: [&'static str; 2]| names.into_iter().find(|name| tokenizer.token_to_id(name).is_some());
+    let mut tokens = json!({"sep_token": frame.sep, "cls_token": frame.cls});
+    for (role, names) in [("unk_token", ["[UNK]", "<unk>"]), ("pad_token", ["[PAD]", "<pad>"]), ("mask_token", ["[MASK]", "<mask>"])] {
+        if let Some(name) = named(names) {
+            tokens[role] = json!(name);
+        }
     }
+    tokens
 }
 
 fn tokenizer_config(tokenizer: &Tokenizer, frame: &Frame, model: &Config) -> String {
     let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap_or_default();
-    let mut config = special_tokens(frame);
-    let bert = model.architecture == Architecture::Bert;
-    let class = if bert { "BertTokenizer" } else { "DistilBertTokenizer" };
+    let mut config = special_tokens(tokenizer, frame);
+    let typed = model.type_vocab_size > 1;
+    let class = if typed { "BertTokenizer" } else { "DistilBertTokenizer" };
     // What is no word-piece tokenizer is read from tokenizer.json alone.
     config["tokenizer_class"] = json!(if frame.cls == "[CLS]" { class } else { "PreTrainedTokenizerFast" });
-    // DistilBERT refuses token types.
+    // Models without token types refuse them.
     let inputs = ["input_ids", "token_type_ids", "attention_mask"];
-    config["model_input_names"] = inputs.into_iter().filter(|&name| bert || name != "token_type_ids").collect();
+    config["model_input_names"] = inputs.into_iter().filter(|&name| typed || name != "token_type_ids").collect();
     config["do_lower_case"] = json!(normalizer["lowercase"].as_bool().unwrap_or(true));
     config["strip_accents"] = normalizer["strip_accents"].clone();
     config["tokenize_chinese_chars"] = json!(normalizer["handle_chinese_chars"].as_bool().unwrap_or(true));

@@ -221,8 +221,8 @@ impl Trainer {
 
     /// Zero gradients, and the weights as they are now for fast products.
     fn begin(&mut self, model: &Network) {
-        let (words, hidden) = (model.params.layout.words, model.params.config.hidden_size);
-        self.touched.drain(..).for_each(|id| self.gradients[id as usize * hidden..][..hidden].fill(0.0));
+        let (words, columns) = (model.params.layout.words, model.params.config.embedding_size);
+        self.touched.drain(..).for_each(|id| self.gradients[id as usize * columns..][..columns].fill(0.0));
         self.gradients[words..].fill(0.0);
         self.rounded.pack(&model.params.layout, model.params.dense(), self.config.precision.format(), true, self.config.threads);
     }
@@ -249,7 +249,7 @@ impl Trainer {
     fn collect(&mut self, model: &Network, batch: &PackedBatch, shards: &[Shard]) {
         let (word_gradients, dense) = self.gradients.split_at_mut(model.params.layout.words);
         for (shard, work) in shards.iter().zip(&self.work) {
-            embedding::backward(shard.input_ids, &work.encoder.dembeddings, model.params.config.hidden_size, word_gradients);
+            embedding::backward(shard.input_ids, &work.encoder.dembeddings, model.params.config.embedding_size, word_gradients);
         }
         add_shards(dense, &self.work[1..shards.len()]);
         self.touched.extend_from_slice(&batch.input_ids);
@@ -284,8 +284,8 @@ impl Trainer {
 
     /// The L2 norm of all gradients.
     fn grad_norm(&self, model: &Network) -> f64 {
-        let (hidden, layout) = (model.params.config.hidden_size, &model.params.layout);
-        let words = self.touched.iter().map(|&id| adamw::squared_norm(&self.gradients[id as usize * hidden..][..hidden]));
+        let (columns, layout) = (model.params.config.embedding_size, &model.params.layout);
+        let words = self.touched.iter().map(|&id| adamw::squared_norm(&self.gradients[id as usize * columns..][..columns]));
         (words.sum::<f64>() + adamw::squared_norm(&self.gradients[layout.words..])).sqrt()
     }
 }

@@ -40,7 +40,7 @@ fn distance(actual: &[f32], expected: &[f32]) -> f32 {
 fn has_no_gradient(model: &Network, name: &str) -> bool {
     let spans = model.parameters().any(|(name, ..)| name == "qa_outputs.weight");
     let last = spans && name == "bert.encoder.layer.1.output.LayerNorm.bias";
-    last || ["key.bias", "k_lin.bias", "qa_outputs.bias"].iter().any(|end| name.ends_with(end))
+    last || ["key.bias", "k_lin.bias", "attn.k.bias", "qa_outputs.bias"].iter().any(|end| name.ends_with(end))
 }
 
 fn is_zero(gradient: &[f32]) -> bool {
@@ -78,9 +78,9 @@ fn every_tensor_has_a_gradient() {
     }
 }
 
-/// RoBERTa has one type of tokens.
+/// RoBERTa and MPNet have one type of tokens.
 fn one_type(batch: &mut lacuna_models::PackedBatch, architecture: &str) {
-    if architecture == "roberta" {
+    if ["roberta", "mpnet"].contains(&architecture) {
         batch.token_type_ids.fill(0);
     }
 }
@@ -88,7 +88,7 @@ fn one_type(batch: &mut lacuna_models::PackedBatch, architecture: &str) {
 /// A loss with dropout is the same only if all masks are.
 #[test]
 fn classifiers_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert", "roberta"] {
+    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra"] {
         let model = classifier(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in LENGTHS.into_iter().flat_map(|lengths| [(lengths, 0.0), (lengths, 0.2)]) {
@@ -108,7 +108,7 @@ fn classifiers_have_the_same_gradients() {
 
 #[test]
 fn span_extractors_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert", "roberta"] {
+    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra"] {
         let model = extractor(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in [(LENGTHS[0], 0.0), (LENGTHS[0], 0.2), (LENGTHS[2], 0.2)] {

@@ -29,16 +29,46 @@ fn numbers(name: &str, n: usize) -> impl Iterator<Item = f32> {
     .take(n)
 }
 
+/// Width of the embeddings of an ELECTRA.
+const NARROW: usize = 24;
+
+/// A tensor of BERT as another architecture has it.
+fn as_in(architecture: &str, (name, shape): (String, Vec<usize>)) -> Option<(String, Vec<usize>)> {
+    match architecture {
+        "mpnet" if name.contains("token_type") => None,
+        "mpnet" => {
+            let renamed = [("self.query", "attn.q"), ("self.key", "attn.k"), ("self.value", "attn.v")];
+            let renamed = renamed
+                .into_iter()
+                .chain([("attention.output.dense", "attention.attn.o"), ("attention.output.LayerNorm", "attention.LayerNorm")]);
+            Some((renamed.fold(name, |name, (from, to)| name.replace(from, to)), shape))
+        }
+        "electra" if name.starts_with("embeddings.") => Some((name, [&shape[..shape.len() - 1], &[NARROW]].concat())),
+        _ => Some((name, shape)),
+    }
+}
+
+/// Tensors that BERT does not have.
+fn beside_berts(architecture: &str, hidden: usize, heads: usize) -> Vec<(String, Vec<usize>)> {
+    match architecture {
+        "mpnet" => vec![("encoder.relative_attention_bias.weight".into(), vec![32, heads])],
+        "electra" => vec![("embeddings_project.weight".into(), vec![hidden, NARROW]), ("embeddings_project.bias".into(), vec![hidden])],
+        _ => vec![],
+    }
+}
+
 fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, heads: usize) {
     let size = 1.6 / (hidden as f32).sqrt();
     let data = |name: &str, n: usize| -> Vec<u8> {
         let norm = name.contains("LayerNorm.weight") || name.contains("layer_norm.weight");
         numbers(name, n).flat_map(|x| (if norm { 1.0 + 0.3 * x } else { size * x }).to_le_bytes()).collect()
     };
-    // RoBERTa is shaped as BERT is, with positions that begin behind the padding's.
-    let skipped = if architecture == "roberta" { 2 } else { 0 };
+    // RoBERTa and MPNet have positions that begin behind the padding's.
+    let skipped = if ["roberta", "mpnet"].contains(&architecture) { 2 } else { 0 };
     let tensors: Vec<_> = tensors(architecture != "distilbert", 2, hidden, VOCABULARY, positions + skipped)
         .into_iter()
+        .filter_map(|tensor| as_in(architecture, tensor))
+        .chain(beside_berts(architecture, hidden, heads))
         .map(|(name, shape)| {
             let data = data(&name, shape.iter().product());
             (name, shape, data)
@@ -50,6 +80,7 @@ fn write(folder: &Path, architecture: &str, hidden: usize, positions: usize, hea
         json!({
             "model_type": architecture, "pad_token_id": 1, "hidden_act": "gelu", "vocab_size": VOCABULARY, "hidden_size": hidden, "num_hidden_layers": 2,
             "num_attention_heads": heads, "intermediate_size": 4 * hidden, "max_position_embeddings": positions + skipped, "type_vocab_size": 2,
+            "embedding_size": NARROW,
         })
     } else {
         json!({
@@ -114,7 +145,8 @@ fn gradients_agree(model: &Network, found: &[f32], expected: &[f32], most: f32) 
 
 #[test]
 fn classifiers_have_the_same_gradients() {
-    for (architecture, heads) in [("bert", 2), ("bert", 1), ("distilbert", 2), ("distilbert", 1), ("roberta", 2)] {
+    let others = [("roberta", 2), ("mpnet", 2), ("mpnet", 1), ("electra", 2)];
+    for (architecture, heads) in [("bert", 2), ("bert", 1), ("distilbert", 2), ("distilbert", 1)].into_iter().chain(others) {
         let model = classifier(architecture, heads);
         let other = emulated(&model);
         for (lengths, rate) in LENGTHS.into_iter().flat_map(|lengths| [(lengths, 0.0), (lengths, 0.2)]) {
@@ -153,7 +185,9 @@ fn wide_models_have_the_same_gradients() {
 #[test]
 fn classifiers_have_about_the_same_gradients_in_bf16() {
     // DistilBERT's pooler has a ReLU: a number near 0 may fall on the other side.
-    for (architecture, heads, most) in [("bert", 2, 6e-2), ("distilbert", 1, 0.15)] {
+    for (architecture, heads, most) in
+        [("bert", 2, 6e-2), ("distilbert", 1, 0.15), ("mpnet", 2, 0.1), ("mpnet", 1, 0.1), ("electra", 1, 0.1)]
+    {
         let model = classifier(architecture, heads);
         let mut other = emulated(&model);
         other.set_precision(Precision::Bf16);
@@ -174,7 +208,7 @@ fn classifiers_have_about_the_same_gradients_in_bf16() {
 
 #[test]
 fn span_extractors_have_the_same_gradients() {
-    for (architecture, heads) in [("bert", 1), ("distilbert", 2), ("roberta", 1)] {
+    for (architecture, heads) in [("bert", 1), ("distilbert", 2), ("roberta", 1), ("mpnet", 2), ("electra", 1)] {
         let model = extractor(architecture, heads);
         let other = emulated(&model);
         for (lengths, rate) in [(LENGTHS[0], 0.0), (LENGTHS[0], 0.2), (LENGTHS[2], 0.2)] {

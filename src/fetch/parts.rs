@@ -39,8 +39,9 @@ struct Done {
 impl Joined {
     /// What an earlier fetch of the file from this source has joined, or nothing.
     pub fn open(folder: &Path, file: &File, source: &Source) -> Joined {
-        let path = folder.join(format!(".lacuna-parts-{}", file.name));
-        let record = folder.join(format!(".lacuna-parts-{}.json", file.name));
+        let name = file.name.replace('/', "-");
+        let path = folder.join(format!(".lacuna-parts-{name}"));
+        let record = folder.join(format!(".lacuna-parts-{name}.json"));
         let source = source.to_string();
         let read: Option<Done> = fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let there = fs::metadata(&path).map_or(0, |metadata| metadata.len());

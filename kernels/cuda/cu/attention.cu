@@ -25,7 +25,7 @@ template <int D> DEVICE void weighted_sum(float (&sum)[D / 32], const float *wei
         for (int i = 0; i < D / 32; i++) sum[i] += weights[j] * widen(rows[(u64)j * stride + lane() + 32 * i]);
 }
 
-template <int D> DEVICE void attend(const Attention &a) {
+template <int D, bool BIASED> DEVICE void attend(const Attention &a) {
     __shared__ float weights[4][LONGEST], query[4][D];
     Place p = place(a, D);
     float *w = weights[warp()], *q = query[warp()];
@@ -33,7 +33,7 @@ template <int D> DEVICE void attend(const Attention &a) {
         fetch<D>(q, a.q + p.q + (u64)i * a.q_stride);
         float highest = -INFINITY, total = 0;
         for (u32 key = lane(); key < p.keys; key += 32) {
-            w[key] = dot<D>(q, a.k + p.kv + (u64)key * a.kv_stride);
+            w[key] = dot<D>(q, a.k + p.kv + (u64)key * a.kv_stride) + bias<BIASED>(a, p, i, key);
             highest = w[key] > highest ? w[key] : highest;
         }
         highest = warp_max(highest);
@@ -72,30 +72,49 @@ template <int D> DEVICE float along(const float *dcontext, const number *context
     return warp_sum(sum);
 }
 
-template <int D> DEVICE void queries_backward(const AttentionBackward &b, const Place &p) {
-    const Attention &a = b.forward;
-    __shared__ float weights[4][LONGEST], query[4][D], dcontext[4][D];
-    float *w = weights[warp()], *q = query[warp()], *d = dcontext[warp()], total[D / 32] = {};
-    for (u32 i = p.first + warp(); i < p.first + TILE && i < p.queries; i += 4) {
-        fetch<D>(q, a.q + p.q + (u64)i * a.q_stride);
-        fetch<D>(d, b.dcontext + p.context + (u64)i * a.hidden);
-        float subtracted = along<D>(d, a.context + p.context + (u64)i * a.hidden);
-        float lse = a.lse[(u64)p.head * a.queries + p.first_query + i];
-        for (u32 key = lane(); key < p.keys; key += 32) {
-            u64 at = p.kv + (u64)key * a.kv_stride;
-            float probability = expf(dot<D>(q, a.k + at) * a.scale - lse);
-            w[key] = probability * (dot<D>(d, a.v + at) * dropped(a, p, i, key) - subtracted) * a.scale;
+/// Adds the gradients of the products of up to four queries from `first` on to those by distance; in the order of the queries.
+DEVICE void gather_distances(const Attention &a, const Place &p, float *by_distance, const float (*weights)[LONGEST], u32 first) {
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < 2 * a.longest - 1; i += 128)
+        for (u32 query = first; query < first + 4 && query < p.queries; query++) {
+            u32 key = i + query - (a.longest - 1);
+            if (key < p.keys) by_distance[i] += weights[query - first][key];
         }
-        __syncwarp();
-        float sum[D / 32];
-        weighted_sum<D>(sum, w, a.k + p.kv, a.kv_stride, p.keys);
-        for (int c = 0; c < D / 32; c++) put(b.dq + p.q + (u64)i * a.q_stride + lane() + 32 * c, sum[c]);
-        gather<D>(total, sum);
-    }
-    write_sums<D>(b, total, 0);
+    __syncthreads();
 }
 
-template <int D> DEVICE void keys_backward(const AttentionBackward &b, const Place &p) {
+template <int D, bool BIASED> DEVICE void queries_backward(const AttentionBackward &b, const Place &p) {
+    const Attention &a = b.forward;
+    __shared__ float by_distance[BIASED ? 2 * LONGEST : 1];
+    if (BIASED)
+        for (u32 i = threadIdx.x; i < 2 * a.longest - 1; i += 128) by_distance[i] = 0;
+    __shared__ float weights[4][LONGEST], query[4][D], dcontext[4][D];
+    float *w = weights[warp()], *q = query[warp()], *d = dcontext[warp()], total[D / 32] = {};
+    for (u32 first = p.first; first < p.first + TILE && first < p.queries; first += 4) {
+        u32 i = first + warp();
+        if (i < p.queries) {
+            fetch<D>(q, a.q + p.q + (u64)i * a.q_stride);
+            fetch<D>(d, b.dcontext + p.context + (u64)i * a.hidden);
+            float subtracted = along<D>(d, a.context + p.context + (u64)i * a.hidden);
+            float lse = a.lse[(u64)p.head * a.queries + p.first_query + i];
+            for (u32 key = lane(); key < p.keys; key += 32) {
+                u64 at = p.kv + (u64)key * a.kv_stride;
+                float probability = expf((dot<D>(q, a.k + at) + bias<BIASED>(a, p, i, key)) * a.scale - lse);
+                w[key] = probability * (dot<D>(d, a.v + at) * dropped(a, p, i, key) - subtracted) * a.scale;
+            }
+            __syncwarp();
+            float sum[D / 32];
+            weighted_sum<D>(sum, w, a.k + p.kv, a.kv_stride, p.keys);
+            for (int c = 0; c < D / 32; c++) put(b.dq + p.q + (u64)i * a.q_stride + lane() + 32 * c, sum[c]);
+            gather<D>(total, sum);
+        }
+        if (BIASED) gather_distances(a, p, by_distance, weights, first);
+    }
+    write_sums<D>(b, total, 0);
+    if (BIASED) write_buckets(b, p, by_distance);
+}
+
+template <int D, bool BIASED> DEVICE void keys_backward(const AttentionBackward &b, const Place &p) {
     const Attention &a = b.forward;
     __shared__ float scores[4][LONGEST], probabilities[4][LONGEST], keys[4][D], values[4][D], dcontext[4][D];
     float *ds = scores[warp()], *pr = probabilities[warp()], *k = keys[warp()], *v = values[warp()], *d = dcontext[warp()];
@@ -114,7 +133,7 @@ template <int D> DEVICE void keys_backward(const AttentionBackward &b, const Pla
             }
             score = warp_sum(score);
             dprobability = warp_sum(dprobability);
-            float probability = expf(score * a.scale - a.lse[(u64)p.head * a.queries + p.first_query + i]);
+            float probability = expf((score + bias<BIASED>(a, p, i, key)) * a.scale - a.lse[(u64)p.head * a.queries + p.first_query + i]);
             float mask = dropped(a, p, i, key);
             pr[i] = probability * mask;
             ds[i] = probability * (dprobability * mask - subtracted) * a.scale;
@@ -132,16 +151,20 @@ template <int D> DEVICE void keys_backward(const AttentionBackward &b, const Pla
     write_sums<D>(b, of_values, 2);
 }
 
-template <int D> DEVICE void attend_backward(const AttentionBackward &b) {
+template <int D, bool BIASED> DEVICE void attend_backward(const AttentionBackward &b) {
     Place p = place(b.forward, D);
     if (blockIdx.z == 0) {
-        queries_backward<D>(b, p);
+        queries_backward<D, BIASED>(b, p);
     } else {
-        keys_backward<D>(b, p);
+        keys_backward<D, BIASED>(b, p);
     }
 }
 
-KERNEL(attention_32, Attention, 128) { attend<32>(a); }
-KERNEL(attention_64, Attention, 128) { attend<64>(a); }
-KERNEL(attention_backward_32, AttentionBackward, 128) { attend_backward<32>(a); }
-KERNEL(attention_backward_64, AttentionBackward, 128) { attend_backward<64>(a); }
+KERNEL(attention_32, Attention, 128) { attend<32, false>(a); }
+KERNEL(attention_64, Attention, 128) { attend<64, false>(a); }
+KERNEL(attention_biased_32, Attention, 128) { attend<32, true>(a); }
+KERNEL(attention_biased_64, Attention, 128) { attend<64, true>(a); }
+KERNEL(attention_backward_32, AttentionBackward, 128) { attend_backward<32, false>(a); }
+KERNEL(attention_backward_64, AttentionBackward, 128) { attend_backward<64, false>(a); }
+KERNEL(attention_backward_biased_32, AttentionBackward, 128) { attend_backward<32, true>(a); }
+KERNEL(attention_backward_biased_64, AttentionBackward, 128) { attend_backward<64, true>(a); }

@@ -7,16 +7,18 @@
 /// The longest row.
 #define LONGEST 512
 
-/// context = dropout(softmax(q kᵀ · scale)) v for every head of every row. The grid is (tiles, heads).
+/// context = dropout(softmax((q kᵀ + bias) · scale)) v for every head of every row. The grid is (tiles, heads).
 struct Attention {
     const number *q, *k, *v; // rows of q lie q_stride apart, those of k and v kv_stride
     number *context; // (queries, hidden)
     float *lse; // (heads, queries): log Σ exp of the scores, or null in inference
     const u32 *cu_seqlens; // (rows + 1)
     const u32 *tiles; // (tiles, 2): a row, and the first of at most TILE tokens of it
+    const float *bias; // (heads, 2 longest - 1): for each distance of a key from its query; kernels that are biased read it
     Dropout drop;
     float scale;
     u32 q_stride, kv_stride, hidden, queries, first_only; // first_only: the first token of a row is its only query
+    u32 longest; // the most tokens of a row, for the bias
 };
 
 /// The gradients of q, k and v, and their sums over the tokens of each tile. The grid is (tiles, heads, 2).
@@ -25,6 +27,9 @@ struct AttentionBackward {
     const number *dcontext; // (queries, hidden)
     number *dq, *dk, *dv; // like q, k and v
     float *partials; // (tiles, 3 hidden)
+    const u32 *buckets; // (2 longest - 1): the bucket of each distance
+    float *bias_partials; // (tiles, bucket_count, heads): the gradient of the number of a bucket
+    u32 bucket_count;
 };
 
 /// A tile of a row, and the row's numbers for one head.
@@ -49,6 +54,26 @@ DEVICE Place place(const Attention &a, u32 head_size) {
     p.context = (u64)p.first_query * a.hidden + column;
     p.mask = row_mask(a.drop, p.row);
     return p;
+}
+
+/// The place of a query's distance to a key among all distances.
+DEVICE u32 distance(const Attention &a, u32 query, u32 key) { return a.longest - 1 + key - query; }
+
+/// What the distance of a key from its query adds to their product; nothing for those that are not there.
+template <bool BIASED> DEVICE float bias(const Attention &a, const Place &p, u32 query, u32 key) {
+    if (!BIASED || query >= p.queries || key >= p.keys) return 0;
+    return a.bias[p.head * (2 * a.longest - 1) + distance(a, query, key)];
+}
+
+/// The gradients of a tile's biases by distance become those by bucket, without the scale of the bias. By a block.
+DEVICE void write_buckets(const AttentionBackward &b, const Place &p, const float *by_distance) {
+    __syncthreads();
+    for (u32 bucket = threadIdx.x; bucket < b.bucket_count; bucket += blockDim.x) {
+        float sum = 0;
+        for (u32 i = 0; i < 2 * b.forward.longest - 1; i++)
+            if (b.buckets[i] == bucket) sum += by_distance[i];
+        b.bias_partials[((u64)blockIdx.x * b.bucket_count + bucket) * gridDim.y + p.head] = sum / b.forward.scale;
+    }
 }
 
 /// The dropout of the probability of a query and a key.

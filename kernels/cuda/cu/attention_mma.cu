@@ -23,7 +23,7 @@ DEVICE float row_largest(float x) {
 /// Tokens of a row in the tile from `first` on.
 DEVICE u32 in_tile(u32 tokens, u32 first) { return tokens - first < TILE ? tokens - first : TILE; }
 
-template <int D> DEVICE void attend(const Attention &a) {
+template <int D, bool BIASED> DEVICE void attend(const Attention &a) {
     __shared__ ALIGNED Tile<D> q, k, v;
     Place p = place(a, D);
     if (p.first >= p.queries) return;
@@ -41,9 +41,11 @@ template <int D> DEVICE void attend(const Attention &a) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float largest = highest[half];
+            u32 query = p.first + row + g + 8 * half;
 #pragma unroll
             for (int i = 0; i < 16; i++) {
                 float &x = s[i / 2][2 * half + i % 2];
+                x += bias<BIASED>(a, p, query, first + 8 * (i / 2) + 2 * t + i % 2);
                 if (first + 8 * (i / 2) + 2 * t + i % 2 >= p.keys) x = -INFINITY;
                 largest = x > largest ? x : largest;
             }
@@ -55,7 +57,6 @@ template <int D> DEVICE void attend(const Attention &a) {
                 context[n][2 * half] *= shrink;
                 context[n][2 * half + 1] *= shrink;
             }
-            u32 query = p.first + row + g + 8 * half;
 #pragma unroll
             for (int i = 0; i < 16; i++) {
                 float &x = s[i / 2][2 * half + i % 2];
@@ -125,13 +126,39 @@ DEVICE void write_rows(const AttentionBackward &b, const float (&x)[D / 8][4], b
             sums[0][threadIdx.x] + sums[1][threadIdx.x] + sums[2][threadIdx.x] + sums[3][threadIdx.x];
 }
 
+/// Adds the gradients of the products of 64 queries with the keys from `first` on to those by distance. A warp's 16 rows at a time go
+/// through `rows`, from which each thread adds up a diagonal: the order is always the same.
+DEVICE void gather_distances(const Attention &a, const Place &p, float *by_distance, float *rows, const float (&ds)[8][4], u32 first) {
+    const u32 g = lane() / 4, t = lane() % 4;
+    for (u32 turn = 0; turn < 4; turn++) {
+        __syncthreads();
+        if (warp() == turn)
+            for (int i = 0; i < 32; i++) rows[(g + 8 * (i % 4 / 2)) * TILE + 8 * (i / 4) + 2 * t + i % 2] = ds[i / 4][i % 4];
+        __syncthreads();
+        u32 query = p.first + 16 * turn;
+        // The diagonals from that of the last row and the first key to that of the first row and the last key.
+        if (threadIdx.x < TILE + 15) {
+            float sum = 0;
+            for (u32 row = 0; row < 16; row++) {
+                u32 key = threadIdx.x + row - 15;
+                if (key < TILE && first + key < p.keys && query + row < p.queries) sum += rows[row * TILE + key];
+            }
+            u32 place = a.longest - 1 + first + threadIdx.x - 15 - query;
+            if (place < 2 * a.longest - 1) by_distance[place] += sum;
+        }
+    }
+}
+
 /// dq of 64 queries.
-template <int D>
+template <int D, bool BIASED>
 DEVICE void queries_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext,
                              QueryRows &rows) {
     const Attention &a = b.forward;
     const u32 row = 16 * warp(), g = lane() / 4, t = lane() % 4;
     float dq[D / 8][4] = {};
+    __shared__ float by_distance[BIASED ? 2 * LONGEST : 1];
+    if (BIASED)
+        for (u32 i = threadIdx.x; i < 2 * a.longest - 1; i += 128) by_distance[i] = 0;
     if (p.first < p.queries) {
         load_queries<D>(rows, q, dcontext, b, p, p.first);
         for (u32 first = 0; first < p.keys; first += TILE) {
@@ -147,18 +174,22 @@ DEVICE void queries_backward(const AttentionBackward &b, const Place &p, Tile<D>
             for (int i = 0; i < 32; i++) {
                 u32 query = row + g + 8 * (i % 4 / 2), key = first + 8 * (i / 4) + 2 * t + i % 2;
                 float &x = s[i / 4][i % 4];
-                float probability = key < p.keys ? EXP(x * a.scale - rows.lse[query]) : 0;
+                float product = x + bias<BIASED>(a, p, p.first + query, key);
+                float probability = key < p.keys ? EXP(product * a.scale - rows.lse[query]) : 0;
                 x = probability * (dp[i / 4][i % 4] * dropped(a, p, p.first + query, key) - rows.along[query]) * a.scale;
             }
             multiply<D>(dq, s, k);
+            // The values of these keys are not needed any more.
+            if (BIASED) gather_distances(a, p, by_distance, (float *)v.numbers, s, first);
         }
     }
     u32 count = p.first < p.queries ? in_tile(p.queries, p.first) : 0;
     write_rows<D>(b, dq, b.dq + p.q + (u64)p.first * a.q_stride, a.q_stride, count, 0);
+    if (BIASED) write_buckets(b, p, by_distance);
 }
 
 /// dk and dv of 64 keys.
-template <int D>
+template <int D, bool BIASED>
 DEVICE void keys_backward(const AttentionBackward &b, const Place &p, Tile<D> &q, Tile<D> &k, Tile<D> &v, Tile<D> &dcontext,
                           QueryRows &rows) {
     const Attention &a = b.forward;
@@ -178,7 +209,8 @@ DEVICE void keys_backward(const AttentionBackward &b, const Place &p, Tile<D> &q
         for (int i = 0; i < 32; i++) {
             u32 key = row + g + 8 * (i % 4 / 2), query = 8 * (i / 4) + 2 * t + i % 2;
             float &x = s[i / 4][i % 4], &d = dp[i / 4][i % 4];
-            float probability = key < count ? EXP(x * a.scale - rows.lse[query]) : 0;
+            float product = x + bias<BIASED>(a, p, first + query, p.first + key);
+            float probability = key < count ? EXP(product * a.scale - rows.lse[query]) : 0;
             float mask = dropped(a, p, first + query, p.first + key);
             x = probability * mask;
             d = probability * (d * mask - rows.along[query]) * a.scale;
@@ -190,18 +222,22 @@ DEVICE void keys_backward(const AttentionBackward &b, const Place &p, Tile<D> &q
     write_rows<D>(b, dv, b.dv + at, a.kv_stride, count, 2);
 }
 
-template <int D> DEVICE void attend_backward(const AttentionBackward &b) {
+template <int D, bool BIASED> DEVICE void attend_backward(const AttentionBackward &b) {
     __shared__ ALIGNED Tile<D> q, k, v, dcontext;
     __shared__ QueryRows rows;
     Place p = place(b.forward, D);
     if (blockIdx.z == 0) {
-        queries_backward<D>(b, p, q, k, v, dcontext, rows);
+        queries_backward<D, BIASED>(b, p, q, k, v, dcontext, rows);
     } else {
-        keys_backward<D>(b, p, q, k, v, dcontext, rows);
+        keys_backward<D, BIASED>(b, p, q, k, v, dcontext, rows);
     }
 }
 
-KERNEL(attention_32, Attention, 128) { attend<32>(a); }
-KERNEL(attention_64, Attention, 128) { attend<64>(a); }
-KERNEL(attention_backward_32, AttentionBackward, 128) { attend_backward<32>(a); }
-KERNEL(attention_backward_64, AttentionBackward, 128) { attend_backward<64>(a); }
+KERNEL(attention_32, Attention, 128) { attend<32, false>(a); }
+KERNEL(attention_64, Attention, 128) { attend<64, false>(a); }
+KERNEL(attention_biased_32, Attention, 128) { attend<32, true>(a); }
+KERNEL(attention_biased_64, Attention, 128) { attend<64, true>(a); }
+KERNEL(attention_backward_32, AttentionBackward, 128) { attend_backward<32, false>(a); }
+KERNEL(attention_backward_64, AttentionBackward, 128) { attend_backward<64, false>(a); }
+KERNEL(attention_backward_biased_32, AttentionBackward, 128) { attend_backward<32, true>(a); }
+KERNEL(attention_backward_biased_64, AttentionBackward, 128) { attend_backward<64, true>(a); }

@@ -9,10 +9,10 @@ struct Gelu {
     u32 with_slope;
 };
 
-/// d (tokens, columns) *= slope, and the column sums of each block's tokens.
+/// d (tokens, columns) *= slope, and the column sums of each block's tokens; the sums alone where there is no slope.
 struct GeluBackward {
     number *d;
-    const number *slope;
+    const number *slope; // or null
     float *partials; // (gridDim.y, columns)
     u32 tokens, columns, tokens_a_block;
 };
@@ -38,9 +38,12 @@ KERNEL(gelu_backward, GeluBackward, 256) {
     if (c < a.columns)
         for (u32 token = first + warp(); token < end; token += 8) {
             u64 at = (u64)token * a.columns + c;
-            float2 d = load2(a.d + at), slope = load2(a.slope + at);
-            d = make_float2(d.x * slope.x, d.y * slope.y);
-            store2(a.d + at, d);
+            float2 d = load2(a.d + at);
+            if (a.slope) {
+                float2 slope = load2(a.slope + at);
+                d = make_float2(d.x * slope.x, d.y * slope.y);
+                store2(a.d + at, d);
+            }
             sum = make_float2(sum.x + d.x, sum.y + d.y);
         }
     store2(&sums[warp()][2 * lane()], sum);

@@ -1,6 +1,11 @@
 //! The heads with their losses: a block takes one row from its last hidden state to the gradient.
 #include "attention.h"
 
+/// The activations.
+#define RELU 0
+#define TANH 1
+#define GELU 2
+
 /// Activation, dropout, classifier, cross-entropy against soft targets, and the way back to the pooler's output.
 struct Classify {
     const number *pooled; // (rows, hidden): before the activation
@@ -12,7 +17,7 @@ struct Classify {
     number *dpooled; // (rows, hidden)
     Dropout drop;
     float loss_scale;
-    u32 hidden, labels, is_tanh;
+    u32 hidden, labels, activation;
 };
 
 /// The gradients of the classifier and of the pooler's bias. The grid is (labels + 1, hidden / 256).
@@ -60,13 +65,21 @@ DEVICE void row_loss(const Classify &a, u32 row) {
     if (lane() == 0) a.losses[row] = loss;
 }
 
+/// An activation's value and slope.
+DEVICE float2 activated(u32 activation, float x) {
+    if (activation == GELU) return gelu(x);
+    if (activation == RELU) return x > 0 ? make_float2(x, 1) : make_float2(x < 0 ? 0 : x, 0);
+    float y = tanhf(x);
+    return make_float2(y, 1 - y * y);
+}
+
 KERNEL(classify, Classify, 256) {
     u32 row = blockIdx.x;
     u64 at = (u64)row * a.hidden;
     RowMask mask = row_mask(a.drop, row);
     for (u32 c = threadIdx.x; c < a.hidden; c += 256) {
         float x = widen(a.pooled[at + c]);
-        x = a.is_tanh ? tanhf(x) : x < 0 ? 0 : x;
+        x = activated(a.activation, x).x;
         a.kept[at + c] = a.drop.threshold ? x * kept(mask, c) : x;
     }
     __syncthreads();
@@ -84,8 +97,7 @@ KERNEL(classify, Classify, 256) {
         float d = 0, x = widen(a.pooled[at + c]);
         for (u32 l = 0; l < a.labels; l++) d += a.dlogits[(u64)row * a.labels + l] * a.weight[(u64)l * a.hidden + c];
         if (a.drop.threshold) d *= kept(mask, c);
-        float y = tanhf(x), slope = a.is_tanh ? 1 - y * y : x > 0 ? 1 : 0;
-        put(a.dpooled + at + c, d * slope);
+        put(a.dpooled + at + c, d * activated(a.activation, x).y);
     }
 }
 

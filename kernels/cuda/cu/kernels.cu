@@ -9,6 +9,7 @@
 #include "head.cu"
 #if NUMBER != BF16
 #include "heads.cu"
+#include "relative.cu"
 #endif
 #include "sums.cu"
 #include "update.cu"

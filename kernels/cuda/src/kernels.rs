@@ -205,6 +205,8 @@ pub struct Attention {
     pub lse: Place,
     pub cu_seqlens: Place,
     pub tiles: Place,
+    /// None where distances add nothing.
+    pub bias: Place,
     pub drop: Dropout,
     pub scale: f32,
     pub q_stride: u32,
@@ -212,11 +214,16 @@ pub struct Attention {
     pub hidden: u32,
     pub queries: u32,
     pub first_only: u32,
+    pub longest: u32,
 }
 
 impl Attention {
     pub fn run(&self, device: &Device, number: Number, tiles: usize, head_size: usize) -> Done {
-        let name = of_head(head_size, ["attention_32", "attention_64"])?;
+        let names = match self.bias.is_none() {
+            true => ["attention_32", "attention_64"],
+            false => ["attention_biased_32", "attention_biased_64"],
+        };
+        let name = of_head(head_size, names)?;
         device.launch(name, number, [tiles, self.hidden as usize / head_size, 1], 128, self)
     }
 }
@@ -230,12 +237,37 @@ pub struct AttentionBackward {
     pub dk: Place,
     pub dv: Place,
     pub partials: Place,
+    pub buckets: Place,
+    pub bias_partials: Place,
+    pub bucket_count: u32,
 }
 
 impl AttentionBackward {
     pub fn run(&self, device: &Device, number: Number, tiles: usize, head_size: usize) -> Done {
-        let name = of_head(head_size, ["attention_backward_32", "attention_backward_64"])?;
+        let names = match self.forward.bias.is_none() {
+            true => ["attention_backward_32", "attention_backward_64"],
+            false => ["attention_backward_biased_32", "attention_backward_biased_64"],
+        };
+        let name = of_head(head_size, names)?;
         device.launch(name, number, [tiles, self.forward.hidden as usize / head_size, 2], 128, self)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RelativeBias {
+    pub table: Place,
+    pub buckets: Place,
+    pub bias: Place,
+    pub scale: f32,
+    pub heads: u32,
+    pub distances: u32,
+}
+
+impl RelativeBias {
+    pub fn run(&self, device: &Device) -> Done {
+        let blocks = (self.heads * self.distances).div_ceil(128) as usize;
+        device.launch("relative_bias", Number::F32, [blocks, 1, 1], 128, self)
     }
 }
 
@@ -256,7 +288,16 @@ pub struct Classify {
     pub loss_scale: f32,
     pub hidden: u32,
     pub labels: u32,
-    pub is_tanh: u32,
+    pub activation: Activation,
+}
+
+/// What the head for labels applies to the dense layer's output.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Activation {
+    Relu = 0,
+    Tanh = 1,
+    Gelu = 2,
 }
 
 impl Classify {

@@ -10,6 +10,7 @@ use crate::masks::Site;
 use lacuna_cuda::Place;
 use lacuna_cuda::kernels::{AttentionBackward, Dropout, GeluBackward, NormBackward, Scatter};
 use lacuna_kernels::attention::Queries;
+use std::ops::Range;
 
 /// Buffers that all layers use one after the other.
 pub struct Scratch {
@@ -27,6 +28,8 @@ pub struct Scratch {
     dqkv: Place,
     /// (rows, hidden)
     dquery: Place,
+    /// (tokens, embedding), where a projection follows the embeddings.
+    dembeddings: Place,
 }
 
 /// The gradient of hidden states: of all tokens, and what is to be added to the first ones.
@@ -47,6 +50,7 @@ impl Pass<'_> {
             dcontext: self.room(arena, tokens, hidden)?,
             dqkv: self.room(arena, tokens, 3 * hidden)?,
             dquery: self.room(arena, rows, hidden)?,
+            dembeddings: self.layout().projection.as_ref().map_or(Ok(Place::NONE), |_| self.room(arena, tokens, self.embedding()))?,
         })
     }
 
@@ -64,7 +68,15 @@ impl Pass<'_> {
         let norm = 3 * NormBackward::blocks(tokens) * hidden;
         let layer = 2 * norm + GeluBackward::blocks(tokens) * self.intermediate() + self.plan.tiles * 3 * hidden;
         let pieces = self.plan.type_pieces.last().map_or(0, |pieces| pieces.end);
-        pieces * hidden + norm + self.layout().layers.len() * layer + self.plan.rows * (2 * hidden + 2)
+        let layer = layer + self.plan.tiles * self.bias_numbers();
+        let projection = if self.layout().projection.is_some() { GeluBackward::blocks(tokens) * hidden } else { 0 };
+        let embeddings = (pieces + 3 * NormBackward::blocks(tokens)) * self.embedding() + projection;
+        embeddings + self.layout().layers.len() * layer + self.plan.rows * (2 * hidden + 2)
+    }
+
+    /// Numbers of the table of relative positions.
+    fn bias_numbers(&self) -> usize {
+        self.layout().relative_bias.as_ref().map_or(0, |table| table.len())
     }
 
     /// The gradients of the encoder, from that of the last hidden states; `partials` has been used by the head alone.
@@ -77,14 +89,61 @@ impl Pass<'_> {
         pieces: usize,
     ) -> Result<(), ModelError> {
         let mut incoming = Incoming { d: self.dlast(scratch), dfirst: Place::NONE };
+        let biases = self.bias_sums(partials)?;
         for (i, kept) in forward.layers.iter().enumerate().rev() {
             self.feed_forward_backward(i, kept, incoming, scratch, partials, grads)?;
-            incoming = self.attention_backward(i, kept, incoming.d, scratch, partials, grads)?;
+            let bias = (forward.bias, biases.words(i * self.plan.tiles * self.bias_numbers()));
+            incoming = self.attention_backward(i, kept, bias, incoming.d, scratch, partials, grads)?;
+        }
+        if let Some(projection) = &self.layout().projection {
+            self.projection_backward(projection, forward.embeddings, incoming.d, scratch, partials, grads)?;
+            incoming.d = scratch.dembeddings;
         }
         let norm = &self.layout().embedding_norm;
         let sites = (self.drop(Site::Embeddings), Dropout::OFF);
         self.norm_backward((norm, None), forward.embedding_norm, incoming, Place::NONE, sites, Queries::All, partials)?;
         self.scatter(incoming.d, partials, grads, pieces)
+    }
+
+    /// Room for what all layers' tiles add to the gradients of relative positions.
+    fn bias_sums(&self, partials: &mut Partials) -> Result<Place, ModelError> {
+        let Some(table) = &self.layout().relative_bias else { return Ok(Place::NONE) };
+        let (tiles, numbers) = (self.layout().layers.len() * self.plan.tiles, table.len());
+        let from = partials.take(tiles * numbers)?;
+        partials.sum(from, [tiles, numbers, numbers], self.layout().words + table.start);
+        Ok(partials.place.words(from))
+    }
+
+    /// The gradients of the projection behind the embeddings, from `d`, that of its output.
+    fn projection_backward(
+        &self,
+        projection: &Affine,
+        embeddings: Place,
+        d: Place,
+        scratch: &Scratch,
+        partials: &mut Partials,
+        grads: Grads,
+    ) -> Result<(), ModelError> {
+        let tokens = self.plan.tokens;
+        self.column_sums(d, Place::NONE, tokens, &projection.bias, partials)?;
+        self.weight_gradient(projection, embeddings, d, tokens, grads)?;
+        self.input_gradient(projection, d, scratch.dembeddings, tokens, false)
+    }
+
+    /// `d` (count, columns) times the slope of GELU, if there is one, and its column sums, which are the gradient of a bias.
+    fn column_sums(&self, d: Place, slope: Place, count: usize, bias: &Range<usize>, partials: &mut Partials) -> Result<(), ModelError> {
+        let (columns, blocks) = (bias.len(), GeluBackward::blocks(count));
+        let from = partials.take(blocks * columns)?;
+        partials.sum(from, [blocks, columns, columns], self.layout().words + bias.start);
+        let gelu = GeluBackward {
+            d,
+            slope,
+            partials: partials.place.words(from),
+            tokens: count as u32,
+            columns: columns as u32,
+            tokens_a_block: GeluBackward::tokens_a_block(count) as u32,
+        };
+        Ok(gelu.run(self.device, self.number)?)
     }
 
     /// `incoming.d` from the gradient of a LayerNorm's output to that of its inputs, and `branch` that of the linear layer before it.
@@ -99,7 +158,7 @@ impl Pass<'_> {
         queries: Queries,
         partials: &mut Partials,
     ) -> Result<(), ModelError> {
-        let (hidden, count) = (self.hidden(), self.query_count(queries));
+        let (hidden, count) = (affine.bias.len(), self.query_count(queries));
         let (blocks, (position_ids, rows)) = (NormBackward::blocks(count), self.query_tables(queries));
         let from = partials.take(3 * blocks * hidden)?;
         let sums = [Some(&affine.weight), Some(&affine.bias), linear.map(|linear| &linear.bias)];
@@ -143,27 +202,19 @@ impl Pass<'_> {
         self.weight_gradient(&layer.output, kept.activated, branch, count, grads)?;
         self.input_gradient(&layer.output, branch, scratch.dintermediate, count, false)?;
 
-        let (columns, blocks) = (self.intermediate(), GeluBackward::blocks(count));
-        let from = partials.take(blocks * columns)?;
-        partials.sum(from, [blocks, columns, columns], self.layout().words + layer.intermediate.bias.start);
-        let gelu = GeluBackward {
-            d: scratch.dintermediate,
-            slope: kept.slope,
-            partials: partials.place.words(from),
-            tokens: count as u32,
-            columns: columns as u32,
-            tokens_a_block: GeluBackward::tokens_a_block(count) as u32,
-        };
-        gelu.run(self.device, self.number)?;
+        self.column_sums(scratch.dintermediate, kept.slope, count, &layer.intermediate.bias, partials)?;
         self.weight_gradient(&layer.intermediate, kept.attended, scratch.dintermediate, count, grads)?;
         self.input_gradient(&layer.intermediate, scratch.dintermediate, incoming.d, count, true)
     }
 
-    /// The gradient of the layer's input, from `d`, that of `attended`.
+    /// The gradient of the layer's input, from `d`, that of `attended`. `bias` is that of relative positions, and the room for the
+    /// gradients of their numbers.
+    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
         i: usize,
         kept: &Kept,
+        (bias, bias_partials): (Place, Place),
         d: Place,
         scratch: &Scratch,
         partials: &mut Partials,
@@ -182,12 +233,15 @@ impl Pass<'_> {
         let all = queries == Queries::All;
         let dk = scratch.dqkv.numbers(if all { hidden } else { 0 }, self.number);
         let backward = AttentionBackward {
-            forward: self.attention(i, kept),
+            forward: self.attention(i, kept, bias),
             dcontext: scratch.dcontext,
             dq: if all { scratch.dqkv } else { scratch.dquery },
             dk,
             dv: dk.numbers(hidden, self.number),
             partials: partials.place.words(from),
+            buckets: self.plan.buckets,
+            bias_partials,
+            bucket_count: self.params.config.relative_buckets as u32,
         };
         backward.run(self.device, self.number, self.plan.tiles, self.params.config.head_size())?;
         if all {
@@ -202,13 +256,13 @@ impl Pass<'_> {
         Ok(Incoming { d: scratch.d, dfirst: d })
     }
 
-    /// The gradients of the embeddings from `d` (tokens, hidden). The partial sums of the token types begin at `pieces`.
+    /// The gradients of the embeddings from `d` (tokens, embedding). The partial sums of the token types begin at `pieces`.
     fn scatter(&self, d: Place, partials: &mut Partials, grads: Grads, pieces: usize) -> Result<(), ModelError> {
-        let hidden = self.hidden();
+        let columns = self.embedding();
         if let Some(types) = &self.layout().token_types {
             for (kind, of) in self.plan.type_pieces.iter().enumerate() {
-                let to = self.layout().words + types.start + kind * hidden;
-                partials.sum(pieces + of.start * hidden, [of.len(), hidden, hidden], to);
+                let to = self.layout().words + types.start + kind * columns;
+                partials.sum(pieces + of.start * columns, [of.len(), columns, columns], to);
             }
         }
         let scatter = Scatter {
@@ -217,7 +271,7 @@ impl Pass<'_> {
             segments: self.plan.segment_table,
             grads: grads.flat,
             partials: partials.place.words(pieces),
-            hidden: hidden as u32,
+            hidden: columns as u32,
         };
         Ok(scatter.run(self.device, self.number, self.plan.segments)?)
     }

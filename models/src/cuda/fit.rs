@@ -114,11 +114,11 @@ impl Fit {
         let places = self.accumulate(step, parts, &mut arena)?;
         let mut losses = vec![0.0f64; places.count];
         session.device.download(places.place, &mut losses)?;
-        let (layout, hidden) = (&step.params.layout, step.params.config.hidden_size);
+        let (layout, columns) = (&step.params.layout, step.params.config.embedding_size);
         let flat = self.grads.floats()?;
         gradients[layout.words..].copy_from_slice(&flat[layout.words..]);
         for &id in &self.touched {
-            let row = id as usize * hidden..(id as usize + 1) * hidden;
+            let row = id as usize * columns..(id as usize + 1) * columns;
             gradients[row.clone()].copy_from_slice(&flat[row]);
         }
         Ok(losses.iter().sum::<f64>() as f32)
@@ -173,12 +173,12 @@ impl Fit {
         arena: &mut Arena,
     ) -> Result<(), ModelError> {
         let Step { params, weights, number, masks } = step;
-        let (device, hidden) = (&*self.session.device, params.config.hidden_size);
-        let plan = Plan::new(device, arena, shard, (&params.layout, hidden), Some((targets, &self.touched)))?;
+        let (device, columns) = (&*self.session.device, params.config.embedding_size);
+        let plan = Plan::new(device, arena, shard, (&params.layout, &params.config), Some((targets, &self.touched)))?;
         let pass = Pass { device, params, weights, shard, plan: &plan, number, masks: Some(masks) };
         let grads = Grads { flat: self.grads.place(), accumulate };
         let mut partials = Partials::new(arena, pass.partial_sums(), accumulate)?;
-        let pieces = partials.take(plan.type_pieces.last().map_or(0, |pieces| pieces.end) * hidden)?;
+        let pieces = partials.take(plan.type_pieces.last().map_or(0, |pieces| pieces.end) * columns)?;
         let forward = pass.forward(arena)?;
         let scratch = pass.scratch(arena)?;
         let goal = Goal { losses, scale, dlast: pass.dlast(&scratch), grads };
@@ -207,7 +207,7 @@ impl Fit {
             words: layout.words as u64,
             length: layout.len() as u64,
             touched_count: self.touched.len() as u32,
-            hidden: config.hidden_size as u32,
+            hidden: config.embedding_size as u32,
             stamp: self.stamp,
             loss_count: losses.count as u32,
         };
@@ -232,7 +232,7 @@ impl Fit {
             beta2: adamw.beta2,
             eps: adamw.eps,
             vocabulary: config.vocab_size as u32,
-            hidden: config.hidden_size as u32,
+            hidden: config.embedding_size as u32,
             stamp: self.stamp,
             word_blocks: Update::word_blocks(config.vocab_size),
         };

@@ -6,7 +6,7 @@ use crate::ModelError;
 use crate::affine::Affine;
 use crate::masks::Site;
 use lacuna_cuda::Place;
-use lacuna_cuda::kernels::{Attention, Embed, Gelu, ResidualNorm};
+use lacuna_cuda::kernels::{Attention, Embed, Gelu, RelativeBias, ResidualNorm};
 use lacuna_kernels::attention::Queries;
 
 /// What a LayerNorm keeps for its backward.
@@ -43,6 +43,10 @@ pub struct Kept {
 /// What a whole forward leaves.
 pub struct Forward {
     pub embedding_norm: Norm,
+    /// (tokens, embedding): what the projection reads, where there is one.
+    pub embeddings: Place,
+    /// (heads, 2 longest - 1): what relative positions add to scores, where they do.
+    pub bias: Place,
     /// One for each layer; in inference all are the same.
     pub layers: Vec<Kept>,
     /// (queries of the last layer, hidden): the last hidden states.
@@ -68,9 +72,9 @@ impl Pass<'_> {
         arena.take(count * columns * self.number.bytes())
     }
 
-    fn norm_room(&self, arena: &mut Arena, count: usize) -> Result<Norm, ModelError> {
+    fn norm_room(&self, arena: &mut Arena, count: usize, columns: usize) -> Result<Norm, ModelError> {
         let rstd = if self.trains() { arena.floats(count)? } else { Place::NONE };
-        Ok(Norm { x_hat: self.room(arena, count, self.hidden())?, rstd })
+        Ok(Norm { x_hat: self.room(arena, count, columns)?, rstd })
     }
 
     /// Room for what a layer keeps, but for its input.
@@ -84,11 +88,11 @@ impl Pass<'_> {
             query: self.room(arena, count, of_query)?,
             lse: if self.trains() { arena.floats(self.params.config.num_attention_heads * count)? } else { Place::NONE },
             context: self.room(arena, count, hidden)?,
-            attention_norm: self.norm_room(arena, count)?,
+            attention_norm: self.norm_room(arena, count, hidden)?,
             attended: self.room(arena, count, hidden)?,
             slope: self.room(arena, count, self.intermediate())?,
             activated: self.room(arena, count, self.intermediate())?,
-            output_norm: self.norm_room(arena, count)?,
+            output_norm: self.norm_room(arena, count, hidden)?,
         })
     }
 
@@ -103,9 +107,10 @@ impl Pass<'_> {
 
     /// The last hidden states of the queries. Without masks, all layers but the last work in the same room.
     pub fn forward(&self, arena: &mut Arena) -> Result<Forward, ModelError> {
-        let embedding_norm = self.norm_room(arena, self.plan.tokens)?;
+        let embedding_norm = self.norm_room(arena, self.plan.tokens, self.embedding())?;
         let mut states = self.hidden_room(arena, 0)?;
-        self.embed(embedding_norm, states)?;
+        let embeddings = self.embed(arena, embedding_norm, states)?;
+        let bias = self.relative_bias(arena)?;
         let mut layers: Vec<Kept> = Vec::with_capacity(self.layout().layers.len());
         let mut inputs: Vec<Hidden> = vec![states];
         for i in 0..self.layout().layers.len() {
@@ -116,15 +121,43 @@ impl Pass<'_> {
             let last = i + 1 == self.layout().layers.len() || self.queries(i + 1) == Queries::First;
             let output = if !self.trains() && !last && i > 0 { inputs[i - 1] } else { self.hidden_room(arena, i + 1)? };
             let kept = Kept { input: states.all, first: states.first, ..room };
-            self.layer(i, &kept, output)?;
+            self.layer(i, &kept, bias, output)?;
             layers.push(kept);
             inputs.push(output);
             states = output;
         }
-        Ok(Forward { embedding_norm, layers, last: states.all })
+        Ok(Forward { embedding_norm, embeddings, bias, layers, last: states.all })
     }
 
-    fn embed(&self, norm: Norm, y: Hidden) -> Result<(), ModelError> {
+    /// What relative positions add to scores.
+    fn relative_bias(&self, arena: &mut Arena) -> Result<Place, ModelError> {
+        let Some(table) = &self.layout().relative_bias else { return Ok(Place::NONE) };
+        let (heads, distances) = (self.params.config.num_attention_heads, 2 * self.plan.longest - 1);
+        let (bias, scale) = (arena.floats(heads * distances)?, self.scale());
+        let (table, buckets) = (self.vector(table), self.plan.buckets);
+        RelativeBias { table, buckets, bias, scale, heads: heads as u32, distances: distances as u32 }.run(self.device)?;
+        Ok(bias)
+    }
+
+    /// The factor of the products of queries and keys.
+    fn scale(&self) -> f32 {
+        1.0 / (self.params.config.head_size() as f32).sqrt()
+    }
+
+    /// The input of the first layer into `y`; returns what the projection reads, if there is one.
+    fn embed(&self, arena: &mut Arena, norm: Norm, y: Hidden) -> Result<Place, ModelError> {
+        let Some(projection) = &self.layout().projection else {
+            self.embeddings(norm, y)?;
+            return Ok(Place::NONE);
+        };
+        let embeddings = self.room(arena, self.plan.tokens, self.embedding())?;
+        self.embeddings(norm, Hidden { all: embeddings, first: Place::NONE })?;
+        self.linear(projection, embeddings, y.all, self.plan.tokens)?;
+        Ok(embeddings)
+    }
+
+    /// (tokens, embedding), with their norm and dropout.
+    fn embeddings(&self, norm: Norm, y: Hidden) -> Result<(), ModelError> {
         let (layout, plan) = (self.layout(), self.plan);
         let embed = Embed {
             words: self.weights.flat.place(),
@@ -143,13 +176,13 @@ impl Pass<'_> {
             drop: self.drop(Site::Embeddings),
             eps: self.params.config.layer_norm_eps as f32,
             tokens: plan.tokens as u32,
-            hidden: self.hidden() as u32,
+            hidden: self.embedding() as u32,
         };
         Ok(embed.run(self.device, self.number)?)
     }
 
     /// `output` (queries, hidden) of layer `i`.
-    fn layer(&self, i: usize, kept: &Kept, output: Hidden) -> Result<(), ModelError> {
+    fn layer(&self, i: usize, kept: &Kept, bias: Place, output: Hidden) -> Result<(), ModelError> {
         let (layer, queries) = (&self.layout().layers[i], self.queries(i));
         let count = self.query_count(queries);
         if queries == Queries::All {
@@ -158,7 +191,7 @@ impl Pass<'_> {
             self.linear(&layer.key_value, kept.input, kept.qkv, self.plan.tokens)?;
             self.linear(&layer.query, kept.first, kept.query, count)?;
         }
-        self.attention(i, kept).run(self.device, self.number, self.plan.tiles, self.params.config.head_size())?;
+        self.attention(i, kept, bias).run(self.device, self.number, self.plan.tiles, self.params.config.head_size())?;
 
         self.linear(&layer.attention_output, kept.context, kept.attention_norm.x_hat, count)?;
         let residual = if queries == Queries::All { kept.input } else { kept.first };
@@ -195,7 +228,7 @@ impl Pass<'_> {
     }
 
     /// The attention of a layer.
-    pub fn attention(&self, i: usize, kept: &Kept) -> Attention {
+    pub fn attention(&self, i: usize, kept: &Kept, bias: Place) -> Attention {
         let (hidden, queries, number) = (self.hidden(), self.queries(i), self.number);
         let keys = if queries == Queries::All { hidden } else { 0 };
         let stride = if queries == Queries::All { 3 * hidden } else { 2 * hidden };
@@ -207,13 +240,15 @@ impl Pass<'_> {
             lse: kept.lse,
             cu_seqlens: self.plan.cu_seqlens,
             tiles: self.plan.tile_table,
+            bias,
             drop: self.drop(Site::Probabilities(i)),
-            scale: 1.0 / (self.params.config.head_size() as f32).sqrt(),
+            scale: self.scale(),
             q_stride: if queries == Queries::All { stride } else { hidden } as u32,
             kv_stride: stride as u32,
             hidden: hidden as u32,
             queries: self.query_count(queries) as u32,
             first_only: (queries == Queries::First).into(),
+            longest: self.plan.longest as u32,
         }
     }
 }

@@ -4,11 +4,11 @@ use super::arena::Arena;
 use super::partials::Partials;
 use super::pass::{Grads, Pass};
 use crate::ModelError;
-use crate::config::Architecture;
+use crate::architectures;
 use crate::layout::{Head, HeadLayout};
 use crate::masks::Site;
 use lacuna_cuda::Place;
-use lacuna_cuda::kernels::{Classify, ClassifyGradients, Dropout, Spans};
+use lacuna_cuda::kernels::{Activation, Classify, ClassifyGradients, Dropout, Spans};
 
 /// What a head needs to train: where its rows' losses go, and the factor of the loss.
 #[derive(Clone, Copy)]
@@ -56,7 +56,11 @@ impl Pass<'_> {
             loss_scale: goal.map_or(0.0, |goal| goal.scale),
             hidden: hidden as u32,
             labels: labels as u32,
-            is_tanh: (self.params.config.architecture != Architecture::DistilBert).into(),
+            activation: match self.params.config.architecture.activation() {
+                architectures::Activation::Tanh => Activation::Tanh,
+                architectures::Activation::Relu => Activation::Relu,
+                architectures::Activation::Gelu => Activation::Gelu,
+            },
         };
         classify.run(self.device, self.number, rows)?;
         let Some(Goal { dlast, grads, .. }) = goal else { return Ok(logits) };
@@ -98,8 +102,7 @@ impl Pass<'_> {
             losses: goal.map_or(Place::NONE, |goal| goal.losses),
             dlast: goal.map_or(Place::NONE, |goal| goal.dlast),
             partials: place,
-            // BERT has no dropout before a span head.
-            drop: if self.params.config.architecture == Architecture::DistilBert { self.drop(Site::Classifier) } else { Dropout::OFF },
+            drop: if self.params.config.architecture.drops_before_spans() { self.drop(Site::Classifier) } else { Dropout::OFF },
             loss_scale: goal.map_or(0.0, |goal| goal.scale),
             hidden: self.hidden() as u32,
         };

@@ -43,6 +43,11 @@ impl Pass<'_> {
         self.params.config.hidden_size
     }
 
+    /// Width of the embeddings.
+    pub fn embedding(&self) -> usize {
+        self.params.config.embedding_size
+    }
+
     pub fn intermediate(&self) -> usize {
         self.params.config.intermediate_size
     }

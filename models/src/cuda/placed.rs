@@ -102,7 +102,7 @@ impl Placed {
         let mut all = Vec::new();
         for shard in batch.shards((batch.tokens() * token).div_ceil(ACTIVATIONS)) {
             arena.clear();
-            let plan = Plan::new(device, &mut arena, &shard, (&params.layout, hidden), None)?;
+            let plan = Plan::new(device, &mut arena, &shard, (&params.layout, &params.config), None)?;
             let pass = Pass { device, params, weights: &weights, shard: &shard, plan: &plan, number, masks: None };
             let forward = pass.forward(&mut arena)?;
             let place = pass.head(&mut arena, forward.last, None)?;

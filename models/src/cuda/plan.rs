@@ -3,10 +3,12 @@
 use super::arena::Arena;
 use crate::ModelError;
 use crate::batch::Shard;
+use crate::config::Config;
 use crate::layout::{Head, Layout};
 use crate::targets::Targets;
 use lacuna_cuda::kernels::{ADD, PARTIAL, Segment, TILE};
 use lacuna_cuda::{Device, Place};
+use lacuna_kernels::relative_bias::by_distance;
 use std::ops::Range;
 
 /// A token type's tokens are summed in pieces of this many.
@@ -27,6 +29,10 @@ pub struct Plan {
     pub row_ids: Place,
     pub cu_seqlens: Place,
     pub tile_table: Place,
+    /// Tokens of the longest row.
+    pub longest: usize,
+    /// (2 longest - 1): the bucket of each distance of a key from a query; none for a model without them.
+    pub buckets: Place,
     /// Tokens in the order of the segments, and the segments.
     pub order: Place,
     pub segment_table: Place,
@@ -97,12 +103,12 @@ impl Segments {
         }
     }
 
-    fn new(shard: &Shard, layout: &Layout, hidden: usize, touched: &[u32]) -> Self {
+    fn new(shard: &Shard, layout: &Layout, columns: usize, touched: &[u32]) -> Self {
         let mut segments = Segments::default();
         segments.words(shard, touched);
-        segments.positions(shard, (layout.words + layout.positions.start) / hidden);
+        segments.positions(shard, (layout.words + layout.positions.start) / columns);
         if let Some(types) = &layout.token_types {
-            segments.types(shard, types.len() / hidden);
+            segments.types(shard, types.len() / columns);
         }
         segments
     }
@@ -134,12 +140,15 @@ impl Plan {
         device: &Device,
         arena: &mut Arena,
         shard: &Shard,
-        (layout, hidden): (&Layout, usize),
+        (layout, config): (&Layout, &Config),
         training: Option<(&Targets, &[u32])>,
     ) -> Result<Self, ModelError> {
-        let segments = training.map(|(_, touched)| Segments::new(shard, layout, hidden, touched)).unwrap_or_default();
+        let segments = training.map(|(_, touched)| Segments::new(shard, layout, config.embedding_size, touched)).unwrap_or_default();
         let (targets, weights) = training.map(|(targets, _)| targets_of(shard, targets, layout.head())).unwrap_or_default();
-        let (tiles, mut table) = (tiles(shard), Table::default());
+        let (tiles, longest, mut table) = (tiles(shard), shard.longest(), Table::default());
+        let relative = config.relative_buckets > 0;
+        let buckets: Vec<u32> =
+            if relative { by_distance(config.relative_buckets, longest).map(|bucket| bucket as u32).collect() } else { vec![] };
         let row_ids = shard.cu_seqlens.windows(2).zip(0..).flat_map(|(ends, row)| std::iter::repeat_n(row, ends[1] - ends[0]));
         let offsets = [
             table.add(shard.input_ids.iter().copied()),
@@ -148,6 +157,7 @@ impl Plan {
             table.add(row_ids),
             table.add(shard.cu_seqlens.iter().map(|&token| token as u32)),
             table.add(tiles.iter().copied()),
+            table.add(buckets.iter().copied()),
             table.add(segments.order),
             table.add(segments.segments.iter().flat_map(|segment| segment.words())),
             table.add(targets.iter().copied()),
@@ -155,7 +165,7 @@ impl Plan {
         ];
         let place = arena.take(4 * table.0.len())?;
         device.upload(place, &table.0)?;
-        let [ids, type_ids, position_ids, row_ids, cu_seqlens, tile_table, order, segment_table, target_table, weight_table] =
+        let [ids, type_ids, position_ids, row_ids, cu_seqlens, tile_table, bucket_table, order, segment_table, target_table, weight_table] =
             offsets.map(|offset| place.words(offset));
         let if_any = |place, part: &[u32]| if part.is_empty() { Place::NONE } else { place };
         Ok(Plan {
@@ -170,6 +180,8 @@ impl Plan {
             row_ids,
             cu_seqlens,
             tile_table,
+            longest,
+            buckets: if_any(bucket_table, &buckets),
             order,
             segment_table,
             targets: if_any(target_table, &targets),

@@ -65,7 +65,11 @@ fn open(device: Device) -> Option<Result<Arc<lacuna_cuda::Device>, String>> {
 /// Whether the kernels have the sizes of a model, and take its longest rows.
 pub fn check(config: &Config) -> Result<(), ModelError> {
     let (hidden, head, longest) = (config.hidden_size, config.head_size(), config.max_position_embeddings);
-    let fits = hidden <= WIDEST && [32, 64].contains(&head) && config.intermediate_size.is_multiple_of(8) && config.num_hidden_layers > 0;
+    let embedding = config.embedding_size;
+    // The first tokens of a layer's input are kept apart where the last layer reads them alone; a projection does not.
+    let layers = if embedding == hidden { 1 } else { 2 };
+    let widths = hidden.max(embedding) <= WIDEST && embedding.is_multiple_of(8) && config.intermediate_size.is_multiple_of(8);
+    let fits = widths && [32, 64].contains(&head) && config.num_hidden_layers >= layers;
     let reason = if !fits {
         format!(
             "the kernels for NVIDIA GPUs have heads of 32 or 64 numbers and hidden sizes up to {WIDEST}; this model has heads of {head} \

@@ -1,13 +1,14 @@
 """Makes the golden values of models/tests/golden.rs with PyTorch and transformers.
 
-    python make_golden.py
+    python make_golden.py [KIND...]
 
-writes, for a tiny random BERT, DistilBERT and RoBERTa, a checkpoint folder (model.safetensors, config.json) and golden.safetensors:
+writes, for a tiny random model of each kind, a checkpoint folder (model.safetensors, config.json) and golden.safetensors:
 packed inputs, logits, loss with soft targets and row weights, the gradient of every parameter, and some parameters after three
 AdamW steps with linear warm-up and decay. Dropout is off. Needs torch, transformers and safetensors.
 """
 
 import copy
+import sys
 from pathlib import Path
 
 import torch
@@ -19,6 +20,12 @@ from transformers import (
     DistilBertConfig,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForQuestionAnswering,
+    ElectraForSequenceClassification,
+    MPNetConfig,
+    MPNetForQuestionAnswering,
+    MPNetForSequenceClassification,
     RobertaConfig,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
@@ -28,8 +35,13 @@ from transformers import (
 VOCAB, LENGTHS, LABELS = 40, [5, 1, 9, 3], 3
 LR, WEIGHT_DECAY, TOTAL_STEPS, WARMUP_STEPS, MAX_GRAD_NORM = 1e-2, 0.1, 5, 1, 0.5
 # A few parameters of each kind after the steps; the logits then show the others.
-AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "LayerNorm", "layer_norm", "classifier"]
+AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "relative_attention_bias", "embeddings_project",
+         "LayerNorm", "layer_norm", "classifier"]
 HERE = Path(__file__).parent
+# The type in which the weights of a kind are saved.
+SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32)
+# Kinds that read token types, and those whose padding is token 1, behind whose position theirs begin.
+TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
 
 
 def make_model(kind, span=False):
@@ -48,6 +60,20 @@ def make_model(kind, span=False):
             attention_probs_dropout_prob=0.0, **labels,
         )
         return (RobertaForQuestionAnswering if span else RobertaForSequenceClassification)(config)
+    if kind == "mpnet":
+        config = MPNetConfig(
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=14, pad_token_id=1, layer_norm_eps=1e-5,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
+        )
+        return (MPNetForQuestionAnswering if span else MPNetForSequenceClassification)(config)
+    if kind == "electra":
+        # The embeddings are narrower than the hidden states.
+        config = ElectraConfig(
+            vocab_size=VOCAB, embedding_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
+        )
+        return (ElectraForQuestionAnswering if span else ElectraForSequenceClassification)(config)
     config = DistilBertConfig(
         vocab_size=VOCAB, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=12,
         dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0, **labels,
@@ -70,10 +96,10 @@ def pad(rows, value=0):
 
 
 def make_inputs(kind):
-    """Token ids, of which none is RoBERTa's padding, and token types, of which it has one."""
-    first = 2 if kind == "roberta" else 1
+    """Token ids, of which none is the padding, and token types."""
+    first = 2 if kind in PADDED_BY_1 else 1
     input_ids = [torch.randint(first, VOCAB, (n,)) for n in LENGTHS]
-    return input_ids, [(torch.arange(n) > n // 2).long() * (kind != "roberta") for n in LENGTHS]
+    return input_ids, [(torch.arange(n) > n // 2).long() * (kind not in PADDED_BY_1) for n in LENGTHS]
 
 
 def main(kind, dtype):
@@ -88,8 +114,8 @@ def main(kind, dtype):
     targets = torch.rand(len(LENGTHS), LABELS)
     targets /= targets.sum(1, keepdim=True)
     weights = torch.tensor([1.0, 0.5, 2.0, 1.5])
-    inputs = dict(input_ids=pad(input_ids, value=int(kind == "roberta")), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
-    if kind == "bert":
+    inputs = dict(input_ids=pad(input_ids, value=int(kind in PADDED_BY_1)), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
+    if kind in TYPED:
         inputs["token_type_ids"] = pad(token_type_ids)
 
     def loss_of():
@@ -140,7 +166,7 @@ def main_span(kind):
     logits, losses = [], []
     for ids, types, (start, end) in zip(input_ids, token_type_ids, spans):
         inputs = dict(input_ids=ids[None], start_positions=torch.tensor([start]), end_positions=torch.tensor([end]))
-        if kind == "bert":
+        if kind in TYPED:
             inputs["token_type_ids"] = types[None]
         output = model(**inputs)
         logits.append(torch.stack([output.start_logits[0], output.end_logits[0]], dim=1))
@@ -157,9 +183,6 @@ def main_span(kind):
 
 
 if __name__ == "__main__":
-    main("bert", torch.float16)
-    main("distilbert", torch.bfloat16)
-    main_span("bert")
-    main_span("distilbert")
-    main("roberta", torch.float32)
-    main_span("roberta")
+    for kind in sys.argv[1:] or SAVED:
+        main(kind, SAVED[kind])
+        main_span(kind)
