@@ -8,11 +8,12 @@ use candle_core::{D, Tensor};
 vectorised! {
     /// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
     ///
-    /// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens). `x` holds x̂ afterwards: with `rstd`
+    /// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens); `bias` may be empty. `x` holds x̂ afterwards: with `rstd`
     /// it is all that [`backward`] needs.
     pub fn forward(x: &mut [f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
         let n = weight.len();
-        assert!(bias.len() == n && x.len() == rstd.len() * n && y.len() == x.len(), "shapes of a LayerNorm");
+        let biased = !bias.is_empty();
+        assert!((bias.len() == n || !biased) && x.len() == rstd.len() * n && y.len() == x.len(), "shapes of a LayerNorm");
         if let Some(residual) = residual {
             assert_eq!(residual.len(), x.len());
             x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
@@ -21,23 +22,26 @@ vectorised! {
             let mean = sum(x, |v| v) / n as f32;
             let variance = sum(x, |v| (v - mean) * (v - mean)) / n as f32;
             *rstd = 1.0 / (variance + eps).sqrt();
-            for (((x, y), weight), bias) in x.iter_mut().zip(y).zip(weight).zip(bias) {
-                *x = (*x - mean) * *rstd;
-                *y = *x * weight + bias;
+            x.iter_mut().for_each(|x| *x = (*x - mean) * *rstd);
+            if biased {
+                (0..n).for_each(|i| y[i] = x[i] * weight[i] + bias[i]);
+            } else {
+                (0..n).for_each(|i| y[i] = x[i] * weight[i]);
             }
         }
     }
 }
 
 vectorised! {
-    /// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and `dbias`.
+    /// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and to `dbias`, if it is not empty.
     pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32]) {
         let n = weight.len();
-        assert!(dweight.len() == n && dbias.len() == n && dy.len() == rstd.len() * n && x_hat.len() == dy.len(), "shapes of a LayerNorm");
+        let biased = !dbias.is_empty();
+        assert!(dweight.len() == n && (dbias.len() == n || !biased) && dy.len() == rstd.len() * n && x_hat.len() == dy.len(), "shapes of a LayerNorm");
         for ((dy, x_hat), rstd) in dy.chunks_exact_mut(n).zip(x_hat.chunks_exact(n)).zip(rstd) {
+            dbias.iter_mut().zip(&*dy).for_each(|(sum, dy)| *sum += dy);
             for i in 0..n {
                 dweight[i] += dy[i] * x_hat[i];
-                dbias[i] += dy[i];
                 dy[i] *= weight[i];
             }
             let mean = sum(dy, |d| d) / n as f32;
@@ -51,11 +55,12 @@ vectorised! {
 
 /// [`forward`] of candle's operations; candle's fused LayerNorm has no gradient.
 #[cfg(feature = "candle")]
-pub fn composed(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, bias: &Tensor, eps: f32) -> candle_core::Result<Tensor> {
+pub fn composed(x: &Tensor, residual: Option<&Tensor>, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> candle_core::Result<Tensor> {
     let sum = residual.map_or(Ok(x.clone()), |residual| x + residual)?;
     let centred = sum.broadcast_sub(&sum.mean_keepdim(D::Minus1)?)?;
     let deviation = centred.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps as f64)?.sqrt()?;
-    centred.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)
+    let scaled = centred.broadcast_div(&deviation)?.broadcast_mul(weight)?;
+    bias.map_or(Ok(scaled.clone()), |bias| scaled.broadcast_add(bias))
 }
 
 #[cfg(test)]
@@ -113,12 +118,26 @@ mod tests {
 
                 let mut vars = vec![var(&weight, n), var(&bias, n), var(&x, (tokens, n))];
                 vars.extend(residual.map(|r| var(r, (tokens, n))));
-                let found = composed(&vars[2], vars.get(3).map(|r| r.as_tensor()), &vars[0], &vars[1], EPS).unwrap();
+                let found = composed(&vars[2], vars.get(3).map(|r| r.as_tensor()), &vars[0], Some(&vars[1]), EPS).unwrap();
                 assert_tensor(&found, &y, 1e-5);
                 let expected = [&dweight, &dbias, &dx, &dx];
                 gradients(&found, &dy, &vars).iter().zip(expected).for_each(|(found, expected)| assert_tensor(found, expected, 1e-4));
             }
         }
+    }
+
+    #[test]
+    fn no_bias_is_a_bias_of_zeros() {
+        let (tokens, n) = (3, 37);
+        let (x, weight, dy) = (random(tokens * n, 1), random(n, 2), random(tokens * n, 3));
+        let of = |bias: &[f32]| {
+            let (mut x_hat, mut y, mut rstd, mut dx, mut dweight) =
+                (x.clone(), vec![0.0; x.len()], vec![0.0; tokens], dy.clone(), vec![0.0; n]);
+            forward(&mut x_hat, None, &weight, bias, EPS, &mut y, &mut rstd);
+            backward(&mut dx, &x_hat, &rstd, &weight, &mut dweight, &mut vec![0.0; bias.len()]);
+            [y, dx, dweight]
+        };
+        assert_eq!(of(&[]), of(&vec![0.0; n]));
     }
 
     #[test]

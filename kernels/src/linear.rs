@@ -53,28 +53,34 @@ impl Weight<'_> {
     }
 }
 
-/// `y` (tokens, out) = `x` (tokens, in) · `weight`ᵀ + `bias`; `weight` (out, in), `bias` (out).
+/// `y` (tokens, out) = `x` (tokens, in) · `weight`ᵀ + `bias`; `weight` (out, in), `bias` (out), or empty for none.
 pub fn forward(x: Mat, weight: Weight, bias: &[f32], mut y: MatMut, scratch: &mut Scratch) {
-    assert!(y.cols() == bias.len() && y.rows() == x.rows(), "shapes of a linear layer");
+    let biased = !bias.is_empty();
+    assert!((y.cols() == bias.len() || !biased) && y.rows() == x.rows(), "shapes of a linear layer");
     // The product is added to the bias: a pass of loads and stores afterwards would cost more.
     match weight {
         Weight::F32(weight) => {
-            (0..y.rows()).for_each(|i| y.row_mut(i).copy_from_slice(bias));
+            if biased {
+                (0..y.rows()).for_each(|i| y.row_mut(i).copy_from_slice(bias));
+            }
             let weight = Mat::new(weight, x.cols());
-            assert!(weight.rows() == bias.len(), "shapes of a linear layer");
-            matmul(y, x, weight.t(), true);
+            assert!(weight.rows() == y.cols(), "shapes of a linear layer");
+            matmul(y, x, weight.t(), biased);
         }
         Weight::Packed(weight) => {
             scratch.left.pack(x, weight.forward.format());
-            matmul_packed(y, &scratch.left, &weight.forward, Onto::Row(bias));
+            matmul_packed(y, &scratch.left, &weight.forward, if biased { Onto::Row(bias) } else { Onto::Zeros });
         }
     }
 }
 
-/// `dweight` += dyᵀ · x and `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format` if there is one.
+/// `dweight` += dyᵀ · x and, unless it is empty, `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format` if there is one.
 pub fn backward_parameters(x: Mat, dy: Mat, format: Option<Format>, dweight: &mut [f32], dbias: &mut [f32], scratch: &mut Scratch) {
-    assert!(dy.cols() == dbias.len() && dweight.len() == dbias.len() * x.cols(), "shapes of a linear layer");
-    add_rows(dy, dbias);
+    let shaped = (dy.cols() == dbias.len() || dbias.is_empty()) && dweight.len() == dy.cols() * x.cols();
+    assert!(shaped, "shapes of a linear layer");
+    if !dbias.is_empty() {
+        add_rows(dy, dbias);
+    }
     let dweight = MatMut::new(dweight, x.cols());
     let Some(format) = format else { return matmul(dweight, dy.t(), x, true) };
     scratch.left.pack(dy.t(), format);
@@ -107,10 +113,11 @@ pub fn backward_input(weight: Weight, dy: Mat, dx: MatMut, accumulate: bool, scr
     }
 }
 
-/// [`forward`] of candle's operations: `x` (tokens, in), `weight` (out, in), `bias` (out).
+/// [`forward`] of candle's operations: `x` (tokens, in), `weight` (out, in), `bias` (out) if there is one.
 #[cfg(feature = "candle")]
-pub fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-    x.matmul(&weight.t()?)?.broadcast_add(bias)
+pub fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let product = x.matmul(&weight.t()?)?;
+    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(bias))
 }
 
 #[cfg(test)]
@@ -159,9 +166,28 @@ mod tests {
             backward_input(Weight::F32(&w), Mat::new(&dy, out), MatMut::new(&mut dx, inputs), false, scratch);
 
             let vars = [var(&x, (tokens, inputs)), var(&w, (out, inputs)), var(&b, out)];
-            let found = composed(&vars[0], &vars[1], &vars[2]).unwrap();
+            let found = composed(&vars[0], &vars[1], Some(&vars[2])).unwrap();
             assert_tensor(&found, &y, 1e-5);
             gradients(&found, &dy, &vars).iter().zip([dx, dw, db]).for_each(|(found, expected)| assert_tensor(found, &expected, 1e-5));
+        }
+    }
+
+    #[test]
+    fn no_bias_is_a_bias_of_zeros() {
+        let (tokens, inputs, out) = (5, 32, 17);
+        let (x, w, dy) = (random(tokens * inputs, 1), random(out * inputs, 2), random(tokens * out, 3));
+        for format in [None, Some(Format::Int16)] {
+            let mut packed = PackedWeight::default();
+            format.iter().for_each(|&format| packed.pack(&w, inputs, format, true));
+            let weight = if format.is_none() { Weight::F32(&w) } else { Weight::Packed(&packed) };
+            let of = |bias: &[f32]| {
+                let (mut y, mut dw, scratch) = (vec![f32::NAN; tokens * out], vec![0.0; w.len()], &mut Scratch::default());
+                forward(Mat::new(&x, inputs), weight, bias, MatMut::new(&mut y, out), scratch);
+                let dbias = &mut vec![0.0; bias.len()];
+                backward_parameters(Mat::new(&x, inputs), Mat::new(&dy, out), format, &mut dw, dbias, scratch);
+                [y, dw]
+            };
+            assert_eq!(of(&[]), of(&[0.0; 17]));
         }
     }
 
