@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
-/// A weight and its bias, in the dense part of the flat buffer; the bias lies behind the weight.
+/// A weight and its bias, in the dense part of the flat buffer; the bias lies behind the weight and may be empty.
 #[derive(Clone, Debug)]
 pub struct Affine {
     pub weight: Range<usize>,
     pub bias: Range<usize>,
+    /// Numbers that it makes of a token.
+    pub outputs: usize,
     /// Its number among the weights that are rounded for fast products, if it is one of them.
     pub rounded: Option<usize>,
 }
@@ -28,6 +30,11 @@ impl Affine {
 
     /// Width of the input of a linear layer.
     pub fn inputs(&self) -> usize {
-        self.weight.len() / self.bias.len()
+        self.weight.len() / self.outputs
+    }
+
+    /// Whether there is none, and what would go in comes out.
+    pub fn is_none(&self) -> bool {
+        self.weight.is_empty()
     }
 }

@@ -4,7 +4,7 @@ use crate::config::{Architecture, Config};
 use crate::family::Family;
 use crate::fields::Fields;
 use crate::names::Names;
-use crate::{ModelError, bert, distilbert, electra, mpnet, roberta};
+use crate::{ModelError, bert, distilbert, electra, modernbert, mpnet, roberta};
 use serde_json::{Map, Value};
 
 /// What is applied between a head's dense layer and its classifier.
@@ -23,7 +23,11 @@ impl Architecture {
 
     pub(crate) fn all() -> impl Iterator<Item = Architecture> {
         let families = Family::ALL.into_iter().map(Architecture::Roberta);
-        [Architecture::Bert, Architecture::DistilBert].into_iter().chain(families).chain([Architecture::Mpnet, Architecture::Electra])
+        [Architecture::Bert, Architecture::DistilBert].into_iter().chain(families).chain([
+            Architecture::Mpnet,
+            Architecture::Electra,
+            Architecture::ModernBert,
+        ])
     }
 
     /// `model_type` in its config.json.
@@ -34,6 +38,7 @@ impl Architecture {
             Architecture::Roberta(family) => family.model_type(),
             Architecture::Mpnet => "mpnet",
             Architecture::Electra => "electra",
+            Architecture::ModernBert => "modernbert",
         }
     }
 
@@ -45,6 +50,7 @@ impl Architecture {
             Architecture::Roberta(family) => family.class(),
             Architecture::Mpnet => "MPNet",
             Architecture::Electra => "Electra",
+            Architecture::ModernBert => "ModernBert",
         }
     }
 
@@ -58,13 +64,13 @@ impl Architecture {
         match self {
             Architecture::Bert | Architecture::Roberta(_) | Architecture::Mpnet => Activation::Tanh,
             Architecture::DistilBert => Activation::Relu,
-            Architecture::Electra => Activation::Gelu,
+            Architecture::Electra | Architecture::ModernBert => Activation::Gelu,
         }
     }
 
     /// Whether numbers are dropped out before its head for answers.
     pub(crate) fn drops_before_spans(self) -> bool {
-        self == Architecture::DistilBert
+        matches!(self, Architecture::DistilBert | Architecture::ModernBert)
     }
 
     /// The names of its parameters.
@@ -75,6 +81,7 @@ impl Architecture {
             Architecture::Roberta(_) => &roberta::NAMES,
             Architecture::Mpnet => &mpnet::NAMES,
             Architecture::Electra => &electra::NAMES,
+            Architecture::ModernBert => &modernbert::NAMES,
         }
     }
 
@@ -86,6 +93,7 @@ impl Architecture {
             Architecture::Roberta(family) => roberta::read_config(fields, family),
             Architecture::Mpnet => mpnet::read_config(fields),
             Architecture::Electra => electra::read_config(fields),
+            Architecture::ModernBert => modernbert::read_config(fields),
         }
     }
 }
@@ -93,8 +101,11 @@ impl Architecture {
 impl Config {
     /// The fields of config.json that belong to the architecture.
     pub(crate) fn fields(&self) -> Map<String, Value> {
+        if let Some(modern) = &self.modern {
+            return modernbert::write_config(self, modern);
+        }
         match self.architecture {
-            Architecture::Bert | Architecture::Roberta(_) => bert::write_config(self),
+            Architecture::Bert | Architecture::ModernBert | Architecture::Roberta(_) => bert::write_config(self),
             Architecture::DistilBert => distilbert::write_config(self),
             Architecture::Mpnet => mpnet::write_config(self),
             Architecture::Electra => electra::write_config(self),

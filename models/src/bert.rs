@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 /// The parameters of `BertForSequenceClassification`.
 pub const NAMES: Names = Names {
     prefix: "bert.",
+    words: "embeddings.word_embeddings",
+    embedding_norm: "embeddings.LayerNorm",
     layer: "encoder.layer",
     query: "attention.self.query",
     key: "attention.self.key",
@@ -20,6 +22,7 @@ pub const NAMES: Names = Names {
     output_norm: "output.LayerNorm",
     head: "bert.pooler.dense",
     classifier: "classifier",
+    spans: "qa_outputs",
 };
 
 /// Reads the fields of a BERT config.json.
@@ -51,6 +54,7 @@ pub fn read_config_without_types(fields: &Fields) -> Result<Config, ModelError> 
         attention_dropout: fields.rate("attention_probs_dropout_prob", 0.1)?,
         classifier_dropout: fields.rate("classifier_dropout", hidden_dropout)?,
         pad_token_id: fields.number("pad_token_id", 0.0)? as u32,
+        modern: None,
     })
 }
 

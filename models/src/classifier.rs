@@ -2,7 +2,7 @@
 
 use crate::ModelError;
 use crate::batch::PackedBatch;
-use crate::layout::{Head, HeadLayout};
+use crate::layout::Head;
 use crate::network::{Forward, Network};
 use crate::parameters::Parameters;
 use std::collections::HashSet;
@@ -97,8 +97,7 @@ impl Classifier {
         // A GPU that has newer parameters and fails now fails again at the model's next use, with an error there.
         let Ok(_) = self.network.host_flat() else { return };
         let Parameters { layout, flat, .. } = &mut self.network.params;
-        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
-        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
+        let (weight, bias) = layout.head.outputs.parts_mut(&mut flat[layout.words..]);
         change(weight, bias);
         self.network.params_changed();
     }
@@ -122,8 +121,7 @@ impl Classifier {
             return;
         }
         let Parameters { config, layout, flat } = &mut self.network.params;
-        let HeadLayout::Labels { classifier, .. } = &layout.head else { return };
-        let (weight, bias) = classifier.parts_mut(&mut flat[layout.words..]);
+        let (weight, bias) = layout.head.outputs.parts_mut(&mut flat[layout.words..]);
         let (old_weight, old_bias, hidden) = (weight.to_vec(), bias.to_vec(), config.hidden_size);
         for (to, from) in from.into_iter().enumerate() {
             weight[to * hidden..][..hidden].copy_from_slice(&old_weight[from * hidden..][..hidden]);

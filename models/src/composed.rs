@@ -2,15 +2,19 @@
 //!
 //! The same network as [`crate::encoder`] and [`crate::head`], with their masks; the backward is candle's.
 
+mod pre_norm;
+
 use crate::affine::Affine;
 use crate::architectures::Activation;
 use crate::batch::Shard;
-use crate::layout::{HeadLayout, Layout};
+use crate::config::Modern;
+use crate::layout::{Head, Layout};
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
 use candle_core::{Device, Result, Tensor};
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::padding::Padding;
+use lacuna_kernels::rotary::Rotation;
 use lacuna_kernels::{dropout, embedding, gelu, layer_norm, linear, relative_bias};
 use std::ops::Range;
 
@@ -38,8 +42,15 @@ impl<'a> Composed<'a> {
     pub fn logits(&self) -> Result<Tensor> {
         let mut hidden_states = self.embed()?;
         let bias = self.bias()?;
+        let modern = self.params.config.modern.as_ref().map(|modern| (modern, self.rotations(modern)));
         for i in 0..self.layout().layers.len() {
-            hidden_states = self.layer(i, &hidden_states, bias.as_ref())?;
+            hidden_states = match &modern {
+                Some((modern, rotations)) => self.pre_norm_layer(i, modern, rotations, hidden_states)?,
+                None => self.layer(i, &hidden_states, bias.as_ref())?,
+            };
+        }
+        if let Some(norm) = &self.layout().final_norm {
+            hidden_states = self.norm(norm, &hidden_states, None)?;
         }
         self.head(&hidden_states)
     }
@@ -58,7 +69,8 @@ impl<'a> Composed<'a> {
 
     /// The linear layers of an affine, one for each of its weights.
     fn linears(&self, affine: &Affine, x: &Tensor) -> Result<Vec<Tensor>> {
-        self.dense(&affine.weight).zip(self.dense(&affine.bias)).map(|(weight, bias)| linear::composed(x, weight, bias)).collect()
+        let mut biases = self.dense(&affine.bias);
+        self.dense(&affine.weight).map(|weight| linear::composed(x, weight, biases.next())).collect()
     }
 
     fn linear(&self, affine: &Affine, x: &Tensor) -> Result<Tensor> {
@@ -66,9 +78,8 @@ impl<'a> Composed<'a> {
     }
 
     fn norm(&self, affine: &Affine, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
-        let (mut weights, mut biases) = (self.dense(&affine.weight), self.dense(&affine.bias));
-        let (weight, bias) = weights.next().zip(biases.next()).expect("a LayerNorm has a weight and a bias");
-        layer_norm::composed(x, residual, weight, bias, self.params.config.layer_norm_eps as f32)
+        let weight = self.dense(&affine.weight).next().expect("a LayerNorm has a weight");
+        layer_norm::composed(x, residual, weight, self.dense(&affine.bias).next(), self.params.config.layer_norm_eps as f32)
     }
 
     /// `x` (queries, columns) with dropout; `cu_queries` are the boundaries of the rows.
@@ -81,7 +92,7 @@ impl<'a> Composed<'a> {
     fn embed(&self) -> Result<Tensor> {
         let mut lookups = vec![(&self.tensors[0], self.shard.input_ids)];
         let (skipped, positions) = (self.params.config.first_position, &self.layout().positions);
-        let table = positions.start - skipped * self.params.config.embedding_size..positions.end;
+        let table = positions.start.saturating_sub(skipped * self.params.config.embedding_size)..positions.end;
         let position_ids: Vec<u32> = self.shard.position_ids.iter().map(|id| id + skipped as u32).collect();
         lookups.extend(self.dense(&table).map(|table| (table, &position_ids[..])));
         if let Some(types) = &self.layout().token_types {
@@ -90,6 +101,11 @@ impl<'a> Composed<'a> {
         let normed = self.norm(&self.layout().embedding_norm, &embedding::composed(&lookups)?, None)?;
         let embeddings = self.drop(Site::Embeddings, &self.shard.cu_seqlens, normed)?;
         self.layout().projection.as_ref().map_or(Ok(embeddings.clone()), |projection| self.linear(projection, &embeddings))
+    }
+
+    /// As [`crate::encoder::Encoder`] has them.
+    fn rotations(&self, modern: &Modern) -> [Rotation; 2] {
+        modern.thetas.map(|theta| Rotation::new(theta, self.params.config.head_size(), self.shard.longest()))
     }
 
     /// (heads, 2 * longest - 1): what relative positions add to scores.
@@ -106,7 +122,7 @@ impl<'a> Composed<'a> {
             queries,
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
             bias: None,
-            window: None,
+            window: self.params.config.window(layer),
         }
     }
 
@@ -131,23 +147,36 @@ impl<'a> Composed<'a> {
         self.norm(&layer.output_norm, &output, Some(&attended))
     }
 
-    /// The logits of the last hidden states (queries, hidden).
+    /// The logits of the last hidden states (queries of the last layer, hidden).
     fn head(&self, last: &Tensor) -> Result<Tensor> {
-        let (shard, architecture) = (self.shard, self.params.config.architecture);
-        match &self.layout().head {
-            HeadLayout::Labels { dense, classifier } => {
-                let pooled = self.linear(dense, last)?;
-                let pooled = match architecture.activation() {
-                    Activation::Tanh => pooled.tanh()?,
-                    Activation::Relu => pooled.relu()?,
-                    Activation::Gelu => gelu::composed(&pooled)?,
-                };
-                self.linear(classifier, &self.drop(Site::Classifier, &shard.cu_queries(Queries::First), pooled)?)
-            }
-            HeadLayout::Span { outputs } if architecture.drops_before_spans() => {
-                self.linear(outputs, &self.drop(Site::Classifier, &shard.cu_seqlens, last.clone())?)
-            }
-            HeadLayout::Span { outputs } => self.linear(outputs, last),
+        let (shard, architecture, head) = (self.shard, self.params.config.architecture, &self.layout().head);
+        let mut read = if self.layout().means { self.means(last)? } else { last.clone() };
+        if let Some(dense) = &head.dense {
+            let pooled = self.linear(dense, &read)?;
+            read = match architecture.activation() {
+                Activation::Tanh => pooled.tanh()?,
+                Activation::Relu => pooled.relu()?,
+                Activation::Gelu => gelu::composed(&pooled)?,
+            };
         }
+        if let Some(norm) = &head.norm {
+            read = self.norm(norm, &read, None)?;
+        }
+        let read = match head.head {
+            Head::Labels(_) => self.drop(Site::Classifier, &shard.cu_queries(Queries::First), read)?,
+            Head::Span if architecture.drops_before_spans() => self.drop(Site::Classifier, &shard.cu_seqlens, read)?,
+            Head::Span => read,
+        };
+        self.linear(&head.outputs, &read)
+    }
+
+    /// (rows, hidden): the mean of each row's tokens, by a product with (rows, tokens) shares.
+    fn means(&self, last: &Tensor) -> Result<Tensor> {
+        let (rows, tokens) = (self.shard.rows(), self.shard.tokens());
+        let mut shares = vec![0.0f32; rows * tokens];
+        for (row, ends) in self.shard.cu_seqlens.windows(2).enumerate() {
+            shares[row * tokens..][ends[0]..ends[1]].fill(1.0 / (ends[1] - ends[0]) as f32);
+        }
+        Tensor::from_vec(shares, (rows, tokens), last.device())?.matmul(last)
     }
 }

@@ -13,6 +13,7 @@ pub enum Architecture {
     Roberta(Family),
     Mpnet,
     Electra,
+    ModernBert,
 }
 
 impl Architecture {
@@ -24,6 +25,7 @@ impl Architecture {
             Architecture::Roberta(family) => family.name(),
             Architecture::Mpnet => "MPNet",
             Architecture::Electra => "ELECTRA",
+            Architecture::ModernBert => "ModernBERT",
         }
     }
 }
@@ -53,6 +55,21 @@ pub struct Config {
     pub attention_dropout: f32,
     pub classifier_dropout: f32,
     pub pad_token_id: u32,
+    /// What ModernBERT alone has.
+    pub modern: Option<Modern>,
+}
+
+/// Of a ModernBERT, whose layers have rotary positions and normalise what goes into their parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modern {
+    /// Bases of the rotary positions in layers that attend to all tokens, and in those that attend to neighbours.
+    pub thetas: [f64; 2],
+    /// Tokens that a token attends to in the latter: half of them on either side.
+    pub local_attention: usize,
+    /// For each layer, whether it attends to all tokens.
+    pub full: Vec<bool>,
+    /// Whether a classifier reads the mean of the last hidden states, not `[CLS]`.
+    pub mean_pooling: bool,
 }
 
 /// More layers than this are a mistake.
@@ -65,10 +82,23 @@ impl Config {
         if !hidden.is_multiple_of(heads) {
             return Err(ModelError::config(path, format!("a hidden size of {hidden} cannot be split into {heads} heads")));
         }
+        if self.modern.is_some() && !self.head_size().is_multiple_of(2) {
+            return Err(ModelError::config(path, format!("rotary positions need heads of an even size, not of {}", self.head_size())));
+        }
         if self.num_hidden_layers > MOST_LAYERS {
             return Err(ModelError::config(path, format!("{} layers are more than {MOST_LAYERS}", self.num_hidden_layers)));
         }
         Ok(())
+    }
+
+    /// How far a key may be from its query in a layer, in tokens, if not all attend to all.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.modern.as_ref().filter(|modern| !modern.full[layer]).map(|modern| modern.local_attention / 2)
+    }
+
+    /// Whether a classifier reads the mean of the last hidden states, as config.json says.
+    pub fn mean_pooling(&self) -> bool {
+        self.modern.as_ref().is_some_and(|modern| modern.mean_pooling)
     }
 
     /// Width of an attention head.

@@ -20,8 +20,8 @@ impl Affine {
     /// `y` (tokens, out) of `x` (tokens, in), as a linear layer.
     pub fn forward(&self, dense: Dense, x: &[f32], y: &mut Vec<f32>, scratch: &mut Scratch) {
         let x = Mat::new(x, self.inputs());
-        y.resize(x.rows() * self.bias.len(), 0.0);
-        self.forward_into(dense, x, MatMut::new(y, self.bias.len()), scratch);
+        y.resize(x.rows() * self.outputs, 0.0);
+        self.forward_into(dense, x, MatMut::new(y, self.outputs), scratch);
     }
 
     /// [`Affine::forward`] into a part of a matrix.

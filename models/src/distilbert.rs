@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 /// The parameters of `DistilBertForSequenceClassification`.
 pub const NAMES: Names = Names {
     prefix: "distilbert.",
+    words: "embeddings.word_embeddings",
+    embedding_norm: "embeddings.LayerNorm",
     layer: "transformer.layer",
     query: "attention.q_lin",
     key: "attention.k_lin",
@@ -20,6 +22,7 @@ pub const NAMES: Names = Names {
     output_norm: "output_layer_norm",
     head: "pre_classifier",
     classifier: "classifier",
+    spans: "qa_outputs",
 };
 
 /// The eps of its LayerNorms, which config.json does not say.
@@ -46,6 +49,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         attention_dropout: fields.rate("attention_dropout", 0.1)?,
         classifier_dropout: fields.rate("seq_classif_dropout", 0.2)?,
         pad_token_id: fields.number("pad_token_id", 0.0)? as u32,
+        modern: None,
     })
 }
 

@@ -14,6 +14,7 @@ use lacuna_kernels::attention::{self, Attention, Bias, Queries};
 use lacuna_kernels::embedding::{self, Lookup};
 use lacuna_kernels::linear;
 use lacuna_kernels::mat::{Mat, MatMut};
+use lacuna_kernels::rotary::Rotation;
 use lacuna_kernels::{gelu, layer_norm, relative_bias};
 
 /// An encoder's parameters and the rows it works on.
@@ -29,51 +30,57 @@ pub struct Encoder<'a> {
 
 /// What a LayerNorm keeps for its backward.
 #[derive(Default)]
-struct Norm {
-    x_hat: Vec<f32>,
-    rstd: Vec<f32>,
+pub struct Norm {
+    pub x_hat: Vec<f32>,
+    pub rstd: Vec<f32>,
 }
 
 /// What a layer keeps for its backward. *Queries* are all tokens, or one a row in the last layer.
 #[derive(Default)]
-struct LayerActivations {
+pub struct LayerActivations {
     /// (tokens, hidden)
-    input: Vec<f32>,
+    pub input: Vec<f32>,
     /// (rows, hidden): the first tokens of the input, in the last layer.
-    first: Vec<f32>,
+    pub first: Vec<f32>,
     /// (tokens, 3 * hidden)
-    qkv: Vec<f32>,
-    probs: Vec<f32>,
+    pub qkv: Vec<f32>,
+    pub probs: Vec<f32>,
     /// (queries, hidden)
-    context: Vec<f32>,
-    attention_norm: Norm,
+    pub context: Vec<f32>,
+    pub attention_norm: Norm,
     /// (queries, hidden)
-    attended: Vec<f32>,
+    pub attended: Vec<f32>,
+    /// (queries, 2 * intermediate): the halves of a gated feed-forward.
+    pub gated: Vec<f32>,
     /// (queries, intermediate): the slope of GELU, and its output.
-    slope: Vec<f32>,
-    activated: Vec<f32>,
-    output_norm: Norm,
+    pub slope: Vec<f32>,
+    pub activated: Vec<f32>,
+    pub output_norm: Norm,
 }
 
 /// Buffers reused by every layer, most of them in the backward pass.
 #[derive(Default)]
-struct Scratch {
+pub struct Scratch {
     /// (queries, hidden): the gradient that is passed from layer to layer.
-    d: Vec<f32>,
+    pub d: Vec<f32>,
     /// (queries, hidden): its part through a dropout.
-    branch: Vec<f32>,
+    pub branch: Vec<f32>,
+    /// (queries, hidden): the gradient that goes past a part whose input is normalised.
+    pub past: Vec<f32>,
+    /// (queries, 2 * intermediate)
+    pub dgated: Vec<f32>,
     /// (queries, intermediate)
-    dintermediate: Vec<f32>,
+    pub dintermediate: Vec<f32>,
     /// (queries, hidden)
-    dcontext: Vec<f32>,
+    pub dcontext: Vec<f32>,
     /// (tokens, 3 * hidden)
-    dqkv: Vec<f32>,
+    pub dqkv: Vec<f32>,
     /// (rows, hidden): queries of the first tokens, or their gradients.
-    query: Vec<f32>,
+    pub query: Vec<f32>,
     /// The gradient of `Work::bias`.
-    dbias: Vec<f32>,
-    attention: attention::Scratch,
-    linear: linear::Scratch,
+    pub dbias: Vec<f32>,
+    pub attention: attention::Scratch,
+    pub linear: linear::Scratch,
 }
 
 /// Work space of an encoder; kept between steps so that steps do not allocate.
@@ -84,7 +91,10 @@ pub struct Work {
     embeddings: Vec<f32>,
     /// (heads, 2 * longest - 1): what relative positions add to scores, where they do.
     bias: Vec<f32>,
+    /// The rotations of ModernBERT's positions.
+    rotations: [Rotation; 2],
     layers: Vec<LayerActivations>,
+    final_norm: Norm,
     /// What goes from layer to layer; after [`Encoder::forward`] the last hidden states of the queries: those of `[CLS]`, (rows, hidden),
     /// for a classifier, of all tokens for a span.
     pub hidden_states: Vec<f32>,
@@ -93,7 +103,7 @@ pub struct Work {
     scratch: Scratch,
 }
 
-fn resize(v: &mut Vec<f32>, n: usize) {
+pub fn resize(v: &mut Vec<f32>, n: usize) {
     v.resize(n, 0.0);
 }
 
@@ -103,12 +113,12 @@ impl Encoder<'_> {
         Dense { values: self.params.dense(), rounded: self.rounded }
     }
 
-    fn queries(&self, layer: usize) -> Queries {
+    pub fn queries(&self, layer: usize) -> Queries {
         self.params.layout.queries(layer, self.shard)
     }
 
     /// `bias` is that of relative positions, or empty.
-    fn attention<'a>(&'a self, layer: usize, bias: &'a [f32]) -> Attention<'a> {
+    pub fn attention<'a>(&'a self, layer: usize, bias: &'a [f32]) -> Attention<'a> {
         Attention {
             heads: self.params.config.num_attention_heads,
             head_size: self.params.config.head_size(),
@@ -116,11 +126,11 @@ impl Encoder<'_> {
             queries: self.queries(layer),
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
             bias: (!bias.is_empty()).then_some(Bias { values: bias, longest: self.shard.longest() }),
-            window: None,
+            window: self.params.config.window(layer),
         }
     }
 
-    fn drop(&self, site: Site, queries: Queries, x: &mut [f32]) {
+    pub fn drop(&self, site: Site, queries: Queries, x: &mut [f32]) {
         if let Some(masks) = self.masks {
             masks.at(site, self.shard.first_row).apply(x, &self.shard.cu_queries(queries));
         }
@@ -134,10 +144,22 @@ impl Encoder<'_> {
         work.layers.resize_with(kept, Default::default);
         self.embed(work);
         self.bias(&mut work.bias);
+        if let Some(modern) = &self.params.config.modern {
+            work.rotations = self.rotations(modern);
+        }
         for i in 0..layers {
-            let activations = &mut work.layers[i.min(kept - 1)];
-            std::mem::swap(&mut activations.input, &mut work.hidden_states);
-            self.layer_forward(i, activations, &work.bias, &mut work.scratch, &mut work.hidden_states);
+            let (a, s, hidden_states) = (&mut work.layers[i.min(kept - 1)], &mut work.scratch, &mut work.hidden_states);
+            match &self.params.config.modern {
+                Some(modern) => self.pre_norm_forward(i, modern, &work.rotations, a, s, hidden_states),
+                None => {
+                    std::mem::swap(&mut a.input, hidden_states);
+                    self.layer_forward(i, a, &work.bias, s, hidden_states);
+                }
+            }
+        }
+        if let Some(norm) = &self.params.layout.final_norm {
+            let states = std::mem::take(&mut work.hidden_states);
+            self.norm_of(norm, &mut work.final_norm, &states, &mut work.hidden_states);
         }
     }
 
@@ -151,10 +173,10 @@ impl Encoder<'_> {
 
     fn lookups(&self) -> Vec<Lookup<'_>> {
         let dense = self.dense().values;
-        let mut lookups = vec![
-            Lookup { table: &self.params.flat[..self.params.layout.words], ids: self.shard.input_ids },
-            Lookup { table: &dense[self.params.layout.positions.clone()], ids: &self.shard.position_ids },
-        ];
+        let mut lookups = vec![Lookup { table: &self.params.flat[..self.params.layout.words], ids: self.shard.input_ids }];
+        if !self.params.layout.positions.is_empty() {
+            lookups.push(Lookup { table: &dense[self.params.layout.positions.clone()], ids: &self.shard.position_ids });
+        }
         if let Some(types) = &self.params.layout.token_types {
             lookups.push(Lookup { table: &dense[types.clone()], ids: self.shard.token_type_ids });
         }
@@ -174,9 +196,9 @@ impl Encoder<'_> {
         }
     }
 
-    fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
+    pub fn norm(&self, affine: &Affine, norm: &mut Norm, residual: Option<&[f32]>, output: &mut Vec<f32>) {
         resize(output, norm.x_hat.len());
-        resize(&mut norm.rstd, norm.x_hat.len() / affine.bias.len());
+        resize(&mut norm.rstd, norm.x_hat.len() / affine.outputs);
         let (weight, bias) = (affine.weight(self.dense().values), affine.bias(self.dense().values));
         layer_norm::forward(&mut norm.x_hat, residual, weight, bias, self.params.config.layer_norm_eps as f32, output, &mut norm.rstd);
     }
@@ -208,7 +230,7 @@ impl Encoder<'_> {
     }
 
     /// Query, key and value of the input into `a.qkv`; with [`Queries::First`], queries of the first tokens alone.
-    fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, s: &mut Scratch) {
+    pub fn project(&self, layer: &Layer, queries: Queries, a: &mut LayerActivations, s: &mut Scratch) {
         let hidden = self.params.config.hidden_size;
         if queries == Queries::All {
             return layer.qkv.forward(self.dense(), &a.input, &mut a.qkv, &mut s.linear);
@@ -233,7 +255,14 @@ impl Encoder<'_> {
         work.scratch.d.extend_from_slice(dlast);
         work.scratch.dbias.clear();
         resize(&mut work.scratch.dbias, work.bias.len());
+        if let Some(norm) = &self.params.layout.final_norm {
+            self.norm_backward(norm, &work.final_norm, &mut work.scratch.d, grads);
+        }
         for i in (0..self.params.layout.layers.len()).rev() {
+            if let Some(modern) = &self.params.config.modern {
+                self.pre_norm_backward(i, modern, &work.rotations, &work.layers[i], &mut work.scratch, grads);
+                continue;
+            }
             self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
             self.attention_backward(i, &work.layers[i], &work.bias, &mut work.scratch, grads);
         }
@@ -257,13 +286,15 @@ impl Encoder<'_> {
         }
         self.drop(Site::Embeddings, Queries::All, d);
         self.norm_backward(&layout.embedding_norm, &work.embedding_norm, d, grads);
-        embedding::backward(&self.shard.position_ids, d, columns, &mut grads[layout.positions.clone()]);
+        if !layout.positions.is_empty() {
+            embedding::backward(&self.shard.position_ids, d, columns, &mut grads[layout.positions.clone()]);
+        }
         if let Some(types) = &layout.token_types {
             embedding::backward(self.shard.token_type_ids, d, columns, &mut grads[types.clone()]);
         }
     }
 
-    fn norm_backward(&self, affine: &Affine, norm: &Norm, d: &mut [f32], grads: &mut [f32]) {
+    pub fn norm_backward(&self, affine: &Affine, norm: &Norm, d: &mut [f32], grads: &mut [f32]) {
         let (dweight, dbias) = affine.parts_mut(grads);
         layer_norm::backward(d, &norm.x_hat, &norm.rstd, affine.weight(self.dense().values), dweight, dbias);
     }
@@ -301,7 +332,7 @@ impl Encoder<'_> {
     }
 
     /// The gradient through a dropout: `d` itself where there is none.
-    fn branch<'a>(&self, site: Site, queries: Queries, d: &'a [f32], branch: &'a mut Vec<f32>) -> &'a [f32] {
+    pub fn branch<'a>(&self, site: Site, queries: Queries, d: &'a [f32], branch: &'a mut Vec<f32>) -> &'a [f32] {
         if self.masks.is_none_or(|m| m.at(site, 0).is_off()) {
             return d;
         }
@@ -312,7 +343,7 @@ impl Encoder<'_> {
     }
 
     /// The backward of `project` with [`Queries::First`]: `s.d` from (rows, hidden) to (tokens, hidden).
-    fn project_first_backward(&self, layer: &Layer, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
+    pub fn project_first_backward(&self, layer: &Layer, a: &LayerActivations, s: &mut Scratch, grads: &mut [f32]) {
         let hidden = self.params.config.hidden_size;
         let firsts = &self.shard.cu_seqlens[..self.shard.rows()];
         s.query.clear();

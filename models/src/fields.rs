@@ -23,6 +23,11 @@ impl<'a> Fields<'a> {
         Err(ModelError::config(self.path, reason))
     }
 
+    /// A field as it is.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
+
     /// A dimension: a whole number from 1.
     pub fn size(&self, key: &str) -> Result<usize, ModelError> {
         match self.map.get(key).map(|v| (v, v.as_u64())) {

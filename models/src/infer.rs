@@ -42,6 +42,7 @@ pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Con
         attention_dropout: 0.1,
         classifier_dropout: if bert { 0.1 } else { 0.2 },
         pad_token_id: 0,
+        modern: None,
     };
     config.check(weights)?;
     Ok(config)

@@ -41,7 +41,7 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
     /// Length of the word embeddings; the dense part begins there.
     pub words: usize,
-    /// The positions that tokens have, as an offset in the dense part, as for all fields below.
+    /// The positions that tokens have, if there is a table of them, as an offset in the dense part, as for all fields below.
     pub positions: Range<usize>,
     pub token_types: Option<Range<usize>>,
     pub embedding_norm: Affine,
@@ -50,7 +50,13 @@ pub struct Layout {
     /// (buckets, heads): what a relative position adds to the scores of attention.
     pub relative_bias: Option<Range<usize>>,
     pub layers: Vec<Layer>,
+    /// Behind the layers, where there is one.
+    pub final_norm: Option<Affine>,
     pub head: HeadLayout,
+    /// Whether the head reads the mean of each row's last hidden states.
+    pub means: bool,
+    /// Number of tensors of the encoder; those of the head come behind them.
+    encoder_tensors: usize,
 }
 
 /// The head of a model.
@@ -64,11 +70,14 @@ pub enum Head {
 
 /// The parameters of a head.
 #[derive(Clone, Debug)]
-pub enum HeadLayout {
-    /// A dense layer on `[CLS]`, its activation, and a classifier.
-    Labels { dense: Affine, classifier: Affine },
-    /// Two logits for every token: start and end of the answer.
-    Span { outputs: Affine },
+pub struct HeadLayout {
+    pub head: Head,
+    /// A dense layer, whose output goes through the activation: of a classifier, and of ModernBERT's span head too.
+    pub dense: Option<Affine>,
+    /// Behind the activation.
+    pub norm: Option<Affine>,
+    /// The last layer: (labels, hidden), or (2, hidden) for start and end of the answer.
+    pub outputs: Affine,
 }
 
 struct Builder<'a> {
@@ -79,6 +88,8 @@ struct Builder<'a> {
     end: usize,
     /// Number of weights that are rounded.
     rounded: usize,
+    /// Whether norms and linear layers have biases; the last layer has one always.
+    biased: bool,
 }
 
 impl Builder<'_> {
@@ -101,11 +112,27 @@ impl Builder<'_> {
             self.tensor(format!("{name}.weight"), shape);
         }
         let weight = self.end - start;
-        for name in names {
+        for name in names.iter().filter(|_| self.biased).collect::<Vec<_>>() {
             self.tensor(format!("{name}.bias"), &shape[..1]);
         }
         let (start, end) = (start - self.words, self.end - self.words);
-        Affine { weight: start..start + weight, bias: start + weight..end, rounded: None }
+        Affine { weight: start..start + weight, bias: start + weight..end, outputs: names.len() * shape[0], rounded: None }
+    }
+
+    /// A norm that is not there.
+    fn none(&self) -> Affine {
+        let here = self.end - self.words..self.end - self.words;
+        Affine { weight: here.clone(), bias: here, outputs: 0, rounded: None }
+    }
+
+    /// The table of positions that tokens have; empty where there is none.
+    fn positions(&mut self, config: &Config) -> Range<usize> {
+        let (skipped, columns) = (config.first_position, config.embedding_size);
+        if config.modern.is_some() {
+            return 0..0;
+        }
+        let table = self.table("embeddings.position_embeddings", skipped + config.max_position_embeddings, columns);
+        table.start + skipped * columns..table.end
     }
 
     /// The same, with a weight that is rounded.
@@ -120,14 +147,15 @@ impl Builder<'_> {
     }
 
     fn head(&mut self, config: &Config, head: Head) -> HeadLayout {
-        let hidden = config.hidden_size;
-        match head {
-            Head::Labels(labels) => HeadLayout::Labels {
-                dense: self.affine(&[self.names.head.into()], &[hidden, hidden]),
-                classifier: self.affine(&[self.names.classifier.into()], &[labels, hidden]),
-            },
-            Head::Span => HeadLayout::Span { outputs: self.affine(&["qa_outputs".into()], &[2, hidden]) },
-        }
+        let (hidden, modern) = (config.hidden_size, config.modern.is_some());
+        let dense = (modern || head != Head::Span).then(|| self.affine(&[self.names.head.into()], &[hidden, hidden]));
+        let norm = modern.then(|| self.affine(&["head.norm".into()], &[hidden]));
+        let (name, outputs) = match head {
+            Head::Labels(labels) => (self.names.classifier, labels),
+            Head::Span => (self.names.spans, 2),
+        };
+        self.biased = true;
+        HeadLayout { head, dense, norm, outputs: self.affine(&[name.into()], &[outputs, hidden]) }
     }
 
     /// `first_only`: only the first token of each row is a query.
@@ -135,11 +163,15 @@ impl Builder<'_> {
         let names = self.names;
         let name = |part: &str| format!("{}{}.{i}.{part}", names.prefix, names.layer);
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
-        let mut qkv = self.affine(&[name(names.query), name(names.key), name(names.value)], &[hidden, hidden]);
+        let mut qkv = match names.key {
+            "" => self.affine(&[name(names.query)], &[3 * hidden, hidden]),
+            key => self.affine(&[name(names.query), name(key), name(names.value)], &[hidden, hidden]),
+        };
         let (weight, bias) = (qkv.weight.clone(), qkv.bias.clone());
         let part = |rows: Range<usize>| Affine {
             weight: weight.start + rows.start * hidden..weight.start + rows.end * hidden,
-            bias: bias.start + rows.start..bias.start + rows.end,
+            bias: if bias.is_empty() { bias.clone() } else { bias.start + rows.start..bias.start + rows.end },
+            outputs: rows.len(),
             rounded: None,
         };
         let (mut query, mut key_value) = (part(0..hidden), part(hidden..3 * hidden));
@@ -148,13 +180,16 @@ impl Builder<'_> {
         } else {
             qkv = self.round(qkv);
         }
+        let modern = config.modern.is_some();
         Layer {
             qkv,
             query,
             key_value,
             attention_output: self.linear(name(names.attention_output), &[hidden, hidden]),
-            attention_norm: self.affine(&[name(names.attention_norm)], &[hidden]),
-            intermediate: self.linear(name(names.intermediate), &[intermediate, hidden]),
+            // The embeddings are normalised already.
+            attention_norm: if modern && i == 0 { self.none() } else { self.affine(&[name(names.attention_norm)], &[hidden]) },
+            // A half for the gate.
+            intermediate: self.linear(name(names.intermediate), &[if modern { 2 } else { 1 } * intermediate, hidden]),
             output: self.linear(name(names.output), &[hidden, intermediate]),
             output_norm: self.affine(&[name(names.output_norm)], &[hidden]),
         }
@@ -166,44 +201,55 @@ impl Layout {
     pub fn new(config: &Config, head: Head) -> Self {
         let names = config.architecture.names();
         let (hidden, embedding) = (config.hidden_size, config.embedding_size);
-        let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0 };
-        b.table("embeddings.word_embeddings", config.vocab_size, embedding);
+        let mut b = Builder { names, tensors: Vec::new(), words: 0, end: 0, rounded: 0, biased: config.modern.is_none() };
+        b.table(names.words, config.vocab_size, embedding);
         b.words = b.end;
-        let skipped = config.first_position;
-        let table = b.table("embeddings.position_embeddings", skipped + config.max_position_embeddings, embedding);
-        let positions = table.start + skipped * embedding..table.end;
+        let positions = b.positions(config);
         let types = config.type_vocab_size;
         let token_types = (types > 0).then(|| b.table("embeddings.token_type_embeddings", types, embedding));
-        let embedding_norm = b.affine(&[format!("{}embeddings.LayerNorm", names.prefix)], &[embedding]);
+        let embedding_norm = b.affine(&[format!("{}{}", names.prefix, names.embedding_norm)], &[embedding]);
         let projection = (embedding != hidden).then(|| b.affine(&[format!("{}embeddings_project", names.prefix)], &[hidden, embedding]));
         let buckets = config.relative_buckets;
         let heads = config.num_attention_heads;
         let relative_bias = (buckets > 0).then(|| b.table("encoder.relative_attention_bias", buckets, heads));
+        let means = head != Head::Span && config.mean_pooling();
         let last = |i: usize| i + 1 == config.num_hidden_layers;
-        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && head != Head::Span)).collect();
+        let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && head != Head::Span && !means)).collect();
+        let final_norm = config.modern.is_some().then(|| b.affine(&[format!("{}final_norm", names.prefix)], &[hidden]));
+        let encoder_tensors = b.tensors.len();
         let head = b.head(config, head);
-        Layout { words: b.words, tensors: b.tensors, positions, token_types, embedding_norm, projection, relative_bias, layers, head }
+        let (words, tensors) = (b.words, b.tensors);
+        Layout {
+            tensors,
+            words,
+            positions,
+            token_types,
+            embedding_norm,
+            projection,
+            relative_bias,
+            layers,
+            final_norm,
+            head,
+            means,
+            encoder_tensors,
+        }
     }
 
     /// The head of the model.
     pub fn head(&self) -> Head {
-        match &self.head {
-            HeadLayout::Labels { classifier, .. } => Head::Labels(classifier.bias.len()),
-            HeadLayout::Span { .. } => Head::Span,
-        }
+        self.head.head
     }
 
     /// Which tokens are queries in a layer: `[CLS]` alone in a classifier's last layer, unless the shard wants every token.
     pub fn queries(&self, layer: usize, shard: &Shard) -> Queries {
         let last = layer + 1 == self.layers.len();
-        let first_tokens = self.head() != Head::Span && !shard.every_token;
+        let first_tokens = self.head() != Head::Span && !self.means && !shard.every_token;
         if last && first_tokens { Queries::First } else { Queries::All }
     }
 
     /// The tensors of the encoder and, after them, those of the head.
     pub fn parts(&self) -> (&[Tensor], &[Tensor]) {
-        let head = if self.head() == Head::Span { 2 } else { 4 };
-        self.tensors.split_at(self.tensors.len() - head)
+        self.tensors.split_at(self.encoder_tensors)
     }
 
     /// Length of the encoder's part of the flat buffer; the head's lies behind it.

@@ -49,6 +49,7 @@ mod infer;
 mod layout;
 mod masks;
 mod mean_layer;
+mod modernbert;
 mod mpnet;
 mod names;
 mod network;
@@ -57,6 +58,7 @@ mod parameters;
 #[cfg(feature = "candle")]
 mod placed;
 mod pooling;
+mod pre_norm;
 mod precision;
 mod resume;
 mod roberta;

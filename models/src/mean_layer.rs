@@ -11,7 +11,7 @@ use crate::classifier::Classifier;
 use crate::config::{Architecture, Config};
 use crate::config_file::ConfigFile;
 use crate::device::Device;
-use crate::layout::{Head, HeadLayout, Layout};
+use crate::layout::{Head, Layout};
 use crate::network::Network;
 use crate::parameters::{Parameters, draw};
 use rand_chacha::ChaCha8Rng;
@@ -50,7 +50,12 @@ impl Classifier {
     /// A device without room for it.
     pub fn reading_means(&self, init_seed: u64) -> Result<Classifier, ModelError> {
         let old = &self.network;
-        let config = Config { num_hidden_layers: old.params.config.num_hidden_layers + 1, ..old.params.config.clone() };
+        let mut config = old.params.config.clone();
+        match &mut config.modern {
+            // It has a setting for that.
+            Some(modern) => modern.mean_pooling = true,
+            None => config.num_hidden_layers += 1,
+        }
         let layout = Layout::new(&config, Head::Labels(self.labels.len()));
         let mut flat = vec![0.0; layout.len()];
         let values = old.flat()?;
@@ -58,7 +63,9 @@ impl Classifier {
             let to = layout.tensors.iter().find(|to| to.name == from.name).expect("every tensor of the smaller model");
             flat[to.range.clone()].copy_from_slice(&values[from.range.clone()]);
         }
-        fill(&config, &layout, &mut flat[layout.words..], init_seed);
+        if config.modern.is_none() {
+            fill(&config, &layout, &mut flat[layout.words..], init_seed);
+        }
         let mut network = Network {
             params: Parameters { config, layout, flat },
             rounded: OnceLock::new(),
@@ -86,7 +93,7 @@ fn fill(config: &Config, layout: &Layout, dense: &mut [f32], seed: u64) {
     for norm in [&layer.attention_norm, &layer.output_norm] {
         norm.parts_mut(dense).0.fill(1.0);
     }
-    let HeadLayout::Labels { dense: head, .. } = &layout.head else { return };
+    let Some(head) = &layout.head.dense else { return };
     let (weight, bias) = head.parts_mut(dense);
     weight.fill(0.0);
     set_diagonal(weight, hidden, DENSE);

@@ -4,8 +4,12 @@
 pub struct Names {
     /// Before every name of the encoder.
     pub prefix: &'static str,
+    /// The word embeddings.
+    pub words: &'static str,
+    pub embedding_norm: &'static str,
     /// Before the number of a layer.
     pub layer: &'static str,
+    /// Query, key and value; where there is no name of a key, they are one matrix.
     pub query: &'static str,
     pub key: &'static str,
     pub value: &'static str,
@@ -18,4 +22,6 @@ pub struct Names {
     pub head: &'static str,
     /// The classifier, with its prefix.
     pub classifier: &'static str,
+    /// The last layer of a head for answers.
+    pub spans: &'static str,
 }

@@ -57,16 +57,19 @@ impl Parameters {
 
 /// Fills each layer of the head from the file, or draws it anew if the file has not both its tensors in its shape.
 fn load_head(checkpoint: &Checkpoint, config: &Config, head: &[Tensor], seed: u64, flat: &mut [f32]) -> Result<(), ModelError> {
-    for (stream, pair) in head.chunks(2).enumerate() {
-        if pair.iter().all(|tensor| checkpoint.has(tensor)) {
-            for tensor in pair {
+    let layer = |tensor: &Tensor| tensor.name.rsplit_once('.').map(|(layer, _)| layer.to_string());
+    for (stream, layer) in head.chunk_by(|a, b| layer(a) == layer(b)).enumerate() {
+        if layer.iter().all(|tensor| checkpoint.has(tensor)) {
+            for tensor in layer {
                 checkpoint.check(tensor, config.architecture)?;
                 checkpoint.copy(&tensor.name, &mut flat[tensor.range.clone()]);
             }
         } else {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(stream as u64);
-            draw(&mut flat[pair[0].range.clone()], &mut rng);
+            let weight = &mut flat[layer[0].range.clone()];
+            // That of a norm is a vector.
+            if layer[0].shape.len() == 1 { weight.fill(1.0) } else { draw(weight, &mut rng) }
         }
     }
     Ok(())

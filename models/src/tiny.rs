@@ -39,6 +39,7 @@ pub fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
         attention_dropout: 0.1,
         classifier_dropout: 0.1,
         pad_token_id: 0,
+        modern: None,
     };
     let layout = Layout::new(&config, Head::Labels(LABELS));
     let mut flat = numbers(layout.len());

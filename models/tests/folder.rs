@@ -114,6 +114,39 @@ fn roberta_and_its_like_are_saved_as_they_are_named() {
     assert!(error.contains("RoBERTa without its config.json"), "{error}");
 }
 
+/// What was read from a config.json is written, and so read again; the other heads of transformers are replaced.
+#[test]
+fn other_architectures_are_saved_as_they_are_named() {
+    let cases = [
+        ("mpnet", "MPNet", json!({"relative_attention_num_buckets": 32, "max_position_embeddings": 14, "type_vocab_size": null})),
+        ("electra", "Electra", json!({"embedding_size": 16, "hidden_size": 32})),
+        ("modernbert", "ModernBert", json!({"local_attention": 2, "global_attn_every_n_layers": 3, "classifier_pooling": "cls"})),
+        ("modernbert_means", "ModernBert", json!({"classifier_pooling": "mean", "global_rope_theta": 160000.0})),
+    ];
+    for (kind, class, fields) in cases {
+        let folder = copy(kind);
+        let model = load(folder.path());
+        let saved = folder.path().join("saved");
+        model.save(&saved, &TextEncoder::load(folder.path()).unwrap()).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(saved.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["architectures"], json!([format!("{class}ForSequenceClassification")]));
+        fields.as_object().unwrap().iter().for_each(|(name, value)| assert_eq!(&config[name], value, "{kind}: {name}"));
+        let again = load(&saved);
+        assert_eq!((again.config(), again.flat().unwrap()), (model.config(), model.flat().unwrap()));
+        // The encoder alone, without its prefix.
+        rewrite(folder.path(), |name, shape, data| {
+            let prefix = if class == "ModernBert" { "model." } else { &format!("{kind}.") };
+            name.strip_prefix(prefix).map(|name| (name.to_string(), shape.to_vec(), data))
+        });
+        let (bare, words) = (load(folder.path()), model.parameters().next().unwrap().1);
+        assert_eq!(bare.flat().unwrap()[words.clone()], model.flat().unwrap()[words]);
+        assert!(!bare.is_trained());
+        for (name, range, shape) in bare.parameters().filter(|(name, ..)| name == "head.norm.weight") {
+            assert!(bare.flat().unwrap()[range].iter().all(|&x| x == 1.0), "{name} {shape:?}");
+        }
+    }
+}
+
 #[test]
 fn old_names_and_no_prefix() {
     for architecture in ["bert", "distilbert"] {
@@ -208,7 +241,15 @@ fn ambiguous_heads_ask_for_a_config() {
 #[test]
 fn unsupported_configurations_are_refused() {
     for (changes, words) in [
-        (json!({"model_type": "deberta-v2"}), vec!["model_type", "deberta-v2", "xlm-roberta"]),
+        (json!({"model_type": "deberta-v2"}), vec!["model_type", "deberta-v2", "xlm-roberta", "modernbert"]),
+        (json!({"model_type": "modernbert", "mlp_bias": true}), vec!["mlp_bias", "only false"]),
+        (json!({"model_type": "modernbert", "layer_types": ["full_attention"]}), vec!["layer_types", "each of the 2 layers"]),
+        (json!({"model_type": "modernbert", "classifier_pooling": "max"}), vec!["classifier_pooling", "max"]),
+        (
+            json!({"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}}),
+            vec!["rope_parameters", "yarn", "default"],
+        ),
+        (json!({"model_type": "mpnet", "relative_attention_num_buckets": 64}), vec!["relative_attention_num_buckets", "only 32"]),
         (json!({"model_type": "roberta", "pad_token_id": 30}), vec!["max_position_embeddings", "padding 30"]),
         (json!({"hidden_act": "relu"}), vec!["hidden_act", "relu", "gelu"]),
         (json!({"position_embedding_type": "relative_key"}), vec!["position_embedding_type", "relative_key"]),

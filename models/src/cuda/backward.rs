@@ -158,7 +158,7 @@ impl Pass<'_> {
         queries: Queries,
         partials: &mut Partials,
     ) -> Result<(), ModelError> {
-        let (hidden, count) = (affine.bias.len(), self.query_count(queries));
+        let (hidden, count) = (affine.outputs, self.query_count(queries));
         let (blocks, (position_ids, rows)) = (NormBackward::blocks(count), self.query_tables(queries));
         let from = partials.take(3 * blocks * hidden)?;
         let sums = [Some(&affine.weight), Some(&affine.bias), linear.map(|linear| &linear.bias)];

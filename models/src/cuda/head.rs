@@ -4,8 +4,9 @@ use super::arena::Arena;
 use super::partials::Partials;
 use super::pass::{Grads, Pass};
 use crate::ModelError;
+use crate::affine::Affine;
 use crate::architectures;
-use crate::layout::{Head, HeadLayout};
+use crate::layout::Head;
 use crate::masks::Site;
 use lacuna_cuda::Place;
 use lacuna_cuda::kernels::{Activation, Classify, ClassifyGradients, Dropout, Spans};
@@ -29,15 +30,15 @@ pub fn losses_a_row(head: Head) -> usize {
 impl Pass<'_> {
     /// The logits (rows, labels), or (tokens, 2) for spans, of the last hidden states; with a goal also the head's way back.
     pub fn head(&self, arena: &mut Arena, last: Place, goal: Option<(Goal, &mut Partials)>) -> Result<Place, ModelError> {
-        match self.layout().head {
-            HeadLayout::Labels { .. } => self.classify(arena, last, goal.map(|(goal, _)| goal)),
-            HeadLayout::Span { .. } => self.spans(arena, last, goal),
+        match &self.layout().head.dense {
+            Some(dense) => self.classify(arena, dense, last, goal.map(|(goal, _)| goal)),
+            None => self.spans(arena, last, goal),
         }
     }
 
-    fn classify(&self, arena: &mut Arena, last: Place, goal: Option<Goal>) -> Result<Place, ModelError> {
-        let HeadLayout::Labels { dense, classifier } = &self.layout().head else { return Ok(Place::NONE) };
-        let (rows, hidden, labels) = (self.plan.rows, self.hidden(), classifier.bias.len());
+    fn classify(&self, arena: &mut Arena, dense: &Affine, last: Place, goal: Option<Goal>) -> Result<Place, ModelError> {
+        let classifier = &self.layout().head.outputs;
+        let (rows, hidden, labels) = (self.plan.rows, self.hidden(), classifier.outputs);
         let [pooled, dpooled] = [self.room(arena, rows, hidden)?, self.room(arena, rows, hidden)?];
         let [kept, logits, dlogits] = [arena.floats(rows * hidden)?, arena.floats(rows * labels)?, arena.floats(rows * labels)?];
         self.linear(dense, last, pooled, rows)?;
@@ -83,7 +84,7 @@ impl Pass<'_> {
     }
 
     fn spans(&self, arena: &mut Arena, last: Place, goal: Option<(Goal, &mut Partials)>) -> Result<Place, ModelError> {
-        let HeadLayout::Span { outputs } = &self.layout().head else { return Ok(Place::NONE) };
+        let outputs = &self.layout().head.outputs;
         let (logits, size) = (arena.floats(2 * self.plan.tokens)?, outputs.weight.len() + outputs.bias.len());
         let (goal, partials) = goal.unzip();
         let mut place = Place::NONE;

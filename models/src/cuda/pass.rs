@@ -94,7 +94,7 @@ impl Pass<'_> {
 
     /// `y` (count, out) of `x` (count, in), as a linear layer.
     pub fn linear(&self, affine: &Affine, x: Place, y: Place, count: usize) -> Result<(), ModelError> {
-        let (inputs, outputs) = (affine.inputs(), affine.bias.len());
+        let (inputs, outputs) = (affine.inputs(), affine.outputs);
         let product = Product {
             m: count,
             n: outputs,
@@ -114,7 +114,7 @@ impl Pass<'_> {
 
     /// The gradient of a weight from `x` (count, in) and `dy` (count, out).
     pub fn weight_gradient(&self, affine: &Affine, x: Place, dy: Place, count: usize, grads: Grads) -> Result<(), ModelError> {
-        let (inputs, outputs) = (affine.inputs(), affine.bias.len());
+        let (inputs, outputs) = (affine.inputs(), affine.outputs);
         let product = Product {
             m: outputs,
             n: inputs,
@@ -134,7 +134,7 @@ impl Pass<'_> {
 
     /// `dx` (count, in) = `dy` (count, out) · weight, or `dx` += with `accumulate`.
     pub fn input_gradient(&self, affine: &Affine, dy: Place, dx: Place, count: usize, accumulate: bool) -> Result<(), ModelError> {
-        let (inputs, outputs) = (affine.inputs(), affine.bias.len());
+        let (inputs, outputs) = (affine.inputs(), affine.outputs);
         let product = Product {
             m: count,
             n: inputs,

@@ -26,6 +26,9 @@ from transformers import (
     MPNetConfig,
     MPNetForQuestionAnswering,
     MPNetForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForQuestionAnswering,
+    ModernBertForSequenceClassification,
     RobertaConfig,
     RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
@@ -36,10 +39,11 @@ VOCAB, LENGTHS, LABELS = 40, [5, 1, 9, 3], 3
 LR, WEIGHT_DECAY, TOTAL_STEPS, WARMUP_STEPS, MAX_GRAD_NORM = 1e-2, 0.1, 5, 1, 0.5
 # A few parameters of each kind after the steps; the logits then show the others.
 AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "relative_attention_bias", "embeddings_project",
-         "LayerNorm", "layer_norm", "classifier"]
+         "tok_embeddings", "layers.0.attn.Wqkv", "norm", "LayerNorm", "layer_norm", "classifier"]
 HERE = Path(__file__).parent
 # The type in which the weights of a kind are saved.
-SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32)
+SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32, modernbert=torch.float32,
+             modernbert_means=torch.float32)
 # Kinds that read token types, and those whose padding is token 1, behind whose position theirs begin.
 TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
 
@@ -67,6 +71,15 @@ def make_model(kind, span=False):
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **labels,
         )
         return (MPNetForQuestionAnswering if span else MPNetForSequenceClassification)(config)
+    if kind.startswith("modernbert"):
+        # Layers attend to all, to neighbours, to neighbours, to all: a window of one token on either side.
+        pooling = "mean" if kind.endswith("means") else "cls"
+        config = ModernBertConfig(
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, local_attention=2,
+            max_position_embeddings=12, pad_token_id=0, bos_token_id=None, eos_token_id=None, cls_token_id=1, sep_token_id=2,
+            classifier_pooling=pooling, attn_implementation="eager", **labels,
+        )
+        return (ModernBertForQuestionAnswering if span else ModernBertForSequenceClassification)(config)
     if kind == "electra":
         # The embeddings are narrower than the hidden states.
         config = ElectraConfig(
@@ -185,4 +198,5 @@ def main_span(kind):
 if __name__ == "__main__":
     for kind in sys.argv[1:] or SAVED:
         main(kind, SAVED[kind])
-        main_span(kind)
+        if kind != "modernbert_means":
+            main_span(kind)
