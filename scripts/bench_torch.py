@@ -19,7 +19,9 @@ import torch
 import transformers
 
 VOCABULARY = 30_522
-SHAPES = ["minilm", "distilbert"]
+# Those of the architectures are of base size: 12 layers, or 22 of ModernBERT's, of hidden size 768.
+ARCHITECTURES = {"bert": "Bert", "roberta": "Roberta", "mpnet": "MPNet", "electra": "Electra", "modernbert": "ModernBert"}
+SHAPES = ["minilm", "distilbert", *ARCHITECTURES]
 ROWS, TOKENS = 16, 128
 
 
@@ -30,6 +32,16 @@ def new_model(shape):
             vocab_size=VOCABULARY, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=2
         )
         return transformers.BertForSequenceClassification(config)
+    if shape in ARCHITECTURES:
+        name = ARCHITECTURES[shape]
+        further = {
+            "roberta": dict(max_position_embeddings=514, type_vocab_size=1),
+            "mpnet": dict(max_position_embeddings=514),
+            "electra": dict(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072),
+            "modernbert": dict(pad_token_id=0, bos_token_id=None, eos_token_id=None, cls_token_id=1, sep_token_id=2),
+        }.get(shape, {})
+        config = getattr(transformers, f"{name}Config")(vocab_size=VOCABULARY, num_labels=2, **further)
+        return getattr(transformers, f"{name}ForSequenceClassification")(config)
     config = transformers.DistilBertConfig(vocab_size=VOCABULARY, num_labels=2)
     return transformers.DistilBertForSequenceClassification(config)
 
@@ -53,7 +65,7 @@ class Torch:
         pad = lambda rows: torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         tensors = {"input_ids": pad(batch["input_ids"]), "labels": torch.tensor(batch["labels"])}
         tensors["attention_mask"] = pad([[1] * len(row) for row in batch["input_ids"]])
-        if self.model.config.model_type == "bert":
+        if self.model.config.model_type in ("bert", "electra"):
             tensors["token_type_ids"] = pad(batch["token_type_ids"])
         return tensors
 
@@ -116,7 +128,8 @@ def show(title, found):
     print(f"\n{title}")
     print(f"{'':16}{'median s':>10}{'x torch f32':>14}{'x torch bf16':>14}")
     for name, seconds in found.items():
-        ratios = "".join(f"{found[base] / seconds:>14.2f}" for base in ["torch f32", "torch bf16"])
+        bases = [found.get(f"torch {precision}") for precision in ("f32", "bf16")]
+        ratios = "".join(f"{base / seconds:>14.2f}" if base else f"{'':14}" for base in bases)
         print(f"{name:16}{seconds:>10.4f}{ratios}", flush=True)
 
 
@@ -133,24 +146,24 @@ def same_logits(folder, server, batches_file, torch_side):
 def race(shape, threads, options, folder):
     torch.set_num_threads(threads)
     batches_file = os.path.join(folder, "batches.json")
-    batches = [random_batch(ROWS, options.tokens)]
+    batches = [random_batch(options.rows, options.tokens)]
     with open(batches_file, "w") as file:
         json.dump(batches, file)
-    torch_f32, torch_bf16 = (Torch(new_model(shape), batches, bf16) for bf16 in (False, True))
-    torch_f32.model.save_pretrained(folder)
-    same_logits(folder, options.server, batches_file, torch_f32)
+    torches = {f"torch {rival}": Torch(new_model(shape), batches, rival == "bf16") for rival in options.rivals}
+    torches["torch f32"].model.save_pretrained(folder)
+    same_logits(folder, options.server, batches_file, torches["torch f32"])
     ours = {f"lacuna {p}": Ours(options.server, folder, p, threads, batches_file) for p in options.precisions}
-    contestants = {"torch f32": torch_f32, "torch bf16": torch_bf16, **ours}
-    title = f"{shape}, {ROWS} x {options.tokens} tokens, {threads} thread(s)"
+    contestants = {**torches, **ours}
+    title = f"{shape}, {options.rows} x {options.tokens} tokens, {threads} thread(s)"
     show(f"training step, {title}", medians(contestants, "train", options.rounds))
     show(f"inference, {title}", medians(contestants, "infer", options.rounds))
     for contestant in ours.values():
         contestant.close()
 
 
-def torch_memory(shape, bf16, tokens):
+def torch_memory(shape, bf16, rows, tokens):
     """Peak resident memory of a process that does two steps, in bytes."""
-    side = Torch(new_model(shape), [random_batch(ROWS, tokens)], bf16)
+    side = Torch(new_model(shape), [random_batch(rows, tokens)], bf16)
     side.train(), side.train()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
@@ -158,16 +171,17 @@ def torch_memory(shape, bf16, tokens):
 
 def compare_memory(shape, options, folder):
     found = {}
-    for bf16 in (False, True):
-        command = [sys.executable, __file__, options.server, "--memory-of", shape, "--tokens", str(options.tokens)]
-        output = subprocess.run(command + ["--bf16"] * bf16, capture_output=True, text=True, check=True).stdout
-        found[f"torch {'bf16' if bf16 else 'f32'}"] = int(output.split()[-1])
+    for rival in options.rivals:
+        sizes = ["--rows", str(options.rows), "--tokens", str(options.tokens)]
+        command = [sys.executable, __file__, options.server, "--memory-of", shape, *sizes, "--rivals", rival]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[f"torch {rival}"] = int(output.split()[-1])
     for precision in options.precisions:
         ours = Ours(options.server, folder, precision, 1, os.path.join(folder, "batches.json"))
         ours.train(), ours.train()
         found[f"lacuna {precision}"] = ours.ask("memory")
         ours.close()
-    print(f"\npeak memory of a training step, {shape}, {ROWS} x {options.tokens} tokens, 1 thread")
+    print(f"\npeak memory of a training step, {shape}, {options.rows} x {options.tokens} tokens, 1 thread")
     for name, size in found.items():
         print(f"{name:16}{size / 1e6:>8.0f} MB {100 * size / found['torch f32']:>5.0f} % of torch f32")
 
@@ -184,17 +198,19 @@ def hardware():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server", help="the binary of models/benches/step_server.rs")
-    parser.add_argument("--shapes", nargs="+", default=SHAPES, choices=SHAPES)
+    parser.add_argument("--shapes", nargs="+", default=SHAPES[:2], choices=SHAPES)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--precisions", nargs="+", default=["f32", "auto"])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens of each of the 16 rows")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens of each row")
+    parser.add_argument("--rows", type=int, default=ROWS)
+    rivals = "what PyTorch computes in: bf16 is very slow on a processor without its instructions"
+    parser.add_argument("--rivals", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help=rivals)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         torch.set_num_threads(1)
-        return print(torch_memory(options.memory_of, options.bf16, options.tokens))
+        return print(torch_memory(options.memory_of, options.rivals == ["bf16"], options.rows, options.tokens))
     hardware()
     for shape in options.shapes:
         with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@
 mod blocks;
 #[cfg(feature = "candle")]
 mod composed;
+pub mod disentangled;
 
 use crate::approx::exp;
 use crate::dropout::Dropout;
@@ -14,6 +15,7 @@ use crate::vectorised;
 use blocks::Block;
 #[cfg(feature = "candle")]
 pub use composed::composed;
+use disentangled::{Disentangled, Products};
 use std::ops::Range;
 
 /// Which tokens of a sequence are queries: all, or only the first (`[CLS]`), the only one that a classifier reads from the last layer.
@@ -55,6 +57,8 @@ pub struct Attention<'a> {
     pub bias: Option<Bias<'a>>,
     /// How far a key may be from its query, in tokens, if not all attend to all.
     pub window: Option<usize>,
+    /// Relative positions whose products with queries and keys are added to those of queries and keys, if there are any.
+    pub disentangled: Option<Disentangled<'a>>,
 }
 
 /// Work space; it grows to a block of the longest sequence.
@@ -63,6 +67,15 @@ pub struct Scratch {
     probs: Vec<f32>,
     dropped: Vec<f32>,
     dprobs: Vec<f32>,
+    products: Products,
+}
+
+/// Gradients of what is added to scores, of the shapes that it has; empty where there is nothing.
+#[derive(Default)]
+pub struct Added<'a> {
+    pub bias: &'a mut [f32],
+    /// Of [`Disentangled::positions`].
+    pub positions: &'a mut [f32],
 }
 
 impl Attention<'_> {
@@ -89,8 +102,11 @@ impl Attention<'_> {
         assert_eq!(qkv, self.tokens() * 3 * hidden, "qkv is (tokens, 3 * hidden)");
         assert_eq!(probs, self.probs_len(), "probs is what probs_len says");
         assert_eq!(context, self.query_tokens() * hidden, "context is (query tokens, hidden)");
+        let longest = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+        if let Some(disentangled) = &self.disentangled {
+            disentangled.check(hidden, longest);
+        }
         if let Some(bias) = self.bias {
-            let longest = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
             assert!(bias.longest >= longest.max(1), "a bias for {} tokens, and a sequence of {longest}", bias.longest);
             assert_eq!(bias.values.len(), self.heads * (2 * bias.longest - 1), "bias is (heads, 2 * longest - 1)");
         }
@@ -130,8 +146,10 @@ impl Attention<'_> {
         self.dropout.is_some_and(|d| !d.is_off())
     }
 
+    /// The factor of scores: one over the root of the numbers that a score is a sum of.
     fn scale(&self) -> f32 {
-        1.0 / (self.head_size as f32).sqrt()
+        let products = if self.disentangled.is_some() { 3.0 } else { 1.0 };
+        1.0 / (products * self.head_size as f32).sqrt()
     }
 }
 
@@ -147,15 +165,15 @@ pub fn forward(attention: &Attention, qkv: &[f32], probs: &mut [f32], context: &
             Some(place) => &mut probs[place.clone()],
             None => resized(&mut scratch.probs, b.len()),
         };
-        probabilities(attention, b, qkv, probs);
+        probabilities(attention, b, qkv, probs, &mut scratch.products);
         let dropped = dropped(attention, b, probs, &mut scratch.dropped);
         let out = MatMut::strided(&mut context[attention.context_offset(b)..], b.queries.len(), attention.head_size, hidden);
         matmul(out, Mat::new(dropped, b.keys.len()), attention.part(qkv, b, 2), false);
     });
 }
 
-/// The gradients of q, k and v into `dqkv` (tokens, 3 * hidden), from that of the context; that of the bias is added to `dbias`, of its
-/// shape (or empty, if there is none).
+/// The gradients of q, k and v into `dqkv` (tokens, 3 * hidden), from that of the context; those of what is added to scores are added to
+/// `added`.
 ///
 /// `qkv` and `probs` as [`forward`] saw and left them. With [`Queries::First`] the query parts of the other tokens are not written.
 pub fn backward(
@@ -163,12 +181,13 @@ pub fn backward(
     (qkv, probs): (&[f32], &[f32]),
     dcontext: &[f32],
     dqkv: &mut [f32],
-    dbias: &mut [f32],
+    added: Added,
     scratch: &mut Scratch,
 ) {
     attention.check(qkv.len(), probs.len(), dcontext.len());
     assert_eq!(dqkv.len(), qkv.len());
-    assert_eq!(dbias.len(), attention.bias.map_or(0, |bias| bias.values.len()), "dbias is like bias");
+    assert_eq!(added.bias.len(), attention.bias.map_or(0, |bias| bias.values.len()), "its gradient is like the bias");
+    assert_eq!(added.positions.len(), attention.disentangled.map_or(0, |of| of.positions.len()), "their gradient is like the positions");
     let hidden = attention.hidden();
     attention.each_block(|b| {
         let part = |p| attention.part(qkv, b, p);
@@ -177,7 +196,7 @@ pub fn backward(
             Some(place) => &probs[place.clone()],
             None => {
                 let probs = resized(&mut scratch.probs, b.len());
-                probabilities(attention, b, qkv, probs);
+                probabilities(attention, b, qkv, probs, &mut scratch.products);
                 probs
             }
         };
@@ -191,10 +210,13 @@ pub fn backward(
         let dprobs = resized(&mut scratch.dprobs, b.len());
         matmul(MatMut::new(dprobs, b.keys.len()), dout, part(2).t(), false);
         attention.drop(b, dprobs);
-        scores_backward(attention, b, probs, dprobs, dbias);
+        scores_backward(attention, b, probs, dprobs, added.bias);
         let dscores = Mat::new(dprobs, b.keys.len());
         matmul(attention.part_mut(dqkv, b, 0), dscores, part(1), false);
         matmul(attention.part_mut(dqkv, b, 1), dscores.t(), part(0), !b.is_whole());
+        if let Some(disentangled) = &attention.disentangled {
+            disentangled.backward(attention, b, (qkv, dprobs), dqkv, added.positions, &mut scratch.products);
+        }
     });
 }
 
@@ -204,8 +226,11 @@ fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
 }
 
 /// The (queries, keys) probabilities of a block.
-fn probabilities(attention: &Attention, b: &Block, qkv: &[f32], probs: &mut [f32]) {
+fn probabilities(attention: &Attention, b: &Block, qkv: &[f32], probs: &mut [f32], products: &mut Products) {
     matmul(MatMut::new(probs, b.keys.len()), attention.part(qkv, b, 0), attention.part(qkv, b, 1).t(), false);
+    if let Some(disentangled) = &attention.disentangled {
+        disentangled.add(attention, b, qkv, probs, products);
+    }
     for (query, row) in b.queries.clone().zip(probs.chunks_exact_mut(b.keys.len())) {
         let seen = b.seen(query, attention.window);
         row[..seen.start].fill(0.0);
@@ -285,16 +310,25 @@ mod tests {
     use super::*;
     use crate::testing::{assert_close, dot, gradient, random, wide};
 
-    /// Attention with explicit loops; `mask` (heads of rows, queries, tokens) multiplies the probabilities.
-    fn reference(a: &Attention, qkv: &[f64], bias: &[f64], mask: &[f32]) -> Vec<f64> {
+    /// Attention with explicit loops; `mask` (heads of rows, queries, tokens) multiplies the probabilities. What is added to scores is a
+    /// bias or, where the attention has them, relative positions.
+    fn reference(a: &Attention, qkv: &[f64], added: &[f64], mask: &[f32]) -> Vec<f64> {
         let (hidden, d) = (a.hidden(), a.head_size);
         let (mut context, mut first_query, mut mask) = (vec![0.0; a.query_tokens() * hidden], 0, mask.iter());
         for ends in a.cu_seqlens.windows(2) {
             let keys = ends[1] - ends[0];
             for (head, q) in (0..a.heads).flat_map(|head| (0..a.queries_of(keys)).map(move |q| (head, q))) {
                 let at = |token: usize, part: usize, c: usize| qkv[((ends[0] + token) * 3 + part) * hidden + head * d + c];
-                let of_bias = |k: usize| a.bias.map_or(0.0, |b| bias[head * (2 * b.longest - 1) + b.longest - 1 + k - q]);
-                let score = |k: usize| (0..d).map(|c| at(q, 0, c) * at(k, 1, c)).sum::<f64>() / (d as f64).sqrt() + of_bias(k);
+                let of_bias = |k: usize| a.bias.map_or(0.0, |b| added[head * (2 * b.longest - 1) + b.longest - 1 + k - q]);
+                let of_positions = |k: usize| {
+                    let Some(of) = a.disentangled else { return 0.0 };
+                    let row = of.rows[of.longest - 1 + q - k] as usize;
+                    let position = |part: usize, c: usize| added[(3 * row + part) * hidden + head * d + c];
+                    (0..d).map(|c| at(q, 0, c) * position(1, c) + at(k, 1, c) * position(0, c)).sum::<f64>()
+                };
+                let width = d as f64 * if a.disentangled.is_some() { 3.0 } else { 1.0 };
+                let product = |k: usize| (0..d).map(|c| at(q, 0, c) * at(k, 1, c)).sum::<f64>();
+                let score = |k: usize| (product(k) + of_positions(k)) / width.sqrt() + of_bias(k);
                 let seen = |k: &usize| a.window.is_none_or(|window| k.abs_diff(q) <= window);
                 let total: f64 = (0..keys).filter(seen).map(|k| score(k).exp()).sum();
                 for k in 0..keys {
@@ -320,30 +354,42 @@ mod tests {
         masks
     }
 
-    /// Attentions of all kinds over these sequences, with numbers for a bias.
+    /// Attentions of all kinds over these sequences, with numbers for a bias or relative positions.
     fn kinds(cu_seqlens: &[usize], shapes: &[(usize, usize)], windows: &[Option<usize>], check: impl Fn(&Attention)) {
         let longest = cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap();
         for &(heads, head_size) in shapes {
             let values = random(heads * (2 * longest - 1), 7);
+            let (positions, rows) = (random(8 * 3 * heads * head_size, 8), disentangled::rows(4, 9, longest));
+            let disentangled = Disentangled { positions: &positions, rows: &rows, longest };
             for queries in [Queries::All, Queries::First] {
                 for dropout in [None, Some(Dropout::new(1, 2, 3, 4, 0.4))] {
-                    for bias in [None, Some(Bias { values: &values, longest })] {
-                        for &window in windows {
-                            check(&Attention { heads, head_size, cu_seqlens, queries, dropout, bias, window });
-                        }
+                    for &window in windows {
+                        let plain = Attention { heads, head_size, cu_seqlens, queries, dropout, bias: None, window, disentangled: None };
+                        check(&plain);
+                        check(&Attention { bias: Some(Bias { values: &values, longest }), ..plain });
+                        check(&Attention { disentangled: Some(disentangled), ..plain });
                     }
                 }
             }
         }
     }
 
-    /// The context and the gradients of q, k and v and of the bias.
+    /// What is added to scores.
+    fn added<'a>(a: &Attention<'a>) -> &'a [f32] {
+        a.bias.map(|bias| bias.values).or(a.disentangled.map(|of| of.positions)).unwrap_or_default()
+    }
+
+    /// The context and the gradients of q, k and v and of what is added to scores.
     fn run(a: &Attention, qkv: &[f32], dcontext: &[f32]) -> [Vec<f32>; 3] {
         let (mut probs, mut context, mut scratch) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()], Scratch::default());
         forward(a, qkv, &mut probs, &mut context, &mut scratch);
-        let (mut dqkv, mut dbias) = (vec![0.0; qkv.len()], vec![0.0; a.bias.map_or(0, |bias| bias.values.len())]);
-        backward(a, (qkv, &probs), dcontext, &mut dqkv, &mut dbias, &mut scratch);
-        [context, dqkv, dbias]
+        let (mut dqkv, mut dadded) = (vec![0.0; qkv.len()], vec![0.0; added(a).len()]);
+        let gradients = match a.bias {
+            Some(_) => Added { bias: &mut dadded, ..Added::default() },
+            None => Added { positions: &mut dadded, ..Added::default() },
+        };
+        backward(a, (qkv, &probs), dcontext, &mut dqkv, gradients, &mut scratch);
+        [context, dqkv, dadded]
     }
 
     #[test]
@@ -352,7 +398,7 @@ mod tests {
             let qkv = random(10 * 3 * a.hidden(), 1);
             let dcontext = random(a.query_tokens() * a.hidden(), 2);
             let [context, dqkv, dbias] = run(a, &qkv, &dcontext);
-            let (mask, bias) = (mask(a), a.bias.map_or(&[][..], |bias| bias.values));
+            let (mask, bias) = (mask(a), added(a));
             assert_close(&context, &reference(a, &wide(&qkv), &wide(bias), &mask), 1e-5);
             assert_close(&dqkv, &gradient(&qkv, |x| dot(&reference(a, x, &wide(bias), &mask), &dcontext)), 1e-4);
             assert_close(&dbias, &gradient(bias, |x| dot(&reference(a, &wide(&qkv), x, &mask), &dcontext)), 1e-4);
@@ -366,7 +412,7 @@ mod tests {
             let qkv = random(1003 * 3 * a.hidden(), 1);
             let dcontext = random(a.query_tokens() * a.hidden(), 2);
             let [context, dqkv, dbias] = run(a, &qkv, &dcontext);
-            let (mask, bias) = (mask(a), a.bias.map_or(&[][..], |bias| bias.values));
+            let (mask, bias) = (mask(a), added(a));
             assert_close(&context, &reference(a, &wide(&qkv), &wide(bias), &mask), 1e-5);
             let moved =
                 |x: &[f32], by: &[f32], step: f64| -> Vec<f64> { x.iter().zip(by).map(|(&x, &by)| x as f64 + step * by as f64).collect() };
@@ -391,7 +437,7 @@ mod tests {
 
     fn attention_of_one_head() -> Attention<'static> {
         let (heads, head_size, cu_seqlens) = (1, 2, &[0, 1]);
-        Attention { heads, head_size, cu_seqlens, queries: Queries::All, dropout: None, bias: None, window: None }
+        Attention { heads, head_size, cu_seqlens, queries: Queries::All, dropout: None, bias: None, window: None, disentangled: None }
     }
 
     #[cfg(feature = "candle")]
@@ -411,13 +457,18 @@ mod tests {
                 let padding = Padding::new(&cu_seqlens, &Device::Cpu).unwrap();
                 let mut vars = vec![var(&qkv, (tokens, 3 * hidden))];
                 vars.extend(a.bias.map(|bias| var(bias.values, (a.heads, 2 * bias.longest - 1))));
+                vars.extend(a.disentangled.map(|of| var(of.positions, (8, 3 * hidden))));
                 let [q, k, v] = [0, 1, 2].map(|part| vars[0].narrow(1, part * hidden, hidden).unwrap().contiguous().unwrap());
                 let firsts: Vec<u32> = cu_seqlens[..rows].iter().map(|&token| token as u32).collect();
                 let q = match a.queries {
                     Queries::All => q,
                     Queries::First => q.index_select(&Tensor::new(firsts, &Device::Cpu).unwrap(), 0).unwrap(),
                 };
-                let found = composed(a, &padding, [&q, &k, &v], vars.get(1).map(|bias| bias.as_tensor())).unwrap();
+                let bias = a.bias.and_then(|_| vars.get(1)).map(|bias| bias.as_tensor());
+                let positions =
+                    a.disentangled.map(|_| [0, 1].map(|part| vars[1].narrow(1, part * hidden, hidden).unwrap().contiguous().unwrap()));
+                let positions = positions.as_ref().map(|[queries, keys]| [queries, keys]);
+                let found = composed(a, &padding, [&q, &k, &v], bias, positions).unwrap();
                 assert_tensor(&found, &context, 1e-5);
                 let found = gradients(&found, &dcontext, &vars);
                 found.iter().zip([dqkv, dbias]).for_each(|(found, expected)| assert_tensor(found, &expected, 1e-4));

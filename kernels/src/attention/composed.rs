@@ -10,9 +10,17 @@ const NEVER: f32 = -1e9;
 
 /// [`super::forward`]. `q` is (query tokens, hidden), `k` and `v` are (tokens, hidden); the context (query tokens, hidden). `padding`
 /// belongs to the same `cu_seqlens`; no row is empty. `bias` is that of the attention as a tensor, (heads, 2 * longest - 1) with the
-/// longest of the padding.
-pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3], bias: Option<&Tensor>) -> Result<Tensor> {
-    let q = (q / (attention.head_size as f64).sqrt())?;
+/// longest of the padding; `positions` are queries and keys of the relative positions of a disentangled attention, (positions, hidden)
+/// each.
+pub fn composed(
+    attention: &Attention,
+    padding: &Padding,
+    [q, k, v]: [&Tensor; 3],
+    bias: Option<&Tensor>,
+    positions: Option<[&Tensor; 2]>,
+) -> Result<Tensor> {
+    let scale = attention.scale() as f64;
+    let q = (q * scale)?;
     let q = match attention.queries {
         Queries::All => padding.pad(&q)?,
         Queries::First => q.unsqueeze(1)?,
@@ -21,7 +29,12 @@ pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3
         // (rows, places, hidden) to (rows, heads, places, head_size)
         x.reshape((padding.rows(), (), attention.heads, attention.head_size))?.transpose(1, 2)?.contiguous()
     });
-    let scores = q?.matmul(&k?.t()?)?;
+    let (q, k) = (q?, k?);
+    let mut scores = q.matmul(&k.t()?)?;
+    if let Some([queries, keys]) = positions {
+        scores = (scores + with_positions(attention, padding, [&q, keys], false)?)?;
+        scores = (scores + with_positions(attention, padding, [&(&k * scale)?, queries], true)?)?;
+    }
     let scores = match bias {
         Some(bias) => scores.broadcast_add(&spread(attention, padding, bias)?)?,
         None => scores,
@@ -41,6 +54,24 @@ pub fn composed(attention: &Attention, padding: &Padding, [q, k, v]: [&Tensor; 3
 /// Number of queries of a padded row.
 fn queries(attention: &Attention, padding: &Padding) -> usize {
     attention.queries_of(padding.longest())
+}
+
+/// (rows, heads, queries, longest): the products of `x` (rows, heads, places, head_size), which are queries or else keys, with the relative
+/// position (positions, hidden) of each query and key.
+fn with_positions(attention: &Attention, padding: &Padding, [x, positions]: [&Tensor; 2], are_keys: bool) -> Result<Tensor> {
+    let (queries, longest) = (queries(attention, padding), padding.longest());
+    let of = attention.disentangled.as_ref().expect("an attention with relative positions");
+    let row = |query: usize, key: usize| of.rows[of.longest - 1 + query - key];
+    // (1, heads, head_size, positions)
+    let positions = positions.reshape(((), attention.heads, attention.head_size))?.permute((1, 2, 0))?.unsqueeze(0)?.contiguous()?;
+    // (rows, heads, places, positions)
+    let products = x.broadcast_matmul(&positions)?;
+    let (rows, heads, places, _) = products.dims4()?;
+    let others = if are_keys { queries } else { longest };
+    let index = (0..places).flat_map(|place| (0..others).map(move |other| if are_keys { row(other, place) } else { row(place, other) }));
+    let index = Tensor::from_iter(index.collect::<Vec<u32>>(), x.device())?.reshape((1, 1, places, others))?;
+    let found = products.gather(&index.broadcast_as((rows, heads, places, others))?.contiguous()?, D::Minus1)?;
+    if are_keys { found.transpose(2, 3)?.contiguous() } else { Ok(found) }
 }
 
 /// (heads, queries, longest) of a bias (heads, 2 * longest - 1).
