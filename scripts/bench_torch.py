@@ -20,7 +20,7 @@ import transformers
 
 VOCABULARY = 30_522
 # Those of the architectures are of base size: 12 layers, or 22 of ModernBERT's, of hidden size 768.
-ARCHITECTURES = {"bert": "Bert", "roberta": "Roberta", "mpnet": "MPNet", "electra": "Electra", "modernbert": "ModernBert"}
+ARCHITECTURES = {"bert": "Bert", "roberta": "Roberta", "mpnet": "MPNet", "electra": "Electra", "modernbert": "ModernBert", "deberta": "DebertaV2"}
 SHAPES = ["minilm", "distilbert", *ARCHITECTURES]
 ROWS, TOKENS = 16, 128
 
@@ -38,6 +38,10 @@ def new_model(shape):
             "roberta": dict(max_position_embeddings=514, type_vocab_size=1),
             "mpnet": dict(max_position_embeddings=514),
             "electra": dict(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072),
+            "deberta": dict(
+                hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, relative_attention=True,
+                position_buckets=256, norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
+            ),
             "modernbert": dict(pad_token_id=0, bos_token_id=None, eos_token_id=None, cls_token_id=1, sep_token_id=2),
         }.get(shape, {})
         config = getattr(transformers, f"{name}Config")(vocab_size=VOCABULARY, num_labels=2, **further)

@@ -4,7 +4,7 @@ use crate::config::{Architecture, Config};
 use crate::family::Family;
 use crate::fields::Fields;
 use crate::names::Names;
-use crate::{ModelError, bert, distilbert, electra, modernbert, mpnet, roberta};
+use crate::{ModelError, bert, deberta, distilbert, electra, modernbert, mpnet, roberta};
 use serde_json::{Map, Value};
 
 /// What is applied between a head's dense layer and its classifier.
@@ -27,6 +27,7 @@ impl Architecture {
             Architecture::Mpnet,
             Architecture::Electra,
             Architecture::ModernBert,
+            Architecture::Deberta,
         ])
     }
 
@@ -39,6 +40,7 @@ impl Architecture {
             Architecture::Mpnet => "mpnet",
             Architecture::Electra => "electra",
             Architecture::ModernBert => "modernbert",
+            Architecture::Deberta => "deberta-v2",
         }
     }
 
@@ -51,6 +53,7 @@ impl Architecture {
             Architecture::Mpnet => "MPNet",
             Architecture::Electra => "Electra",
             Architecture::ModernBert => "ModernBert",
+            Architecture::Deberta => "DebertaV2",
         }
     }
 
@@ -64,7 +67,7 @@ impl Architecture {
         match self {
             Architecture::Bert | Architecture::Roberta(_) | Architecture::Mpnet => Activation::Tanh,
             Architecture::DistilBert => Activation::Relu,
-            Architecture::Electra | Architecture::ModernBert => Activation::Gelu,
+            Architecture::Electra | Architecture::ModernBert | Architecture::Deberta => Activation::Gelu,
         }
     }
 
@@ -82,6 +85,7 @@ impl Architecture {
             Architecture::Mpnet => &mpnet::NAMES,
             Architecture::Electra => &electra::NAMES,
             Architecture::ModernBert => &modernbert::NAMES,
+            Architecture::Deberta => &deberta::NAMES,
         }
     }
 
@@ -94,6 +98,7 @@ impl Architecture {
             Architecture::Mpnet => mpnet::read_config(fields),
             Architecture::Electra => electra::read_config(fields),
             Architecture::ModernBert => modernbert::read_config(fields),
+            Architecture::Deberta => deberta::read_config(fields),
         }
     }
 }
@@ -104,11 +109,14 @@ impl Config {
         if let Some(modern) = &self.modern {
             return modernbert::write_config(self, modern);
         }
+        if let Some(distances) = &self.disentangled {
+            return deberta::write_config(self, distances);
+        }
         match self.architecture {
-            Architecture::Bert | Architecture::ModernBert | Architecture::Roberta(_) => bert::write_config(self),
             Architecture::DistilBert => distilbert::write_config(self),
             Architecture::Mpnet => mpnet::write_config(self),
             Architecture::Electra => electra::write_config(self),
+            _ => bert::write_config(self),
         }
     }
 }

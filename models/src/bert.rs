@@ -55,6 +55,7 @@ pub fn read_config_without_types(fields: &Fields) -> Result<Config, ModelError> 
         classifier_dropout: fields.rate("classifier_dropout", hidden_dropout)?,
         pad_token_id: fields.number("pad_token_id", 0.0)? as u32,
         modern: None,
+        disentangled: None,
     })
 }
 

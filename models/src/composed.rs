@@ -12,6 +12,7 @@ use crate::layout::{Head, Layout};
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
 use candle_core::{Device, Result, Tensor};
+use lacuna_kernels::attention::disentangled::{Disentangled, rows};
 use lacuna_kernels::attention::{self, Attention, Queries};
 use lacuna_kernels::padding::Padding;
 use lacuna_kernels::rotary::Rotation;
@@ -31,6 +32,12 @@ pub struct Composed<'a> {
     masks: Option<Masks>,
 }
 
+/// Embeddings of relative positions, (positions, hidden), and the row of each distance.
+struct Relative {
+    embeddings: Tensor,
+    rows: Vec<u32>,
+}
+
 impl<'a> Composed<'a> {
     pub fn new(params: &'a Parameters, tensors: &'a [Tensor], shard: &'a Shard<'a>, masks: Option<Masks>, device: &Device) -> Result<Self> {
         let firsts = shard.cu_seqlens[..shard.rows()].iter().map(|&token| token as u32);
@@ -41,12 +48,12 @@ impl<'a> Composed<'a> {
     /// (rows, labels), or (tokens, 2) for spans.
     pub fn logits(&self) -> Result<Tensor> {
         let mut hidden_states = self.embed()?;
-        let bias = self.bias()?;
+        let (bias, relative) = (self.bias()?, self.relative()?);
         let modern = self.params.config.modern.as_ref().map(|modern| (modern, self.rotations(modern)));
         for i in 0..self.layout().layers.len() {
             hidden_states = match &modern {
                 Some((modern, rotations)) => self.pre_norm_layer(i, modern, rotations, hidden_states)?,
-                None => self.layer(i, &hidden_states, bias.as_ref())?,
+                None => self.layer(i, &hidden_states, bias.as_ref(), relative.as_ref())?,
             };
         }
         if let Some(norm) = &self.layout().final_norm {
@@ -94,7 +101,9 @@ impl<'a> Composed<'a> {
         let (skipped, positions) = (self.params.config.first_position, &self.layout().positions);
         let table = positions.start.saturating_sub(skipped * self.params.config.embedding_size)..positions.end;
         let position_ids: Vec<u32> = self.shard.position_ids.iter().map(|id| id + skipped as u32).collect();
-        lookups.extend(self.dense(&table).map(|table| (table, &position_ids[..])));
+        if !positions.is_empty() {
+            lookups.extend(self.dense(&table).map(|table| (table, &position_ids[..])));
+        }
         if let Some(types) = &self.layout().token_types {
             lookups.extend(self.dense(types).map(|table| (table, self.shard.token_type_ids)));
         }
@@ -114,6 +123,16 @@ impl<'a> Composed<'a> {
         table.map(|table| relative_bias::composed(table, self.shard.longest())).transpose()
     }
 
+    /// The embeddings of relative positions that attention meets.
+    fn relative(&self) -> Result<Option<Relative>> {
+        let (Some(distances), Some((table, norm))) = (&self.params.config.disentangled, &self.layout().relative_embeddings) else {
+            return Ok(None);
+        };
+        let table = self.dense(table).next().expect("a table of relative positions");
+        let rows = rows(distances.buckets, distances.farthest, self.shard.longest());
+        Ok(Some(Relative { embeddings: self.norm(norm, table, None)?, rows }))
+    }
+
     fn attention(&self, layer: usize, queries: Queries) -> Attention<'_> {
         Attention {
             heads: self.params.config.num_attention_heads,
@@ -123,11 +142,12 @@ impl<'a> Composed<'a> {
             dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
             bias: None,
             window: self.params.config.window(layer),
+            disentangled: None,
         }
     }
 
     /// (queries, hidden) of `input` (tokens, hidden); `bias` is what relative positions add to scores.
-    fn layer(&self, i: usize, input: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    fn layer(&self, i: usize, input: &Tensor, bias: Option<&Tensor>, relative: Option<&Relative>) -> Result<Tensor> {
         let (layer, queries) = (&self.layout().layers[i], self.layout().queries(i, self.shard));
         let cu_queries = self.shard.cu_queries(queries);
         let query_input = match queries {
@@ -136,7 +156,17 @@ impl<'a> Composed<'a> {
         };
         let query = self.linear(&layer.query, query_input)?;
         let key_value = self.linears(&layer.key_value, input)?;
-        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key_value[0], &key_value[1]], bias)?;
+        let (attention, qkv) = (self.attention(i, queries), [&query, &key_value[0], &key_value[1]]);
+        let context = match relative {
+            None => attention::composed(&attention, &self.padding, qkv, bias, None)?,
+            Some(relative) => {
+                let (of_queries, of_keys) =
+                    (self.linear(&layer.query, &relative.embeddings)?, self.linear(&layer.key_value, &relative.embeddings)?);
+                let (rows, longest) = (&relative.rows, self.shard.longest());
+                let attention = Attention { disentangled: Some(Disentangled { positions: &[], rows, longest }), ..attention };
+                attention::composed(&attention, &self.padding, qkv, None, Some([&of_queries, &of_keys]))?
+            }
+        };
 
         let projected = self.linear(&layer.attention_output, &context)?;
         let projected = self.drop(Site::AttentionOutput(i), &cu_queries, projected)?;

@@ -14,6 +14,8 @@ pub enum Architecture {
     Mpnet,
     Electra,
     ModernBert,
+    /// DeBERTa-v2 and v3.
+    Deberta,
 }
 
 impl Architecture {
@@ -26,6 +28,7 @@ impl Architecture {
             Architecture::Mpnet => "MPNet",
             Architecture::Electra => "ELECTRA",
             Architecture::ModernBert => "ModernBERT",
+            Architecture::Deberta => "DeBERTa",
         }
     }
 }
@@ -57,6 +60,17 @@ pub struct Config {
     pub pad_token_id: u32,
     /// What ModernBERT alone has.
     pub modern: Option<Modern>,
+    /// Relative positions that attention meets, in place of a table of positions; DeBERTa alone has them.
+    pub disentangled: Option<Distances>,
+}
+
+/// How distances are told apart: near ones are, farther ones share buckets by the logarithm of the distance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distances {
+    /// In either direction.
+    pub buckets: usize,
+    /// No farther distance is told apart.
+    pub farthest: usize,
 }
 
 /// Of a ModernBERT, whose layers have rotary positions and normalise what goes into their parts.
@@ -94,6 +108,11 @@ impl Config {
     /// How far a key may be from its query in a layer, in tokens, if not all attend to all.
     pub fn window(&self, layer: usize) -> Option<usize> {
         self.modern.as_ref().filter(|modern| !modern.full[layer]).map(|modern| modern.local_attention / 2)
+    }
+
+    /// Whether there is a table of positions, whose rows are added to those of words.
+    pub fn has_positions(&self) -> bool {
+        self.modern.is_none() && self.disentangled.is_none()
     }
 
     /// Whether a classifier reads the mean of the last hidden states, as config.json says.

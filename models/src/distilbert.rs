@@ -50,6 +50,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         classifier_dropout: fields.rate("seq_classif_dropout", 0.2)?,
         pad_token_id: fields.number("pad_token_id", 0.0)? as u32,
         modern: None,
+        disentangled: None,
     })
 }
 

@@ -9,13 +9,14 @@ use crate::dense::Dense;
 use crate::layout::Layer;
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
+use crate::relative::{Relative, RelativeGradients};
 use crate::rounded::Rounded;
-use lacuna_kernels::attention::{self, Attention, Bias, Queries};
+use lacuna_kernels::attention::{self, Queries};
 use lacuna_kernels::embedding::{self, Lookup};
 use lacuna_kernels::linear;
 use lacuna_kernels::mat::{Mat, MatMut};
 use lacuna_kernels::rotary::Rotation;
-use lacuna_kernels::{gelu, layer_norm, relative_bias};
+use lacuna_kernels::{gelu, layer_norm};
 
 /// An encoder's parameters and the rows it works on.
 #[derive(Clone, Copy)]
@@ -44,6 +45,8 @@ pub struct LayerActivations {
     pub first: Vec<f32>,
     /// (tokens, 3 * hidden)
     pub qkv: Vec<f32>,
+    /// (positions, 3 * hidden): the same for relative positions, where attention meets them.
+    pub positions: Vec<f32>,
     pub probs: Vec<f32>,
     /// (queries, hidden)
     pub context: Vec<f32>,
@@ -77,8 +80,6 @@ pub struct Scratch {
     pub dqkv: Vec<f32>,
     /// (rows, hidden): queries of the first tokens, or their gradients.
     pub query: Vec<f32>,
-    /// The gradient of `Work::bias`.
-    pub dbias: Vec<f32>,
     pub attention: attention::Scratch,
     pub linear: linear::Scratch,
 }
@@ -89,8 +90,8 @@ pub struct Work {
     embedding_norm: Norm,
     /// (tokens, embedding): what the projection reads, where there is one.
     embeddings: Vec<f32>,
-    /// (heads, 2 * longest - 1): what relative positions add to scores, where they do.
-    bias: Vec<f32>,
+    relative: Relative,
+    drelative: RelativeGradients,
     /// The rotations of ModernBERT's positions.
     rotations: [Rotation; 2],
     layers: Vec<LayerActivations>,
@@ -117,19 +118,6 @@ impl Encoder<'_> {
         self.params.layout.queries(layer, self.shard)
     }
 
-    /// `bias` is that of relative positions, or empty.
-    pub fn attention<'a>(&'a self, layer: usize, bias: &'a [f32]) -> Attention<'a> {
-        Attention {
-            heads: self.params.config.num_attention_heads,
-            head_size: self.params.config.head_size(),
-            cu_seqlens: &self.shard.cu_seqlens,
-            queries: self.queries(layer),
-            dropout: self.masks.map(|m| m.at(Site::Probabilities(layer), self.shard.first_row)),
-            bias: (!bias.is_empty()).then_some(Bias { values: bias, longest: self.shard.longest() }),
-            window: self.params.config.window(layer),
-        }
-    }
-
     pub fn drop(&self, site: Site, queries: Queries, x: &mut [f32]) {
         if let Some(masks) = self.masks {
             masks.at(site, self.shard.first_row).apply(x, &self.shard.cu_queries(queries));
@@ -143,7 +131,7 @@ impl Encoder<'_> {
         let kept = if self.masks.is_some() { layers } else { 1 };
         work.layers.resize_with(kept, Default::default);
         self.embed(work);
-        self.bias(&mut work.bias);
+        self.relative_forward(&mut work.relative);
         if let Some(modern) = &self.params.config.modern {
             work.rotations = self.rotations(modern);
         }
@@ -153,7 +141,7 @@ impl Encoder<'_> {
                 Some(modern) => self.pre_norm_forward(i, modern, &work.rotations, a, s, hidden_states),
                 None => {
                     std::mem::swap(&mut a.input, hidden_states);
-                    self.layer_forward(i, a, &work.bias, s, hidden_states);
+                    self.layer_forward(i, a, &work.relative, s, hidden_states);
                 }
             }
         }
@@ -161,14 +149,6 @@ impl Encoder<'_> {
             let states = std::mem::take(&mut work.hidden_states);
             self.norm_of(norm, &mut work.final_norm, &states, &mut work.hidden_states);
         }
-    }
-
-    /// What relative positions add to scores.
-    fn bias(&self, bias: &mut Vec<f32>) {
-        let Some(table) = &self.params.layout.relative_bias else { return };
-        let (heads, longest) = (self.params.config.num_attention_heads, self.shard.longest());
-        resize(bias, heads * (2 * longest - 1));
-        relative_bias::forward(&self.dense().values[table.clone()], heads, longest, bias);
     }
 
     fn lookups(&self) -> Vec<Lookup<'_>> {
@@ -204,10 +184,11 @@ impl Encoder<'_> {
     }
 
     /// `output` (queries, hidden) from `a.input` (tokens, hidden).
-    fn layer_forward(&self, i: usize, a: &mut LayerActivations, bias: &[f32], s: &mut Scratch, output: &mut Vec<f32>) {
+    fn layer_forward(&self, i: usize, a: &mut LayerActivations, relative: &Relative, s: &mut Scratch, output: &mut Vec<f32>) {
         let (layer, queries, dense) = (&self.params.layout.layers[i], self.queries(i), self.dense());
         self.project(layer, queries, a, s);
-        let attention = self.attention(i, bias);
+        self.positions_forward(layer, queries, relative, &mut a.positions, &mut s.linear);
+        let attention = self.attention(i, relative, &a.positions);
         resize(&mut a.probs, attention.probs_len());
         resize(&mut a.context, attention.query_tokens() * self.params.config.hidden_size);
         attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention);
@@ -253,8 +234,7 @@ impl Encoder<'_> {
     pub fn backward(&self, dlast: &[f32], work: &mut Work, grads: &mut [f32]) {
         work.scratch.d.clear();
         work.scratch.d.extend_from_slice(dlast);
-        work.scratch.dbias.clear();
-        resize(&mut work.scratch.dbias, work.bias.len());
+        work.drelative.clear(&work.relative);
         if let Some(norm) = &self.params.layout.final_norm {
             self.norm_backward(norm, &work.final_norm, &mut work.scratch.d, grads);
         }
@@ -264,12 +244,9 @@ impl Encoder<'_> {
                 continue;
             }
             self.feed_forward_backward(i, &work.layers[i], &mut work.scratch, grads);
-            self.attention_backward(i, &work.layers[i], &work.bias, &mut work.scratch, grads);
+            self.attention_backward(i, &work.layers[i], (&work.relative, &mut work.drelative), &mut work.scratch, grads);
         }
-        if let Some(table) = &self.params.layout.relative_bias {
-            let (heads, longest) = (self.params.config.num_attention_heads, self.shard.longest());
-            relative_bias::backward(&work.scratch.dbias, heads, longest, &mut grads[table.clone()]);
-        }
+        self.relative_backward(&work.relative, &mut work.drelative, grads);
         self.embed_backward(work, grads);
     }
 
@@ -312,7 +289,14 @@ impl Encoder<'_> {
     }
 
     /// `s.d` from the gradient of `attended` to that of the layer's input.
-    fn attention_backward(&self, i: usize, a: &LayerActivations, bias: &[f32], s: &mut Scratch, grads: &mut [f32]) {
+    fn attention_backward(
+        &self,
+        i: usize,
+        a: &LayerActivations,
+        (relative, drelative): (&Relative, &mut RelativeGradients),
+        s: &mut Scratch,
+        grads: &mut [f32],
+    ) {
         let (layer, queries) = (&self.params.layout.layers[i], self.queries(i));
         self.norm_backward(&layer.attention_norm, &a.attention_norm, &mut s.d, grads);
         let branch = self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch);
@@ -320,8 +304,9 @@ impl Encoder<'_> {
         let branch = Mat::new(branch, hidden);
         layer.attention_output.backward(self.dense(), (&a.context, branch), &mut s.dcontext, false, grads, &mut s.linear);
         resize(&mut s.dqkv, a.qkv.len());
-        let (attention, of_bias) = (self.attention(i, bias), &mut s.dbias);
-        attention::backward(&attention, (&a.qkv, &a.probs), &s.dcontext, &mut s.dqkv, of_bias, &mut s.attention);
+        let (attention, added) = (self.attention(i, relative, &a.positions), drelative.added(&a.positions));
+        attention::backward(&attention, (&a.qkv, &a.probs), &s.dcontext, &mut s.dqkv, added, &mut s.attention);
+        self.positions_backward(layer, queries, relative, drelative, grads, s);
         match queries {
             Queries::All => {
                 let dqkv = Mat::new(&s.dqkv, 3 * hidden);

@@ -64,6 +64,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A field that must be there, with the only value that this crate implements.
+    pub fn must_be_there(&self, key: &str, wanted: impl Into<Value>) -> Result<(), ModelError> {
+        let wanted = wanted.into();
+        match self.map.get(key) {
+            Some(v) if *v == wanted => Ok(()),
+            found => self.error(format!("`{key}` is {}; only {wanted} is supported", found.map_or("missing".into(), Value::to_string))),
+        }
+    }
+
     /// A field that may be absent, but has only one value that this crate implements.
     pub fn must_be(&self, key: &str, wanted: impl Into<Value>) -> Result<(), ModelError> {
         let wanted = wanted.into();

@@ -43,6 +43,7 @@ pub fn infer(weights: &Path, shapes: &HashMap<String, Vec<usize>>) -> Result<Con
         classifier_dropout: if bert { 0.1 } else { 0.2 },
         pad_token_id: 0,
         modern: None,
+        disentangled: None,
     };
     config.check(weights)?;
     Ok(config)

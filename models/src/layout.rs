@@ -49,6 +49,8 @@ pub struct Layout {
     pub projection: Option<Affine>,
     /// (buckets, heads): what a relative position adds to the scores of attention.
     pub relative_bias: Option<Range<usize>>,
+    /// (2 * buckets, hidden): the embeddings of relative positions, and their norm.
+    pub relative_embeddings: Option<(Range<usize>, Affine)>,
     pub layers: Vec<Layer>,
     /// Behind the layers, where there is one.
     pub final_norm: Option<Affine>,
@@ -128,7 +130,7 @@ impl Builder<'_> {
     /// The table of positions that tokens have; empty where there is none.
     fn positions(&mut self, config: &Config) -> Range<usize> {
         let (skipped, columns) = (config.first_position, config.embedding_size);
-        if config.modern.is_some() {
+        if !config.has_positions() {
             return 0..0;
         }
         let table = self.table("embeddings.position_embeddings", skipped + config.max_position_embeddings, columns);
@@ -212,6 +214,10 @@ impl Layout {
         let buckets = config.relative_buckets;
         let heads = config.num_attention_heads;
         let relative_bias = (buckets > 0).then(|| b.table("encoder.relative_attention_bias", buckets, heads));
+        let relative_embeddings = config.disentangled.as_ref().map(|distances| {
+            let table = b.table("encoder.rel_embeddings", 2 * distances.buckets, hidden);
+            (table, b.affine(&[format!("{}encoder.LayerNorm", names.prefix)], &[hidden]))
+        });
         let means = head != Head::Span && config.mean_pooling();
         let last = |i: usize| i + 1 == config.num_hidden_layers;
         let layers = (0..config.num_hidden_layers).map(|i| b.layer(config, i, last(i) && head != Head::Span && !means)).collect();
@@ -227,6 +233,7 @@ impl Layout {
             embedding_norm,
             projection,
             relative_bias,
+            relative_embeddings,
             layers,
             final_norm,
             head,

@@ -65,6 +65,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         classifier_dropout: fields.rate("classifier_dropout", 0.0)?,
         pad_token_id: fields.number("pad_token_id", 50283.0)? as u32,
         modern: Some(modern),
+        disentangled: None,
     })
 }
 

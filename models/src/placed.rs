@@ -119,6 +119,7 @@ mod tests {
             classifier_dropout: 0.1,
             pad_token_id: 0,
             modern: None,
+            disentangled: None,
         };
         let batch = |rows: u32, tokens: u32| PackedBatch {
             input_ids: vec![0; (rows * tokens) as usize],

@@ -8,7 +8,8 @@ use crate::affine::Affine;
 use crate::config::Modern;
 use crate::encoder::{Encoder, LayerActivations, Norm, Scratch, resize};
 use crate::masks::Site;
-use lacuna_kernels::attention::{self, Queries};
+use crate::relative::Relative;
+use lacuna_kernels::attention::{self, Added, Queries};
 use lacuna_kernels::geglu;
 use lacuna_kernels::mat::Mat;
 use lacuna_kernels::rotary::{Rotation, turn};
@@ -56,7 +57,8 @@ impl Encoder<'_> {
         }
         self.project(layer, queries, a, s);
         self.turn(i, modern, rotations, &mut a.qkv, false);
-        let attention = self.attention(i, &[]);
+        let none = Relative::default();
+        let attention = self.attention(i, &none, &[]);
         resize(&mut a.probs, attention.probs_len());
         resize(&mut a.context, attention.query_tokens() * hidden);
         attention::forward(&attention, &a.qkv, &mut a.probs, &mut a.context, &mut s.attention);
@@ -108,7 +110,15 @@ impl Encoder<'_> {
         let branch = Mat::new(self.branch(Site::AttentionOutput(i), queries, &s.d, &mut s.branch), hidden);
         layer.attention_output.backward(self.dense(), (&a.context, branch), &mut s.dcontext, false, grads, &mut s.linear);
         resize(&mut s.dqkv, a.qkv.len());
-        attention::backward(&self.attention(i, &[]), (&a.qkv, &a.probs), &s.dcontext, &mut s.dqkv, &mut [], &mut s.attention);
+        let none = Relative::default();
+        attention::backward(
+            &self.attention(i, &none, &[]),
+            (&a.qkv, &a.probs),
+            &s.dcontext,
+            &mut s.dqkv,
+            Added::default(),
+            &mut s.attention,
+        );
         self.turn(i, modern, rotations, &mut s.dqkv, true);
         // What went past the attention comes back to the same tokens.
         std::mem::swap(&mut s.d, &mut s.past);

@@ -40,6 +40,7 @@ pub fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
         classifier_dropout: 0.1,
         pad_token_id: 0,
         modern: None,
+        disentangled: None,
     };
     let layout = Layout::new(&config, Head::Labels(LABELS));
     let mut flat = numbers(layout.len());

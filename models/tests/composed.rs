@@ -88,7 +88,7 @@ fn one_type(batch: &mut lacuna_models::PackedBatch, architecture: &str) {
 /// A loss with dropout is the same only if all masks are.
 #[test]
 fn classifiers_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra", "modernbert", "modernbert_means"] {
+    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra", "modernbert", "modernbert_means", "deberta"] {
         let model = classifier(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in LENGTHS.into_iter().flat_map(|lengths| [(lengths, 0.0), (lengths, 0.2)]) {
@@ -108,7 +108,7 @@ fn classifiers_have_the_same_gradients() {
 
 #[test]
 fn span_extractors_have_the_same_gradients() {
-    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra", "modernbert"] {
+    for architecture in ["bert", "distilbert", "roberta", "mpnet", "electra", "modernbert", "deberta"] {
         let model = extractor(architecture);
         let composed = on_candle(&model);
         for (lengths, rate) in [(LENGTHS[0], 0.0), (LENGTHS[0], 0.2), (LENGTHS[2], 0.2)] {

@@ -121,6 +121,7 @@ fn other_architectures_are_saved_as_they_are_named() {
         ("mpnet", "MPNet", json!({"relative_attention_num_buckets": 32, "max_position_embeddings": 14, "type_vocab_size": null})),
         ("electra", "Electra", json!({"embedding_size": 16, "hidden_size": 32})),
         ("modernbert", "ModernBert", json!({"local_attention": 2, "global_attn_every_n_layers": 3, "classifier_pooling": "cls"})),
+        ("deberta", "DebertaV2", json!({"position_buckets": 4, "max_relative_positions": 12, "position_biased_input": false})),
         ("modernbert_means", "ModernBert", json!({"classifier_pooling": "mean", "global_rope_theta": 160000.0})),
     ];
     for (kind, class, fields) in cases {
@@ -241,7 +242,8 @@ fn ambiguous_heads_ask_for_a_config() {
 #[test]
 fn unsupported_configurations_are_refused() {
     for (changes, words) in [
-        (json!({"model_type": "deberta-v2"}), vec!["model_type", "deberta-v2", "xlm-roberta", "modernbert"]),
+        (json!({"model_type": "deberta"}), vec!["model_type", "\"deberta\"", "xlm-roberta", "deberta-v2"]),
+        (json!({"model_type": "deberta-v2"}), vec!["relative_attention", "missing", "only true"]),
         (json!({"model_type": "modernbert", "mlp_bias": true}), vec!["mlp_bias", "only false"]),
         (json!({"model_type": "modernbert", "layer_types": ["full_attention"]}), vec!["layer_types", "each of the 2 layers"]),
         (json!({"model_type": "modernbert", "classifier_pooling": "max"}), vec!["classifier_pooling", "max"]),

@@ -252,3 +252,23 @@ fn modernbert_rounded_gradients() {
 fn modernbert_spans() {
     span_gradients_agree("modernbert_span", "\"ModernBertForQuestionAnswering");
 }
+
+#[test]
+fn deberta_gradients() {
+    gradients_agree("deberta");
+}
+
+#[test]
+fn deberta_steps() {
+    steps_agree("deberta");
+}
+
+#[test]
+fn deberta_rounded_gradients() {
+    rounded_gradients_agree("deberta");
+}
+
+#[test]
+fn deberta_spans() {
+    span_gradients_agree("deberta_span", "\"DebertaV2ForQuestionAnswering");
+}

@@ -24,7 +24,7 @@ impl Composed<'_> {
         let (query, key, value) = (turned(&part(0)?)?, turned(&part(1)?)?, part(2)?);
         let first = |x: Tensor| if queries == Queries::First { x.index_select(&self.firsts, 0) } else { Ok(x) };
         let (query, hidden_states) = (first(query)?, first(hidden_states)?);
-        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key, &value], None)?;
+        let context = attention::composed(&self.attention(i, queries), &self.padding, [&query, &key, &value], None, None)?;
         let attended = self.drop(Site::AttentionOutput(i), &cu_queries, self.linear(&layer.attention_output, &context)?)?;
         let hidden_states = (hidden_states + attended)?;
 

@@ -70,7 +70,7 @@ pub fn check(config: &Config) -> Result<(), ModelError> {
     let layers = if embedding == hidden { 1 } else { 2 };
     let widths = hidden.max(embedding) <= WIDEST && embedding.is_multiple_of(8) && config.intermediate_size.is_multiple_of(8);
     let fits = widths && [32, 64].contains(&head) && config.num_hidden_layers >= layers;
-    let reason = if config.modern.is_some() {
+    let reason = if !config.has_positions() {
         format!("there are no kernels for NVIDIA GPUs of {}'s layers yet: use the CPU", config.architecture.name())
     } else if !fits {
         format!(

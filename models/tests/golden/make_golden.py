@@ -17,6 +17,9 @@ from transformers import (
     BertConfig,
     BertForQuestionAnswering,
     BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForQuestionAnswering,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForQuestionAnswering,
     DistilBertForSequenceClassification,
@@ -38,12 +41,12 @@ from transformers import (
 VOCAB, LENGTHS, LABELS = 40, [5, 1, 9, 3], 3
 LR, WEIGHT_DECAY, TOTAL_STEPS, WARMUP_STEPS, MAX_GRAD_NORM = 1e-2, 0.1, 5, 1, 0.5
 # A few parameters of each kind after the steps; the logits then show the others.
-AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "relative_attention_bias", "embeddings_project",
+AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q_lin", "query_proj", "rel_embeddings", "relative_attention_bias", "embeddings_project",
          "tok_embeddings", "layers.0.attn.Wqkv", "norm", "LayerNorm", "layer_norm", "classifier"]
 HERE = Path(__file__).parent
 # The type in which the weights of a kind are saved.
 SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32, modernbert=torch.float32,
-             modernbert_means=torch.float32)
+             modernbert_means=torch.float32, deberta=torch.float32)
 # Kinds that read token types, and those whose padding is token 1, behind whose position theirs begin.
 TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
 
@@ -80,6 +83,15 @@ def make_model(kind, span=False):
             classifier_pooling=pooling, attn_implementation="eager", **labels,
         )
         return (ModernBertForQuestionAnswering if span else ModernBertForSequenceClassification)(config)
+    if kind == "deberta":
+        # Distances from 3 on share buckets.
+        config = DebertaV2Config(
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=12, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, relative_attention=True,
+            position_buckets=4, norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
+            **labels,
+        )
+        return (DebertaV2ForQuestionAnswering if span else DebertaV2ForSequenceClassification)(config)
     if kind == "electra":
         # The embeddings are narrower than the hidden states.
         config = ElectraConfig(
