@@ -61,7 +61,7 @@ pub struct Init {
     /// Generator: a GGUF file or a fetched name
     #[arg(long, env = "LACUNA_GENERATOR", default_value = "qwen2.5-coder-1.5b-instruct", value_name = "GGUF")]
     generator: String,
-    /// Small model: a folder with a BERT, DistilBERT or RoBERTa, or a fetched name
+    /// Small model: a folder with an encoder (BERT and its kin), or a fetched name
     #[arg(long, env = "LACUNA_SMALL_MODEL", default_value = "all-minilm-l6-v2", value_name = "FOLDER")]
     small: String,
     /// Also write the prompts into the task file, to be changed there

@@ -70,7 +70,7 @@ pub struct Options {
     /// Generator: a GGUF file or a fetched name
     #[arg(long, env = "LACUNA_GENERATOR", value_name = "GGUF")]
     pub generator: Option<String>,
-    /// Small model: a folder with a BERT, DistilBERT or RoBERTa, or a fetched name
+    /// Small model: a folder with an encoder (BERT and its kin), or a fetched name
     #[arg(long, env = "LACUNA_SMALL_MODEL", value_name = "FOLDER")]
     pub small_model: Option<String>,
     /// Generator weights: as they are, or converted to a faster format if its measured perplexity is as good

@@ -23,7 +23,7 @@ pub struct SmallModel<H: SmallHead> {
 }
 
 impl<H: SmallHead> SmallModel<H> {
-    /// Loads a folder with a BERT, DistilBERT or RoBERTa, to run on `threads` threads.
+    /// Loads a folder with an encoder, to run on `threads` threads.
     ///
     /// # Errors
     /// Missing or damaged files; an unsupported architecture; threads that cannot be started.

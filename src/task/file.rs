@@ -136,7 +136,7 @@ impl DataKeys {
 pub struct ModelKeys {
     /// A GGUF file, or the name of a fetched one.
     pub generator: String,
-    /// A folder with a BERT, DistilBERT, RoBERTa, XLM-RoBERTa or CamemBERT, or the name of a fetched one.
+    /// A folder with an encoder (see `small-models.md`), or the name of a fetched one.
     pub small: String,
     /// A file with a chat template, in Jinja, in place of the generator's own: for one that is missing or cannot be rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
