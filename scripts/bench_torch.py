@@ -212,6 +212,8 @@ def main():
     parser.add_argument("--rivals", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help=rivals)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if "f32" not in options.rivals and not options.memory_of:
+        parser.error("--rivals: f32 is what the others are compared with")
     if options.memory_of:
         torch.set_num_threads(1)
         return print(torch_memory(options.memory_of, options.rivals == ["bf16"], options.rows, options.tokens))

@@ -153,7 +153,8 @@ impl Attention<'_> {
     }
 }
 
-/// `context` = dropout(softmax(q kᵀ / √head_size + bias)) v for every head of every sequence.
+/// `context` = dropout(softmax(scores)) v for every head of every sequence; the scores are q kᵀ / √head_size + bias, or those of
+/// [`disentangled`] over √(3 head_size), of the keys in the window.
 ///
 /// `qkv` (tokens, 3 * hidden) holds q, k and v of a token side by side. `probs` receives the probabilities before dropout, as
 /// [`Attention::probs_len`] says; `context` is (query tokens, hidden).
@@ -200,7 +201,7 @@ pub fn backward(
                 probs
             }
         };
-        // Blocks of one head share keys.
+        // Blocks of one head share keys, and no block may have some of them.
         if !b.is_whole() && b.queries.start == 0 {
             clear(attention, b, dqkv);
         }
@@ -383,7 +384,11 @@ mod tests {
     fn run(a: &Attention, qkv: &[f32], dcontext: &[f32]) -> [Vec<f32>; 3] {
         let (mut probs, mut context, mut scratch) = (vec![0.0; a.probs_len()], vec![0.0; dcontext.len()], Scratch::default());
         forward(a, qkv, &mut probs, &mut context, &mut scratch);
-        let (mut dqkv, mut dadded) = (vec![0.0; qkv.len()], vec![0.0; added(a).len()]);
+        // What is not written must not be read, and what is written must not be added to.
+        let (mut dqkv, mut dadded) = (vec![f32::NAN; qkv.len()], vec![0.0; added(a).len()]);
+        if a.queries == Queries::First {
+            dqkv.chunks_exact_mut(3 * a.hidden()).for_each(|token| token[..a.hidden()].fill(0.0));
+        }
         let gradients = match a.bias {
             Some(_) => Added { bias: &mut dadded, ..Added::default() },
             None => Added { positions: &mut dadded, ..Added::default() },

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-/// A sequence classifier: an encoder with a dense layer and a classifier on its first token.
+/// A sequence classifier: an encoder with a dense layer and a classifier on its first token, or on the mean of all.
 #[derive(Clone)]
 pub struct Classifier {
     pub(crate) network: Network,

@@ -109,7 +109,7 @@ impl ConfigFile {
     }
 
     /// Whether it belongs to a model with a span head.
-    fn answers_questions(&self) -> bool {
+    pub(crate) fn answers_questions(&self) -> bool {
         let mut architectures = self.map.get("architectures").and_then(Value::as_array).into_iter().flatten();
         architectures.any(|name| name.as_str().is_some_and(|name| name.ends_with("ForQuestionAnswering")))
     }

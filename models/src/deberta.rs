@@ -30,6 +30,10 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
     fields.must_be("embedding_size", config.hidden_size)?;
     fields.must_be("pooler_hidden_size", config.hidden_size)?;
     both_ways(fields)?;
+    let type_vocab_size = match fields.get("type_vocab_size").and_then(Value::as_u64) {
+        None | Some(0) => 0,
+        Some(_) => fields.size("type_vocab_size")?,
+    };
     let buckets = fields.size("position_buckets")?;
     // A number below 1 stands for that of the positions.
     let farthest = fields.get("max_relative_positions").and_then(Value::as_u64).filter(|&farthest| farthest > 0);
@@ -39,7 +43,8 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
     }
     Ok(Config {
         architecture: Architecture::Deberta,
-        type_vocab_size: fields.number("type_vocab_size", 0.0)? as usize,
+        type_vocab_size,
+        layer_norm_eps: fields.number("layer_norm_eps", 1e-7)?,
         classifier_dropout: fields.rate("cls_dropout", config.hidden_dropout)?,
         disentangled: Some(Distances { buckets, farthest }),
         ..config

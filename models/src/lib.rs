@@ -1,4 +1,4 @@
-//! BERT, DistilBERT and RoBERTa: sequence classifiers and span extractors, fine-tuned over packed tokens.
+//! BERT and its kin: sequence classifiers and span extractors, fine-tuned over packed tokens.
 //!
 //! ```no_run
 //! use lacuna_models::{Classifier, PackedBatch, TextEncoder, TrainConfig, Trainer};

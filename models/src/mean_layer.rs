@@ -2,7 +2,9 @@
 //!
 //! A sentence encoder was trained to say what a text means in the mean of its last hidden states; its `[CLS]` says far less, and its
 //! pooler was never trained with it. The layer added here attends to all tokens alike and writes their mean over `[CLS]`; its
-//! feed-forward adds nothing, and the dense layer behind it passes on what it gets. So any program that knows the architecture can run
+//! feed-forward adds nothing, and the dense layer behind it passes on what it gets. (MPNet's relative positions, which all layers share,
+//! weigh the tokens by their distance from `[CLS]`: there it is a weighted mean. ModernBERT has a setting for means and gets no layer; its
+//! dense layer is its own, or drawn.) So any program that knows the architecture can run
 //! the model, and training can turn the mean into something better.
 
 use crate::ModelError;
@@ -30,6 +32,8 @@ const ABOVE_ZERO: f32 = 3.0 * DENSE;
 /// Whether the encoder of a folder says what a text means in the mean of its hidden states: a folder of sentence-transformers says so in
 /// `1_Pooling/config.json`; of others those do whose config.json names an encoder without any head, as those of sentence encoders do.
 ///
+/// A ModernBERT may say so in its config.json.
+///
 /// # Errors
 /// A file that cannot be read, or is not a JSON object.
 pub fn reads_means(folder: &Path) -> Result<bool, ModelError> {
@@ -38,7 +42,11 @@ pub fn reads_means(folder: &Path) -> Result<bool, ModelError> {
         return Ok(means);
     }
     let bare = |name: &Value| name.as_str().and_then(|name| name.strip_suffix("Model")).is_some_and(Architecture::has_class);
-    let names = ConfigFile::read(folder)?.and_then(|file| file.get("architectures").and_then(Value::as_array).cloned());
+    let file = ConfigFile::read(folder)?;
+    if file.as_ref().and_then(|file| file.get("classifier_pooling")).and_then(Value::as_str) == Some("mean") {
+        return Ok(true);
+    }
+    let names = file.and_then(|file| file.get("architectures").and_then(Value::as_array).cloned());
     Ok(names.is_some_and(|names| !names.is_empty() && names.iter().all(bare)))
 }
 
@@ -50,12 +58,32 @@ impl Classifier {
     /// A device without room for it.
     pub fn reading_means(&self, init_seed: u64) -> Result<Classifier, ModelError> {
         let old = &self.network;
+        if old.params.config.mean_pooling() {
+            return Ok(self.clone());
+        }
         let mut config = old.params.config.clone();
         match &mut config.modern {
             // It has a setting for that.
             Some(modern) => modern.mean_pooling = true,
             None => config.num_hidden_layers += 1,
         }
+        self.with(config, init_seed)
+    }
+
+    /// This classifier reading `[CLS]`, where its config.json says that it reads means; `None` where it does not.
+    ///
+    /// # Errors
+    /// A device without room for it.
+    pub fn reading_first(&self) -> Result<Option<Classifier>, ModelError> {
+        let mut config = self.network.params.config.clone();
+        let Some(modern) = config.modern.as_mut().filter(|modern| modern.mean_pooling) else { return Ok(None) };
+        modern.mean_pooling = false;
+        self.with(config, 0).map(Some)
+    }
+
+    /// This classifier's parameters in a model of another configuration, with a layer of means if that has one layer more.
+    fn with(&self, config: Config, init_seed: u64) -> Result<Classifier, ModelError> {
+        let old = &self.network;
         let layout = Layout::new(&config, Head::Labels(self.labels.len()));
         let mut flat = vec![0.0; layout.len()];
         let values = old.flat()?;

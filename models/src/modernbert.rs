@@ -34,6 +34,7 @@ const THETAS: [(&str, f64); 2] = [("global_rope_theta", 160_000.0), ("local_rope
 pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
     fields.must_be("hidden_activation", "gelu")?;
     fields.must_be("classifier_activation", "gelu")?;
+    fields.must_be("rope_scaling", Value::Null)?;
     ["norm_bias", "attention_bias", "mlp_bias", "classifier_bias"].iter().try_for_each(|bias| fields.must_be(bias, false))?;
     let (hidden_size, num_hidden_layers) = (fields.size("hidden_size")?, fields.size("num_hidden_layers")?);
     let mean_pooling = match fields.get("classifier_pooling").and_then(Value::as_str) {
@@ -60,6 +61,7 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
         type_vocab_size: 0,
         relative_buckets: 0,
         layer_norm_eps: fields.number("norm_eps", 1e-5)?,
+        // One rate for the embeddings and the feed-forward.
         hidden_dropout: fields.rate("mlp_dropout", 0.0)?,
         attention_dropout: fields.rate("attention_dropout", 0.0)?,
         classifier_dropout: fields.rate("classifier_dropout", 0.0)?,
@@ -69,9 +71,12 @@ pub fn read_config(fields: &Fields) -> Result<Config, ModelError> {
     })
 }
 
-/// The base of the rotary positions in layers of a kind.
+/// The base of the rotary positions in layers of a kind. Older files say `null` where all layers have the global one.
 fn theta(fields: &Fields, kind: usize) -> Result<f64, ModelError> {
-    let (old, default) = THETAS[kind];
+    let (old, default) = match fields.get(THETAS[kind].0) {
+        Some(Value::Null) => (THETAS[0].0, THETAS[0].1),
+        _ => THETAS[kind],
+    };
     let Some(parameters) = fields.get("rope_parameters").and_then(|all| all.get(KINDS[kind])).filter(|of| !of.is_null()) else {
         return fields.number(old, default);
     };

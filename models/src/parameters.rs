@@ -43,8 +43,13 @@ impl Parameters {
         encoder.iter().try_for_each(|tensor| checkpoint.check(tensor, config.architecture))?;
         let mut flat = vec![0.0; layout.len()];
         encoder.iter().for_each(|tensor| checkpoint.copy(&tensor.name, &mut flat[tensor.range.clone()]));
-        load_head(&checkpoint, &config, head, init_seed, &mut flat)?;
-        let trained = head[head.len() - 2..].iter().all(|tensor| checkpoint.has(tensor));
+        // Where both heads have one name, config.json says whose the last layer is.
+        let names = config.architecture.names();
+        let answers = config_file.as_ref().is_some_and(ConfigFile::answers_questions);
+        let of_another = names.spans == names.classifier && answers != (layout.head() == Head::Span);
+        let known = if of_another { head.len() - 2 } else { head.len() };
+        load_head(&checkpoint, &config, head, known, init_seed, &mut flat)?;
+        let trained = !of_another && head[head.len() - 2..].iter().all(|tensor| checkpoint.has(tensor));
         let labels = config_file.and_then(|file| file.labels()).unwrap_or_default();
         Ok(Loaded { params: Parameters { config, layout, flat }, labels, trained })
     }
@@ -55,11 +60,20 @@ impl Parameters {
     }
 }
 
-/// Fills each layer of the head from the file, or draws it anew if the file has not both its tensors in its shape.
-fn load_head(checkpoint: &Checkpoint, config: &Config, head: &[Tensor], seed: u64, flat: &mut [f32]) -> Result<(), ModelError> {
+/// Fills each layer of the head from the file, or draws it anew if the file has not all its tensors in their shapes, or if it is not among
+/// the first `known` tensors.
+fn load_head(
+    checkpoint: &Checkpoint,
+    config: &Config,
+    head: &[Tensor],
+    known: usize,
+    seed: u64,
+    flat: &mut [f32],
+) -> Result<(), ModelError> {
+    let known = head[..known].last().map_or(0, |tensor| tensor.range.end);
     let layer = |tensor: &Tensor| tensor.name.rsplit_once('.').map(|(layer, _)| layer.to_string());
     for (stream, layer) in head.chunk_by(|a, b| layer(a) == layer(b)).enumerate() {
-        if layer.iter().all(|tensor| checkpoint.has(tensor)) {
+        if layer.iter().all(|tensor| checkpoint.has(tensor) && tensor.range.end <= known) {
             for tensor in layer {
                 checkpoint.check(tensor, config.architecture)?;
                 checkpoint.copy(&tensor.name, &mut flat[tensor.range.clone()]);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
-use tokenizers::{Encoding, Tokenizer};
+use tokenizers::{Encoding, ModelWrapper, Tokenizer};
 
 /// How texts are truncated or split into windows: `model_max_length` and `stride` in tokenizer_config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +208,7 @@ impl TextEncoder {
         let json = self.tokenizer.to_string(false).map_err(|e| ModelError::tokenizer(&self.path, e))?;
         let mut files = vec![("tokenizer.json", json.into_bytes())];
         for name in BESIDE {
-            if name == "vocab.txt" && self.frame.cls != "[CLS]" {
+            if name == "vocab.txt" && !is_word_pieces(&self.tokenizer) {
                 continue;
             }
             let copy = self.copies.iter().find(|(copied, _)| *copied == name).map(|(_, bytes)| bytes.clone());
@@ -262,13 +262,18 @@ fn special_tokens(tokenizer: &Tokenizer, frame: &Frame) -> serde_json::Value {
     tokens
 }
 
+/// Whether vocab.txt says all of it: word pieces around `[CLS]` and `[SEP]`.
+fn is_word_pieces(tokenizer: &Tokenizer) -> bool {
+    matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_)) && tokenizer.token_to_id("[CLS]").is_some()
+}
+
 fn tokenizer_config(tokenizer: &Tokenizer, frame: &Frame, model: &Config) -> String {
     let normalizer = serde_json::to_value(tokenizer.get_normalizer()).unwrap_or_default();
     let mut config = special_tokens(tokenizer, frame);
     let typed = model.type_vocab_size > 1;
     let class = if typed { "BertTokenizer" } else { "DistilBertTokenizer" };
     // What is no word-piece tokenizer is read from tokenizer.json alone.
-    config["tokenizer_class"] = json!(if frame.cls == "[CLS]" { class } else { "PreTrainedTokenizerFast" });
+    config["tokenizer_class"] = json!(if is_word_pieces(tokenizer) { class } else { "PreTrainedTokenizerFast" });
     // Models without token types refuse them.
     let inputs = ["input_ids", "token_type_ids", "attention_mask"];
     config["model_input_names"] = inputs.into_iter().filter(|&name| typed || name != "token_type_ids").collect();

@@ -19,7 +19,8 @@ pub struct TrainConfig {
     pub warmup_ratio: f32,
     /// Gradients of a larger L2 norm are scaled down to it.
     pub max_grad_norm: Option<f32>,
-    /// Dropout after the embeddings, the feed-forward and (BERT only) the attention output.
+    /// Dropout after the embeddings, the feed-forward and (not DistilBERT, and by `attention_dropout` in ModernBERT)
+    /// the attention output.
     pub hidden_dropout: f32,
     /// Dropout of attention probabilities.
     pub attention_dropout: f32,
@@ -76,7 +77,11 @@ impl TrainConfig {
             step: step as u64,
             first_row: 0,
             hidden: self.hidden_dropout,
-            attention_output: if architecture == Architecture::DistilBert { 0.0 } else { self.hidden_dropout },
+            attention_output: match architecture {
+                Architecture::DistilBert => 0.0,
+                Architecture::ModernBert => self.attention_dropout,
+                _ => self.hidden_dropout,
+            },
             attention: self.attention_dropout,
             classifier: self.classifier_dropout,
         }

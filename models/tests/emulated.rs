@@ -157,6 +157,9 @@ fn classifiers_have_the_same_gradients() {
             let mut expected = Trainer::new(&model, rates(rate));
             let (expected_loss, expected) = expected.gradients(&model, &batch, &targets, &weights).unwrap();
             let mut trainer = Trainer::new(&other, rates(rate));
+            // The second time, words of another batch have gradients from before.
+            let (before, targets_before, weights_before) = labelled(LENGTHS[2]);
+            trainer.gradients(&other, &before, &targets_before, &weights_before).unwrap();
             let (loss, found) = trainer.gradients(&other, &batch, &targets, &weights).unwrap();
             assert!((loss - expected_loss).abs() < 1e-5 * expected_loss, "{loss}, expected {expected_loss}");
             gradients_agree(&model, found, expected, 2e-5);

@@ -247,6 +247,7 @@ fn unsupported_configurations_are_refused() {
         (json!({"model_type": "modernbert", "mlp_bias": true}), vec!["mlp_bias", "only false"]),
         (json!({"model_type": "modernbert", "layer_types": ["full_attention"]}), vec!["layer_types", "each of the 2 layers"]),
         (json!({"model_type": "modernbert", "classifier_pooling": "max"}), vec!["classifier_pooling", "max"]),
+        (json!({"model_type": "modernbert", "rope_scaling": {"type": "linear", "factor": 2}}), vec!["rope_scaling", "linear"]),
         (
             json!({"model_type": "modernbert", "rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4}}}),
             vec!["rope_parameters", "yarn", "default"],

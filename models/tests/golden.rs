@@ -235,6 +235,7 @@ fn electra_spans() {
 fn modernbert_gradients() {
     gradients_agree("modernbert");
     gradients_agree("modernbert_means");
+    gradients_agree("modernbert_local");
 }
 
 #[test]

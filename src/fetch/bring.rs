@@ -1,6 +1,6 @@
 //! Downloads a file from the first source that has it: into a file with another name, verified, then renamed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ pub struct Bring<'a> {
     hub_offline: bool,
     folder: &'a Path,
     archives: &'a [File],
+    /// Names of those that were found or made whole.
+    whole: HashSet<String>,
     /// For downloaded and inner archives; in the entry's folder, because the cache's disk is meant for large files.
     scratch: TempDir,
     packages: HashMap<String, PathBuf>,
@@ -33,7 +35,15 @@ pub struct Bring<'a> {
 impl<'a> Bring<'a> {
     /// `archives` are those of which files may be members.
     pub fn new(python: OsString, hub_offline: bool, folder: &'a Path, archives: &'a [File]) -> io::Result<Bring<'a>> {
-        Ok(Bring { python, hub_offline, folder, archives, scratch: unfinished_folder(folder)?, packages: HashMap::new() })
+        Ok(Bring {
+            python,
+            hub_offline,
+            folder,
+            archives,
+            whole: HashSet::new(),
+            scratch: unfinished_folder(folder)?,
+            packages: HashMap::new(),
+        })
     }
 
     /// Tries the sources in order; the error says how each one failed.
@@ -88,9 +98,10 @@ impl<'a> Bring<'a> {
         let file = file.ok_or_else(|| io::Error::other(format!("`{name}` is no archive of this entry")))?;
         let path = self.folder.join(name);
         let whole = |path: &Path| -> io::Result<bool> { Ok(path.metadata()?.len() == file.size && sha256_of(path)? == file.sha256) };
-        if !whole(&path).unwrap_or(false) {
+        if !self.whole.contains(name) && !whole(&path).unwrap_or(false) {
             self.file(file, progress).map_err(|error| io::Error::other(error.to_string()))?;
         }
+        self.whole.insert(name.to_string());
         Ok(path)
     }
 

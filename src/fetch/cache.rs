@@ -124,7 +124,8 @@ impl Cache {
             _ => RegistryError::Io { path: path.to_path_buf(), error },
         };
         let (size, modified) = size_and_time(path).map_err(failed)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let folder = self.folder(entry);
+        let name = path.strip_prefix(&folder).unwrap_or(path).to_string_lossy();
         let stamped = stamps.files.get(name.as_ref()).filter(|stamp| stamp.size == size && stamp.modified == modified);
         match (check, stamped) {
             (Check::Stamp, Some(stamp)) => Ok(stamp.clone()),

@@ -94,7 +94,9 @@ impl Joined {
         }
         let found = receiver.verify();
         if found.is_ok() {
-            rename_whole(&self.path, &self.path.with_file_name(&file.name))?;
+            let path = self.path.with_file_name(&file.name);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            rename_whole(&self.path, &path)?;
         }
         self.clear()?;
         found

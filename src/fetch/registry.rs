@@ -44,7 +44,7 @@ pub struct Entry {
     pub demo: bool,
     #[serde(rename = "file")]
     pub files: Vec<File>,
-    /// Archives that files are members of; they are in the cache only while these are fetched.
+    /// Archives that files are members of; a fetch that has all of these removes them.
     #[serde(default, rename = "archive")]
     pub archives: Vec<File>,
     /// How the published files are converted; set for every [`EntryKind::Gold`] and nothing else.
@@ -188,6 +188,7 @@ impl Entry {
             }
         }
         self.archives_are_there()?;
+        self.archives.iter().for_each(|archive| _ = names.remove(archive.name.as_str()));
         match (self.kind, &self.convert) {
             (EntryKind::Gguf, None) if self.files.len() == 1 => Ok(()),
             (EntryKind::Gguf, None) => Err("a gguf entry must have exactly one file".to_string()),

@@ -151,8 +151,7 @@ impl SmallHead for Answers {
         Ok(lessons)
     }
 
-    /// Spans have no thresholds.
-    fn reading_means(_: &SpanExtractor, _: u64) -> Result<Option<SpanExtractor>, ModelError> {
+    fn pooling(_: &SpanExtractor, _: bool, _: u64) -> Result<Option<SpanExtractor>, ModelError> {
         Ok(None)
     }
 
@@ -160,6 +159,7 @@ impl SmallHead for Answers {
         Ok(0.0)
     }
 
+    /// Spans have no thresholds.
     fn offsets(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> Vec<f64> {
         Vec::new()
     }

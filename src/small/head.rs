@@ -63,11 +63,12 @@ pub trait SmallHead: Head {
     /// A text that cannot be encoded; a temporary file that cannot be written.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Self::Target>]) -> Result<Self::Lessons>;
 
-    /// The same model with a head that reads the mean of a text's hidden states; none for a head that reads all of them.
+    /// `model` so that it reads the mean of a text's hidden states, or `[CLS]`; its weights that are drawn are seeded by `init_seed`. `None`
+    /// where it does so already, or its head reads all tokens.
     ///
     /// # Errors
     /// A device without room for it.
-    fn reading_means(model: &Self::Model, init_seed: u64) -> Result<Option<Self::Model>, ModelError>;
+    fn pooling(model: &Self::Model, means: bool, init_seed: u64) -> Result<Option<Self::Model>, ModelError>;
 
     /// Sets a new head of `model` to what a linear model learns of at least one row; returns the floating-point operations.
     ///

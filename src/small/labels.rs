@@ -92,8 +92,12 @@ impl SmallHead for Labels {
         TokenCache::open(file.path())
     }
 
-    fn reading_means(model: &Classifier, init_seed: u64) -> Result<Option<Classifier>, ModelError> {
-        model.reading_means(init_seed).map(Some)
+    fn pooling(model: &Classifier, means: bool, init_seed: u64) -> Result<Option<Classifier>, ModelError> {
+        match means {
+            true if model.config().mean_pooling() => Ok(None),
+            true => model.reading_means(init_seed).map(Some),
+            false => model.reading_first(),
+        }
     }
 
     fn start_linear(reader: &Reader, model: &mut Classifier, rows: &[TrainRow<Vec<f32>>], seed: u64) -> Result<f64> {

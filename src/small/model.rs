@@ -62,8 +62,7 @@ impl<H: SmallHead> SmallModel<H> {
             Pooling::Mean => true,
             Pooling::Cls => false,
         };
-        let start = means.then(|| H::reading_means(&self.base, random::derive(seed, "layer of means", 0)));
-        self.start = start.transpose().map_err(model_error)?.flatten();
+        self.start = H::pooling(&self.base, means, random::derive(seed, "layer of means", 0)).map_err(model_error)?;
         Ok(())
     }
 

@@ -32,9 +32,9 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Whether it is all of its head.
+    /// Whether it has all queries and keys of its head.
     pub fn is_whole(&self) -> bool {
-        self.queries.len() == self.of_queries
+        self.queries.len() == self.of_queries && self.keys.len() == self.tokens
     }
 
     /// Number of probabilities.

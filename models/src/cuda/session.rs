@@ -65,18 +65,20 @@ fn open(device: Device) -> Option<Result<Arc<lacuna_cuda::Device>, String>> {
 /// Whether the kernels have the sizes of a model, and take its longest rows.
 pub fn check(config: &Config) -> Result<(), ModelError> {
     let (hidden, head, longest) = (config.hidden_size, config.head_size(), config.max_position_embeddings);
-    let embedding = config.embedding_size;
-    // The first tokens of a layer's input are kept apart where the last layer reads them alone; a projection does not.
-    let layers = if embedding == hidden { 1 } else { 2 };
-    let widths = hidden.max(embedding) <= WIDEST && embedding.is_multiple_of(8) && config.intermediate_size.is_multiple_of(8);
-    let fits = widths && [32, 64].contains(&head) && config.num_hidden_layers >= layers;
+    let (embedding, name) = (config.embedding_size, config.architecture.name());
+    let widths = [hidden, embedding, config.intermediate_size];
     let reason = if !config.has_positions() {
-        format!("there are no kernels for NVIDIA GPUs of {}'s layers yet: use the CPU", config.architecture.name())
-    } else if !fits {
+        format!("there are no kernels for NVIDIA GPUs of {name}'s layers yet: use the CPU")
+    } else if hidden.max(embedding) > WIDEST || ![32, 64].contains(&head) {
         format!(
             "the kernels for NVIDIA GPUs have heads of 32 or 64 numbers and hidden sizes up to {WIDEST}; this model has heads of {head} \
              and a hidden size of {hidden}: use the CPU"
         )
+    } else if widths.iter().any(|width| !width.is_multiple_of(8)) {
+        format!("the kernels for NVIDIA GPUs have widths that are multiples of 8; this model's are {widths:?}: use the CPU")
+    } else if config.num_hidden_layers == 0 || (embedding != hidden && config.num_hidden_layers == 1) {
+        // The first tokens of a layer's input are kept apart where the last layer reads them alone; a projection does not.
+        format!("the kernels for NVIDIA GPUs take no {name} of {} layers: use the CPU", config.num_hidden_layers)
     } else if longest > LONGEST {
         format!("the kernels for NVIDIA GPUs take rows of up to {LONGEST} tokens; this model's may have {longest}: use the CPU")
     } else {

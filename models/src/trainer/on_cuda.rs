@@ -37,11 +37,11 @@ impl Trainer {
     /// [`Trainer::accumulate`] on the model's GPU; the gradients are copied back.
     pub(super) fn accumulate_on_cuda(&mut self, model: &Network, parts: &[MicroBatch]) -> Result<f32, ModelError> {
         self.check(model, parts)?;
-        let (masks, number, hidden) = (self.masks(model, 0), self.config.precision.on_cuda(), model.params.config.hidden_size);
+        let (masks, number, columns) = (self.masks(model, 0), self.config.precision.on_cuda(), model.params.config.embedding_size);
         let placed = model.cuda.as_ref().ok_or_else(not_there)?;
         let weights = placed.shared_weights(&model.params)?;
         let (mut gradients, mut touched) = (std::mem::take(&mut self.gradients), std::mem::take(&mut self.touched));
-        touched.drain(..).for_each(|id| gradients[id as usize * hidden..][..hidden].fill(0.0));
+        touched.drain(..).for_each(|id| gradients[id as usize * columns..][..columns].fill(0.0));
         let step = Step { params: &model.params, weights: &weights, number, masks };
         let fit = self.fit(model, placed)?;
         let loss = fit.gradients(step, parts, &mut gradients)?;

@@ -46,7 +46,7 @@ AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q
 HERE = Path(__file__).parent
 # The type in which the weights of a kind are saved.
 SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32, modernbert=torch.float32,
-             modernbert_means=torch.float32, deberta=torch.float32)
+             modernbert_means=torch.float32, modernbert_local=torch.float32, deberta=torch.float32)
 # Kinds that read token types, and those whose padding is token 1, behind whose position theirs begin.
 TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
 
@@ -76,9 +76,9 @@ def make_model(kind, span=False):
         return (MPNetForQuestionAnswering if span else MPNetForSequenceClassification)(config)
     if kind.startswith("modernbert"):
         # Layers attend to all, to neighbours, to neighbours, to all: a window of one token on either side.
-        pooling = "mean" if kind.endswith("means") else "cls"
+        pooling, layers = "mean" if kind.endswith("means") else "cls", 3 if kind.endswith("local") else 4
         config = ModernBertConfig(
-            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48, local_attention=2,
+            vocab_size=VOCAB, hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=48, local_attention=2,
             max_position_embeddings=12, pad_token_id=0, bos_token_id=None, eos_token_id=None, cls_token_id=1, sep_token_id=2,
             classifier_pooling=pooling, attn_implementation="eager", **labels,
         )
@@ -210,5 +210,5 @@ def main_span(kind):
 if __name__ == "__main__":
     for kind in sys.argv[1:] or SAVED:
         main(kind, SAVED[kind])
-        if kind != "modernbert_means":
+        if not kind.startswith("modernbert_"):
             main_span(kind)
