@@ -5,9 +5,9 @@ mod blocks;
 #[cfg(feature = "candle")]
 mod composed;
 pub mod disentangled;
+mod shape;
 
 use crate::approx::exp;
-use crate::dropout::Dropout;
 use crate::mat::{Mat, MatMut};
 use crate::matmul::matmul;
 use crate::sum::{max, sum, sum2};
@@ -15,51 +15,8 @@ use crate::vectorised;
 use blocks::Block;
 #[cfg(feature = "candle")]
 pub use composed::composed;
-use disentangled::{Disentangled, Products};
-use std::ops::Range;
-
-/// Which tokens of a sequence are queries: all, or only the first (`[CLS]`), the only one that a classifier reads from the last layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queries {
-    All,
-    First,
-}
-
-/// A number for each head and each distance of a key from its query, which is added to their score.
-#[derive(Clone, Copy, Debug)]
-pub struct Bias<'a> {
-    /// (heads, 2 * longest - 1): the distances key - query from 1 - longest on.
-    pub values: &'a [f32],
-    /// Tokens of the longest sequence, or more.
-    pub longest: usize,
-}
-
-impl Bias<'_> {
-    /// The place of the numbers of a head and a query with these keys.
-    fn place(&self, head: usize, query: usize, keys: &Range<usize>) -> Range<usize> {
-        let start = head * (2 * self.longest - 1) + self.longest - 1 + keys.start - query;
-        start..start + keys.len()
-    }
-}
-
-/// The shape of an attention over the rows of a batch.
-#[derive(Clone, Copy)]
-pub struct Attention<'a> {
-    pub heads: usize,
-    /// Width of a head; hidden = heads * head_size.
-    pub head_size: usize,
-    /// (rows + 1) boundaries of the sequences, in tokens, from 0.
-    pub cu_seqlens: &'a [usize],
-    pub queries: Queries,
-    /// Masks over the attention probabilities, if any.
-    pub dropout: Option<Dropout>,
-    /// What the distance adds to a score, if anything.
-    pub bias: Option<Bias<'a>>,
-    /// How far a key may be from its query, in tokens, if not all attend to all.
-    pub window: Option<usize>,
-    /// Relative positions whose products with queries and keys are added to those of queries and keys, if there are any.
-    pub disentangled: Option<Disentangled<'a>>,
-}
+use disentangled::Products;
+pub use shape::{Attention, Bias, Disentangled, Queries};
 
 /// Work space; it grows to a block of the longest sequence.
 #[derive(Default)]
@@ -79,14 +36,6 @@ pub struct Added<'a> {
 }
 
 impl Attention<'_> {
-    fn hidden(&self) -> usize {
-        self.heads * self.head_size
-    }
-
-    fn tokens(&self) -> usize {
-        *self.cu_seqlens.last().expect("cu_seqlens has rows + 1 entries")
-    }
-
     /// Number of query tokens: the rows of the context.
     pub fn query_tokens(&self) -> usize {
         self.cu_seqlens.windows(2).map(|ends| self.queries_of(ends[1] - ends[0])).sum()
@@ -110,46 +59,6 @@ impl Attention<'_> {
             assert!(bias.longest >= longest.max(1), "a bias for {} tokens, and a sequence of {longest}", bias.longest);
             assert_eq!(bias.values.len(), self.heads * (2 * bias.longest - 1), "bias is (heads, 2 * longest - 1)");
         }
-    }
-
-    /// (rows, head_size) of part 0 (query), 1 (key) or 2 (value) of a block, inside (tokens, 3 * hidden).
-    fn part<'a>(&self, qkv: &'a [f32], b: &Block, part: usize) -> Mat<'a> {
-        let (offset, rows) = self.place(b, part);
-        Mat::strided(&qkv[offset..], rows, self.head_size, 3 * self.hidden())
-    }
-
-    fn part_mut<'a>(&self, qkv: &'a mut [f32], b: &Block, part: usize) -> MatMut<'a> {
-        let (offset, rows) = self.place(b, part);
-        MatMut::strided(&mut qkv[offset..], rows, self.head_size, 3 * self.hidden())
-    }
-
-    /// Where a part of a block begins, and its number of rows.
-    fn place(&self, b: &Block, part: usize) -> (usize, usize) {
-        let rows = if part == 0 { &b.queries } else { &b.keys };
-        (((b.token + rows.start) * 3 + part) * self.hidden() + b.head * self.head_size, rows.len())
-    }
-
-    fn context_offset(&self, b: &Block) -> usize {
-        (b.first_query + b.queries.start) * self.hidden() + b.head * self.head_size
-    }
-
-    /// Multiplies the (queries, keys) numbers of a block by its part of its row's mask.
-    fn drop(&self, b: &Block, x: &mut [f32]) {
-        let Some(dropout) = self.dropout.filter(|d| !d.is_off()) else { return };
-        let mask = dropout.row(b.row);
-        for (query, x) in b.queries.clone().zip(x.chunks_exact_mut(b.keys.len())) {
-            mask.apply((b.head * b.of_queries + query) * b.tokens + b.keys.start, x);
-        }
-    }
-
-    fn drops(&self) -> bool {
-        self.dropout.is_some_and(|d| !d.is_off())
-    }
-
-    /// The factor of scores: one over the root of the numbers that a score is a sum of.
-    fn scale(&self) -> f32 {
-        let products = if self.disentangled.is_some() { 3.0 } else { 1.0 };
-        1.0 / (products * self.head_size as f32).sqrt()
     }
 }
 
@@ -309,6 +218,7 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dropout::Dropout;
     use crate::testing::{assert_close, dot, gradient, random, wide};
 
     /// Attention with explicit loops; `mask` (heads of rows, queries, tokens) multiplies the probabilities. What is added to scores is a

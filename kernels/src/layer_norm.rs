@@ -8,8 +8,8 @@ use candle_core::{D, Tensor};
 vectorised! {
     /// `y` = x̂ · weight + bias with x̂ = (x + residual − mean) · rstd, row by row.
     ///
-    /// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens); `bias` may be empty. `x` holds x̂ afterwards: with `rstd`
-    /// it is all that [`backward`] needs.
+    /// `x`, `residual` and `y` are (tokens, hidden), `weight` and `bias` (hidden), `rstd` (tokens); `bias` may be empty. `x` holds x̂
+    /// afterwards: with `rstd` it is all that [`backward`] needs.
     pub fn forward(x: &mut [f32], residual: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32], rstd: &mut [f32]) {
         let n = weight.len();
         let biased = !bias.is_empty();
@@ -33,7 +33,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Replaces `dy` by the gradient of x (and of the residual, which is the same) and adds to `dweight` and to `dbias`, if it is not empty.
+    /// Replaces `dy` by the gradient of x (and of the residual, which is the same); adds to `dweight`, and to `dbias` if it is not empty.
     pub fn backward(dy: &mut [f32], x_hat: &[f32], rstd: &[f32], weight: &[f32], dweight: &mut [f32], dbias: &mut [f32]) {
         let n = weight.len();
         let biased = !dbias.is_empty();

@@ -74,7 +74,8 @@ pub fn forward(x: Mat, weight: Weight, bias: &[f32], mut y: MatMut, scratch: &mu
     }
 }
 
-/// `dweight` += dyᵀ · x and, unless it is empty, `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format` if there is one.
+/// `dweight` += dyᵀ · x and, unless it is empty, `dbias` += the column sums of `dy`; shapes as in [`forward`], operands rounded to `format`
+/// if there is one.
 pub fn backward_parameters(x: Mat, dy: Mat, format: Option<Format>, dweight: &mut [f32], dbias: &mut [f32], scratch: &mut Scratch) {
     let shaped = (dy.cols() == dbias.len() || dbias.is_empty()) && dweight.len() == dy.cols() * x.cols();
     assert!(shaped, "shapes of a linear layer");

@@ -3,17 +3,16 @@
 //! A classifier reads only the first token of each row from the last layer. There, queries, attention output and feed-forward are computed
 //! for these tokens alone ([`Queries::First`]): the same logits and gradients for a seventh less work in six layers.
 
+use crate::activations::{LayerActivations, Norm, Relative, RelativeGradients, Scratch, resize};
 use crate::affine::Affine;
 use crate::batch::Shard;
 use crate::dense::Dense;
 use crate::layout::Layer;
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
-use crate::relative::{Relative, RelativeGradients};
 use crate::rounded::Rounded;
 use lacuna_kernels::attention::{self, Queries};
 use lacuna_kernels::embedding::{self, Lookup};
-use lacuna_kernels::linear;
 use lacuna_kernels::mat::{Mat, MatMut};
 use lacuna_kernels::rotary::Rotation;
 use lacuna_kernels::{gelu, layer_norm};
@@ -27,61 +26,6 @@ pub struct Encoder<'a> {
     pub shard: &'a Shard<'a>,
     /// None for inference.
     pub masks: Option<Masks>,
-}
-
-/// What a LayerNorm keeps for its backward.
-#[derive(Default)]
-pub struct Norm {
-    pub x_hat: Vec<f32>,
-    pub rstd: Vec<f32>,
-}
-
-/// What a layer keeps for its backward. *Queries* are all tokens, or one a row in the last layer.
-#[derive(Default)]
-pub struct LayerActivations {
-    /// (tokens, hidden)
-    pub input: Vec<f32>,
-    /// (rows, hidden): the first tokens of the input, in the last layer.
-    pub first: Vec<f32>,
-    /// (tokens, 3 * hidden)
-    pub qkv: Vec<f32>,
-    /// (positions, 3 * hidden): the same for relative positions, where attention meets them.
-    pub positions: Vec<f32>,
-    pub probs: Vec<f32>,
-    /// (queries, hidden)
-    pub context: Vec<f32>,
-    pub attention_norm: Norm,
-    /// (queries, hidden)
-    pub attended: Vec<f32>,
-    /// (queries, 2 * intermediate): the halves of a gated feed-forward.
-    pub gated: Vec<f32>,
-    /// (queries, intermediate): the slope of GELU, and its output.
-    pub slope: Vec<f32>,
-    pub activated: Vec<f32>,
-    pub output_norm: Norm,
-}
-
-/// Buffers reused by every layer, most of them in the backward pass.
-#[derive(Default)]
-pub struct Scratch {
-    /// (queries, hidden): the gradient that is passed from layer to layer.
-    pub d: Vec<f32>,
-    /// (queries, hidden): its part through a dropout.
-    pub branch: Vec<f32>,
-    /// (queries, hidden): the gradient that goes past a part whose input is normalised.
-    pub past: Vec<f32>,
-    /// (queries, 2 * intermediate)
-    pub dgated: Vec<f32>,
-    /// (queries, intermediate)
-    pub dintermediate: Vec<f32>,
-    /// (queries, hidden)
-    pub dcontext: Vec<f32>,
-    /// (tokens, 3 * hidden)
-    pub dqkv: Vec<f32>,
-    /// (rows, hidden): queries of the first tokens, or their gradients.
-    pub query: Vec<f32>,
-    pub attention: attention::Scratch,
-    pub linear: linear::Scratch,
 }
 
 /// Work space of an encoder; kept between steps so that steps do not allocate.
@@ -102,10 +46,6 @@ pub struct Work {
     /// (tokens, embedding): the gradient of the embedding sums, the output of [`Encoder::backward`].
     pub dembeddings: Vec<f32>,
     scratch: Scratch,
-}
-
-pub fn resize(v: &mut Vec<f32>, n: usize) {
-    v.resize(n, 0.0);
 }
 
 impl Encoder<'_> {

@@ -1,8 +1,9 @@
 //! The heads. Classification: a dense layer and its activation on `[CLS]` or a row's mean, dropout, the classifier. Span: a linear layer on
 //! each token. ModernBERT's have a norm behind the activation, and the dense layer for spans too.
 
+use crate::activations::Norm;
 use crate::architectures::Activation;
-use crate::encoder::{Encoder, Norm};
+use crate::encoder::Encoder;
 use crate::layout::{Head, HeadLayout};
 use crate::masks::Site;
 use crate::pooling::{means, means_backward};

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod activations;
 mod affine;
 mod architectures;
 mod batch;

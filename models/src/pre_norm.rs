@@ -4,11 +4,11 @@
 //! The hidden states are a sum that each part adds to. A layer changes them in place; in a classifier's last layer, those of the first
 //! tokens alone go on.
 
+use crate::activations::{LayerActivations, Norm, Relative, Scratch, resize};
 use crate::affine::Affine;
 use crate::config::Modern;
-use crate::encoder::{Encoder, LayerActivations, Norm, Scratch, resize};
+use crate::encoder::Encoder;
 use crate::masks::Site;
-use crate::relative::Relative;
 use lacuna_kernels::attention::{self, Added, Queries};
 use lacuna_kernels::geglu;
 use lacuna_kernels::mat::Mat;

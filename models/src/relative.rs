@@ -1,55 +1,15 @@
 //! What relative positions add to the scores of attention, forward and backward: MPNet's number for each distance, which all layers
 //! share, and DeBERTa's embeddings of distances, of which each layer makes queries and keys.
 
-use crate::encoder::{Encoder, Norm, Scratch, resize};
+use crate::activations::{Relative, RelativeGradients, Scratch, resize};
+use crate::encoder::Encoder;
 use crate::layout::Layer;
 use crate::masks::Site;
-use lacuna_kernels::attention::disentangled::{Disentangled, rows};
-use lacuna_kernels::attention::{Added, Attention, Bias, Queries};
+use lacuna_kernels::attention::disentangled::rows;
+use lacuna_kernels::attention::{Attention, Bias, Disentangled, Queries};
 use lacuna_kernels::linear;
 use lacuna_kernels::mat::{Mat, MatMut};
 use lacuna_kernels::relative_bias;
-
-/// What all layers read; empty for a model without it.
-#[derive(Default)]
-pub struct Relative {
-    /// (heads, 2 * longest - 1)
-    bias: Vec<f32>,
-    /// The row of each distance among the embeddings in use, and the table's first row of these.
-    rows: Vec<u32>,
-    first_row: usize,
-    norm: Norm,
-    /// (positions, hidden)
-    embeddings: Vec<f32>,
-}
-
-/// The gradients of that, and those of a layer's queries and keys.
-#[derive(Default)]
-pub struct RelativeGradients {
-    bias: Vec<f32>,
-    embeddings: Vec<f32>,
-    /// (positions, 3 * hidden)
-    positions: Vec<f32>,
-    /// (positions, hidden)
-    branch: Vec<f32>,
-}
-
-impl RelativeGradients {
-    /// Zeros in the shapes of `relative`.
-    pub fn clear(&mut self, relative: &Relative) {
-        for (gradients, n) in [(&mut self.bias, relative.bias.len()), (&mut self.embeddings, relative.embeddings.len())] {
-            gradients.clear();
-            resize(gradients, n);
-        }
-    }
-
-    /// As attention adds to them; zeros for a layer's queries and keys, `positions`.
-    pub fn added(&mut self, positions: &[f32]) -> Added<'_> {
-        self.positions.clear();
-        resize(&mut self.positions, positions.len());
-        Added { bias: &mut self.bias, positions: &mut self.positions }
-    }
-}
 
 impl Encoder<'_> {
     /// The attention of a layer, with queries and keys of relative positions if there are any.

@@ -18,7 +18,7 @@ pub fn read_config(fields: &Fields, family: Family) -> Result<Config, ModelError
     skip_positions(Config { pad_token_id, ..config }, pad_token_id, fields)
 }
 
-/// The dimensions of a model whose positions begin behind that of the padding: the table's first rows are the padding's and those before it.
+/// The dimensions of a model whose positions begin behind the padding's: the table's first rows are that one and those before it.
 pub fn skip_positions(config: Config, padding: u32, fields: &Fields) -> Result<Config, ModelError> {
     let (rows, skipped) = (config.max_position_embeddings, padding as usize + 1);
     if rows <= skipped {

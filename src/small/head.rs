@@ -63,7 +63,7 @@ pub trait SmallHead: Head {
     /// A text that cannot be encoded; a temporary file that cannot be written.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Self::Target>]) -> Result<Self::Lessons>;
 
-    /// `model` so that it reads the mean of a text's hidden states, or `[CLS]`; its weights that are drawn are seeded by `init_seed`. `None`
+    /// `model` so that it reads the mean of a text's hidden states, or `[CLS]`; weights that are drawn are seeded by `init_seed`. `None`
     /// where it does so already, or its head reads all tokens.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The pieces in which attention is computed: some queries of a head of a row, and the keys that they attend to.
 
-use super::{Attention, Queries};
+use super::shape::Attention;
+use crate::mat::{Mat, MatMut};
 use std::ops::Range;
 
 /// A row of up to this many queries is one block.
@@ -55,14 +56,6 @@ impl Block {
 }
 
 impl Attention<'_> {
-    /// Number of queries of a sequence.
-    pub(super) fn queries_of(&self, tokens: usize) -> usize {
-        match self.queries {
-            Queries::All => tokens,
-            Queries::First => tokens.min(1),
-        }
-    }
-
     fn queries_a_block(&self, queries: usize) -> usize {
         match self.window {
             Some(window) if queries > 2 * window => IN_WINDOW,
@@ -96,5 +89,35 @@ impl Attention<'_> {
             first_query += of_queries;
         }
         kept
+    }
+
+    /// (rows, head_size) of part 0 (query), 1 (key) or 2 (value) of a block, inside (tokens, 3 * hidden).
+    pub(super) fn part<'a>(&self, qkv: &'a [f32], b: &Block, part: usize) -> Mat<'a> {
+        let (offset, rows) = self.place(b, part);
+        Mat::strided(&qkv[offset..], rows, self.head_size, 3 * self.hidden())
+    }
+
+    pub(super) fn part_mut<'a>(&self, qkv: &'a mut [f32], b: &Block, part: usize) -> MatMut<'a> {
+        let (offset, rows) = self.place(b, part);
+        MatMut::strided(&mut qkv[offset..], rows, self.head_size, 3 * self.hidden())
+    }
+
+    /// Where a part of a block begins, and its number of rows.
+    fn place(&self, b: &Block, part: usize) -> (usize, usize) {
+        let rows = if part == 0 { &b.queries } else { &b.keys };
+        (((b.token + rows.start) * 3 + part) * self.hidden() + b.head * self.head_size, rows.len())
+    }
+
+    pub(super) fn context_offset(&self, b: &Block) -> usize {
+        (b.first_query + b.queries.start) * self.hidden() + b.head * self.head_size
+    }
+
+    /// Multiplies the (queries, keys) numbers of a block by its part of its row's mask.
+    pub(super) fn drop(&self, b: &Block, x: &mut [f32]) {
+        let Some(dropout) = self.dropout.filter(|d| !d.is_off()) else { return };
+        let mask = dropout.row(b.row);
+        for (query, x) in b.queries.clone().zip(x.chunks_exact_mut(b.keys.len())) {
+            mask.apply((b.head * b.of_queries + query) * b.tokens + b.keys.start, x);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Attention of candle's differentiable operations, over rows padded to the longest.
 
-use super::{Attention, Queries};
+use super::shape::{Attention, Queries};
 use crate::dropout::Dropout;
 use crate::padding::Padding;
 use candle_core::{D, Device, Result, Shape, Tensor};

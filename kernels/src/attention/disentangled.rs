@@ -2,22 +2,10 @@
 //! sees it, and a key's with the same position.
 
 use super::blocks::Block;
-use super::{Attention, resized};
+use super::shape::{Attention, Disentangled};
 use crate::mat::{Mat, MatMut};
 use crate::matmul::matmul;
 use std::ops::Range;
-
-/// Relative positions as they meet queries and keys.
-#[derive(Clone, Copy, Debug)]
-pub struct Disentangled<'a> {
-    /// (positions, 3 * hidden): the query and the key of each relative position, side by side as those of tokens; the last third is not
-    /// read.
-    pub positions: &'a [f32],
-    /// The row of `positions` for each distance query - key from 1 - longest to longest - 1; it never falls as the distance grows.
-    pub rows: &'a [u32],
-    /// Tokens of the longest sequence, or more.
-    pub longest: usize,
-}
 
 /// The row of each distance query - key from 1 - longest to longest - 1, in DeBERTa-v2's table of 2 * `buckets` relative positions: near
 /// distances have one each, farther ones share them by the logarithm of the distance, up to `farthest`.
@@ -135,6 +123,11 @@ impl Disentangled<'_> {
             matmul(dpositions, products.t(), attention.part(qkv, b, part), true);
         }
     }
+}
+
+fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    v.resize(n, 0.0);
+    v
 }
 
 #[cfg(test)]
