@@ -16,6 +16,7 @@ use blocks::Block;
 #[cfg(feature = "candle")]
 pub use composed::composed;
 use disentangled::Products;
+use shape::resized;
 pub use shape::{Attention, Bias, Disentangled, Queries};
 
 /// Work space; it grows to a block of the longest sequence.
@@ -128,11 +129,6 @@ pub fn backward(
             disentangled.backward(attention, b, (qkv, dprobs), dqkv, added.positions, &mut scratch.products);
         }
     });
-}
-
-fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    v.resize(n, 0.0);
-    v
 }
 
 /// The (queries, keys) probabilities of a block.

@@ -7,7 +7,6 @@ mod pre_norm;
 use crate::affine::Affine;
 use crate::architectures::Activation;
 use crate::batch::Shard;
-use crate::config::Modern;
 use crate::layout::{Head, Layout};
 use crate::masks::{Masks, Site};
 use crate::parameters::Parameters;
@@ -15,7 +14,6 @@ use candle_core::{Device, Result, Tensor};
 use lacuna_kernels::attention::disentangled::rows;
 use lacuna_kernels::attention::{self, Attention, Disentangled, Queries};
 use lacuna_kernels::padding::Padding;
-use lacuna_kernels::rotary::Rotation;
 use lacuna_kernels::{dropout, embedding, gelu, layer_norm, linear, relative_bias};
 use std::ops::Range;
 
@@ -49,7 +47,8 @@ impl<'a> Composed<'a> {
     pub fn logits(&self) -> Result<Tensor> {
         let mut hidden_states = self.embed()?;
         let (bias, relative) = (self.bias()?, self.relative()?);
-        let modern = self.params.config.modern.as_ref().map(|modern| (modern, self.rotations(modern)));
+        let modern = self.params.config.modern.as_ref();
+        let modern = modern.map(|modern| (modern, modern.rotations(self.params.config.head_size(), self.shard.longest())));
         for i in 0..self.layout().layers.len() {
             hidden_states = match &modern {
                 Some((modern, rotations)) => self.pre_norm_layer(i, modern, rotations, hidden_states)?,
@@ -110,11 +109,6 @@ impl<'a> Composed<'a> {
         let normed = self.norm(&self.layout().embedding_norm, &embedding::composed(&lookups)?, None)?;
         let embeddings = self.drop(Site::Embeddings, &self.shard.cu_seqlens, normed)?;
         self.layout().projection.as_ref().map_or(Ok(embeddings.clone()), |projection| self.linear(projection, &embeddings))
-    }
-
-    /// As [`crate::encoder::Encoder`] has them.
-    fn rotations(&self, modern: &Modern) -> [Rotation; 2] {
-        modern.thetas.map(|theta| Rotation::new(theta, self.params.config.head_size(), self.shard.longest()))
     }
 
     /// (heads, 2 * longest - 1): what relative positions add to scores.

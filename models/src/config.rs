@@ -2,6 +2,7 @@
 
 use crate::ModelError;
 use crate::family::Family;
+use lacuna_kernels::rotary::Rotation;
 use std::path::Path;
 
 /// The architectures of this crate.
@@ -88,6 +89,18 @@ pub struct Modern {
 
 /// More layers than this are a mistake.
 const MOST_LAYERS: usize = 1024;
+
+impl Modern {
+    /// The rotations of layers that attend to all tokens, and of those that attend to neighbours, for so many positions.
+    pub(crate) fn rotations(&self, head_size: usize, positions: usize) -> [Rotation; 2] {
+        self.thetas.map(|theta| Rotation::new(theta, head_size, positions))
+    }
+
+    /// The one of a layer.
+    pub(crate) fn rotation<'r>(&self, layer: usize, rotations: &'r [Rotation; 2]) -> &'r Rotation {
+        &rotations[if self.full[layer] { 0 } else { 1 }]
+    }
+}
 
 impl Config {
     /// Whether the dimensions fit together; `path` is the file they came from.

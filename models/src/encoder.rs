@@ -73,7 +73,7 @@ impl Encoder<'_> {
         self.embed(work);
         self.relative_forward(&mut work.relative);
         if let Some(modern) = &self.params.config.modern {
-            work.rotations = self.rotations(modern);
+            work.rotations = modern.rotations(self.params.config.head_size(), self.shard.longest());
         }
         for i in 0..layers {
             let (a, s, hidden_states) = (&mut work.layers[i.min(kept - 1)], &mut work.scratch, &mut work.hidden_states);

@@ -114,8 +114,10 @@ impl Builder<'_> {
             self.tensor(format!("{name}.weight"), shape);
         }
         let weight = self.end - start;
-        for name in names.iter().filter(|_| self.biased).collect::<Vec<_>>() {
-            self.tensor(format!("{name}.bias"), &shape[..1]);
+        if self.biased {
+            for name in names {
+                self.tensor(format!("{name}.bias"), &shape[..1]);
+            }
         }
         let (start, end) = (start - self.words, self.end - self.words);
         Affine { weight: start..start + weight, bias: start + weight..end, outputs: names.len() * shape[0], rounded: None }

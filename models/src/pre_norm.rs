@@ -15,15 +15,10 @@ use lacuna_kernels::mat::Mat;
 use lacuna_kernels::rotary::{Rotation, turn};
 
 impl Encoder<'_> {
-    /// The rotations of layers that attend to all tokens, and of those that attend to neighbours.
-    pub fn rotations(&self, modern: &Modern) -> [Rotation; 2] {
-        modern.thetas.map(|theta| Rotation::new(theta, self.params.config.head_size(), self.shard.longest()))
-    }
-
     /// Turns queries and keys in `qkv` (tokens, 3 * hidden), or their gradients back.
     fn turn(&self, i: usize, modern: &Modern, rotations: &[Rotation; 2], qkv: &mut [f32], back: bool) {
         let (heads, hidden) = (self.params.config.num_attention_heads, self.params.config.hidden_size);
-        let rotation = &rotations[if modern.full[i] { 0 } else { 1 }];
+        let rotation = modern.rotation(i, rotations);
         // The first token is at position 0: its query is not turned.
         if self.queries(i) == Queries::All {
             turn(rotation, &self.shard.position_ids, heads, qkv, 3 * hidden, back);

@@ -2,7 +2,7 @@
 //! sees it, and a key's with the same position.
 
 use super::blocks::Block;
-use super::shape::{Attention, Disentangled};
+use super::shape::{Attention, Disentangled, resized};
 use crate::mat::{Mat, MatMut};
 use crate::matmul::matmul;
 use std::ops::Range;
@@ -123,11 +123,6 @@ impl Disentangled<'_> {
             matmul(dpositions, products.t(), attention.part(qkv, b, part), true);
         }
     }
-}
-
-fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
-    v.resize(n, 0.0);
-    v
 }
 
 #[cfg(test)]

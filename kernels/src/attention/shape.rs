@@ -85,3 +85,9 @@ impl Attention<'_> {
         1.0 / (products * self.head_size as f32).sqrt()
     }
 }
+
+/// `v` with this length; what is new is 0.
+pub(super) fn resized(v: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    v.resize(n, 0.0);
+    v
+}

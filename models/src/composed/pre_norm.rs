@@ -19,7 +19,7 @@ impl Composed<'_> {
         };
         let qkv = self.linear(&layer.qkv, &input)?;
         let part = |part: usize| qkv.narrow(1, part * hidden, hidden)?.contiguous();
-        let rotation = &rotations[if modern.full[i] { 0 } else { 1 }];
+        let rotation = modern.rotation(i, rotations);
         let turned = |x: &Tensor| rotary::composed(rotation, &self.shard.position_ids, x);
         let (query, key, value) = (turned(&part(0)?)?, turned(&part(1)?)?, part(2)?);
         let first = |x: Tensor| if queries == Queries::First { x.index_select(&self.firsts, 0) } else { Ok(x) };
