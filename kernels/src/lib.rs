@@ -14,6 +14,7 @@
 pub mod adamw;
 pub mod approx;
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod cpu;
 pub mod cross_entropy;
 pub mod dropout;

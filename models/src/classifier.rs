@@ -4,7 +4,10 @@ use crate::ModelError;
 use crate::batch::PackedBatch;
 use crate::layout::Head;
 use crate::network::{Forward, Network};
+use crate::config_file::ConfigFile;
 use crate::parameters::Parameters;
+use crate::problem::Problem;
+use crate::targets::Targets;
 use std::collections::HashSet;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -14,6 +17,9 @@ use std::path::Path;
 pub struct Classifier {
     pub(crate) network: Network,
     pub(crate) labels: Vec<String>,
+    pub(crate) problem: Problem,
+    /// Of several labels a text, from which probability on it has each; empty for 0.5.
+    pub(crate) thresholds: Vec<f32>,
     /// Whether its last layer is that of a saved classifier, not drawn.
     pub(crate) trained: bool,
 }
@@ -43,13 +49,52 @@ impl Classifier {
     /// # Errors
     /// A missing, damaged or unsupported file; a missing tensor or one of a wrong shape; no labels, or one label twice.
     pub fn load(folder: &Path, labels: &[String], init_seed: u64) -> Result<Self, ModelError> {
+        Classifier::load_for(Problem::SingleLabel, folder, labels, init_seed)
+    }
+
+    /// [`Classifier::load`] for either problem. The last layer of a classifier that was saved for the other one is a start alone, as one
+    /// that is drawn; its thresholds are not taken.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`].
+    pub fn load_for(problem: Problem, folder: &Path, labels: &[String], init_seed: u64) -> Result<Self, ModelError> {
         check_labels(labels)?;
         let (network, saved) = Network::load(folder, Head::Labels(labels.len()), init_seed)?;
-        let mut model = Classifier { network, labels: labels.to_vec(), trained: saved.is_some() };
+        let file = ConfigFile::read(folder)?;
+        let same = file.as_ref().and_then(ConfigFile::problem).is_none_or(|of_file| of_file == problem);
+        let mut model = Classifier { network, labels: labels.to_vec(), problem, thresholds: Vec::new(), trained: saved.is_some() && same };
         if let Some(saved) = saved {
+            model.thresholds = file.filter(|_| same).map(|file| file.thresholds(saved.len())).unwrap_or_default();
             model.reorder_labels(&saved);
         }
         Ok(model)
+    }
+
+    /// How many labels a text has.
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
+    /// From which probability on a text has each label, where it may have several.
+    pub fn thresholds(&self) -> Vec<f32> {
+        if self.thresholds.is_empty() { vec![0.5; self.labels.len()] } else { self.thresholds.clone() }
+    }
+
+    /// Sets [`Classifier::thresholds`]; they are saved with the model.
+    ///
+    /// # Panics
+    /// For another number of them than of labels.
+    pub fn set_thresholds(&mut self, thresholds: &[f32]) {
+        assert_eq!(thresholds.len(), self.labels.len(), "one threshold a label");
+        self.thresholds = thresholds.to_vec();
+    }
+
+    /// The targets of a batch's rows, by the problem.
+    pub(crate) fn targets<'t>(&self, probabilities: &'t [f32], weights: &'t [f32]) -> Targets<'t> {
+        match self.problem {
+            Problem::SingleLabel => Targets::Labels { probabilities, weights },
+            Problem::MultiLabel => Targets::LabelSets { probabilities, weights },
+        }
     }
 
     /// The labels, in the order of the logits.
@@ -109,7 +154,7 @@ impl Classifier {
 
     /// A config.json for `AutoModelForSequenceClassification`.
     pub fn config_json(&self) -> String {
-        self.config().to_json(&self.labels)
+        self.config().to_json(&self.labels, self.problem, &self.thresholds)
     }
 
     /// Moves the rows of a saved classifier from the order of its labels to the order of these.
@@ -123,9 +168,13 @@ impl Classifier {
         let Parameters { config, layout, flat } = &mut self.network.params;
         let (weight, bias) = layout.head.outputs.parts_mut(&mut flat[layout.words..]);
         let (old_weight, old_bias, hidden) = (weight.to_vec(), bias.to_vec(), config.hidden_size);
+        let old_thresholds = self.thresholds.clone();
         for (to, from) in from.into_iter().enumerate() {
             weight[to * hidden..][..hidden].copy_from_slice(&old_weight[from * hidden..][..hidden]);
             bias[to] = old_bias[from];
+            if let Some(threshold) = old_thresholds.get(from) {
+                self.thresholds[to] = *threshold;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::ModelError;
 use crate::bert;
 use crate::config::{Architecture, Config};
 use crate::fields::Fields;
+use crate::problem::Problem;
 use crate::roberta;
 use serde_json::{Map, Value, json};
 use std::io::{ErrorKind, Read};
@@ -20,6 +21,8 @@ pub struct ConfigFile {
 pub enum SavedHead {
     /// Classification; two or more labels in the order of the logits.
     Labels(Vec<String>),
+    /// Classification with any number of labels a text.
+    LabelSets(Vec<String>),
     /// Question answering.
     Span,
 }
@@ -34,11 +37,16 @@ pub fn saved_head(folder: &Path) -> Result<SavedHead, ModelError> {
     if file.answers_questions() {
         return Ok(SavedHead::Span);
     }
+    let several = file.problem() == Some(Problem::MultiLabel);
     match file.labels() {
+        Some(labels) if several && !labels.is_empty() => Ok(SavedHead::LabelSets(labels)),
         Some(labels) if labels.len() >= 2 => Ok(SavedHead::Labels(labels)),
         // transformers leaves out labels that have no names of their own.
         None if !file.map.contains_key("id2label") => match rows_of_classifier(folder)? {
-            Some(rows) if rows >= 2 => Ok(SavedHead::Labels((0..rows).map(|i| format!("LABEL_{i}")).collect())),
+            Some(rows) if rows >= 2 => {
+                let labels = (0..rows).map(|i| format!("LABEL_{i}")).collect();
+                Ok(if several { SavedHead::LabelSets(labels) } else { SavedHead::Labels(labels) })
+            }
             _ => Err(ModelError::config(
                 &path,
                 "`id2label` is missing, and no classifier of two labels or more is in model.safetensors; is it the folder of a trained model?",
@@ -108,6 +116,18 @@ impl ConfigFile {
         (0..id2label.len()).map(|i| id2label.get(&i.to_string())?.as_str().map(String::from)).collect()
     }
 
+    /// How many labels a text has, if it says so.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        Problem::named(self.map.get("problem_type")?.as_str()?)
+    }
+
+    /// From which probability on a text has each of so many labels; empty if there is not one for each.
+    pub(crate) fn thresholds(&self, labels: usize) -> Vec<f32> {
+        let stated = self.map.get("thresholds").and_then(Value::as_array);
+        let thresholds: Vec<f32> = stated.into_iter().flatten().filter_map(|x| Some(x.as_f64()? as f32)).collect();
+        if thresholds.len() == labels { thresholds } else { Vec::new() }
+    }
+
     /// Whether it belongs to a model with a span head.
     pub(crate) fn answers_questions(&self) -> bool {
         let mut architectures = self.map.get("architectures").and_then(Value::as_array).into_iter().flatten();
@@ -132,13 +152,16 @@ impl Config {
     }
 
     /// A config.json that `AutoModelForSequenceClassification` reads.
-    pub(crate) fn to_json(&self, labels: &[String]) -> String {
+    pub(crate) fn to_json(&self, labels: &[String], problem: Problem, thresholds: &[f32]) -> String {
         let mut map = self.to_map("SequenceClassification");
         let id2label: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (i.to_string(), json!(l))).collect();
         let label2id: Map<String, Value> = labels.iter().enumerate().map(|(i, l)| (l.clone(), json!(i))).collect();
         map.insert("id2label".into(), Value::Object(id2label));
         map.insert("label2id".into(), Value::Object(label2id));
-        map.insert("problem_type".into(), json!("single_label_classification"));
+        map.insert("problem_type".into(), json!(problem.name()));
+        if !thresholds.is_empty() {
+            map.insert("thresholds".into(), json!(thresholds));
+        }
         format!("{:#}\n", Value::Object(map))
     }
 }

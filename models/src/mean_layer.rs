@@ -102,7 +102,8 @@ impl Classifier {
             ..old.clone()
         };
         network.set_device(old.device)?;
-        Ok(Classifier { network, labels: self.labels.clone(), trained: false })
+        let Classifier { labels, problem, .. } = self;
+        Ok(Classifier { network, labels: labels.clone(), problem: *problem, thresholds: Vec::new(), trained: false })
     }
 }
 

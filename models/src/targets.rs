@@ -12,7 +12,8 @@ use crate::span_loss::span_loss;
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
 #[cfg(feature = "candle")]
-use lacuna_kernels::cross_entropy;
+use lacuna_kernels::{binary_cross_entropy, cross_entropy};
+use lacuna_kernels::binary_cross_entropy::binary_cross_entropy;
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
 
 /// The targets of a batch's rows.
@@ -21,6 +22,13 @@ pub enum Targets<'a> {
     /// Of a classifier.
     Labels {
         /// (rows, labels), each row summing to 1.
+        probabilities: &'a [f32],
+        /// (rows), from 0.
+        weights: &'a [f32],
+    },
+    /// Of a classifier of [`Problem::MultiLabel`](crate::Problem).
+    LabelSets {
+        /// (rows, labels), each in [0, 1], whatever the others are.
         probabilities: &'a [f32],
         /// (rows), from 0.
         weights: &'a [f32],
@@ -41,7 +49,12 @@ impl Targets<'_> {
     pub(crate) fn check(&self, batch: &PackedBatch, head: Head) -> Result<(), ModelError> {
         match (self, head) {
             (Targets::Labels { probabilities, weights }, Head::Labels(labels)) => {
-                check_labels(probabilities, weights, batch.rows(), labels)
+                check_shapes(probabilities, weights, batch.rows(), labels)?;
+                check_rows(probabilities, labels, |row| row.iter().all(|&p| p >= 0.0) && (row.iter().sum::<f32>() - 1.0).abs() < 1e-3)
+            }
+            (Targets::LabelSets { probabilities, weights }, Head::Labels(labels)) => {
+                check_shapes(probabilities, weights, batch.rows(), labels)?;
+                check_rows(probabilities, labels, |row| row.iter().all(|p| (0.0..=1.0).contains(p)))
             }
             (Targets::Spans(spans), Head::Span) => check_spans(batch, spans),
             _ => Err(ModelError::Train("labels for a span extractor, or spans for a classifier".into())),
@@ -57,6 +70,11 @@ impl Targets<'_> {
                 let probabilities = &probabilities[rows.start * labels..rows.end * labels];
                 soft_cross_entropy(logits, probabilities, &weights[rows], scale, dlogits)
             }
+            Targets::LabelSets { probabilities, weights } => {
+                let labels = logits.len() / shard.rows();
+                let probabilities = &probabilities[rows.start * labels..rows.end * labels];
+                binary_cross_entropy(logits, probabilities, &weights[rows], scale, dlogits)
+            }
             Targets::Spans(spans) => span_loss(shard, logits, &spans[rows], scale, dlogits),
         }
     }
@@ -71,22 +89,30 @@ impl Targets<'_> {
                 let probabilities = &probabilities[rows.start * labels..rows.end * labels];
                 cross_entropy::composed(logits, probabilities, &weights[rows], scale)
             }
+            Targets::LabelSets { probabilities, weights } => {
+                let labels = logits.dim(1)?;
+                let probabilities = &probabilities[rows.start * labels..rows.end * labels];
+                binary_cross_entropy::composed(logits, probabilities, &weights[rows], scale)
+            }
             Targets::Spans(spans) => composed_loss(&composed.padding, logits, &spans[rows], scale),
         }
     }
 }
 
-fn check_labels(targets: &[f32], weights: &[f32], rows: usize, labels: usize) -> Result<(), ModelError> {
+fn check_shapes(targets: &[f32], weights: &[f32], rows: usize, labels: usize) -> Result<(), ModelError> {
     let error = |reason: String| Err(ModelError::Batch(reason));
     if weights.len() != rows || targets.len() != rows * labels {
         return error(format!("{rows} rows with {labels} labels, but {} targets and {} weights", targets.len(), weights.len()));
     }
-    let probabilities = |row: &[f32]| row.iter().all(|&p| p >= 0.0) && (row.iter().sum::<f32>() - 1.0).abs() < 1e-3;
-    if let Some((row, found)) = targets.chunks(labels).enumerate().find(|(_, row)| !probabilities(row)) {
-        return error(format!("the targets of row {row} are not probabilities: {found:?}"));
-    }
     match weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
         Some(row) => error(format!("the weight of row {row} is {}; it must be a finite number, 0 or more", weights[row])),
+        None => Ok(()),
+    }
+}
+
+fn check_rows(targets: &[f32], labels: usize, probabilities: impl Fn(&[f32]) -> bool) -> Result<(), ModelError> {
+    match targets.chunks(labels).enumerate().find(|(_, row)| !probabilities(row)) {
+        Some((row, found)) => Err(ModelError::Batch(format!("the targets of row {row} are not probabilities: {found:?}"))),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::batch::PackedBatch;
 use crate::classifier::Classifier;
+use crate::problem::Problem;
 use crate::config::{Architecture, Config};
 use crate::cuda::Placed;
 use crate::device::Device;
@@ -55,7 +56,8 @@ pub fn model(heads: usize, cuda: Option<Placed>) -> Classifier {
         #[cfg(feature = "candle")]
         placed: None,
     };
-    Classifier { network, labels: (0..LABELS).map(|label| label.to_string()).collect(), trained: true }
+    let labels = (0..LABELS).map(|label| label.to_string()).collect();
+    Classifier { network, labels, problem: Problem::SingleLabel, thresholds: Vec::new(), trained: true }
 }
 
 /// Rows of [`LENGTHS`] tokens.

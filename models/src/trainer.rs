@@ -94,7 +94,7 @@ impl Trainer {
     /// One step: forward, backward and update on one batch.
     ///
     /// `targets` (rows, labels), each row summing to 1; `weights` (rows), from 0. The loss is the mean over the rows of weight times
-    /// cross-entropy. After `total_steps` steps the learning rate is 0. The shards of the batch are jobs of rayon's pool: the one of the
+    /// cross-entropy; with several labels a text, targets are each in [0, 1], and it is the mean of the labels' own. After `total_steps` steps the learning rate is 0. The shards of the batch are jobs of rayon's pool: the one of the
     /// `ThreadPool::install` around the call, or the global one. A single job runs on the calling thread.
     ///
     /// # Errors
@@ -106,7 +106,8 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<StepOutcome, ModelError> {
-        self.step_micro_batches(model, &[MicroBatch { batch, targets: Targets::Labels { probabilities: targets, weights } }])
+        let targets = model.targets(targets, weights);
+        self.step_micro_batches(model, &[MicroBatch { batch, targets }])
     }
 
     /// [`Trainer::step`] for spans: the loss is the mean of the cross-entropies of start and end.
@@ -182,8 +183,7 @@ impl Trainer {
         targets: &[f32],
         weights: &[f32],
     ) -> Result<(f32, &[f32]), ModelError> {
-        let loss =
-            self.accumulate(&model.network, &[MicroBatch { batch, targets: Targets::Labels { probabilities: targets, weights } }])?;
+        let loss = self.accumulate(&model.network, &[MicroBatch { batch, targets: model.targets(targets, weights) }])?;
         Ok((loss, &self.gradients))
     }
 

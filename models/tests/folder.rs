@@ -3,7 +3,7 @@
 mod common;
 
 use common::{batch, configure, copy, golden, labels, load, load_error, rewrite};
-use lacuna_models::{Classifier, ModelError, Reading, TextEncoder};
+use lacuna_models::{Classifier, ModelError, Problem, Reading, TextEncoder};
 use proptest::prelude::*;
 use serde_json::json;
 use std::fs;
@@ -82,6 +82,29 @@ fn config_json_names_the_labels() {
 }
 
 /// RoBERTa is BERT with other names, positions that begin behind the padding's, and a head of its own; each name of the family stays.
+/// Of several labels a text: the problem and the thresholds are saved, in the order of the labels; another problem's head is no trained one.
+#[test]
+fn several_labels_keep_their_thresholds() {
+    let folder = copy("bert_several");
+    let names = labels(&["LABEL_0", "LABEL_1", "LABEL_2"]);
+    let load = |problem, folder: &std::path::Path, names: &[String]| Classifier::load_for(problem, folder, names, 1).unwrap();
+    let mut model = load(Problem::MultiLabel, folder.path(), &names);
+    assert!(model.is_trained());
+    assert_eq!(model.thresholds(), [0.5; 3]);
+    model.set_thresholds(&[0.1, 0.2, 0.3]);
+    let saved = folder.path().join("saved");
+    model.save(&saved, &TextEncoder::load(folder.path()).unwrap()).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(saved.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["problem_type"], "multi_label_classification");
+    assert_eq!(lacuna_models::saved_head(&saved).unwrap(), lacuna_models::SavedHead::LabelSets(names.clone()));
+    let again = load(Problem::MultiLabel, &saved, &labels(&["LABEL_2", "LABEL_0", "LABEL_1"]));
+    assert_eq!(again.thresholds(), [0.3, 0.1, 0.2]);
+    let other = load(Problem::SingleLabel, &saved, &names);
+    assert!(!other.is_trained());
+    assert_eq!(other.thresholds(), [0.5; 3]);
+    assert_eq!(lacuna_models::saved_head(&golden("bert")).unwrap(), lacuna_models::SavedHead::Labels(names));
+}
+
 #[test]
 fn roberta_and_its_like_are_saved_as_they_are_named() {
     for (model_type, class) in [("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")] {

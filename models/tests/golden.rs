@@ -182,6 +182,14 @@ fn distilbert_gradients() {
 }
 
 #[test]
+fn several_labels_a_text() {
+    gradients_agree("bert_several");
+    gradients_agree("electra_several");
+    steps_agree("bert_several");
+    steps_agree("electra_several");
+}
+
+#[test]
 fn bert_steps() {
     steps_agree("bert");
 }

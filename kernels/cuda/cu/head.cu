@@ -6,7 +6,8 @@
 #define TANH 1
 #define GELU 2
 
-/// Activation, dropout, classifier, cross-entropy against soft targets, and the way back to the pooler's output.
+/// Activation, dropout, classifier, cross-entropy against soft targets, and the way back to the pooler's output. With `several`, each label
+/// has a sigmoid and a cross-entropy of its own, of which the loss is the mean.
 struct Classify {
     const number *pooled; // (rows, hidden): before the activation
     const float *weight, *bias; // (labels, hidden), (labels)
@@ -17,7 +18,7 @@ struct Classify {
     number *dpooled; // (rows, hidden)
     Dropout drop;
     float loss_scale;
-    u32 hidden, labels, activation;
+    u32 hidden, labels, several, activation;
 };
 
 /// The gradients of the classifier and of the pooler's bias. The grid is (labels + 1, hidden / 256).
@@ -65,6 +66,19 @@ DEVICE void row_loss(const Classify &a, u32 row) {
     if (lane() == 0) a.losses[row] = loss;
 }
 
+/// The same where each label is for itself.
+DEVICE void row_loss_of_several(const Classify &a, u32 row) {
+    const float *logits = a.logits + (u64)row * a.labels, *targets = a.targets + (u64)row * a.labels;
+    double weight = (double)a.weights[row] * a.loss_scale / a.labels, loss = 0;
+    for (u32 l = lane(); l < a.labels; l += 32) {
+        double logit = logits[l], target = targets[l], small = exp(logit < 0 ? logit : -logit);
+        loss += weight * ((logit > 0 ? logit : 0) + log1p(small) - target * logit);
+        a.dlogits[(u64)row * a.labels + l] = (float)(weight * ((logit < 0 ? small : 1) / (1 + small) - target));
+    }
+    loss = warp_sum(loss);
+    if (lane() == 0) a.losses[row] = loss;
+}
+
 /// An activation's value and slope.
 DEVICE float2 activated(u32 activation, float x) {
     if (activation == GELU) return gelu(x);
@@ -91,7 +105,7 @@ KERNEL(classify, Classify, 256) {
     }
     __syncthreads();
     if (!a.targets) return;
-    if (warp() == 0) row_loss(a, row);
+    if (warp() == 0) a.several ? row_loss_of_several(a, row) : row_loss(a, row);
     __syncthreads();
     for (u32 c = threadIdx.x; c < a.hidden; c += 256) {
         float d = 0, x = widen(a.pooled[at + c]);

@@ -288,6 +288,8 @@ pub struct Classify {
     pub loss_scale: f32,
     pub hidden: u32,
     pub labels: u32,
+    /// Whether a row may have several labels, each with a sigmoid and a loss of its own.
+    pub several: u32,
     pub activation: Activation,
 }
 

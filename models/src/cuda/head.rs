@@ -57,6 +57,7 @@ impl Pass<'_> {
             loss_scale: goal.map_or(0.0, |goal| goal.scale),
             hidden: hidden as u32,
             labels: labels as u32,
+            several: self.plan.several.into(),
             activation: match self.params.config.architecture.activation() {
                 architectures::Activation::Tanh => Activation::Tanh,
                 architectures::Activation::Relu => Activation::Relu,

@@ -39,6 +39,8 @@ pub struct Plan {
     /// Labels: (rows, labels) probabilities and (rows) weights; spans: (rows, 2) answers, and none.
     pub targets: Place,
     pub weights: Place,
+    /// Whether a row may have several labels, each with a loss of its own.
+    pub several: bool,
 }
 
 /// A table in the making.
@@ -125,11 +127,11 @@ fn targets_of(shard: &Shard, targets: &Targets, head: Head) -> (Vec<u32>, Vec<u3
     let rows = shard.first_row..shard.first_row + shard.rows();
     let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect();
     match (targets, head) {
-        (Targets::Labels { probabilities, weights }, Head::Labels(labels)) => {
+        (Targets::Labels { probabilities, weights } | Targets::LabelSets { probabilities, weights }, Head::Labels(labels)) => {
             (bits(&probabilities[rows.start * labels..rows.end * labels]), bits(&weights[rows]))
         }
         (Targets::Spans(spans), _) => (spans[rows].iter().flat_map(|s| [s.start as u32, s.end as u32]).collect(), Vec::new()),
-        (Targets::Labels { .. }, Head::Span) => Default::default(),
+        (Targets::Labels { .. } | Targets::LabelSets { .. }, Head::Span) => Default::default(),
     }
 }
 
@@ -186,6 +188,7 @@ impl Plan {
             segment_table,
             targets: if_any(target_table, &targets),
             weights: if_any(weight_table, &weights),
+            several: training.is_some_and(|(targets, _)| matches!(targets, Targets::LabelSets { .. })),
         })
     }
 }

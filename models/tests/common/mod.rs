@@ -3,7 +3,7 @@
 
 pub mod shapes;
 
-use lacuna_models::{Classifier, MicroBatch, PackedBatch, Precision, Span, Targets, TrainConfig};
+use lacuna_models::{Classifier, MicroBatch, PackedBatch, Precision, Problem, Span, Targets, TrainConfig};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -21,7 +21,12 @@ pub fn labels(names: &[&str]) -> Vec<String> {
 }
 
 pub fn load(folder: &Path) -> Classifier {
-    Classifier::load(folder, &labels(&["a", "b", "c"]), 1).unwrap()
+    Classifier::load_for(problem(&folder.to_string_lossy()), folder, &labels(&["a", "b", "c"]), 1).unwrap()
+}
+
+/// The problem of a golden model, by its name.
+pub fn problem(name: &str) -> Problem {
+    if name.ends_with("_several") { Problem::MultiLabel } else { Problem::SingleLabel }
 }
 
 /// The message of the error of loading a folder.
@@ -66,7 +71,8 @@ impl Golden {
     }
 
     pub fn model(&self) -> Classifier {
-        let mut model = Classifier::load(&self.folder, &labels(&["LABEL_0", "LABEL_1", "LABEL_2"]), 1).unwrap();
+        let problem = problem(&self.folder.to_string_lossy());
+        let mut model = Classifier::load_for(problem, &self.folder, &labels(&["LABEL_0", "LABEL_1", "LABEL_2"]), 1).unwrap();
         model.set_precision(Precision::F32);
         model
     }

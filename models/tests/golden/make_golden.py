@@ -45,7 +45,7 @@ AFTER = ["word_embeddings", "layer.0.attention.self.query", "layer.0.attention.q
          "tok_embeddings", "layers.0.attn.Wqkv", "norm", "LayerNorm", "layer_norm", "classifier"]
 HERE = Path(__file__).parent
 # The type in which the weights of a kind are saved.
-SAVED = dict(bert=torch.float16, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32, modernbert=torch.float32,
+SAVED = dict(bert=torch.float16, bert_several=torch.float32, electra_several=torch.float32, distilbert=torch.bfloat16, roberta=torch.float32, mpnet=torch.float32, electra=torch.float32, modernbert=torch.float32,
              modernbert_means=torch.float32, modernbert_local=torch.float32, deberta=torch.float32)
 # Kinds that read token types, and those whose padding is token 1, behind whose position theirs begin.
 TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
@@ -53,6 +53,10 @@ TYPED, PADDED_BY_1 = ("bert", "electra"), ("roberta", "mpnet")
 
 def make_model(kind, span=False):
     labels = {} if span else dict(num_labels=LABELS)
+    if kind.endswith("_several"):
+        # Several labels a text: transformers takes a loss of its own for it.
+        labels["problem_type"] = "multi_label_classification"
+        kind = kind.removesuffix("_several")
     if kind == "bert":
         config = BertConfig(
             vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
@@ -137,15 +141,24 @@ def main(kind, dtype):
 
     input_ids, token_type_ids = make_inputs(kind)
     targets = torch.rand(len(LENGTHS), LABELS)
-    targets /= targets.sum(1, keepdim=True)
+    several = kind.endswith("_several")
+    if several:
+        targets[0], targets[1] = torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 0.0])
+    else:
+        targets /= targets.sum(1, keepdim=True)
     weights = torch.tensor([1.0, 0.5, 2.0, 1.5])
     inputs = dict(input_ids=pad(input_ids, value=int(kind in PADDED_BY_1)), attention_mask=pad([torch.ones(n) for n in LENGTHS]))
-    if kind in TYPED:
+    if kind.split("_")[0] in TYPED:
         inputs["token_type_ids"] = pad(token_type_ids)
+
+    def losses_of(logits):
+        if several:
+            return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+        return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
     def loss_of():
         logits = model(**inputs).logits
-        return logits, (weights * torch.nn.functional.cross_entropy(logits, targets, reduction="none")).mean()
+        return logits, (weights * losses_of(logits)).mean()
 
     logits, loss = loss_of()
     loss.backward()
@@ -153,6 +166,9 @@ def main(kind, dtype):
         input_ids=torch.cat(input_ids), token_type_ids=torch.cat(token_type_ids), targets=targets, weights=weights,
         cu_seqlens=torch.tensor([0] + LENGTHS).cumsum(0), logits=logits.detach(), loss=loss.detach(),
     )
+    if several:
+        # With weights of 1 it is the loss that transformers itself takes for such a model.
+        assert torch.isclose(losses_of(logits).mean(), model(**inputs, labels=targets).loss)
     for name, parameter in model.named_parameters():
         golden["gradient." + name] = parameter.grad.clone()
 
@@ -210,5 +226,5 @@ def main_span(kind):
 if __name__ == "__main__":
     for kind in sys.argv[1:] or SAVED:
         main(kind, SAVED[kind])
-        if not kind.startswith("modernbert_"):
+        if "_" not in kind:
             main_span(kind)
