@@ -2,9 +2,9 @@
 
 use crate::ModelError;
 use crate::batch::PackedBatch;
+use crate::config_file::ConfigFile;
 use crate::layout::Head;
 use crate::network::{Forward, Network};
-use crate::config_file::ConfigFile;
 use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::targets::Targets;

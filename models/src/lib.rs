@@ -101,5 +101,5 @@ pub use targets::{MicroBatch, Targets};
 pub use tokenize::{Reading, TextEncoder};
 pub use train_config::TrainConfig;
 pub use trainer::{StepOutcome, Trainer};
-pub use training_memory::{fits, training_bytes};
+pub use training_memory::{activation_bytes, fits, training_bytes};
 pub use try_out::{detect, try_out};

@@ -11,10 +11,10 @@ use crate::span_loss::composed_loss;
 use crate::span_loss::span_loss;
 #[cfg(feature = "candle")]
 use candle_core::Tensor;
-#[cfg(feature = "candle")]
-use lacuna_kernels::{binary_cross_entropy, cross_entropy};
 use lacuna_kernels::binary_cross_entropy::binary_cross_entropy;
 use lacuna_kernels::cross_entropy::soft_cross_entropy;
+#[cfg(feature = "candle")]
+use lacuna_kernels::{binary_cross_entropy, cross_entropy};
 
 /// The targets of a batch's rows.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,6 @@
 
 use crate::batch::PackedBatch;
 use crate::classifier::Classifier;
-use crate::problem::Problem;
 use crate::config::{Architecture, Config};
 use crate::cuda::Placed;
 use crate::device::Device;
@@ -10,6 +9,7 @@ use crate::layout::{Head, Layout};
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::precision::Precision;
+use crate::problem::Problem;
 use std::sync::OnceLock;
 
 /// Tokens of the rows: one, a tile of attention, and more.

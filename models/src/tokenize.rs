@@ -176,6 +176,11 @@ impl TextEncoder {
         self.tokenizer.get_vocab(true).into_iter().map(|(token, id)| (id, token)).max()
     }
 
+    /// The token that stands for what the tokenizer does not know, if it has one.
+    pub fn unknown_token(&self) -> Option<u32> {
+        ["[UNK]", "<unk>"].iter().find_map(|name| self.tokenizer.token_to_id(name))
+    }
+
     /// The tokenizer for a text: one that reads `[SEP]` and the like as text, if they are in it.
     fn reads(&self, text: &str) -> &Tokenizer {
         if !self.special.iter().any(|name| text.contains(name.as_str())) {

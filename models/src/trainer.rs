@@ -94,8 +94,9 @@ impl Trainer {
     /// One step: forward, backward and update on one batch.
     ///
     /// `targets` (rows, labels), each row summing to 1; `weights` (rows), from 0. The loss is the mean over the rows of weight times
-    /// cross-entropy; with several labels a text, targets are each in [0, 1], and it is the mean of the labels' own. After `total_steps` steps the learning rate is 0. The shards of the batch are jobs of rayon's pool: the one of the
-    /// `ThreadPool::install` around the call, or the global one. A single job runs on the calling thread.
+    /// cross-entropy; with several labels a text, targets are each in [0, 1], and it is the mean of the labels' own. After `total_steps`
+    /// steps the learning rate is 0. The shards of the batch are jobs of rayon's pool: the one of the `ThreadPool::install` around the
+    /// call, or the global one. A single job runs on the calling thread.
     ///
     /// # Errors
     /// A batch, targets or configuration out of range; a loss or gradient that is not finite (the model is then unchanged).

@@ -1,9 +1,26 @@
-//! Whether an NVIDIA GPU has the memory that training a model takes.
+//! The memory that training a model takes, on the CPU and on an NVIDIA GPU.
 
 use crate::ModelError;
+use crate::config::Config;
 use crate::cuda::{self, Session};
 use crate::device::Device;
 use crate::network::Network;
+
+/// Longer rows keep no probabilities of attention: they are computed again.
+const KEPT: usize = 512;
+
+/// About how many bytes a training step keeps on the CPU beside parameters, gradients and moments: what each layer needs for its
+/// backward, for so many tokens in rows of at most `longest`.
+pub fn activation_bytes(model: &Network, tokens: usize, longest: usize) -> usize {
+    let Config { hidden_size: hidden, intermediate_size: intermediate, num_attention_heads: heads, num_hidden_layers: layers, .. } =
+        model.params.config;
+    let probabilities = if longest <= KEPT { heads * longest } else { 0 };
+    // A gated feed-forward keeps its two halves too.
+    let feed_forward = if model.params.config.modern.is_some() { 4 * intermediate } else { 2 * intermediate };
+    let of_layer = 8 * hidden + feed_forward + probabilities;
+    let shared = 12 * hidden + 3 * intermediate;
+    4 * tokens * (layers * of_layer + shared)
+}
 
 /// How many bytes training a model takes on an NVIDIA GPU at most: its parameters, gradients and moments, and the activations of large
 /// batches, which are cut into pieces beyond that.

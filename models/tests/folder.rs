@@ -81,8 +81,8 @@ fn config_json_names_the_labels() {
     assert_eq!(json["hidden_dropout_prob"], json!(0.0));
 }
 
-/// RoBERTa is BERT with other names, positions that begin behind the padding's, and a head of its own; each name of the family stays.
-/// Of several labels a text: the problem and the thresholds are saved, in the order of the labels; another problem's head is no trained one.
+/// Of several labels a text: the problem and the thresholds are saved, in the order of the labels; another problem's head is no
+/// trained one.
 #[test]
 fn several_labels_keep_their_thresholds() {
     let folder = copy("bert_several");
@@ -105,6 +105,7 @@ fn several_labels_keep_their_thresholds() {
     assert_eq!(lacuna_models::saved_head(&golden("bert")).unwrap(), lacuna_models::SavedHead::Labels(names));
 }
 
+/// RoBERTa is BERT with other names, positions that begin behind the padding's, and a head of its own; each name of the family stays.
 #[test]
 fn roberta_and_its_like_are_saved_as_they_are_named() {
     for (model_type, class) in [("roberta", "Roberta"), ("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")] {

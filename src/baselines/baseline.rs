@@ -86,10 +86,10 @@ impl Baseline {
         matches!(self, Baseline::SelfTraining | Baseline::Judged | Baseline::JudgedGold)
     }
 
-    /// Whether it exists for the task; `unlabelled` says whether there are unlabelled texts. Questions have no labels, so that only the
-    /// small model is left; the generator's need judge prompts.
+    /// Whether it exists for the task; `unlabelled` says whether there are unlabelled texts. Of questions and several labels a text only
+    /// the small model; the generator's need judge prompts.
     pub fn fits(self, task: &Task, unlabelled: bool) -> bool {
-        (task.kind != TaskKind::ExtractiveQa || self == Baseline::GoldOnly)
+        (matches!(task.kind, TaskKind::Text | TaskKind::Pair) || self == Baseline::GoldOnly)
             && (!self.asks_generator() || !task.prompts.judge.is_empty())
             && (!self.needs_unlabelled() || unlabelled)
     }

@@ -168,13 +168,13 @@ fn try_showing(bench: &Bench, order: &[usize], count: usize, common: Option<usiz
 }
 
 /// The questions after these gold rows.
-fn after<'b>(bench: &Bench<'b>, shown: &[usize]) -> Result<Questions<'b>> {
+fn after<'b>(bench: &Bench<'b>, shown: &[usize]) -> Result<Questions<'b, Labels>> {
     let shown: Vec<(Input, usize)> = shown.iter().map(|&i| (bench.gold[i].input(), bench.gold[i].gold.label)).collect();
     Questions::of(bench.task, bench.prompts)?.after_demonstrations(&shown)
 }
 
 /// Asks all questions about all inputs, with a progress bar.
-fn ask(questions: &Questions, inputs: &[Input], generator: &mut dyn Generate, bar: (&str, Progress)) -> Result<Vec<Vec<Vec<f32>>>> {
+fn ask(questions: &Questions<Labels>, inputs: &[Input], generator: &mut dyn Generate, bar: (&str, Progress)) -> Result<Vec<Vec<Vec<f32>>>> {
     let texts: Vec<(u64, Input)> = (0..).zip(inputs.iter().copied()).collect();
     let mut bar = bar.1.bar(bar.0, "questions", texts.len() * questions.for_each_text(), 0);
     let posteriors = questions.posteriors(generator, &texts, Vec::new(), &mut |_| bar.step(1))?;

@@ -4,7 +4,6 @@ use sha2::{Digest, Sha256};
 
 use super::setup::Setup;
 use crate::data::example::{GoldRow, Input};
-use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::files::sha256::hex;
 use crate::generator::Generate;
@@ -13,26 +12,27 @@ use crate::judge::questions::Questions;
 use crate::judge::reply::{DEPTHS, Reply, layers};
 use crate::run::folder::RunDir;
 use crate::task::file::JudgeKind;
+use crate::task::prompts::PromptHead;
 
 /// Texts whose replies are kept together.
 const CHUNK: usize = 256;
 
 /// The judge's questions, and where the replies are kept.
-pub(super) struct Asked<'a> {
+pub(super) struct Asked<'a, H> {
     pub(super) setup: &'a Setup,
-    pub(super) questions: Questions<'a>,
+    pub(super) questions: Questions<'a, H>,
     pub(super) folder: RunDir,
     /// The kind of the judge that is asked, and how many of the generator's layers it reads.
     pub(super) read: (JudgeKind, f64),
 }
 
-impl Asked<'_> {
-    /// The replies about rows, with the hidden states that the judge reads; in files named after what decides them.
-    /// The questions are tried on one row first.
+impl<H: PromptHead> Asked<'_, H> {
+    /// The replies about rows, all those about a row together, with the hidden states that the judge reads; in files named after what
+    /// decides them. The questions are tried on one row first.
     ///
     /// # Errors
     /// Those of the generator; a file that cannot be read or written.
-    pub(super) fn replies(&self, rows: &[&GoldRow<Labels>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
+    pub(super) fn replies(&self, rows: &[&GoldRow<H>], title: &str, generator: &mut Option<Box<dyn Generate>>) -> Result<Vec<Reply>> {
         let mut bar = self.setup.machine.progress().bar(title, "questions", rows.len() * self.questions.for_each_text(), 0);
         let (mut replies, mut tried) = (Vec::new(), false);
         for chunk in rows.chunks(CHUNK) {
@@ -52,11 +52,13 @@ impl Asked<'_> {
                 kept::keep(&path, &asked)?;
             }
             let kept = kept::read(&path)?;
-            if kept.len() != inputs.len() {
+            let each = self.questions.of_each_text();
+            if kept.len() != inputs.len() * each {
                 let message = format!("{}: not as many rows as were asked about; remove the file, and it is made again", path.display());
                 return Err(Error::Run(message));
             }
-            replies.extend(kept.into_iter().zip(&inputs).map(|(reply, input)| Reply { group: Reply::group_of(*input), ..reply }));
+            let asked = inputs.iter().flat_map(|input| std::iter::repeat_n(*input, each));
+            replies.extend(kept.into_iter().zip(asked).map(|(reply, input)| Reply { group: Reply::group_of(input), ..reply }));
         }
         bar.finish("");
         Ok(replies)

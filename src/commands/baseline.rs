@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::setup::{ByHead, Loaded, Setup};
+use super::setup::{ByHead, Loaded, Setup, with_head};
 use crate::baselines::gold_only::gold_only;
 use crate::baselines::{Baseline, Baselines, Bench, Predicted};
-use crate::data::answers::Answers;
 use crate::data::example::{GoldRow, Input};
 use crate::data::labels::Labels;
 use crate::data::read::ReadGold;
@@ -24,6 +23,7 @@ use crate::run::outcome::{Outcome, once};
 use crate::run::progress::Bar;
 use crate::small::checkpoint::Checkpoints;
 use crate::small::fit::Fitted;
+use crate::small::folds::Folds;
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 use crate::synthesis::head::LoopHead;
@@ -39,10 +39,7 @@ impl Setup {
     /// # Errors
     /// Those of a fit, and of [`once`]; a task without test rows.
     pub fn gold_only(&self, path: &Path) -> Result<Outcome> {
-        match &self.loaded {
-            ByHead::Labels(loaded) => self.gold_only_with(loaded, path),
-            ByHead::Answers(loaded) => self.gold_only_with(loaded, path),
-        }
+        with_head!(&self.loaded, loaded => self.gold_only_with(loaded, path))
     }
 
     fn gold_only_with<H: Stages + Divide + ReadGold>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
@@ -61,8 +58,8 @@ impl Setup {
         })
     }
 
-    /// Gold only with a tuned learning rate, for questions: the only baseline that they have.
-    fn tuned_gold_only(&self, loaded: &Loaded<Answers>, path: &Path) -> Result<Outcome> {
+    /// Gold only with a tuned learning rate, for questions and several labels a text: the only baseline that they have.
+    fn tuned_gold_only<H: Stages + Divide + ReadGold + Folds>(&self, loaded: &Loaded<H>, path: &Path) -> Result<Outcome> {
         self.of_gold(loaded, path, |gold| gold_only(&loaded.small, gold, &self.task.train, self.seed, self.machine.progress()))
     }
 
@@ -96,6 +93,7 @@ impl Setup {
             folder.join("baselines").join(baseline.name().chars().map(plain).collect::<String>() + ".json")
         };
         match &self.loaded {
+            ByHead::LabelSets(loaded) => chosen.iter().map(|baseline| self.tuned_gold_only(loaded, &path(baseline))).collect(),
             ByHead::Answers(loaded) => chosen.iter().map(|baseline| self.tuned_gold_only(loaded, &path(baseline))).collect(),
             ByHead::Labels(loaded) => self.baselines_with(loaded, chosen, &path, judged, generator),
         }

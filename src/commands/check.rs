@@ -7,6 +7,7 @@ use super::init::DEFAULT_ABOUT;
 use super::options::Options;
 use super::report::table;
 use super::setup::{ByHead, Loaded, Setup};
+use super::student;
 use crate::data::example::{GoldRow, TaskKind};
 use crate::data::fields::quoted;
 use crate::data::read::ReadGold;
@@ -27,6 +28,10 @@ pub fn check(task: &Path, options: &Options) -> Result<String> {
     }
     match &setup.loaded {
         ByHead::Labels(loaded) => describe(&setup, loaded, &setup.task.label_names()),
+        ByHead::LabelSets(loaded) => {
+            let names = [setup.task.label_names(), vec!["(no label)".to_string()]].concat();
+            describe(&setup, loaded, &names)
+        }
         ByHead::Answers(loaded) => describe(&setup, loaded, &["questions".to_string()]),
     }
 }
@@ -58,7 +63,8 @@ fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, st
     setup.check_training_memory(loaded)?;
     let split = loaded.split(&setup.task, setup.seed)?;
     let test = loaded.data.test.as_ref().map(|(_, rows)| rows.as_slice());
-    let count = |rows: &[GoldRow<H>], stratum: usize| rows.iter().filter(|row| row.stratum() == stratum).count().to_string();
+    let number = |rows: &[GoldRow<H>], stratum: usize| rows.iter().filter(|row| H::strata_of(&row.goal()).contains(&stratum)).count();
+    let count = |rows: &[GoldRow<H>], stratum: usize| number(rows, stratum).to_string();
     let of_stratum = |(stratum, name): (usize, &String)| {
         let tested = test.map_or("–".to_string(), |rows| count(rows, stratum));
         vec![name.clone(), count(&split.mine, stratum), count(&split.select, stratum), tested]
@@ -74,10 +80,11 @@ fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, st
     if let Some(model) = setup.generator_path() {
         let _ = writeln!(text, "generator    {}", model.display());
     }
-    let notes = look_at(&setup.task, strata, &|stratum| {
-        let of = |rows: &[GoldRow<H>]| rows.iter().filter(|row| row.stratum() == stratum).count();
+    let mut notes = student::notes(&setup.task, &loaded.small, &split.gold().cloned().collect::<Vec<_>>())?;
+    notes.extend(look_at(&setup.task, strata, &|stratum| {
+        let of = |rows: &[GoldRow<H>]| number(rows, stratum);
         (of(&split.mine) + of(&split.select), test.map(of))
-    });
+    }));
     notes.iter().for_each(|note| _ = writeln!(text, "look at this: {note}"));
     text.push_str("nothing wrong was found\n");
     Ok(text)

@@ -111,7 +111,7 @@ fn lengths<H: PromptHead>(task: &Task, head: &H, prompts: &Prompts<H>, outline: 
     if let Some(prompt) = keys.rationale.as_ref().filter(|_| task.seed.rationales > 0) {
         all.push(("rationale", prompts.rationale(&goal), tokens(prompt.max_tokens), 0));
     }
-    all.extend(keys.judge.iter().map(|judge| ("judge", prompts.judge(judge, input), 0, 0)));
+    all.extend(keys.judge.iter().map(|judge| ("judge", prompts.judge(judge, input, head.asked()[0]), 0, 0)));
     let mut found = Vec::new();
     for (name, prompt, new, rationales) in all {
         match prompt.and_then(|prompt| outline.prompt_tokens(&prompt).map_err(|error| error.to_string())) {
@@ -127,8 +127,9 @@ fn words<H: PromptHead>(task: &Task, head: &H, prompts: &Prompts<H>, outline: &O
     let (input, ..) = head.trial();
     let mut wrong = Vec::new();
     for judge in &task.prompts.judge {
-        let words: Vec<&str> = task.labels.iter().filter_map(|label| Some(judge.words.get(&label.name)?.as_str())).collect();
-        let (Ok(prompt), Ok(forks)) = (prompts.judge(judge, input), forks(&words)) else { continue };
+        let answers = task.judges_answers();
+        let words: Vec<&str> = answers.iter().filter_map(|answer| Some(judge.words.get(&answer.name)?.as_str())).collect();
+        let (Ok(prompt), Ok(forks)) = (prompts.judge(judge, input, head.asked()[0]), forks(&words)) else { continue };
         for fork in forks {
             let mut prompt = prompt.clone();
             prompt.answer_start += &fork.said;

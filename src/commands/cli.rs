@@ -246,7 +246,7 @@ enum Command {
     Review(Review),
     /// Check this machine: processor, memory and kernels, and whether models and data are intact and fit in memory
     Doctor {
-        /// GGUF files to check besides those in the cache
+        /// GGUF files to check besides those in the cache, and folders of small models, of which a training step is timed
         models: Vec<PathBuf>,
         /// CPU threads to run a model on; 0 for all cores
         #[arg(long, env = "LACUNA_THREADS", default_value = "0", value_name = "N", value_parser = threads_in_range)]

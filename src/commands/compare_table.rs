@@ -6,7 +6,7 @@ use crate::measure::interval::{self, Interval};
 use crate::report::comparison::Line;
 use crate::run::cost::Cost;
 use crate::run::outcome::Outcome;
-use crate::run::summary::{Measured, OfLabels};
+use crate::run::summary::Measured;
 use crate::task::file::Task;
 
 /// A method and its outcome on each draw.
@@ -61,30 +61,30 @@ fn differences(own: &[Vec<f64>], reference: &[Vec<f64>]) -> Vec<Vec<f64>> {
 pub fn render(lines: &[Line]) -> String {
     let any = |has: fn(&Measured) -> bool| lines.iter().any(|line| line.results.iter().any(|outcome| has(&outcome.measured)));
     let (more, questions) = (any(Measured::needs_more_than_accuracy), any(|measured| measured.answer_f1().is_some()));
-    let labels = any(|measured| measured.of_labels().is_some());
+    let (labels, calibrated) = (any(|measured| measured.of_labels().is_some()), any(|measured| measured.calibration_error().is_some()));
     let worth = lines.iter().any(|line| line.worth.is_some());
     let mut header = vec!["method", "gold rows", "read for", "synthetic", "steps", "tokens computed", "sampled", "seconds", "TFLOP"];
-    header.extend(more.then_some(["macro-F1", "balanced accuracy", "AUROC"]).into_iter().flatten());
-    header.extend(labels.then_some(["Brier", "ECE"]).into_iter().flatten());
+    let first = lines.iter().flat_map(|line| &line.results).next().map(|outcome| &outcome.measured);
+    let details: Vec<&str> = first.filter(|_| more).iter().flat_map(|first| first.details()).map(|(name, _)| name).collect();
+    header.extend(&details);
+    header.extend(labels.then_some("Brier"));
+    header.extend(calibrated.then_some("ECE"));
     let draws = lines.iter().map(|line| line.results.len()).max().unwrap_or(0);
-    let measure = if questions { "EM" } else { "accuracy" };
+    let measure = first.map_or("accuracy", Measured::measure);
     let title = |what: &str| interval_title(what, draws);
     let titles = [title(measure), "each draw".to_string(), title("less S3, or S3 + gold"), title("F1")];
     header.extend(worth.then_some("worth human labels [95 %]"));
     header.extend(questions.then_some(titles[3].as_str()));
     header.extend([titles[0].as_str(), titles[1].as_str(), titles[2].as_str()]);
     let row = |line: &Line| {
-        let of_labels = |of: fn(&OfLabels) -> f64| format!("{:.3}", line.mean(|measured| measured.of_labels().map_or(f64::NAN, of)));
+        let mean = |of: &dyn Fn(&Measured) -> Option<f64>| format!("{:.3}", line.mean(|measured| of(measured).unwrap_or(f64::NAN)));
         let Cost { sampled, computed, seconds, flops } = line.cost;
         let mut row = vec![line.method.clone(), line.gold_rows.to_string(), line.reads.clone()];
         row.extend([format!("{:.0}", line.mean(|m| m.synthetic_rows as f64)), format!("{:.0}", line.mean(|m| m.steps as f64))]);
         row.extend([computed.to_string(), sampled.to_string(), format!("{:.0}", seconds), format!("{:.3}", flops / 1e12)]);
-        if more {
-            row.extend([of_labels(|of| of.macro_f1), of_labels(|of| of.balanced_accuracy), of_labels(|of| of.auroc)]);
-        }
-        if labels {
-            row.extend([of_labels(|of| of.brier), of_labels(|of| of.calibration_error)]);
-        }
+        row.extend((0..details.len()).map(|i| mean(&|measured| measured.details().get(i).map(|(_, x)| *x))));
+        row.extend(labels.then(|| mean(&|measured| Some(measured.of_labels()?.brier))));
+        row.extend(calibrated.then(|| mean(&Measured::calibration_error)));
         row.extend(worth.then(|| line.worth.clone().unwrap_or_default()));
         row.extend(questions.then(|| line.f1.map(|(f1, _)| percent(&f1)).unwrap_or_default()));
         row.push(percent(&line.accuracy));

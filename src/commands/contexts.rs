@@ -7,6 +7,7 @@ use rand::seq::SliceRandom;
 use crate::data::answers::Answers;
 use crate::data::example::{Answer, Context, fingerprint};
 use crate::data::head::Head;
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
 use crate::data::spans;
 use crate::data::split::Split;
@@ -32,6 +33,13 @@ impl Contexts for Labels {
             return Ok(Vec::new());
         }
         Shuffled::of(given, split, seed).take(most_requests(task.seed.rows, self.strata()), &Some)
+    }
+}
+
+impl Contexts for LabelSets {
+    /// Single texts have none.
+    fn contexts(&self, _: &Task, _: Option<&Texts>, _: &Split<LabelSets>, _: u64) -> Result<Vec<Context>> {
+        Ok(Vec::new())
     }
 }
 

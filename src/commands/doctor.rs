@@ -1,6 +1,7 @@
 //! Checks the machine, and whether the registry's models and data are in the cache and intact.
 
 use super::report::table;
+use super::student::described;
 use crate::error::{Error, Result};
 use crate::fetch::cache::{Cache, Check};
 use crate::fetch::registry::{Entry, EntryKind, Registry, RegistryError};
@@ -17,7 +18,8 @@ pub struct Diagnosis {
     pub faults: Vec<String>,
 }
 
-/// Checks the machine, everything in the cache (hashing every byte), and the GGUF files `models`.
+/// Checks the machine, everything in the cache (hashing every byte), and `models`: GGUF files, and folders of small models, of which a
+/// training step is timed.
 ///
 /// # Errors
 /// llama.cpp cannot start.
@@ -45,7 +47,8 @@ pub fn examine(models: &[PathBuf], threads: usize) -> Result<Diagnosis> {
         lines.extend(cache.map(|cache| known(entry, cache, threads, &mut faults)));
     }
     for path in models {
-        lines.push(vec![path.display().to_string(), fit(path, threads, &mut faults)]);
+        let state = if path.is_dir() { student(path, threads, &mut faults) } else { fit(path, threads, &mut faults) };
+        lines.push(vec![path.display().to_string(), state]);
     }
     let _ = write!(text, "\n{}", table(&["name", "state"], &lines));
     Ok(Diagnosis { text, faults })
@@ -97,6 +100,14 @@ fn known(entry: &Entry, cache: &Cache, threads: usize, faults: &mut Vec<String>)
         }
     };
     vec![entry.name.clone(), state]
+}
+
+/// What a small model is, and what a training step of it takes here.
+fn student(folder: &Path, threads: usize, faults: &mut Vec<String>) -> String {
+    described(folder, threads).unwrap_or_else(|error| {
+        faults.push(error.to_string());
+        "cannot be used".to_string()
+    })
 }
 
 /// Whether a model can be loaded on this machine.

@@ -85,6 +85,10 @@ pub(super) fn labels(folder: &Path) -> Result<Vec<String>> {
     }
     match saved_head(&folder.join("model")).map_err(|error| Error::Model(error.to_string()))? {
         SavedHead::Labels(names) => Ok(names),
+        SavedHead::LabelSets(_) => Err(Error::Run(format!(
+            "{}: a run of several labels a text; only rows with one label can be reviewed (doubtful.jsonl lists those that are disputed)",
+            folder.display()
+        ))),
         SavedHead::Span => Err(Error::Run(format!("{}: a run of questions; only rows with labels can be reviewed", folder.display()))),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::report::table;
-use super::setup::{ByHead, Loaded, Setup};
+use super::setup::{ByHead, Loaded, Setup, with_head};
 use crate::data::read::ReadGold;
 use crate::data::split::Divide;
 use crate::data::unlabelled::Texts;
@@ -66,19 +66,13 @@ pub fn estimate(task: &Path, options: &Options, generator: &mut Option<Box<dyn G
 impl Setup {
     /// The free memory of GPUs, where one is used: no back end is loaded otherwise.
     fn gpus(&self) -> Vec<(String, u64)> {
-        let small = match &self.loaded {
-            ByHead::Labels(loaded) => loaded.small.base.device(),
-            ByHead::Answers(loaded) => loaded.small.base.device(),
-        };
+        let small = with_head!(&self.loaded, loaded => loaded.small.base.device());
         if self.generator_on_gpu() || small != Device::Cpu { gpu_memory() } else { Vec::new() }
     }
 
     /// The parts of a run.
     pub(super) fn plan(&self, methods: &[Method]) -> Result<Vec<Part>> {
-        match &self.loaded {
-            ByHead::Labels(loaded) => self.plan_of(loaded, methods),
-            ByHead::Answers(loaded) => self.plan_of(loaded, methods),
-        }
+        with_head!(&self.loaded, loaded => self.plan_of(loaded, methods))
     }
 
     fn plan_of<H: Stages + Divide + ReadGold>(&self, loaded: &Loaded<H>, methods: &[Method]) -> Result<Vec<Part>> {
@@ -90,7 +84,7 @@ impl Setup {
             test: loaded.data.test.as_ref().map_or(0, |(_, rows)| rows.len()),
             unlabelled: loaded.data.unlabelled(&split).filter(|_| self.task.reads()).as_ref().map_or(0, Texts::len),
         };
-        let chooses = self.chooses && matches!(self.loaded, ByHead::Labels(_));
+        let chooses = self.chooses && !matches!(self.loaded, ByHead::Answers(_));
         Ok(parts(&self.task, methods, chooses, sizes))
     }
 
@@ -138,10 +132,7 @@ impl Setup {
         let (at_once, methods) = (generator.as_ref().map_or(1, |generator| generator.at_once()), [Method::GoldOnly, Method::Seed]);
         let (made, plan) = self.in_the_small(at_once, |setup| (setup.run(&folder, &methods, generator), setup.plan(&methods)));
         made?;
-        let predicted = match &self.loaded {
-            ByHead::Labels(loaded) => seconds_of_a_prediction(loaded, &self.task, self.seed)?,
-            ByHead::Answers(loaded) => seconds_of_a_prediction(loaded, &self.task, self.seed)?,
-        };
+        let predicted = with_head!(&self.loaded, loaded => seconds_of_a_prediction(loaded, &self.task, self.seed)?);
         Pace::of_run(&folder, &plan?, predicted, at_once)
     }
 
@@ -151,14 +142,16 @@ impl Setup {
         self.task = miniature(&self.task, self.gold_pool(), at_once);
         (self.chooses, self.machine.quiet) = (false, true);
         let tests = match &mut self.loaded {
-            ByHead::Labels(loaded) => (loaded.data.test.take(), None),
-            ByHead::Answers(loaded) => (None, loaded.data.test.take()),
+            ByHead::Labels(loaded) => (loaded.data.test.take(), None, None),
+            ByHead::LabelSets(loaded) => (None, loaded.data.test.take(), None),
+            ByHead::Answers(loaded) => (None, None, loaded.data.test.take()),
         };
         let done = work(self);
         (self.task, self.chooses, self.machine.quiet) = whole;
         match &mut self.loaded {
             ByHead::Labels(loaded) => loaded.data.test = tests.0,
-            ByHead::Answers(loaded) => loaded.data.test = tests.1,
+            ByHead::LabelSets(loaded) => loaded.data.test = tests.1,
+            ByHead::Answers(loaded) => loaded.data.test = tests.2,
         }
         done
     }

@@ -92,7 +92,7 @@ impl Setup {
         if of_gold {
             let rationales = "judge-rationales.jsonl";
             remove("journal", &|name| ["judge-", "read-", "states-"].iter().any(|start| name.starts_with(start)) && name != rationales)?;
-            (manifest.calibration, manifest.judge, manifest.best_round) = (None, None, None);
+            (manifest.calibrations, manifest.judge, manifest.best_round) = (Vec::new(), None, None);
             manifest.rounds.clear();
         }
         manifest.stage = first;

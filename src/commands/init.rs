@@ -9,6 +9,7 @@ use encoding_rs::Encoding;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::init_sets::{Sets, Source, divided, source, written};
 use crate::data::example::{TaskKind, key_of};
 use crate::data::roles::{Roles, labels, named, said};
 use crate::data::shares::{Fault, Labelled, divide};
@@ -49,6 +50,9 @@ pub struct Init {
     /// Labels of a task without a table, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "table")]
     labels: Vec<String>,
+    /// Rows have several labels: names in one cell, or a column of 0 and 1 for each; columns of lists are found without it
+    #[arg(long, conflicts_with = "labels")]
+    multi_label: bool,
     /// Kind of a task without a table [default: text]
     #[arg(long, value_enum, conflicts_with = "table")]
     kind: Option<Kind>,
@@ -76,6 +80,8 @@ enum Kind {
     Text,
     /// Two texts and a label
     Pair,
+    /// A text and any number of labels
+    MultiLabel,
 }
 
 fn encoding(name: &str) -> Result<&'static Encoding, String> {
@@ -142,7 +148,11 @@ impl Init {
     }
 
     fn without_rows(&self) -> Rows {
-        let kind = if matches!(self.kind, Some(Kind::Pair)) { TaskKind::Pair } else { TaskKind::Text };
+        let kind = match self.kind {
+            Some(Kind::Pair) => TaskKind::Pair,
+            Some(Kind::MultiLabel) => TaskKind::MultiLabel,
+            Some(Kind::Text) | None => TaskKind::Text,
+        };
         let labels = self.labels.iter().map(|label| label.trim().to_string()).collect();
         Rows {
             kind,
@@ -161,6 +171,7 @@ impl Init {
         let name = folder.file_name().map_or("task".into(), |name| name.to_string_lossy().trim_start_matches('.').to_string());
         let kind = match rows.kind {
             TaskKind::Text => "text",
+            TaskKind::MultiLabel => "multi_label",
             TaskKind::Pair => "pair",
             TaskKind::ExtractiveQa => "extractive_qa",
         };
@@ -170,7 +181,11 @@ impl Init {
             let _ = writeln!(file, "about = {}  # {}", quoted(about), what_about_is(rows.kind));
         }
         if !rows.labels.is_empty() {
-            let goes_on = if rows.kind == TaskKind::Pair { "how prompts say it: an answer" } else { "how prompts say it, after \"It is\"" };
+            let goes_on = match rows.kind {
+                TaskKind::Pair => "how prompts say it: an answer",
+                TaskKind::MultiLabel => "how prompts say it, as in: does the label … apply?",
+                _ => "how prompts say it, after \"It is\"",
+            };
             let _ = writeln!(file, "\n[labels]  # the name in the data = {goes_on}");
             file += &label_lines(&rows.labels);
         }
@@ -203,7 +218,11 @@ impl Init {
                 let _ = writeln!(text, "left out     {}, listed in {folder}/{LEFT_OUT}", left_out.len());
             }
         } else {
-            let shape = if rows.kind == TaskKind::Pair { "text, text_pair and label" } else { "text and label" };
+            let shape = match rows.kind {
+                TaskKind::Pair => "text, text_pair and label",
+                TaskKind::MultiLabel => "text and labels (a list)",
+                _ => "text and label",
+            };
             let _ = writeln!(text, "write gold rows into {folder}/gold.jsonl, or name a file with {shape} in data.gold");
         }
         if self.about.is_none() && rows.kind != TaskKind::ExtractiveQa {
@@ -234,6 +253,9 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         return questions(&table, rows, init);
     }
     let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+    if let Some(source) = source(&rows, init.label.as_deref(), init.multi_label).map_err(error)?.filter(|_| init.pair.is_none()) {
+        return several(init, &table, &rows, &source, progress);
+    }
     let asked = Roles { text: init.text.clone(), text_pair: init.pair.clone(), label: init.label.clone() };
     if let Some(sheet) = table.sheet().filter(|_| init.sheet.is_none()) {
         progress.say(format!("{}: {sheet} (--sheet names another)", path.display()));
@@ -250,10 +272,9 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
             left_out.push(without_text(table.line(i), row));
             continue;
         };
-        let id = row.iter().find(|(name, id)| name.eq_ignore_ascii_case("id") && !id.is_null()).map(|(_, id)| id.clone());
         let label = cell(row, &roles.label);
         let of = if label.is_some() { &mut labelled } else { &mut unlabelled };
-        of.push(Labelled { line: table.line(i), id, text, text_pair, label: label.unwrap_or_default() });
+        of.push(Labelled { line: table.line(i), id: id_of(row), text, text_pair, label: label.unwrap_or_default() });
     }
     let counts = labels(labelled.iter().map(|row| row.label.clone()));
     let header = [&roles.text, &roles.label].into_iter().flatten();
@@ -304,6 +325,48 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         written_words: most(written.collect()),
         all_words: most(all.collect()),
     })
+}
+
+/// Rows with several labels each.
+///
+/// # Errors
+/// As [`read`].
+fn several(init: &Init, table: &Table, rows: &[Row], source: &Source, progress: Progress) -> Result<Rows> {
+    let path = table.path();
+    let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+    let asked = Roles { text: init.text.clone(), text_pair: None, label: Some(source.column().to_string()) };
+    let roles = Roles::of(rows, &asked).map_err(error)?;
+    let text = roles.text.unwrap_or_default();
+    progress.say(format!("{}: text {text:?}, {}", path.display(), source.in_words()));
+    let (mut with_text, mut left_out) = (Vec::new(), Vec::new());
+    for (i, row) in rows.iter().enumerate() {
+        let Some(text) = row.get(&text).and_then(said) else {
+            left_out.push(without_text(table.line(i), row));
+            continue;
+        };
+        with_text.push((Labelled { line: table.line(i), id: id_of(row), text, text_pair: None, label: String::new() }, row));
+    }
+    let Sets { labels, gold, test, unlabelled, left_out: others } =
+        divided(with_text, source, init.test_share, init.seed).map_err(error)?;
+    left_out.extend(others.iter().map(|(row, why)| left_out_row(row, why)));
+    left_out.sort_by_key(|row| row["line"].as_u64());
+    tell_left_out(path, &left_out, progress);
+    let words = most(gold.iter().map(|(row, _)| row.text.split_whitespace().count()).collect());
+    Ok(Rows {
+        kind: TaskKind::MultiLabel,
+        labels,
+        gold: gold.iter().map(written).collect(),
+        test: test.iter().map(written).collect(),
+        unlabelled: unlabelled.iter().map(of).collect(),
+        left_out,
+        written_words: words,
+        all_words: words,
+    })
+}
+
+/// What a row has in a column `id`.
+fn id_of(row: &Row) -> Option<Value> {
+    row.iter().find(|(name, id)| name.eq_ignore_ascii_case("id") && !id.is_null()).map(|(_, id)| id.clone())
 }
 
 /// A row as it is written: an unlabelled one has no label.
@@ -410,7 +473,7 @@ pub(super) const DEFAULT_ABOUT: [&str; 2] = ["a text", "There are two texts. Wha
 
 fn default_about(kind: TaskKind) -> Option<&'static str> {
     match kind {
-        TaskKind::Text => Some(DEFAULT_ABOUT[0]),
+        TaskKind::Text | TaskKind::MultiLabel => Some(DEFAULT_ABOUT[0]),
         TaskKind::Pair => Some(DEFAULT_ABOUT[1]),
         TaskKind::ExtractiveQa => None,
     }

@@ -53,7 +53,7 @@ type Said = Vec<Vec<f64>>;
 pub fn judge(report: &JudgeReport, generator: &mut Option<Box<dyn Generate>>) -> Result<String> {
     let setup = Setup::new(report.task, report.options)?;
     let task_error = |message: &str| Error::Task { path: report.task.to_path_buf(), line: None, message: message.into() };
-    let ByHead::Labels(loaded) = &setup.loaded else { return Err(task_error("a judge needs labels; this task has none")) };
+    let ByHead::Labels(loaded) = &setup.loaded else { return Err(task_error("this report is about judges of one label a text")) };
     if setup.task.prompts.judge.is_empty() {
         return Err(task_error("a judge needs prompts.judge"));
     }

@@ -4,26 +4,32 @@ use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::asked::Asked;
 use super::options::Options;
-use super::setup::{ByHead, Setup};
-use crate::data::example::{GoldRow, Input};
+use super::setup::{ByHead, Loaded, Setup};
+use crate::data::example::{GoldRow, Input, TaskKind};
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
+use crate::data::read::ReadGold;
+use crate::data::split::Divide;
 use crate::data::unlabelled::{Texts, Unlabelled};
 use crate::error::{Error, Result};
 use crate::files::sha256::{hex, sha256_of};
 use crate::files::whole::{folder_of, keep, unfinished};
 use crate::generator::Generate;
 use crate::judge::knowledge::Knowledge;
+use crate::judge::panel::{knowledge, of_question};
 use crate::judge::questions::{Judged, Questions};
 use crate::judge::reply::{Reply, layers};
 use crate::judge::stack::Stack;
 use crate::math::vectors::{argmax, to_six_places};
 use crate::run::folder::RunDir;
 use crate::synthesis::judge::verdict;
+use crate::synthesis::labelled::Labelled;
 
 /// What is labelled, and where the labels go.
 pub struct Labelling<'a> {
@@ -41,7 +47,8 @@ pub struct Labelling<'a> {
 const WAVE: usize = 4096;
 
 /// Fits the judge to the gold rows and writes a JSON line for each text, in order: its `id` if it has one, its texts, the most probable
-/// label, and `target`, the probability of each label. What the generator says is kept, so that it resumes. Without a `generator`, the
+/// label, and `target`, the probability of each label; of several labels a text, all that are more probable than not. What the generator
+/// says is kept, so that it resumes. Without a `generator`, the
 /// task's is loaded.
 ///
 /// # Errors
@@ -51,21 +58,35 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let mut out = Out::new(labelling.out)?;
     let setup = Setup::new(labelling.task, labelling.options)?;
     let task_error = |message: &str| Error::Task { path: labelling.task.to_path_buf(), line: None, message: message.into() };
-    let ByHead::Labels(loaded) = &setup.loaded else { return Err(task_error("there are no labels in this task")) };
     if setup.task.prompts.judge.is_empty() {
-        return Err(task_error("a judge needs prompts.judge"));
+        return Err(task_error("a judge needs labels and prompts.judge"));
     }
+    match &setup.loaded {
+        ByHead::Labels(loaded) => label_with(labelling, &setup, loaded, &mut out, generator)?,
+        ByHead::LabelSets(loaded) => label_with(labelling, &setup, loaded, &mut out, generator)?,
+        ByHead::Answers(_) => return Err(task_error("there are no labels in this task")),
+    }
+    out.finish()
+}
+
+fn label_with<H: LabelHead>(
+    labelling: &Labelling,
+    setup: &Setup,
+    loaded: &Loaded<H>,
+    out: &mut Out,
+    generator: &mut Option<Box<dyn Generate>>,
+) -> Result<()> {
     let head = &loaded.small.head;
-    let texts = Texts::open(labelling.texts, head.pairs)?;
+    let texts = Texts::open(labelling.texts, head.kind() == TaskKind::Pair)?;
     let prompts = setup.prompts(head)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
     let folder = RunDir::open(labelling.folder)?;
     let read @ (kind, depth) = (setup.task.judge_kind(), setup.task.judge_depth());
-    let asked = Asked { setup: &setup, questions: Questions::of_judge(&setup.task, &prompts)?, folder, read };
+    let asked = Asked { setup, questions: Questions::of_judge(&setup.task, &prompts)?, folder, read };
     let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
-    let (stack, knowledge) = loaded.small.reader.pool.install(|| learn(&replies, &gold, setup.seed));
+    let (stacks, knowledge) = loaded.small.reader.pool.install(|| learn(head, &replies, &gold, setup.seed));
     setup.machine.progress().say(verdict(&knowledge));
-    let name = journal_name(labelling, &asked, &gold)?;
+    let name = journal_name(labelling, &asked, head, &gold)?;
     let (mut journal, known) = asked.folder.journal::<Judged>(&name)?;
     if known.is_empty() && std::fs::read_dir(asked.folder.join("journal")).is_ok_and(|files| files.count() > 1) {
         let folder = labelling.folder.display();
@@ -81,9 +102,10 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     let each = asked.questions.for_each_text();
     let done = known.values().map(Vec::len).sum();
     let mut bar = setup.machine.progress().bar("labelling", "questions", texts.len() * each, done);
-    let generator = loaded_generator(&setup, generator)?;
+    let generator = loaded_generator(setup, generator)?;
     let questions = Questions::of_judge(&setup.task, &prompts)?;
-    let questions = questions.with_probes(stack.probe().into_iter().collect(), layers(generator, kind, depth)?);
+    let probes = stacks.iter().map(|stack| stack.probe().into_iter().collect()).collect();
+    let questions = questions.with_probes(probes, layers(generator, kind, depth)?);
     for from in (0..texts.len()).step_by(WAVE) {
         let texts = texts.read(from..(from + WAVE).min(texts.len()))?;
         let keyed: Vec<(u64, Input)> = texts.iter().zip(from as u64..).map(|(text, key)| (key, text.input())).collect();
@@ -93,7 +115,9 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
             bar.step(1)
         })?;
         for (text, answers) in texts.iter().zip(answers) {
-            out.write(&row(head, text, &stack.probabilities(&answers)))?;
+            let said = stacks.iter().zip(answers.chunks(answers.len() / stacks.len()));
+            let probabilities: Vec<Vec<f64>> = said.map(|(stack, answers)| stack.probabilities(answers)).collect();
+            out.write(&row(head, text, &probabilities))?;
         }
         if matches!(out, Out::Closed) {
             break;
@@ -101,13 +125,44 @@ pub fn label(labelling: &Labelling, generator: &mut Option<Box<dyn Generate>>) -
     }
     journal.sync()?;
     bar.finish("");
-    out.finish()
+    Ok(())
 }
 
-/// The judge, fitted to the gold rows, and what one that has not seen a row knows of it.
-fn learn(replies: &[Reply], gold: &[GoldRow<Labels>], seed: u64) -> (Stack, Knowledge) {
-    let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
-    (Stack::fit(replies, &labels, seed), Knowledge::of(replies, &labels, seed))
+/// A head whose texts can be labelled.
+trait LabelHead: Labelled + Divide + ReadGold {
+    /// The fields of a line about a text: its labels, and the probability of each, from those of the judge's answers.
+    fn said(&self, probabilities: &[Vec<f64>]) -> Value;
+}
+
+impl LabelHead for Labels {
+    fn said(&self, probabilities: &[Vec<f64>]) -> Value {
+        let p = &probabilities[0];
+        let label = argmax(p);
+        json!({"label": self.names[label], "probability": to_six_places(p[label]), "target": target(&self.names, p)})
+    }
+}
+
+impl LabelHead for LabelSets {
+    fn said(&self, probabilities: &[Vec<f64>]) -> Value {
+        let p: Vec<f64> = probabilities.iter().map(|of_label| of_label[1]).collect();
+        let labels: Vec<usize> = (0..p.len()).filter(|&label| p[label] > 0.5).collect();
+        json!({"labels": self.named(&labels), "target": target(&self.names, &p)})
+    }
+}
+
+fn target(names: &[String], probabilities: &[f64]) -> Value {
+    names.iter().cloned().zip(probabilities.iter().map(|p| json!(to_six_places(*p)))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// The judges, fitted to the gold rows, one for each question about a text; and what others that have not seen a row know of it.
+fn learn<H: LabelHead>(head: &H, replies: &[Reply], gold: &[GoldRow<H>], seed: u64) -> (Vec<Stack>, Knowledge) {
+    let answers: Vec<Vec<usize>> = gold.iter().map(|row| head.answers(&row.gold)).collect();
+    let stack = |question: usize| {
+        let (replies, gold) = of_question(replies, &answers, question);
+        Stack::fit(&replies, &gold, seed)
+    };
+    let questions = answers.first().map_or(0, Vec::len);
+    ((0..questions).into_par_iter().map(stack).collect(), knowledge(replies, &answers, seed))
 }
 
 fn loaded_generator<'g>(setup: &Setup, generator: &'g mut Option<Box<dyn Generate>>) -> Result<&'g mut dyn Generate> {
@@ -118,26 +173,22 @@ fn loaded_generator<'g>(setup: &Setup, generator: &'g mut Option<Box<dyn Generat
 }
 
 /// The journal of these texts and this judge.
-fn journal_name(labelling: &Labelling, asked: &Asked, gold: &[GoldRow<Labels>]) -> Result<String> {
+fn journal_name<H: LabelHead>(labelling: &Labelling, asked: &Asked<H>, head: &H, gold: &[GoldRow<H>]) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(asked.key(&gold.iter().map(GoldRow::input).collect::<Vec<_>>()));
-    gold.iter().for_each(|row| hash.update(row.gold.label.to_le_bytes()));
+    gold.iter().flat_map(|row| head.answers(&row.gold)).for_each(|answer| hash.update(answer.to_le_bytes()));
     hash.update(sha256_of(labelling.texts).map_err(Error::io("read", labelling.texts))?);
     hash.update(format!("{:?} {}", asked.read, asked.setup.seed));
     Ok(format!("label-{}", &hex(hash.finalize())[..16]))
 }
 
-fn row(head: &Labels, text: &Unlabelled, probabilities: &[f64]) -> Value {
+fn row<H: LabelHead>(head: &H, text: &Unlabelled, probabilities: &[Vec<f64>]) -> Value {
     let mut row = text.id.as_ref().map_or_else(|| json!({}), |id| json!({"id": id}));
     row["text"] = json!(text.text);
     if let Some(text_pair) = &text.text_pair {
         row["text_pair"] = json!(text_pair);
     }
-    let label = argmax(probabilities);
-    row["label"] = json!(head.names[label]);
-    row["probability"] = json!(to_six_places(probabilities[label]));
-    row["target"] =
-        head.names.iter().cloned().zip(probabilities.iter().map(|p| json!(to_six_places(*p)))).collect::<serde_json::Map<_, _>>().into();
+    head.said(probabilities).as_object().into_iter().flatten().for_each(|(name, value)| row[name] = value.clone());
     row
 }
 

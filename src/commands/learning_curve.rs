@@ -109,6 +109,7 @@ fn line(rows: usize, outcomes: &[Outcome]) -> SweepLine {
         synthetic_rows: 0.0,
         steps: outcomes.first().map_or(0, |outcome| outcome.measured.steps),
         cost: Cost::mean(&outcomes.iter().map(|outcome| outcome.cost).collect::<Vec<_>>()),
+        measure: outcomes.first().map_or("accuracy", |outcome| outcome.measured.measure()).to_string(),
         accuracy: interval::share(&right),
         draws: outcomes.iter().map(|outcome| outcome.measured.accuracy().mean).collect(),
         f1: None,
@@ -123,6 +124,7 @@ fn render(points: &[(usize, Vec<Outcome>)]) -> String {
         let steps = outcomes.first().map_or(0, |outcome| outcome.measured.steps);
         vec![rows.to_string(), steps.to_string(), percent(&interval::share(&right)), draws.join(" ")]
     };
-    let title = interval_title("accuracy", points.iter().map(|(_, outcomes)| outcomes.len()).max().unwrap_or(0));
+    let measure = points.iter().flat_map(|(_, outcomes)| outcomes).next().map_or("accuracy", |outcome| outcome.measured.measure());
+    let title = interval_title(measure, points.iter().map(|(_, outcomes)| outcomes.len()).max().unwrap_or(0));
     table(&["human labels", "steps", &title, "each draw"], &points.iter().map(row).collect::<Vec<_>>())
 }

@@ -70,6 +70,8 @@ pub struct Extent {
 pub struct GoldUse {
     /// Their texts, as first texts of pairs or contexts of questions; for questions their answers too.
     pub contexts: bool,
+    /// Which labels go together, where a text may have several.
+    pub sets: bool,
     /// Labels, to calibrate the judge.
     pub judge: bool,
     /// Labels of *select*, to move thresholds and choose the round.
@@ -83,8 +85,15 @@ pub struct GoldUse {
 impl GoldUse {
     /// `judge, select`; `nothing`.
     pub fn in_words(self) -> String {
-        let GoldUse { contexts, judge, select, prompts, training } = self;
-        let named = [("contexts", contexts), ("judge", judge), ("select", select), ("prompts", prompts), ("training", training)];
+        let GoldUse { contexts, sets, judge, select, prompts, training } = self;
+        let named = [
+            ("contexts", contexts),
+            ("sets of labels", sets),
+            ("judge", judge),
+            ("select", select),
+            ("prompts", prompts),
+            ("training", training),
+        ];
         let used: Vec<&str> = named.iter().filter(|(_, used)| *used).map(|(name, _)| *name).collect();
         if used.is_empty() { "nothing".to_string() } else { used.join(", ") }
     }
@@ -203,7 +212,8 @@ impl Method {
         let variant = writer.task(task, &Extent { seed_rows: 1, budget: None, rounds: task.extrapolate.max_rounds, rows_of_round: 1 });
         let rounds = variant.extrapolate.max_rounds > 0;
         GoldUse {
-            contexts: task.kind != TaskKind::Text && task.gold_contexts(),
+            contexts: task.seed_sees_gold(),
+            sets: task.kind == TaskKind::MultiLabel,
             judge: variant.targets.kind == TargetKind::Soft || variant.reads() || variant.lists().is_some(),
             select: (variant.train.use_select && !gold) || rounds,
             prompts: rounds || variant.lists().is_some(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::incoming::{BadRow, Format, Incoming, read_rows};
 use crate::data::answers::Answers;
 use crate::data::example::{Input, TaskKind};
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::fetch::shared_cache;
@@ -18,6 +19,7 @@ use crate::small::answers::Found;
 use crate::small::card::Card;
 use crate::small::device::SmallDevice;
 use crate::small::head::SmallHead;
+use crate::small::label_sets::Scores;
 use crate::small::labels::probabilities;
 use crate::small::model::SmallModel;
 
@@ -67,6 +69,24 @@ impl PredictHead for Labels {
     }
 }
 
+impl PredictHead for LabelSets {
+    fn fields(&self) -> (&'static str, Option<&'static str>) {
+        ("text", None)
+    }
+
+    fn written(&self, input: &Input, scores: &Scores, details: bool) -> Value {
+        let p = scores.probabilities();
+        let probabilities: serde_json::Map<String, Value> =
+            self.names.iter().cloned().zip(p.into_iter().map(|p| json!(to_six_places(p)))).collect();
+        let mut row = json!({"labels": self.named(&scores.labels()), "probabilities": probabilities});
+        if details {
+            row["text"] = json!(input.text);
+            row["logits"] = json!(scores.logits);
+        }
+        row
+    }
+}
+
 impl PredictHead for Answers {
     fn fields(&self) -> (&'static str, Option<&'static str>) {
         ("context", Some("question"))
@@ -80,10 +100,11 @@ impl PredictHead for Answers {
 /// Writes a JSON line for each row of `input`, in order, as soon as rows come. Texts are cut or split into windows, and products
 /// rounded, as in the model's training and evaluation.
 ///
-/// A classifier reads texts, or pairs, and gives `label` and `probability`; with `logits` also `text` (and `text_pair`) and the logits in
-/// the order of the labels. A question answering model reads `context` and `question` and gives `answer`, `start` (in characters of the
-/// context) and `score`, p(first token) · p(last token). A row's `id` is in its answer too. A row that cannot be read, is empty, or
-/// leaves no room for its context, gets `error` and `line` instead, and costs itself alone.
+/// A classifier reads texts, or pairs, and gives `label` and `probability`, or `labels` and `probabilities` where a text may have several;
+/// with `logits` also `text` (and `text_pair`) and the logits in the order of the labels. A question answering model reads `context` and
+/// `question` and gives `answer`, `start` (in characters of the context) and `score`, p(first token) · p(last token). A row's `id` is in
+/// its answer too. A row that cannot be read, is empty, or leaves no room for its context, gets `error` and `line` instead, and costs
+/// itself alone.
 ///
 /// # Errors
 /// A model that cannot be loaded, an I/O error; at the end, rows that had errors. A closed `output` is not an error.
@@ -102,6 +123,7 @@ pub fn predict(model: &Path, wanted: Wanted, input: impl BufRead + Send + 'stati
     let pairs = card.map_or(wanted.pairs, |card| card.kind == TaskKind::Pair);
     match saved? {
         SavedHead::Labels(names) => predict_with(Labels { names, pairs }, model, card, wanted, input, output),
+        SavedHead::LabelSets(names) => predict_with(LabelSets { names }, model, card, wanted, input, output),
         SavedHead::Span => predict_with(Answers, model, card, wanted, input, output),
     }
 }

@@ -9,17 +9,18 @@ use super::contexts::Contexts;
 use super::options::Options;
 use super::setup::{ByHead, Loaded, Setup};
 use crate::data::example::{Context, GoldRow};
-use crate::data::labels::Labels;
+use crate::data::head::Head;
 use crate::data::read::ReadGold;
 use crate::data::split::Divide;
 use crate::error::Result;
 use crate::generator::{Completion, Generate, Prompt};
-use crate::judge::knowledge::Knowledge;
+use crate::judge::panel::knowledge;
 use crate::judge::questions::Questions;
 use crate::judge::reply::Reply;
 use crate::math::random;
 use crate::math::vectors::argmax;
 use crate::run::round::Rejection;
+use crate::synthesis::labelled::Labelled;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::verify::{Prompted, Verifier};
 use crate::synthesis::write::finished;
@@ -62,6 +63,11 @@ pub fn preview(task: &Path, options: &Options, generator: &mut Option<Box<dyn Ge
             text += &judged(&setup, loaded, generator, &mut warnings)?;
             Ok(text + &told(&warnings))
         }
+        ByHead::LabelSets(loaded) => {
+            let (mut text, mut warnings) = written(&setup, loaded, generator)?;
+            text += &judged(&setup, loaded, generator, &mut warnings)?;
+            Ok(text + &told(&warnings))
+        }
         ByHead::Answers(loaded) => written(&setup, loaded, generator).map(|(text, warnings)| text + &told(&warnings)),
     }
 }
@@ -85,7 +91,8 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
     let contexts = head.contexts(task, setup.contexts(), &split, setup.seed)?;
     let contexts: Vec<&Context> = contexts.iter().collect();
     let strata = head.strata();
-    let turns = head.turns(&contexts, &vec![1.0; strata], setup.seed)?;
+    let gold: Vec<&H::Gold> = split.gold().map(|row| &row.gold).collect();
+    let turns = head.turns(&contexts, &gold, &vec![1.0; strata], setup.seed)?;
     let (mut requests, mut goals) = (Vec::new(), Vec::new());
     for id in 0..(EACH * strata).min(MOST.max(strata)) {
         let (goal, context) = turns(id);
@@ -110,14 +117,14 @@ fn written<H: Stages + Divide + ReadGold + Contexts>(
         let (goal, context) = &goals[id];
         let (stratum, answer) = (H::stratum(goal), H::answer(goal));
         let text = finished(&text, finish);
-        let label = says.get(stratum).map(String::as_str);
+        let label = H::one_label(goal, &says);
         let verdict = verifier.accept(&text, finish, &Prompted { rationales: &[], context: *context, answer, label });
-        let goal = answer.or(label).unwrap_or_default().to_string();
+        let goal = H::in_words(goal, &says);
         tried.push(Tried { goal, stratum, given: context.map(str::to_string), text, verdict });
     }
     let first = requests.first().map(|request| shown_prompt(&request.prompt)).unwrap_or_default();
     let mut text = format!("a prompt of the seed (without rationales):\n\n{first}\n");
-    text += &by_stratum(&tried);
+    text += &by_stratum(&tried, &says);
     text += &later_prompts(&prompts, task, goals.first().map(|(goal, _)| goal), split.gold().next())?;
     let accepted = tried.iter().filter(|tried| tried.verdict.is_ok()).count();
     let mut warnings = Vec::new();
@@ -143,7 +150,7 @@ fn later_prompts<H: Stages>(prompts: &Prompts<H>, task: &Task, goal: Option<&H::
     Ok(text)
 }
 
-fn by_stratum(tried: &[Tried]) -> String {
+fn by_stratum(tried: &[Tried], says: &[String]) -> String {
     let mut text = String::new();
     let mut strata: Vec<usize> = tried.iter().map(|tried| tried.stratum).collect();
     strata.sort_unstable();
@@ -151,13 +158,17 @@ fn by_stratum(tried: &[Tried]) -> String {
     for stratum in strata {
         let own: Vec<&Tried> = tried.iter().filter(|tried| tried.stratum == stratum).collect();
         let accepted = own.iter().filter(|tried| tried.verdict.is_ok()).count();
-        let questions = own.iter().any(|tried| tried.given.is_some() && tried.goal != own[0].goal);
-        let name = if questions { "questions" } else { &own[0].goal };
+        let several = own.iter().any(|tried| tried.goal != own[0].goal);
+        let name = match (several, &own[0].given) {
+            (false, _) => &own[0].goal,
+            (true, Some(_)) => "questions",
+            (true, None) => says.get(stratum).map_or("none", String::as_str),
+        };
         // Writing into a string cannot fail.
         let _ = writeln!(text, "{name}: {accepted} of {} would be accepted", own.len());
         for tried in own {
             let verdict = tried.verdict.as_ref().err().map_or(String::new(), |why| format!("  [{}]", why.says()));
-            let of = if questions { format!("({}) ", tried.goal) } else { String::new() };
+            let of = if several { format!("({}) ", tried.goal) } else { String::new() };
             let _ = writeln!(text, "  - {of}{}{verdict}", shortened(&tried.text));
         }
         text.push('\n');
@@ -166,22 +177,28 @@ fn by_stratum(tried: &[Tried]) -> String {
 }
 
 /// A judge prompt, and how well its answers tell the labels of gold rows.
-fn judged(setup: &Setup, loaded: &Loaded<Labels>, generator: &mut dyn Generate, warnings: &mut Vec<String>) -> Result<String> {
+fn judged<H: Labelled + Divide + ReadGold>(
+    setup: &Setup,
+    loaded: &Loaded<H>,
+    generator: &mut dyn Generate,
+    warnings: &mut Vec<String>,
+) -> Result<String> {
     let Some(judge) = setup.task.prompts.judge.first() else { return Ok(String::new()) };
     let head = &loaded.small.head;
-    let prompts: Prompts<Labels> = setup.prompts(head)?;
+    let prompts: Prompts<H> = setup.prompts(head)?;
     let questions = Questions::of(&setup.task, &prompts)?;
     let gold = loaded.drawn(&setup.task, setup.seed)?;
-    let rows = in_turn(&gold, head.names.len());
+    let rows = in_turn(&gold, head.strata());
     let inputs: Vec<_> = rows.iter().map(|row| row.input()).collect();
     let mut bar = setup.machine.progress().bar("judging gold rows", "questions", inputs.len() * questions.for_each_text(), 0);
     questions.try_on(generator, inputs[0])?;
     let replies: Vec<Reply> = questions.replies(generator, &inputs, &[], &mut || bar.step(1))?;
     bar.finish("");
-    let labels: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
-    let right = replies.iter().zip(&labels).filter(|(reply, label)| argmax(&reply.log_probs) == **label).count();
-    let knowledge = Knowledge::of(&replies, &labels, setup.seed);
-    let prompt = shown_prompt(&prompts.judge(judge, inputs[0]).map_err(prompt_error)?);
+    let answers: Vec<Vec<usize>> = rows.iter().map(|row| head.answers(&row.gold)).collect();
+    let right = replies.iter().zip(answers.iter().flatten()).filter(|(reply, answer)| argmax(&reply.log_probs) == **answer).count();
+    let knowledge = loaded.small.reader.pool.install(|| knowledge(&replies, &answers, setup.seed));
+    let each = questions.of_each_text();
+    let prompt = shown_prompt(&prompts.judge(judge, inputs[0], head.asked()[0]).map_err(prompt_error)?);
     if !knowledge.better_than_chance() {
         warnings.push(format!(
             "on these {} gold rows the generator's judgement by prompt is not told from chance: look at the judge's prompt and the labels' \
@@ -190,17 +207,18 @@ fn judged(setup: &Setup, loaded: &Loaded<Labels>, generator: &mut dyn Generate, 
         ));
     }
     Ok(format!(
-        "a prompt of the judge:\n\n{prompt}\nof {} gold rows it is right on {right} as it is, and on {:.0} % calibrated (out of fold; always the \
-         most frequent label: {:.0} %)\n",
-        rows.len(),
+        "a prompt of the judge:\n\n{prompt}\nof {} it is right on {right} as it is, and on {:.0} % calibrated (out of fold; always the \
+         most frequent {}: {:.0} %)\n",
+        if each > 1 { format!("{} answers about {} gold rows", replies.len(), rows.len()) } else { format!("{} gold rows", rows.len()) },
         100.0 * knowledge.accuracy,
+        if each > 1 { "answer" } else { "label" },
         100.0 * knowledge.chance
     ))
 }
 
 /// The first gold rows of each label, in turn.
-fn in_turn(gold: &[GoldRow<Labels>], labels: usize) -> Vec<&GoldRow<Labels>> {
-    let of_label = |label: usize| gold.iter().filter(move |row| row.gold.label == label);
+fn in_turn<H: Head>(gold: &[GoldRow<H>], labels: usize) -> Vec<&GoldRow<H>> {
+    let of_label = |label: usize| gold.iter().filter(move |row| row.stratum() == label);
     let mut by_label: Vec<_> = (0..labels).map(of_label).collect();
     let mut rows = Vec::new();
     loop {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::measure::interval::{self, Interval};
 use crate::measure::metrics::Counts;
-use crate::run::summary::{Candidate, Delivery, Method, Scaled};
+use crate::run::summary::{Candidate, Delivery, Measures, Method, Scaled};
 
 /// The results of a finished run as a table, and the paths of its files.
 pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
@@ -20,8 +20,8 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
                 measured.gold_rows.to_string(),
                 measured.steps.to_string(),
             ];
-            if let Some(of) = measured.of_labels().filter(|_| measured.needs_more_than_accuracy()) {
-                row.extend([of.macro_f1, of.balanced_accuracy, of.auroc].map(|x| format!("{x:.3}")));
+            if measured.needs_more_than_accuracy() {
+                row.extend(measured.details().iter().map(|(_, x)| format!("{x:.3}")));
             }
             row.extend(measured.answer_f1().map(|f1| percent(&interval::share(&[f1.to_vec()]))));
             row.push(format!("{}{delivered}", percent(&measured.accuracy())));
@@ -30,13 +30,10 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         .collect();
     let mut text = String::new();
     if let Some(first) = delivery.results.first().map(|result| &result.measured) {
-        let accuracy = format!(
-            "{} on {} test rows [95 %, over these rows]",
-            if first.answer_f1().is_some() { "EM" } else { "accuracy" },
-            first.correct.len()
-        );
+        let accuracy = format!("{} on {} test rows [95 %, over these rows]", first.measure(), first.correct.len());
         let mut header = vec!["trained on", "synthetic", "gold", "steps"];
-        header.extend(first.needs_more_than_accuracy().then_some(["macro-F1", "balanced accuracy", "AUROC"]).into_iter().flatten());
+        let details = if first.needs_more_than_accuracy() { first.details() } else { Vec::new() };
+        header.extend(details.iter().map(|(name, _)| *name));
         header.extend(first.answer_f1().map(|_| "F1 [95 %]"));
         header.push(&accuracy);
         text += &table(&header, &rows);
@@ -55,7 +52,8 @@ pub fn of_run(delivery: &Delivery, folder: &Path) -> String {
         text += &format!("chosen by    log loss on gold rows out of fold: {}\n", said.join(", "));
     }
     text += &delivery.scaled.as_ref().map(in_words).unwrap_or_default();
-    if delivery.results.first().is_none_or(|first| first.measured.answer_f1().is_none()) {
+    text += &by_thresholds(delivery);
+    if delivery.results.first().is_none_or(|first| first.measured.of_labels().is_some()) {
         text += &format!("rationales   {folder}/rationales.json\n");
     }
     text += &format!("manifest     {folder}/manifest.json\n");
@@ -71,8 +69,8 @@ fn by_label(delivery: &Delivery) -> String {
     let Some(measured) = delivered.map(|result| &result.measured).filter(|measured| measured.needs_more_than_accuracy()) else {
         return String::new();
     };
-    let Some(of) = measured.of_labels() else { return String::new() };
-    let mut labels: Vec<(&String, &Counts)> = of.labels.iter().collect();
+    let Some(of) = delivery.as_delivered.as_ref().unwrap_or(&measured.measures).labels() else { return String::new() };
+    let mut labels: Vec<(&String, &Counts)> = of.iter().collect();
     labels.sort_by(|(_, a), (_, b)| a.f1().total_cmp(&b.f1()));
     let share = |right: usize, of: usize| if of == 0 { "–".to_string() } else { format!("{:.1} %", 100.0 * right as f64 / of as f64) };
     let row = |(name, counts): &(&String, &Counts)| {
@@ -90,6 +88,18 @@ fn by_label(delivery: &Delivery) -> String {
     let more = labels.len().saturating_sub(MOST_LABELS);
     let rest = if more > 0 { format!("{more} labels with a higher F1 are in summary.json\n") } else { String::new() };
     format!("{}{rest}\n", table(&["label (model/)", "test rows", "predicted", "precision", "recall", "F1"], &rows))
+}
+
+/// What thresholds change on the test rows, where a text may have several labels: the table has 0.5 for all.
+fn by_thresholds(delivery: &Delivery) -> String {
+    let before = delivery.results.iter().find(|result| result.method == delivery.delivered).and_then(|r| r.measured.of_label_sets());
+    match (before, &delivery.as_delivered) {
+        (Some(before), Some(Measures::LabelSets(after))) if !delivery.thresholds.is_empty() => format!(
+            "thresholds   by label, for the best F1 on gold rows out of fold; on the test rows micro-F1 {:.3} → {:.3}, macro-F1 {:.3} → {:.3}\n",
+            before.micro_f1, after.micro_f1, before.macro_f1, after.macro_f1
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The temperature of the delivered model and what it changed.
@@ -140,7 +150,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::summary::{Measured, Measures, MethodResult, OfLabels, Scaled};
+    use crate::run::summary::{Measured, MethodResult, OfLabels};
     use crate::small::evaluation::{Evaluation, Right};
 
     #[test]
@@ -159,6 +169,7 @@ mod tests {
             delivered: Method::S3Gold,
             candidates: [(Method::GoldOnly, 0.61), (Method::S3Gold, 0.49)].map(candidate).into(),
             scaled: Some(Scaled { temperature: 1.31, log_loss: [0.52, 0.49], calibration_error: both, brier: Some([0.35, 0.34]) }),
+            thresholds: Default::default(),
             as_delivered: None,
             results: vec![result(Method::GoldOnly, 0, 100, 720), result(Method::S3Gold, 900, 100, 765)],
         };
@@ -175,6 +186,7 @@ mod tests {
             delivered: Method::S3,
             candidates: vec![],
             scaled: None,
+            thresholds: Default::default(),
             as_delivered: None,
             results: vec![MethodResult { method: Method::S3, measured }],
         }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lacuna_models::Device;
+use lacuna_models::{Device, activation_bytes};
 use serde_json::{Value, json};
 
 use super::checks::Limit;
 use super::contexts::Contexts;
 use super::data::{Data, kept};
 use super::options::{Machine, Options, apply};
+use super::student::lengths_of;
 use crate::data::answers::Answers;
 use crate::data::example::{GoldRow, TaskKind};
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
 use crate::data::read::ReadGold;
 use crate::data::split::{Divide, Split};
@@ -76,8 +78,21 @@ pub struct Setup {
 /// What depends on the head of the task. Everything that [`Setup::run`] calls is generic over the head.
 pub(super) enum ByHead {
     Labels(Loaded<Labels>),
+    LabelSets(Loaded<LabelSets>),
     Answers(Loaded<Answers>),
 }
+
+/// The same expression for whatever head is loaded.
+macro_rules! with_head {
+    ($by_head:expr, $loaded:ident => $work:expr) => {
+        match $by_head {
+            ByHead::Labels($loaded) => $work,
+            ByHead::LabelSets($loaded) => $work,
+            ByHead::Answers($loaded) => $work,
+        }
+    };
+}
+pub(super) use with_head;
 
 /// Gold rows, test rows and the small model.
 pub(super) struct Loaded<H: Stages> {
@@ -127,13 +142,15 @@ impl Setup {
         if errors.is_empty() {
             errors.extend(task.check_values(task_path).err().into_iter().flat_map(Error::into_problems));
         }
-        if task.kind == TaskKind::ExtractiveQa || task.labels.len() >= 2 {
+        let labels = if task.kind == TaskKind::MultiLabel { 1 } else { 2 };
+        if task.kind == TaskKind::ExtractiveQa || task.labels.len() >= labels {
             let error = |message: String| Error::Task { path: task_path.to_path_buf(), line: None, message };
             errors.extend(prompts::check(&task).into_iter().map(error));
         }
         let parts = Parts { task, path: task_path, options, depth, errors };
         match parts.task.kind {
             TaskKind::Text | TaskKind::Pair => Setup::with(parts.task.labels_head(), parts, ByHead::Labels),
+            TaskKind::MultiLabel => Setup::with(parts.task.label_sets_head(), parts, ByHead::LabelSets),
             TaskKind::ExtractiveQa => Setup::with(Answers, parts, ByHead::Answers),
         }
     }
@@ -227,6 +244,7 @@ impl Setup {
     pub fn unlabelled(&self) -> Result<Option<Texts>> {
         match &self.loaded {
             ByHead::Labels(loaded) => Ok(loaded.data.unlabelled(&loaded.split(&self.task, self.seed)?)),
+            ByHead::LabelSets(loaded) => Ok(loaded.data.unlabelled(&loaded.split(&self.task, self.seed)?)),
             ByHead::Answers(loaded) => loaded.split(&self.task, self.seed).map(|_| None),
         }
     }
@@ -255,10 +273,7 @@ impl Setup {
 
     /// Number of rows in the gold file.
     pub fn gold_pool(&self) -> usize {
-        match &self.loaded {
-            ByHead::Labels(loaded) => loaded.data.gold.len(),
-            ByHead::Answers(loaded) => loaded.data.gold.len(),
-        }
+        with_head!(&self.loaded, loaded => loaded.data.gold.len())
     }
 
     /// # Errors
@@ -286,12 +301,18 @@ impl Setup {
     ///
     /// # Errors
     /// There is not.
-    pub(super) fn check_training_memory<H: Stages>(&self, loaded: &Loaded<H>) -> Result<()> {
+    pub(super) fn check_training_memory<H: Stages + Divide + ReadGold>(&self, loaded: &Loaded<H>) -> Result<()> {
         if loaded.small.base.device() != Device::Cpu {
             return Ok(());
         }
+        let (small, keys) = (&loaded.small, &self.task.train);
+        let mut lengths = lengths_of(small, &loaded.drawn(&self.task, self.seed)?)?;
+        lengths.iter_mut().for_each(|length| *length = (*length).min(small.reader.max_tokens(keys.max_tokens)));
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let (tokens, longest) = (lengths.iter().take(keys.batch).sum(), lengths.first().copied().unwrap_or(0));
+        let kept = activation_bytes(&small.base, tokens, longest) as u64;
         // A fit has parameters of its own, gradients and two moments.
-        check_memory(&find_model(&self.task.models.small, &self.path)?, 4, "training it")
+        check_memory(&find_model(&self.task.models.small, &self.path)?, 4, kept, "training it")
     }
 
     /// The contexts of a file, if there is one.
@@ -302,10 +323,7 @@ impl Setup {
     /// Runs or resumes the task in `folder`. Without a `generator`, the task's generator is loaded if work is left, and kept in
     /// `generator` for the next run.
     pub fn run(&self, folder: &Path, methods: &[Method], generator: &mut Option<Box<dyn Generate>>) -> Result<Delivery> {
-        match &self.loaded {
-            ByHead::Labels(loaded) => self.run_with(loaded, folder, methods, generator),
-            ByHead::Answers(loaded) => self.run_with(loaded, folder, methods, generator),
-        }
+        with_head!(&self.loaded, loaded => self.run_with(loaded, folder, methods, generator))
     }
 
     fn run_with<H: Stages + Divide + ReadGold + Contexts>(
@@ -418,7 +436,7 @@ impl Setup {
             splits,
             generator: None,
             generator_before: Vec::new(),
-            calibration: None,
+            calibrations: Vec::new(),
             judge: None,
             rounds: Vec::new(),
             best_round: None,
@@ -599,28 +617,29 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
     }
     // The file, and the parameters that are made of it.
-    check_memory(&path, 2, "reading it")?;
+    check_memory(&path, 2, 0, "reading it")?;
     let mut small = SmallModel::load(&path, head.clone(), options.seed, options.machine.threads())?;
     small.reader.encoder.set_reading(task.reading());
     small.set_pooling(task.train.pooling, &path, options.seed)?;
     Ok((path, small))
 }
 
-/// Memory for what is no parameter: activations, texts, the program.
+/// Memory for texts and the program.
 const BESIDE_PARAMETERS: u64 = 48 << 20;
 
-/// Whether there is memory for a small model's parameters, so many times.
+/// Whether there is memory for a small model's parameters, so many times, and for what a step keeps of its longest batch.
 ///
 /// # Errors
 /// There is not; the system would end the process without a word.
-fn check_memory(folder: &Path, times: u64, doing: &str) -> Result<()> {
+fn check_memory(folder: &Path, times: u64, activations: u64, doing: &str) -> Result<()> {
     let parameters = std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len());
-    let needed = times * parameters + BESIDE_PARAMETERS;
+    let needed = times * parameters + activations + BESIDE_PARAMETERS;
+    let smaller_batch = if activations > parameters { ", lower train.batch or train.max_tokens" } else { "" };
     match free_memory().filter(|free| *free < needed) {
         None => Ok(()),
         Some(free) => Err(Error::Model(format!(
-            "{}: {doing} takes {} MiB, and {} MiB are free (a container's limit and ulimit -v count): give it more memory, or use a smaller \
-             model",
+            "{}: {doing} takes {} MiB, and {} MiB are free (a container's limit and ulimit -v count): give it more memory{smaller_batch}, or \
+             use a smaller model",
             folder.display(),
             needed >> 20,
             free >> 20

@@ -188,12 +188,13 @@ fn line_of(axis: &str, value: usize, method: Method, own: Vec<OfSeed>) -> SweepL
     let f1 = f1.map(|of_seeds| interval::share(&of_seeds));
     let draws = own.iter().map(|(measured, _)| measured.accuracy().mean).collect();
     let steps = own.first().map_or(0, |(result, _)| result.steps);
-    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, steps, accuracy, draws, f1 }
+    let measure = own.first().map_or("accuracy", |(result, _)| result.measure()).to_string();
+    SweepLine { axis: axis.to_string(), value, method, synthetic_rows, cost, steps, measure, accuracy, draws, f1 }
 }
 
 fn render(lines: &[SweepLine]) -> String {
     let row = |line: &SweepLine| {
-        let SweepLine { axis, value, method, synthetic_rows, cost, steps, accuracy, draws, f1 } = line;
+        let SweepLine { axis, value, method, synthetic_rows, cost, steps, accuracy, draws, f1, .. } = line;
         let draws = draws.iter().map(|draw| format!("{:.1}", 100.0 * draw)).collect::<Vec<_>>().join(" ");
         let mut row = vec![method.name().to_string(), axis.clone(), value.to_string(), format!("{synthetic_rows:.0}")];
         row.extend([steps.to_string(), cost.computed.to_string(), format!("{:.0}", cost.seconds), draws, percent(accuracy)]);
@@ -203,7 +204,7 @@ fn render(lines: &[SweepLine]) -> String {
     let mut header = vec!["method", "varied", "value", "synthetic", "steps", "tokens computed", "seconds"];
     let questions = lines.iter().any(|line| line.f1.is_some());
     let draws = lines.first().map_or(0, |line| line.draws.len());
-    let titles = [interval_title(if questions { "EM" } else { "accuracy" }, draws), interval_title("F1", draws)];
+    let titles = [interval_title(lines.first().map_or("accuracy", SweepLine::measure), draws), interval_title("F1", draws)];
     header.extend(["each draw", titles[0].as_str()]);
     header.extend(questions.then_some(titles[1].as_str()));
     table(&header, &lines.iter().map(row).collect::<Vec<_>>())

@@ -14,6 +14,8 @@ use super::head::Head;
 pub enum TaskKind {
     /// One text, one label.
     Text,
+    /// One text, any number of labels or none.
+    MultiLabel,
     /// Two texts, one label: the first is given, the second is written.
     Pair,
     /// A question whose answer is a span of a context: context and answer are given, the question is written.
@@ -77,7 +79,7 @@ pub struct GoldRow<H: Head> {
     pub text: String,
     /// The second text of a pair, or a question.
     pub text_pair: Option<String>,
-    /// The gold label or answers.
+    /// The gold label, labels or answers.
     pub gold: H::Gold,
 }
 

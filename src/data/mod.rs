@@ -2,12 +2,14 @@
 
 pub mod answers;
 pub mod columns;
+pub mod dealing;
 pub mod example;
 pub mod faults;
 pub mod fields;
 pub mod gold_file;
 mod groups;
 pub mod head;
+pub mod label_sets;
 pub mod labels;
 pub mod language;
 pub mod near;

@@ -1,5 +1,6 @@
 //! How much a calibrated judge knows about the task, measured out of fold on gold rows.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::reply::{Reply, held_out};
@@ -31,31 +32,28 @@ const LEAST_GAIN: f64 = 2.0;
 impl Knowledge {
     /// Measures the judge on replies about gold rows and their labels, by fitting it anew without each of five folds.
     pub fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Knowledge {
-        let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
-        let grouped = replies.iter().any(|reply| reply.group.is_some()).then(|| held_out(replies, gold, labels, FOLDS, seed));
-        let dealt = || dealt(gold.len(), FOLDS, "folds of the gold rows").into_iter().map(Some).collect();
-        let fold: Vec<Option<usize>> = grouped.unwrap_or_else(dealt);
-        let (mut gains, mut without, mut right) = (Vec::new(), 0.0, 0);
-        for own in 0..FOLDS {
-            let (rows, of_rows): (Vec<_>, Vec<_>) =
-                (0..gold.len()).filter(|&i| fold[i] != Some(own)).map(|i| (replies[i].clone(), gold[i])).unzip();
-            let judge = (!rows.is_empty()).then(|| Stack::fit(&rows, &of_rows, derive(seed, "judge of a fold", own as u64)));
-            let shares: Vec<f64> = frequencies(&of_rows, labels);
-            for i in (0..gold.len()).filter(|&i| fold[i] == Some(own)) {
-                let logits = judge.as_ref().map_or_else(|| vec![0.0; labels], |judge| judge.logits(&replies[i]));
-                let (judged, frequent) = (softmax(&logits)[gold[i]].max(1e-12).ln(), shares[gold[i]].ln());
-                gains.push(judged - frequent);
-                without -= frequent;
-                right += usize::from(argmax(&logits) == gold[i]);
-            }
-        }
-        let n = gold.len().max(1) as f64;
+        Knowledge::from(&[Measured::of(replies, gold, seed)], gold.len())
+    }
+
+    /// The same of the judges of several questions about the same rows: shares are means over questions, gains sums over them.
+    pub fn of_several(asked: &[(Vec<Reply>, Vec<usize>)], seed: &(dyn Fn(usize) -> u64 + Sync)) -> Knowledge {
+        let of = |(question, (replies, gold)): (usize, &(Vec<Reply>, Vec<usize>))| Measured::of(replies, gold, seed(question));
+        let measured: Vec<Measured> = asked.par_iter().enumerate().map(of).collect();
+        Knowledge::from(&measured, asked.first().map_or(0, |(_, gold)| gold.len()))
+    }
+
+    fn from(measured: &[Measured], rows: usize) -> Knowledge {
+        let n = rows.max(1) as f64;
+        // The answers about one row are no independent ones: a row's gain is that of all of them.
+        let gains: Vec<f64> = (0..rows).map(|row| measured.iter().map(|of| of.gains[row]).sum()).collect();
         let total: f64 = gains.iter().sum();
+        let without: f64 = measured.iter().map(|of| of.without).sum();
         let variance = gains.iter().map(|gain| (gain - total / n).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        let most = (0..labels).map(|label| gold.iter().filter(|&&l| l == label).count()).max().unwrap_or(0);
+        let mean =
+            |of: fn(&Measured) -> usize| measured.iter().map(|of_one| of(of_one) as f64 / n).sum::<f64>() / measured.len().max(1) as f64;
         Knowledge {
-            accuracy: right as f64 / n,
-            chance: most as f64 / n,
+            accuracy: mean(|of| of.right),
+            chance: mean(|of| of.most),
             r_squared: if without > 0.0 { total / without } else { 0.0 },
             gain: if variance > 0.0 { total / n / (variance / n).sqrt() } else { 0.0 },
         }
@@ -64,6 +62,42 @@ impl Knowledge {
     /// Whether the judge knows anything about the task, as far as the gold rows can tell.
     pub fn better_than_chance(&self) -> bool {
         self.gain >= LEAST_GAIN
+    }
+}
+
+/// What is measured of the judge of one question.
+struct Measured {
+    /// For each row, how much less its loss is than by the labels' frequencies.
+    gains: Vec<f64>,
+    /// The loss by the frequencies, of all rows.
+    without: f64,
+    /// Rows that are judged right, and those of the most frequent label.
+    right: usize,
+    most: usize,
+}
+
+impl Measured {
+    fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Measured {
+        let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
+        let grouped = replies.iter().any(|reply| reply.group.is_some()).then(|| held_out(replies, gold, labels, FOLDS, seed));
+        let dealt = || dealt(gold.len(), FOLDS, "folds of the gold rows").into_iter().map(Some).collect();
+        let fold: Vec<Option<usize>> = grouped.unwrap_or_else(dealt);
+        let (mut gains, mut without, mut right) = (vec![0.0; gold.len()], 0.0, 0);
+        for own in 0..FOLDS {
+            let (rows, of_rows): (Vec<_>, Vec<_>) =
+                (0..gold.len()).filter(|&i| fold[i] != Some(own)).map(|i| (replies[i].clone(), gold[i])).unzip();
+            let judge = (!rows.is_empty()).then(|| Stack::fit(&rows, &of_rows, derive(seed, "judge of a fold", own as u64)));
+            let shares: Vec<f64> = frequencies(&of_rows, labels);
+            for i in (0..gold.len()).filter(|&i| fold[i] == Some(own)) {
+                let logits = judge.as_ref().map_or_else(|| vec![0.0; labels], |judge| judge.logits(&replies[i]));
+                let (judged, frequent) = (softmax(&logits)[gold[i]].max(1e-12).ln(), shares[gold[i]].ln());
+                gains[i] = judged - frequent;
+                without -= frequent;
+                right += usize::from(argmax(&logits) == gold[i]);
+            }
+        }
+        let most = (0..labels).map(|label| gold.iter().filter(|&&l| l == label).count()).max().unwrap_or(0);
+        Measured { gains, without, right, most }
     }
 }
 

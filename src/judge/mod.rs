@@ -4,6 +4,7 @@ pub mod calibration;
 pub mod judges;
 pub mod kept;
 pub mod knowledge;
+pub mod panel;
 pub mod posterior;
 pub mod probe;
 pub mod questions;

@@ -1,5 +1,5 @@
 //! The judge's questions: which label does a text have? Each judge prompt of the task is asked about each text, and once more at every
-//! fork of its label words.
+//! fork of its label words. Where a text may have several labels, each prompt is asked about each label: does it have this one?
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,12 @@ use super::posterior::mean_log_probs;
 use super::probe::Probe;
 use super::reply::Reply;
 use crate::data::example::Input;
-use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::files::sha256::mark_of;
 use crate::generator::{Generate, GenerateError, Posterior, PosteriorRequest};
 use crate::task::file::{JudgeKind, Task};
 use crate::task::prompt_keys::JudgePrompt;
-use crate::task::prompts::{Prompts, prompt_error};
+use crate::task::prompts::{PromptHead, Prompts, prompt_error};
 use crate::task::words::{self, Fork, forks};
 
 /// One fork of a judge prompt; each text needs a request for every fork.
@@ -23,7 +22,11 @@ struct ForkPrompt<'t> {
     judge: &'t JudgePrompt,
     /// Index of the judge prompt.
     prompt: usize,
+    /// Which of the [`PromptHead::asked`] it is about.
+    asked: usize,
     fork: Fork,
+    /// Whether it is the first about what it is about: hidden states are read at its end.
+    first: bool,
 }
 
 /// The answer to one request, as in a journal.
@@ -33,7 +36,7 @@ pub struct Judged {
     id: u64,
     /// ln p of each candidate word.
     log_probs: Vec<f32>,
-    /// In the answer to a text's first request, ln p of each label by each probe: (probes, labels).
+    /// In the answer to a text's first request about something, ln p of each answer by each probe: (probes, answers).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     by_probe: Vec<Vec<f32>>,
     /// Tokens that the generator computed since the answer before.
@@ -52,42 +55,57 @@ impl Judged {
 }
 
 /// The questions of a task.
-pub struct Questions<'t> {
+pub struct Questions<'t, H> {
     task: &'t Task,
-    prompts: &'t Prompts<'t, Labels>,
+    prompts: &'t Prompts<'t, H>,
+    /// What is asked about: all labels at once, or each.
+    asked: Vec<Option<usize>>,
+    /// The names of the answers: the labels, or no and yes.
+    answers: Vec<String>,
     forks: Vec<ForkPrompt<'t>>,
     /// For each judge prompt, what comes before the question in the user's turn.
     before: Vec<String>,
-    /// Heads on the states of these layers at the end of the first request.
-    probes: Vec<&'t Probe>,
+    /// For each of what is asked about, heads on the states of these layers at the end of its first request.
+    probes: Vec<Vec<&'t Probe>>,
     layers: Vec<usize>,
     /// Whether the words are asked for; without, only the first question is.
     words: bool,
 }
 
-impl<'t> Questions<'t> {
+impl<'t, H: PromptHead> Questions<'t, H> {
     /// # Errors
     /// Label words that no further word tells apart.
-    pub fn of(task: &'t Task, prompts: &'t Prompts<'t, Labels>) -> Result<Self> {
-        let mut found = Vec::new();
+    pub fn of(task: &'t Task, prompts: &'t Prompts<'t, H>) -> Result<Self> {
+        let (asked, answers) = (prompts.asked(), task.judges_answers());
+        let mut found: Vec<ForkPrompt> = Vec::new();
         for (prompt, judge) in task.prompts.judge.iter().enumerate() {
-            let words: Vec<&str> = task.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            let words: Vec<&str> = answers.iter().map(|answer| judge.words[&answer.name].as_str()).collect();
             let forks = forks(&words).map_err(|message| Error::Failed(format!("prompts.judge: {message}")))?;
-            found.extend(forks.into_iter().map(|fork| ForkPrompt { judge, prompt, fork }));
+            for asked in 0..asked.len() {
+                let of_fork = |(place, fork): (usize, &Fork)| ForkPrompt {
+                    judge,
+                    prompt,
+                    asked,
+                    fork: fork.clone(),
+                    first: prompt == 0 && place == 0,
+                };
+                found.extend(forks.iter().enumerate().map(of_fork));
+            }
         }
         let before = vec![String::new(); task.prompts.judge.len()];
-        Ok(Questions { task, prompts, forks: found, before, probes: Vec::new(), layers: Vec::new(), words: true })
+        let (answers, probes) = (answers.into_iter().map(|answer| answer.name).collect(), vec![Vec::new(); asked.len()]);
+        Ok(Questions { task, prompts, asked, answers, forks: found, before, probes, layers: Vec::new(), words: true })
     }
 
     /// The questions of the task's judge.
     ///
     /// # Errors
     /// As [`Questions::of`].
-    pub fn of_judge(task: &'t Task, prompts: &'t Prompts<'t, Labels>) -> Result<Self> {
+    pub fn of_judge(task: &'t Task, prompts: &'t Prompts<'t, H>) -> Result<Self> {
         let mut questions = Questions::of(task, prompts)?;
         if task.judge_kind() == JudgeKind::States {
             questions.words = false;
-            questions.forks.truncate(1);
+            questions.forks.retain(|fork| fork.first);
         }
         Ok(questions)
     }
@@ -99,20 +117,26 @@ impl<'t> Questions<'t> {
     pub fn after_demonstrations(mut self, shown: &[(Input, usize)]) -> Result<Self> {
         for (before, judge) in self.before.iter_mut().zip(&self.task.prompts.judge) {
             for (input, label) in shown {
-                let prompt = self.prompts.judge(judge, *input).map_err(prompt_error)?;
-                let word = &judge.words[&self.task.labels[*label].name];
+                let prompt = self.prompts.judge(judge, *input, None).map_err(prompt_error)?;
+                let word = &judge.words[&self.answers[*label]];
                 *before += &format!("{}\n{}{word}\n\n", prompt.user, prompt.answer_start);
             }
         }
         Ok(self)
     }
 
-    /// The same questions, with more judges behind the prompts: heads on the hidden states of these layers.
+    /// The same questions, with more judges behind the prompts: for each of what is asked about, heads on the hidden states of these
+    /// layers.
     #[must_use]
-    pub fn with_probes(mut self, probes: Vec<&'t Probe>, layers: Vec<usize>) -> Self {
-        self.layers = if probes.is_empty() { Vec::new() } else { layers };
+    pub fn with_probes(mut self, probes: Vec<Vec<&'t Probe>>, layers: Vec<usize>) -> Self {
+        self.layers = if probes.iter().all(Vec::is_empty) { Vec::new() } else { layers };
         self.probes = probes;
         self
+    }
+
+    /// What is asked about each text: all labels at once, or each.
+    pub fn of_each_text(&self) -> usize {
+        self.asked.len()
     }
 
     /// Requests for each text.
@@ -121,7 +145,7 @@ impl<'t> Questions<'t> {
     }
 
     fn ask(&self, id: u64, question: &ForkPrompt, input: Input) -> Result<PosteriorRequest> {
-        let mut prompt = self.prompts.judge(question.judge, input).map_err(prompt_error)?;
+        let mut prompt = self.prompts.judge(question.judge, input, self.asked[question.asked]).map_err(prompt_error)?;
         prompt.user = self.before[question.prompt].clone() + &prompt.user;
         prompt.answer_start += &question.fork.said;
         let words = if self.words { question.fork.next.clone() } else { Vec::new() };
@@ -133,7 +157,8 @@ impl<'t> Questions<'t> {
         let JudgePrompt { system, user, answer_start, .. } = question.judge;
         let said = [system.as_deref().unwrap_or_default(), user, answer_start, &self.before[question.prompt], &question.fork.said];
         let words = question.fork.next.iter().map(String::as_str);
-        mark_of(said.into_iter().chain([input.text, input.text_pair.unwrap_or_default()]).chain(words))
+        let asked = self.asked[question.asked].map(|label| self.prompts.says(label));
+        mark_of(said.into_iter().chain([input.text, input.text_pair.unwrap_or_default()]).chain(words).chain(asked))
     }
 
     /// A mark of the first question about each of these texts.
@@ -144,7 +169,8 @@ impl<'t> Questions<'t> {
     }
 
     /// For each text (with its key) and each judge prompt, ln p of each label's word: (texts, prompts, labels); ln p of the labels by each
-    /// probe come behind those of the prompts. What is `answered` is not asked again, unless other probes were asked; each new answer
+    /// probe come behind those of the prompts. Where each label is asked about, all that for the first label, then for the next: (texts,
+    /// labels × prompts and probes, no and yes). What is `answered` is not asked again, unless other probes were asked; each new answer
     /// goes to `sink` as it comes.
     ///
     /// # Errors
@@ -162,14 +188,13 @@ impl<'t> Questions<'t> {
             .flat_map(|(key, text)| (0..forks).map(move |fork| (key * forks + fork, fork as usize, *text)))
             .map(|(id, fork, text)| (id, self.mark(&self.forks[fork], text)))
             .collect();
-        let complete = |row: &Judged| {
-            marks.get(&row.id) == Some(&row.mark) && (!row.id.is_multiple_of(forks) || row.by_probe.len() == self.probes.len())
-        };
+        let fork_of = |id: u64| &self.forks[(id % forks) as usize];
+        let probes_of = |fork: &ForkPrompt| if fork.first { &self.probes[fork.asked][..] } else { &[] };
+        let complete = |row: &Judged| marks.get(&row.id) == Some(&row.mark) && row.by_probe.len() == probes_of(fork_of(row.id)).len();
         let mut known: HashMap<u64, Judged> = answered.into_iter().filter(complete).map(|row| (row.id, row)).collect();
         let asked_before: HashSet<u64> = known.keys().copied().collect();
         self.ask_all(generator, texts, &self.layers, &asked_before, &mut |Posterior { id, log_probs, states, computed }| {
-            let of_text = id.is_multiple_of(forks);
-            let by_probe = self.probes.iter().filter(|_| of_text).map(|probe| probe.log_probs(&states)).collect();
+            let by_probe = probes_of(fork_of(id)).iter().map(|probe| probe.log_probs(&states)).collect();
             let judged = Judged { id, log_probs, by_probe, computed, mark: marks[&id].clone() };
             sink(&judged)?;
             known.insert(id, judged);
@@ -177,13 +202,18 @@ impl<'t> Questions<'t> {
         })?;
         let of = |(key, _): &(u64, Input)| {
             let answers: Vec<Vec<f32>> = (0..forks).map(|fork| known[&(key * forks + fork)].log_probs.clone()).collect();
-            self.by_prompt(&answers).into_iter().chain(known[&(key * forks)].by_probe.iter().cloned()).collect()
+            let of_asked = |asked: usize| {
+                let by_probe = (0..forks).filter(|&fork| self.forks[fork as usize].asked == asked);
+                let by_probe = by_probe.flat_map(|fork| known[&(key * forks + fork)].by_probe.clone());
+                self.by_prompt(asked, &answers).into_iter().chain(by_probe).collect::<Vec<_>>()
+            };
+            (0..self.asked.len()).flat_map(of_asked).collect()
         };
         Ok(texts.iter().map(of).collect())
     }
 
-    /// Sends the requests about all texts, less those `asked_before`. The first request of a text is asked for hidden states, the others
-    /// without; all together if there are no layers.
+    /// Sends the requests about all texts, less those `asked_before`. The first request about something is asked for hidden states, the
+    /// others without; all together if there are no layers.
     fn ask_all(
         &self,
         generator: &mut dyn Generate,
@@ -193,9 +223,11 @@ impl<'t> Questions<'t> {
         answer: &mut dyn FnMut(Posterior) -> Result<()>,
     ) -> Result<()> {
         let forks = self.forks.len();
-        let parts = if layers.is_empty() { vec![(0..forks, layers)] } else { vec![(0..1, layers), (1..forks, &[][..])] };
+        let those = |first: bool| (0..forks).filter(|&fork| self.forks[fork].first == first).collect::<Vec<usize>>();
+        let parts =
+            if layers.is_empty() { vec![((0..forks).collect(), layers)] } else { vec![(those(true), layers), (those(false), &[][..])] };
         for (part, layers) in parts {
-            let ids = texts.iter().flat_map(|(key, text)| part.clone().map(move |fork| (key * forks as u64 + fork as u64, fork, *text)));
+            let ids = texts.iter().flat_map(|(key, text)| part.iter().map(move |&fork| (key * forks as u64 + fork as u64, fork, *text)));
             let missing = ids.filter(|(id, _, _)| !asked_before.contains(id));
             let requests = missing.map(|(id, fork, text)| self.ask(id, &self.forks[fork], text)).collect::<Result<Vec<_>>>()?;
             generator.posteriors(&requests, layers, &mut |posterior| Ok(answer(posterior)?))?;
@@ -203,7 +235,8 @@ impl<'t> Questions<'t> {
         Ok(())
     }
 
-    /// The reply about each text, with the states of these layers at the end of the first question. `sink` is called for each answer.
+    /// The reply about each text, with the states of these layers at the end of the first question; where each label is asked about, a
+    /// reply for each, all of a text together. `sink` is called for each answer.
     ///
     /// # Errors
     /// Those of the generator and of the sink; a prompt that cannot be rendered.
@@ -214,28 +247,28 @@ impl<'t> Questions<'t> {
         layers: &[usize],
         sink: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Reply>> {
-        let forks = self.forks.len();
+        let (forks, asked) = (self.forks.len(), self.asked.len());
         let mut answers = vec![vec![Vec::new(); forks]; texts.len()];
-        let mut states = vec![Vec::new(); texts.len()];
+        let mut states = vec![Vec::new(); texts.len() * asked];
         let keyed: Vec<(u64, Input)> = (0..).zip(texts.iter().copied()).collect();
         self.ask_all(generator, &keyed, layers, &HashSet::new(), &mut |posterior| {
             let (text, fork) = (posterior.id as usize / forks, posterior.id as usize % forks);
             answers[text][fork] = posterior.log_probs;
-            if fork == 0 {
-                states[text] = posterior.states;
+            if self.forks[fork].first {
+                states[text * asked + self.forks[fork].asked] = posterior.states;
             }
             sink()
         })?;
-        let replies = texts.iter().zip(answers).zip(states);
-        let reply = |((&input, answers), states): ((&Input, Vec<Vec<f32>>), _)| Reply {
-            log_probs: mean_log_probs(&self.by_prompt(&answers)),
+        let reply = |(place, states): (usize, Vec<Vec<f32>>)| Reply {
+            log_probs: mean_log_probs(&self.by_prompt(place % asked, &answers[place / asked])),
             states,
-            group: Reply::group_of(input),
+            group: Reply::group_of(texts[place / asked]),
         };
-        Ok(replies.map(reply).collect())
+        Ok(states.into_iter().enumerate().map(reply).collect())
     }
 
-    /// The hidden states of these layers at the end of each text's first question, without its words: (texts, layers, hidden) in replies.
+    /// The hidden states of these layers at the end of each text's first question, or of that about each label, without its words: (texts,
+    /// layers, hidden) in replies.
     ///
     /// # Errors
     /// As [`Questions::replies`].
@@ -246,12 +279,15 @@ impl<'t> Questions<'t> {
         layers: &[usize],
         sink: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Reply>> {
-        let ask = |(id, text): (usize, &Input)| {
-            let asked = self.ask(id as u64, &self.forks[0], *text);
+        let firsts: Vec<&ForkPrompt> = self.forks.iter().filter(|fork| fork.first).collect();
+        let asked: Vec<(&Input, &ForkPrompt)> = texts.iter().flat_map(|text| firsts.iter().map(move |fork| (text, *fork))).collect();
+        let ask = |(id, (text, fork)): (usize, &(&Input, &ForkPrompt))| {
+            let asked = self.ask(id as u64, fork, **text);
             asked.map(|asked| PosteriorRequest { words: Vec::new(), ..asked })
         };
-        let requests = texts.iter().enumerate().map(ask).collect::<Result<Vec<_>>>()?;
-        let mut replies: Vec<Reply> = texts.iter().map(|&input| Reply { group: Reply::group_of(input), ..Reply::default() }).collect();
+        let requests = asked.iter().enumerate().map(ask).collect::<Result<Vec<_>>>()?;
+        let mut replies: Vec<Reply> =
+            asked.iter().map(|(input, _)| Reply { group: Reply::group_of(**input), ..Reply::default() }).collect();
         generator.posteriors(&requests, layers, &mut |posterior| {
             replies[posterior.id as usize].states = posterior.states;
             Ok(sink()?)
@@ -259,18 +295,18 @@ impl<'t> Questions<'t> {
         Ok(replies)
     }
 
-    /// ln p of each label's word from each judge prompt, given the answers to all requests about a text; zeros, which say nothing, where
-    /// the words are not asked for.
-    fn by_prompt(&self, answers: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    /// ln p of each label's word from each judge prompt about one thing, given the answers to all requests about a text; zeros, which say
+    /// nothing, where the words are not asked for.
+    fn by_prompt(&self, asked: usize, answers: &[Vec<f32>]) -> Vec<Vec<f32>> {
         if !self.words {
-            return vec![vec![0.0; self.task.labels.len()]; self.before.len()];
+            return vec![vec![0.0; self.answers.len()]; self.before.len()];
         }
-        (0..self.before.len()).map(|prompt| self.by_label(prompt, answers)).collect()
+        (0..self.before.len()).map(|prompt| self.by_label(prompt, asked, answers)).collect()
     }
 
-    /// ln p of each label's word from one judge prompt, given the answers to all requests about a text.
-    fn by_label(&self, prompt: usize, answers: &[Vec<f32>]) -> Vec<f32> {
-        let own = self.forks.iter().zip(answers).filter(|(question, _)| question.prompt == prompt);
+    /// ln p of each label's word from one judge prompt about one thing, given the answers to all requests about a text.
+    fn by_label(&self, prompt: usize, asked: usize, answers: &[Vec<f32>]) -> Vec<f32> {
+        let own = self.forks.iter().zip(answers).filter(|(question, _)| (question.prompt, question.asked) == (prompt, asked));
         let (forks, answers): (Vec<Fork>, Vec<Vec<f32>>) = own.map(|(question, answer)| (question.fork.clone(), answer.clone())).unzip();
         words::log_probs(&forks, &answers)
     }
@@ -292,8 +328,7 @@ impl<'t> Questions<'t> {
             };
             let Fork { next, branch, .. } = &question.fork;
             let named = |label: &usize| branch[*label].is_some_and(|word| refused.contains(&format!("{:?}", next[word])));
-            let labels = &self.task.labels;
-            let names: Vec<String> = (0..labels.len()).filter(named).map(|label| format!("{:?}", labels[label].name)).collect();
+            let names: Vec<String> = (0..self.answers.len()).filter(named).map(|label| format!("{:?}", self.answers[label])).collect();
             let message = format!("prompts.judge {}, labels {}: {refused}", question.prompt + 1, names.join(", "));
             return Err(Error::Failed(message));
         }

@@ -44,6 +44,13 @@ pub fn log_sum_exp<T: Real>(values: &[T]) -> T {
     max + values.iter().map(|&x| (x - max).exp()).sum::<T>().ln()
 }
 
+/// 1 / (1 + exp(-x)).
+pub fn sigmoid(x: f64) -> f64 {
+    // exp of nothing above 0, so that it never overflows.
+    let small = (-x.abs()).exp();
+    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
+}
+
 /// Probabilities in [0, 1] that sum to 1, from logits in nats: exp(x) / Σ exp(x). A logit of −∞ has probability 0; there must be one
 /// that is not −∞, and none may be ∞ (else all are NaN). Empty for no logits.
 pub fn softmax<T: Copy + Into<f64>>(logits: &[T]) -> Vec<f64> {

@@ -65,6 +65,23 @@ fn area_under_roc(mut scores: Vec<(f64, bool)>) -> Option<f64> {
     (pairs > 0).then(|| won / pairs as f64)
 }
 
+/// Each label's counts, from the predicted and the gold labels of rows that may have several.
+pub fn counts_of_sets<'r>(rows: impl Iterator<Item = (Vec<usize>, &'r [usize])>, labels: usize) -> Vec<Counts> {
+    let mut counts = vec![Counts::default(); labels];
+    for (predicted, gold) in rows {
+        gold.iter().for_each(|&label| counts[label].gold += 1);
+        predicted.iter().for_each(|&label| counts[label].predicted += 1);
+        predicted.iter().filter(|label| gold.contains(label)).for_each(|&label| counts[label].right += 1);
+    }
+    counts
+}
+
+/// F1 of all labels' counts together; 0 where nothing is predicted and nothing is there.
+pub fn micro_f1(counts: &[Counts]) -> f64 {
+    let sum = |of: fn(&Counts) -> usize| counts.iter().map(of).sum();
+    Counts { gold: sum(|of| of.gold), predicted: sum(|of| of.predicted), right: sum(|of| of.right) }.f1()
+}
+
 /// A classifier's counts for one label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

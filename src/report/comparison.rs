@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::estimates::{Estimate, differences, shares};
 use super::made::Made;
 use super::page::{Page, drawn};
-use super::words::{difference, share, thousands};
+use super::words::{difference, share, share_of_rows, thousands};
 use crate::error::Result;
 use crate::measure::interval::Interval;
 use crate::run::cost::Cost;
 use crate::run::outcome::Outcome;
-use crate::run::summary::{Measured, OfLabels};
+use crate::run::summary::Measured;
 
 /// One row of the table, for one number of gold rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +85,7 @@ pub fn write_comparison(folder: &Path, comparison: &Comparison) -> Result<()> {
     let Comparison { task, about, made, draws, lines } = *comparison;
     let tables: Vec<Table> = lines.chunk_by(|a, b| a.gold_rows == b.gold_rows).map(Table::of).collect();
     let any = |what: fn(&Measured) -> bool| lines.iter().any(|line| line.has(what));
+    let measure = lines.iter().flat_map(|line| &line.results).next().map_or("accuracy", |outcome| outcome.measured.measure());
     let context = context! {
         task, about, draws,
         made => minijinja::Value::from(Serde(made)),
@@ -92,7 +93,9 @@ pub fn write_comparison(folder: &Path, comparison: &Comparison) -> Result<()> {
         test_rows => lines.first().map_or(0, Line::test_rows),
         questions => any(|measured| measured.answer_f1().is_some()),
         macro_f1 => any(Measured::needs_more_than_accuracy),
-        labels => any(|measured| measured.of_labels().is_some()),
+        labels => any(|measured| measured.calibration_error().is_some()),
+        measure,
+        share_of_rows => share_of_rows(measure),
         worth => lines.iter().any(|line| line.worth.is_some()),
         methods => tables.first().map_or(0, |table| table.rows.len()),
         tables => minijinja::Value::from(Serde(&tables)),
@@ -156,9 +159,9 @@ impl Table {
 
 impl Row {
     fn of(line: &Line, is_reference: bool) -> Row {
-        let of_labels = |of: fn(&OfLabels) -> f64| {
-            let has = line.has(|measured| measured.of_labels().is_some());
-            has.then(|| line.mean(|measured| measured.of_labels().map_or(f64::NAN, of)))
+        let mean = |of: fn(&Measured) -> Option<f64>| {
+            let has = line.results.iter().any(|outcome| of(&outcome.measured).is_some());
+            has.then(|| line.mean(|measured| of(measured).unwrap_or(f64::NAN)))
         };
         Row {
             method: line.method.clone(),
@@ -166,8 +169,8 @@ impl Row {
             synthetic: line.mean(|measured| measured.synthetic_rows as f64),
             steps: line.mean(|measured| measured.steps as f64),
             cost: line.cost,
-            macro_f1: of_labels(|of| of.macro_f1),
-            calibration_error: of_labels(|of| of.calibration_error),
+            macro_f1: mean(|measured| measured.details().iter().find(|(name, _)| *name == "macro-F1").map(|(_, x)| *x)),
+            calibration_error: mean(Measured::calibration_error),
             f1: line.f1.map(|(f1, _)| f1.mean),
             accuracy: line.accuracy,
             less: line.less,
@@ -210,6 +213,7 @@ fn most<'l>(lines: impl Iterator<Item = &'l Line>) -> Option<&'l Line> {
 mod tests {
     use super::*;
     use crate::run::summary::Measures;
+    use crate::run::summary::OfLabels;
 
     fn line(method: &str, mean: f64, reference: Option<(&str, f64, f64)>) -> Line {
         let correct: Vec<bool> = (0..1000).map(|i| (i as f64) < 1000.0 * mean).collect();

@@ -9,7 +9,7 @@ use super::area::{Anchor, Area, WIDTH, dot, escaped, percent, rounded, svg, text
 use super::made::Made;
 use super::page::{Page, drawn};
 use super::sweep_line::SweepLine;
-use super::words::share;
+use super::words::{share, share_of_rows};
 use crate::error::Result;
 use crate::files::whole::write;
 use crate::run::summary::Method;
@@ -49,6 +49,7 @@ const STYLE: &str = "text{font:13px sans-serif}.tick{font-size:11.5px;fill:#555}
 pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
     let Curves { ref kind, task, about, made, lines, test_rows } = *curves;
     write(&folder.join(kind.svg), alone(lines).as_bytes())?;
+    let measure = lines.first().map_or("accuracy", SweepLine::measure);
     let axes = axes(lines);
     let panels = axes.iter().map(|&axis| (axis.to_string(), drawn(svg(HEIGHT, &title(axis, lines), &panel(axis, lines)))));
     let context = context! {
@@ -58,7 +59,8 @@ pub fn write_curves(folder: &Path, curves: &Curves) -> Result<()> {
         made => minijinja::Value::from(Serde(made)),
         verdict => axes.iter().filter_map(|axis| verdict(axis, lines)).collect::<Vec<_>>(),
         draws => lines.first().map_or(0, |line| line.draws.len()),
-        questions => lines.iter().any(|line| line.f1.is_some()),
+        measure,
+        share_of_rows => share_of_rows(measure),
         panels => panels.collect::<Vec<_>>(),
         lines => lines.iter().map(|line| (line.method.name(), minijinja::Value::from(Serde(line)))).collect::<Vec<_>>(),
     };
@@ -179,6 +181,7 @@ mod tests {
             method,
             synthetic_rows: 10.0,
             cost: Cost::default(),
+            measure: String::new(),
             steps: 150,
             accuracy: Interval { mean, low: mean - 0.1, high: mean + 0.1 },
             draws: vec![mean],

@@ -7,16 +7,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::estimates::Estimate;
-use super::words::{day, difference, share, thousands};
+use super::words::{day, difference, share, share_of_rows, thousands};
 use crate::error::{Error, Result};
 use crate::measure::interval::{self, Interval};
+use crate::measure::metrics::Counts;
 use crate::run::cost::{Spent, Work};
 use crate::run::manifest::Manifest;
 use crate::run::place::{MAP, Place};
 use crate::run::review::{Decision, Decisions, GOLD, Verdict};
 use crate::run::round::RoundRecord;
 use crate::run::stage::Stage;
-use crate::run::summary::{Bin, Delivery, Method, MethodResult, OfLabels, WORTH};
+use crate::run::summary::{Bin, Delivery, Measures, Method, MethodResult, OfLabels, WORTH};
 
 /// Everything that the page shows.
 #[derive(Debug, Serialize)]
@@ -28,6 +29,9 @@ pub(super) struct Facts {
     test_rows: usize,
     /// Whether `share` of methods is of exact matches.
     questions: bool,
+    /// What the share of a method is called, and the share of what it is.
+    measure: &'static str,
+    share_of_rows: &'static str,
     pub(super) rounds: Vec<RoundFacts>,
     /// Texts on the map, gold rows first.
     pub(super) map: Vec<Place>,
@@ -65,7 +69,8 @@ pub(super) struct MethodFacts {
     steps: usize,
     /// Of right predictions.
     share: Interval,
-    macro_f1: Option<f64>,
+    /// Further measures, by name.
+    details: Vec<(&'static str, f64)>,
     delivered: bool,
 }
 
@@ -169,7 +174,8 @@ impl Facts {
         let dataset = json_lines(&folder.join("dataset.jsonl"))?;
         let names = label_names(&manifest);
         let text = |key: &str| manifest.inputs.get(key).and_then(Value::as_str).map(str::to_string);
-        let of_labels = delivery.as_delivered.as_ref().or_else(|| delivered(&delivery).and_then(|result| result.measured.of_labels()));
+        let measures = delivery.as_delivered.as_ref().or_else(|| delivered(&delivery).map(|result| &result.measured.measures));
+        let of_labels = measures.and_then(Measures::of_labels);
         let (spent, heeded) = (Spent::read(folder), Decisions::heeded(folder)?);
         let test_rows = delivery.results.first().map_or(0, |result| result.measured.correct.len());
         Ok(Facts {
@@ -179,10 +185,12 @@ impl Facts {
             methods: delivery.results.iter().map(|result| MethodFacts::of(result, &delivery)).collect(),
             test_rows,
             questions: delivery.results.iter().any(|result| result.measured.answer_f1().is_some()),
+            measure: delivery.results.first().map_or("accuracy", |result| result.measured.measure()),
+            share_of_rows: delivery.results.first().map_or("", |result| share_of_rows(result.measured.measure())),
             rounds: manifest.rounds.iter().map(|record| RoundFacts::of(record, &manifest, folder)).collect::<Result<_>>()?,
             map: json_lines(&folder.join(MAP))?.into_iter().filter_map(|row| serde_json::from_value(row).ok()).collect(),
             rejected: rejected(&manifest.rounds),
-            labels: of_labels.map(label_facts).unwrap_or_default(),
+            labels: measures.and_then(Measures::labels).map(label_facts).unwrap_or_default(),
             confusion: of_labels.map(confusion).unwrap_or_default(),
             confused: of_labels.map(confused).unwrap_or_default(),
             bins: of_labels.map(|of| of.bins.clone()).unwrap_or_default(),
@@ -214,7 +222,7 @@ impl MethodFacts {
             gold: measured.gold_rows,
             steps: measured.steps,
             share: measured.accuracy(),
-            macro_f1: measured.of_labels().map(|of| of.macro_f1),
+            details: measured.details(),
             delivered: result.method == delivery.delivered,
         }
     }
@@ -265,12 +273,11 @@ fn verdict(delivery: &Delivery) -> String {
         return format!("There are no test rows: how good the delivered model ({}) is was not measured.", delivery.delivered.name());
     };
     let rows = own.measured.correct.len();
-    let mut text = format!(
-        "The delivered model ({}) is right on {} of {} test rows.",
-        own.method.name(),
-        share(own.measured.accuracy()),
-        thousands(rows as u64)
-    );
+    let (name, share, rows) = (own.method.name(), share(own.measured.accuracy()), thousands(rows as u64));
+    let mut text = match own.measured.of_label_sets() {
+        Some(_) => format!("The delivered model ({name}) has a mean F1 of {share} over the labels of {rows} test rows."),
+        None => format!("The delivered model ({name}) is right on {share} of {rows} test rows."),
+    };
     let Some(gold) = delivery.results.iter().find(|result| result.method == Method::GoldOnly && own.method != Method::GoldOnly) else {
         if own.method == Method::GoldOnly {
             text += " It learnt the gold rows alone: what was written was not shown to help.";
@@ -302,15 +309,15 @@ fn rejected(rounds: &[RoundRecord]) -> Vec<(String, usize)> {
     counts
 }
 
-fn label_facts(of: &OfLabels) -> Vec<LabelFacts> {
-    let facts = |(name, counts): (&String, &crate::measure::metrics::Counts)| LabelFacts {
+fn label_facts(labels: &BTreeMap<String, Counts>) -> Vec<LabelFacts> {
+    let facts = |(name, counts): (&String, &Counts)| LabelFacts {
         name: name.clone(),
         gold: counts.gold,
         predicted: counts.predicted,
         right: counts.right,
         f1: counts.f1(),
     };
-    let mut labels: Vec<LabelFacts> = of.labels.iter().map(facts).collect();
+    let mut labels: Vec<LabelFacts> = labels.iter().map(facts).collect();
     // Of a label without test rows nothing is known.
     labels.sort_by(|a, b| (a.gold == 0).cmp(&(b.gold == 0)).then(a.f1.total_cmp(&b.f1)));
     labels
@@ -362,7 +369,8 @@ fn errors(folder: &Path, manifest: &Manifest, names: &[String], dataset: &[Value
         }
     }
     let facts = |(line, (row, said)): (u64, (Value, HashMap<usize, String>))| {
-        let gold = named(if row["label"].is_null() { &row["answer"] } else { &row["label"] }, names);
+        let gold = ["label", "labels", "answer"].iter().map(|field| &row[*field]).find(|value| !value.is_null());
+        let gold = named(gold.unwrap_or(&Value::Null), names);
         let mut written = written.remove(&line).unwrap_or_default();
         written.truncate(MOST_WRITTEN);
         ErrorFacts {
@@ -381,8 +389,12 @@ fn errors(folder: &Path, manifest: &Manifest, names: &[String], dataset: &[Value
     Ok(facts)
 }
 
-/// A label by its number, or an answer.
+/// A label by its number, several, or an answer.
 fn named(value: &Value, names: &[String]) -> String {
+    if let Some(labels) = value.as_array() {
+        let labels: Vec<String> = labels.iter().map(|label| named(label, names)).collect();
+        return in_one(&labels);
+    }
     match value.as_u64().and_then(|label| names.get(label as usize)) {
         Some(name) => name.clone(),
         None => value["text"].as_str().map_or_else(|| shown(value), str::to_string),
@@ -395,10 +407,13 @@ fn samples(dataset: &[Value]) -> Vec<Sample> {
     let mut samples = Vec::new();
     for row in dataset {
         // Of a question, its answer.
-        let label =
-            if row["label"].is_null() { row["answers"]["text"][0].as_str().unwrap_or_default().to_string() } else { shown(&row["label"]) };
-        let (kind, origin) =
-            (if row["label"].is_null() { String::new() } else { label.clone() }, row["origin"].as_str().unwrap_or_default().to_string());
+        let label = match (&row["label"], &row["labels"]) {
+            (Value::Null, Value::Array(labels)) => in_one(&labels.iter().map(shown).collect::<Vec<_>>()),
+            (Value::Null, _) => row["answers"]["text"][0].as_str().unwrap_or_default().to_string(),
+            (label, _) => shown(label),
+        };
+        let question = row["label"].is_null() && row["labels"].is_null();
+        let (kind, origin) = (if question { String::new() } else { label.clone() }, row["origin"].as_str().unwrap_or_default().to_string());
         let of_these = taken.entry((kind, origin.clone())).or_default();
         if *of_these < SAMPLES && samples.len() < MOST_SAMPLES {
             *of_these += 1;
@@ -414,6 +429,11 @@ fn samples(dataset: &[Value]) -> Vec<Sample> {
     }
     samples.sort_by(|a, b| (&a.label, &a.origin).cmp(&(&b.label, &b.origin)));
     samples
+}
+
+/// Several labels in one cell.
+fn in_one(labels: &[String]) -> String {
+    if labels.is_empty() { "none".to_string() } else { labels.join(", ") }
 }
 
 /// Seconds by what they were spent on.
@@ -438,8 +458,17 @@ fn parts(spent: &[Spent]) -> Vec<(String, f64)> {
     parts
 }
 
-/// A doubtful row with the most probable label in place of the probabilities.
+/// A doubtful row with the most probable label in place of the probabilities; of several, with those that are disputed.
 fn most_probable(mut row: Value) -> Value {
+    if let Some(labels) = row["labels"].as_array() {
+        row["label"] = in_one(&labels.iter().map(shown).collect::<Vec<_>>()).into();
+        for said in ["judged", "predicted"] {
+            let each = row[said].as_object().into_iter().flatten();
+            let has: Vec<String> = each.map(|(name, p)| format!("{}{name}", if p.as_f64() > Some(0.5) { "" } else { "not " })).collect();
+            row[said] = in_one(&has).into();
+        }
+        return row;
+    }
     for said in ["judged", "predicted"] {
         let by_label = row[said].as_object().into_iter().flatten();
         let most = by_label.max_by(|(_, a), (_, b)| a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0)));

@@ -18,7 +18,10 @@ pub struct SweepLine {
     /// Optimiser steps, the same for all lines of a sweep.
     #[serde(default)]
     pub steps: usize,
-    /// Accuracy (for questions, exact match): mean over random seeds, interval over seeds and test rows.
+    /// What `accuracy` is called: that, exact match for questions, F1 of rows for several labels.
+    #[serde(default)]
+    pub measure: String,
+    /// Mean over random seeds, interval over seeds and test rows.
     pub accuracy: Interval,
     /// Accuracy of each draw.
     #[serde(default)]
@@ -26,4 +29,15 @@ pub struct SweepLine {
     /// For questions: SQuAD F1, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub f1: Option<Interval>,
+}
+
+impl SweepLine {
+    /// What its accuracy is called; lines of earlier versions do not say.
+    pub fn measure(&self) -> &str {
+        match (self.measure.as_str(), &self.f1) {
+            ("", Some(_)) => "EM",
+            ("", None) => "accuracy",
+            (measure, _) => measure,
+        }
+    }
 }

@@ -44,6 +44,15 @@ pub(super) fn day(since_1970: u64) -> String {
     at.map_or(String::new(), |at| at.date_naive().to_string())
 }
 
+/// What pages say of the rows that a share is of, by what it is called.
+pub(super) fn share_of_rows(measure: &str) -> &'static str {
+    match measure {
+        "EM" => "that is answered word for word",
+        "F1 of rows" => "whose labels are right (the mean F1 of their labels)",
+        _ => "that is right",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

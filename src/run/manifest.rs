@@ -31,13 +31,30 @@ pub struct Manifest {
     /// How it was loaded by earlier processes, where that was otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub generator_before: Vec<Value>,
-    pub calibration: Option<Calibration>,
+    /// Of the judge of *mine*, one for each question that is asked about a text; earlier versions had one alone.
+    #[serde(default, alias = "calibration", deserialize_with = "all")]
+    pub calibrations: Vec<Calibration>,
     /// How well the generator judges the gold rows, out of fold.
     #[serde(default)]
     pub judge: Option<Knowledge>,
     pub rounds: Vec<RoundRecord>,
     /// The round that is delivered; set at the end of the run.
     pub best_round: Option<usize>,
+}
+
+/// A list, or what earlier versions wrote: one, or none.
+fn all<'d, D: serde::Deserializer<'d>>(deserializer: D) -> std::result::Result<Vec<Calibration>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Several(Vec<Calibration>),
+        One(Calibration),
+    }
+    Ok(match Option::<Read>::deserialize(deserializer)? {
+        Some(Read::Several(all)) => all,
+        Some(Read::One(one)) => vec![one],
+        None => Vec::new(),
+    })
 }
 
 /// Line numbers of the rows in each split. Test rows are identified by their file's hash alone.
@@ -190,7 +207,7 @@ mod tests {
             splits: Splits { gold_file: "g".into(), mine: vec![1], select: vec![2], test_file: None, test: vec![] },
             generator: None,
             generator_before: Vec::new(),
-            calibration: None,
+            calibrations: Vec::new(),
             judge: None,
             rounds: vec![],
             best_round: None,

@@ -62,7 +62,7 @@ pub struct Measured {
     pub gold_rows: usize,
     /// Optimiser steps of the training.
     pub steps: usize,
-    /// Whether each test row is predicted correctly, in file order; for questions, by exact match.
+    /// Whether each test row is predicted correctly, in file order; for questions and several labels, by exact match.
     pub correct: Vec<bool>,
     #[serde(flatten)]
     pub measures: Measures,
@@ -72,6 +72,7 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Measures {
+    LabelSets(OfLabelSets),
     Answers {
         /// SQuAD F1 of each test row.
         f1: Vec<f64>,
@@ -104,6 +105,63 @@ pub struct OfLabels {
     /// The bins of `calibration_error`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bins: Vec<Bin>,
+}
+
+/// Measures of a classifier of several labels a text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OfLabelSets {
+    /// F1 of all rows and labels together.
+    pub micro_f1: f64,
+    /// The unweighted mean of the labels' F1.
+    pub macro_f1: f64,
+    /// The mean of the labels' areas under the ROC curve.
+    pub auroc: f64,
+    /// Expected calibration error, in [0, 1], over 15 bins of the probability of having a label or not, whichever is larger.
+    pub calibration_error: f64,
+    /// Counts on the test rows, per label.
+    pub labels: BTreeMap<String, Counts>,
+    /// F1 of each test row: 2 · right / (labels there + labels predicted), 1 where there are none and none are predicted.
+    pub f1: Vec<f64>,
+}
+
+impl Measures {
+    /// Those of a classifier of one label a text; `None` for others.
+    pub fn of_labels(&self) -> Option<&OfLabels> {
+        if let Measures::Labels(measures) = self { Some(measures) } else { None }
+    }
+
+    /// The counts of each label on the test rows; none for question answering.
+    pub fn labels(&self) -> Option<&BTreeMap<String, Counts>> {
+        match self {
+            Measures::Labels(of) => Some(&of.labels),
+            Measures::LabelSets(of) => Some(&of.labels),
+            Measures::Answers { .. } => None,
+        }
+    }
+}
+
+impl OfLabelSets {
+    /// Measures predicted labels, and the probabilities (rows, labels).
+    pub fn new(names: &[String], gold: &[&[usize]], predicted: &[Vec<usize>], probabilities: &[Vec<f64>]) -> OfLabelSets {
+        let counts = metrics::counts_of_sets(predicted.iter().cloned().zip(gold.iter().copied()), names.len());
+        let has = |label: usize| gold.iter().map(|set| usize::from(set.contains(&label))).collect::<Vec<usize>>();
+        let of_label = |label: usize| probabilities.iter().map(|p| vec![1.0 - p[label], p[label]]).collect::<Vec<_>>();
+        let areas: Vec<f64> = (0..names.len()).filter_map(|label| metrics::auroc(&of_label(label), &has(label))).collect();
+        let each = (0..names.len()).flat_map(|label| of_label(label).into_iter().zip(has(label)));
+        let (p, truth): (Vec<Vec<f64>>, Vec<usize>) = each.unzip();
+        let f1 = |(gold, predicted): (&&[usize], &Vec<usize>)| {
+            let right = predicted.iter().filter(|label| gold.contains(label)).count();
+            if gold.is_empty() && predicted.is_empty() { 1.0 } else { 2.0 * right as f64 / (gold.len() + predicted.len()) as f64 }
+        };
+        OfLabelSets {
+            micro_f1: metrics::micro_f1(&counts),
+            macro_f1: metrics::macro_f1(&counts),
+            auroc: if areas.is_empty() { 0.5 } else { areas.iter().sum::<f64>() / areas.len() as f64 },
+            calibration_error: metrics::expected_calibration_error(&p, &truth, BINS),
+            labels: names.iter().cloned().zip(counts).collect(),
+            f1: gold.iter().zip(predicted).map(f1).collect(),
+        }
+    }
 }
 
 /// The rows whose most probable label has about the same probability.
@@ -168,33 +226,76 @@ fn bins(gold: &[usize], predicted: &[usize], probabilities: &[Vec<f64>]) -> Vec<
 const BINS: usize = 15;
 
 impl Measured {
-    /// Measures of a classifier; `None` for question answering.
+    /// Measures of a classifier of one label a text; `None` for others.
     pub fn of_labels(&self) -> Option<&OfLabels> {
+        self.measures.of_labels()
+    }
+
+    /// Whether [`Measured::measure`] says too little, so that [`Measured::details`] are shown too: more than two labels, unequal ones, or
+    /// several a text.
+    pub fn needs_more_than_accuracy(&self) -> bool {
         match &self.measures {
-            Measures::Labels(measures) => Some(measures),
-            Measures::Answers { .. } => None,
+            Measures::Labels(measures) => measures.labels.len() > 2 || measures.unequal(),
+            Measures::LabelSets(_) => true,
+            Measures::Answers { .. } => false,
         }
     }
 
-    /// Whether accuracy says too little, so that macro-F1 and others are shown too: more than two labels, or unequal ones.
-    pub fn needs_more_than_accuracy(&self) -> bool {
-        self.of_labels().is_some_and(|measures| measures.labels.len() > 2 || measures.unequal())
+    /// Measures of a classifier of several labels a text; `None` for others.
+    pub fn of_label_sets(&self) -> Option<&OfLabelSets> {
+        match &self.measures {
+            Measures::LabelSets(measures) => Some(measures),
+            Measures::Answers { .. } | Measures::Labels(_) => None,
+        }
     }
 
     /// SQuAD F1 of each test row; `None` for classification.
     pub fn answer_f1(&self) -> Option<&[f64]> {
         match &self.measures {
-            Measures::Labels(_) => None,
+            Measures::Labels(_) | Measures::LabelSets(_) => None,
             Measures::Answers { f1 } => Some(f1),
         }
     }
 
-    /// 1 for each correct test row, 0 for the others.
-    pub fn right(&self) -> Vec<f64> {
-        self.correct.iter().map(|&c| f64::from(u8::from(c))).collect()
+    /// What [`Measured::right`] is the mean of, in tables.
+    pub fn measure(&self) -> &'static str {
+        match &self.measures {
+            Measures::Labels(_) => "accuracy",
+            Measures::Answers { .. } => "EM",
+            Measures::LabelSets(_) => "F1 of rows",
+        }
     }
 
-    /// Accuracy (for questions, exact match) on the test rows, with its 95 % interval over them.
+    /// Further measures of a classifier, by their names in tables.
+    pub fn details(&self) -> Vec<(&'static str, f64)> {
+        match &self.measures {
+            Measures::Labels(of) => vec![("macro-F1", of.macro_f1), ("balanced accuracy", of.balanced_accuracy), ("AUROC", of.auroc)],
+            Measures::LabelSets(of) => {
+                let exact = self.correct.iter().filter(|correct| **correct).count() as f64 / self.correct.len().max(1) as f64;
+                vec![("micro-F1", of.micro_f1), ("macro-F1", of.macro_f1), ("exact match", exact), ("AUROC", of.auroc)]
+            }
+            Measures::Answers { .. } => Vec::new(),
+        }
+    }
+
+    /// The expected calibration error of a classifier.
+    pub fn calibration_error(&self) -> Option<f64> {
+        match &self.measures {
+            Measures::Labels(of) => Some(of.calibration_error),
+            Measures::LabelSets(of) => Some(of.calibration_error),
+            Measures::Answers { .. } => None,
+        }
+    }
+
+    /// 1 for each correct test row, 0 for the others; of several labels, the row's F1.
+    pub fn right(&self) -> Vec<f64> {
+        match &self.measures {
+            Measures::LabelSets(of) => of.f1.clone(),
+            _ => self.correct.iter().map(|&c| f64::from(u8::from(c))).collect(),
+        }
+    }
+
+    /// The mean of [`Measured::right`], accuracy for most, with its 95 % interval over the test rows.
     pub fn accuracy(&self) -> Interval {
         interval::share(&[self.right()])
     }
@@ -233,6 +334,8 @@ pub struct Candidate {
 pub struct Choice {
     pub method: Method,
     pub scaled: Scaled,
+    /// Of several labels a text, from which probability on it has each.
+    pub thresholds: Vec<f64>,
     pub candidates: Vec<Candidate>,
 }
 
@@ -252,9 +355,13 @@ pub struct Delivery {
     /// None for question answering.
     #[serde(default)]
     pub scaled: Option<Scaled>,
-    /// What the delivered model makes of the test rows with its temperature; none for questions, and without test rows.
+    /// Of several labels a text, from which probability on the delivered model says that it has each: for the best F1 on gold rows out of
+    /// fold.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub thresholds: BTreeMap<String, f64>,
+    /// What the delivered model makes of the test rows with its temperature and thresholds; none for questions, and without test rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub as_delivered: Option<OfLabels>,
+    pub as_delivered: Option<Measures>,
     /// Empty when the task has no test rows.
     pub results: Vec<MethodResult>,
 }

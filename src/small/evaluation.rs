@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Evaluation {
     #[serde(flatten)]
     pub right: Right,
-    /// Log loss in nats: mean −ln p of the label, or of the first and last token of the answer.
+    /// Log loss in nats: mean −ln p of the label, of each of several labels, or of the first and last token of the answer.
     pub log_loss: f64,
 }
 
@@ -15,6 +15,15 @@ pub struct Evaluation {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Right {
+    /// Several labels a text.
+    LabelSets {
+        /// The share of rows whose labels are all right, and no other.
+        exact_match: f64,
+        /// F1 of all rows and labels together.
+        micro_f1: f64,
+        /// The mean of the labels' F1.
+        macro_f1: f64,
+    },
     /// SQuAD's measures. Earlier versions called the exact match an accuracy.
     Answers {
         #[serde(alias = "accuracy")]
@@ -31,19 +40,23 @@ impl Evaluation {
         self.log_loss < other.log_loss
     }
 
-    /// The share that is right: accuracy, for answers exact matches.
+    /// The share that is right: accuracy, for answers and several labels exact matches.
     pub fn share(&self) -> f64 {
         match self.right {
             Right::Labels { accuracy } => accuracy,
             Right::Answers { exact_match, .. } => exact_match,
+            Right::LabelSets { exact_match, .. } => exact_match,
         }
     }
 
-    /// `accuracy 0.700`, or for answers `EM 0.100, F1 0.200`.
+    /// `accuracy 0.700`, for answers `EM 0.100, F1 0.200`, for several labels `micro-F1 0.500, macro-F1 0.400, exact match 0.300`.
     pub fn in_words(&self) -> String {
         match self.right {
             Right::Labels { accuracy } => format!("accuracy {accuracy:.3}"),
             Right::Answers { exact_match, f1 } => format!("EM {exact_match:.3}, F1 {f1:.3}"),
+            Right::LabelSets { exact_match, micro_f1, macro_f1 } => {
+                format!("micro-F1 {micro_f1:.3}, macro-F1 {macro_f1:.3}, exact match {exact_match:.3}")
+            }
         }
     }
 }

@@ -6,8 +6,10 @@ use rand::seq::SliceRandom;
 
 use super::head::SmallHead;
 use crate::data::answers::Answers;
+use crate::data::dealing::deal;
 use crate::data::example::GoldRow;
 use crate::data::head::Head;
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
 use crate::math::random;
 use crate::measure::folds;
@@ -25,6 +27,14 @@ impl Folds for Labels {
             return by_first_text(gold, folds, seed);
         }
         folds::held_out(&gold.iter().map(|row| row.gold.label).collect::<Vec<_>>(), self.names.len(), folds, seed)
+    }
+}
+
+impl Folds for LabelSets {
+    /// Each label has its share in every fold, see [`deal`].
+    fn held_out(&self, gold: &[GoldRow<LabelSets>], folds: usize, seed: u64) -> Vec<Option<usize>> {
+        let sets: Vec<Vec<usize>> = gold.iter().map(|row| row.gold.labels.clone()).collect();
+        deal(&sets, self.names.len(), &vec![1.0; folds.min(gold.len()).max(1)], seed).into_iter().map(Some).collect()
     }
 }
 

@@ -87,6 +87,23 @@ pub trait SmallHead: Head {
 
     /// Divides all logits of the model by a [`temperature`](super::temperature).
     fn cool_model(model: &mut Self::Model, temperature: f64);
+
+    /// The same of an output.
+    fn cool(output: &mut Self::Output, temperature: f64);
+
+    /// The temperature that outputs on gold rows ask for.
+    fn temperature(gold: &[GoldRow<Self>], outputs: &[Self::Output]) -> f64;
+
+    /// From which probability on a text has each label, for the best F1 on these gold rows; empty for a head that decides otherwise.
+    fn thresholds(_: &[GoldRow<Self>], _: &[Self::Output]) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Decides an output by such thresholds.
+    fn decide_by(_: &mut Self::Output, _: &[f64]) {}
+
+    /// Lets the model decide by such thresholds.
+    fn set_thresholds(_: &mut Self::Model, _: &[f64]) {}
 }
 
 /// An encoded training set; a lesson is one sequence.

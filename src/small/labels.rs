@@ -9,6 +9,7 @@ use super::head::{Lessons, SmallHead};
 use super::reader::Reader;
 use super::row::TrainRow;
 use super::start;
+use super::temperature::temperature;
 use super::threshold;
 use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
 use crate::data::example::{GoldRow, Input, TaskKind};
@@ -48,22 +49,8 @@ impl SmallHead for Labels {
         (0..self.names.len()).map(|label| f32::from(u8::from(label == goal.label))).collect()
     }
 
-    /// Sorts inputs by length; each thread runs one batch at a time.
     fn outputs(&self, reader: &Reader, model: &Classifier, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-        let encoded = reader.encode_all(inputs, Labels::reading(reader.stated()).max_tokens)?;
-        let mut order: Vec<usize> = (0..inputs.len()).collect();
-        order.sort_by_key(|&i| encoded[i].input_ids.len());
-        let labels = model.labels().len();
-        let work = |forward: &mut Forward, chunk: &[usize]| -> Result<Vec<Vec<f32>>> {
-            let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
-            let out = model.logits_with(forward, &batch).map_err(|e| Error::Failed(e.to_string()))?;
-            Ok(out.chunks_exact(labels).map(<[f32]>::to_vec).collect())
-        };
-        let parts: Vec<Vec<Vec<f32>>> =
-            reader.pool.install(|| order.par_chunks(PREDICT_BATCH).map_init(Forward::default, work).collect::<Result<_>>())?;
-        let mut logits = vec![Vec::new(); inputs.len()];
-        order.iter().zip(parts.into_iter().flatten()).for_each(|(&i, row)| logits[i] = row);
-        Ok(logits)
+        logits_of(reader, model, inputs)
     }
 
     fn prediction(logits: &Vec<f32>) -> usize {
@@ -78,26 +65,12 @@ impl SmallHead for Labels {
         Evaluation { log_loss: metrics::log_loss(&probabilities, &labels), right }
     }
 
-    /// Encodes the rows into a temporary token cache, whose file is deleted when it is dropped.
     fn lessons(&self, reader: &Reader, rows: &[TrainRow<Vec<f32>>]) -> Result<TokenCache> {
-        let folder = std::env::temp_dir();
-        let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
-        let cache_rows = rows.iter().map(|row| {
-            let TrainRow { text, text_pair, target } = row;
-            CacheRow { text, text_pair: text_pair.as_deref(), target }
-        });
-        let max_tokens = reader.max_tokens(Labels::reading(reader.stated()).max_tokens);
-        let shape = (rows.len(), self.names.len());
-        reader.pool.install(|| TokenCache::write(file.path(), &reader.encoder, shape, cache_rows, max_tokens))?;
-        TokenCache::open(file.path())
+        token_lessons(reader, rows, self.names.len())
     }
 
     fn pooling(model: &Classifier, means: bool, init_seed: u64) -> Result<Option<Classifier>, ModelError> {
-        match means {
-            true if model.config().mean_pooling() => Ok(None),
-            true => model.reading_means(init_seed).map(Some),
-            false => model.reading_first(),
-        }
+        pooled_by(model, means, init_seed)
     }
 
     fn start_linear(reader: &Reader, model: &mut Classifier, rows: &[TrainRow<Vec<f32>>], seed: u64) -> Result<f64> {
@@ -118,6 +91,54 @@ impl SmallHead for Labels {
 
     fn cool_model(model: &mut Classifier, temperature: f64) {
         model.scale_logits(1.0 / temperature as f32);
+    }
+
+    fn cool(logits: &mut Vec<f32>, temperature: f64) {
+        logits.iter_mut().for_each(|logit| *logit /= temperature as f32);
+    }
+
+    fn temperature(gold: &[GoldRow<Labels>], logits: &[Vec<f32>]) -> f64 {
+        temperature(logits, &gold.iter().map(|row| row.gold.label).collect::<Vec<_>>())
+    }
+}
+
+/// A classifier's logits about each input. Inputs are sorted by length; each thread runs one batch at a time.
+pub(super) fn logits_of(reader: &Reader, model: &Classifier, inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
+    let encoded = reader.encode_all(inputs, Labels::reading(reader.stated()).max_tokens)?;
+    let mut order: Vec<usize> = (0..inputs.len()).collect();
+    order.sort_by_key(|&i| encoded[i].input_ids.len());
+    let labels = model.labels().len();
+    let work = |forward: &mut Forward, chunk: &[usize]| -> Result<Vec<Vec<f32>>> {
+        let batch = PackedBatch::from_rows(&chunk.iter().map(|&i| &encoded[i]).collect::<Vec<_>>());
+        let out = model.logits_with(forward, &batch).map_err(|e| Error::Failed(e.to_string()))?;
+        Ok(out.chunks_exact(labels).map(<[f32]>::to_vec).collect())
+    };
+    let parts: Vec<Vec<Vec<f32>>> =
+        reader.pool.install(|| order.par_chunks(PREDICT_BATCH).map_init(Forward::default, work).collect::<Result<_>>())?;
+    let mut logits = vec![Vec::new(); inputs.len()];
+    order.iter().zip(parts.into_iter().flatten()).for_each(|(&i, row)| logits[i] = row);
+    Ok(logits)
+}
+
+/// Encodes the rows into a temporary token cache, whose file is deleted when it is dropped.
+pub(super) fn token_lessons(reader: &Reader, rows: &[TrainRow<Vec<f32>>], labels: usize) -> Result<TokenCache> {
+    let folder = std::env::temp_dir();
+    let file = tempfile::Builder::new().prefix("lacuna-tokens-").tempfile_in(&folder).map_err(Error::io("write", &folder))?;
+    let cache_rows = rows.iter().map(|row| {
+        let TrainRow { text, text_pair, target } = row;
+        CacheRow { text, text_pair: text_pair.as_deref(), target }
+    });
+    let max_tokens = reader.max_tokens(Labels::reading(reader.stated()).max_tokens);
+    reader.pool.install(|| TokenCache::write(file.path(), &reader.encoder, (rows.len(), labels), cache_rows, max_tokens))?;
+    TokenCache::open(file.path())
+}
+
+/// As [`SmallHead::pooling`].
+pub(super) fn pooled_by(model: &Classifier, means: bool, init_seed: u64) -> Result<Option<Classifier>, ModelError> {
+    match means {
+        true if model.config().mean_pooling() => Ok(None),
+        true => model.reading_means(init_seed).map(Some),
+        false => model.reading_first(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod features;
 pub mod fit;
 pub mod folds;
 pub mod head;
+pub mod label_sets;
 pub mod labels;
 pub mod model;
 pub mod plan;

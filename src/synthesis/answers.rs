@@ -19,7 +19,7 @@ use crate::small::head::SmallHead;
 impl LoopHead for Answers {
     const CONTEXT_LINE: &'static str = "context_line";
 
-    fn turns<'c>(&self, contexts: &[&'c Context], _: &[f64], seed: u64) -> Result<Turns<'c, Answers>> {
+    fn turns<'c>(&self, contexts: &[&'c Context], _: &[&GoldAnswers], _: &[f64], seed: u64) -> Result<Turns<'c, Answers>> {
         let goals = answers_in_turns(contexts, seed);
         if goals.is_empty() {
             return Err(Error::Failed("no context has a candidate answer; check data.contexts and data.answers".to_string()));
@@ -32,6 +32,10 @@ impl LoopHead for Answers {
 
     fn rationales_of<'r>(_: &AnswerGoal, _: &'r [Vec<String>]) -> &'r [String] {
         &[]
+    }
+
+    fn one_label<'s>(_: &AnswerGoal, _: &'s [String]) -> Option<&'s str> {
+        None
     }
 
     fn answer(goal: &AnswerGoal) -> Option<&str> {
@@ -86,7 +90,7 @@ impl Stages for Answers {
         Ok(None)
     }
 
-    fn can_be_taught(_: &Synthesis<Answers>, _: usize) -> bool {
+    fn can_be_taught(_: &Synthesis<Answers>, _: usize, _: &AnswerGoal) -> bool {
         true
     }
 

@@ -10,48 +10,32 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::labels::{by_label, with_label};
+use super::labelled::Labelled;
 use super::state::Synthesis;
 use super::union::Chosen;
 use crate::data::example::GoldRow;
-use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::files::whole::{once, write_json_lines};
 use crate::judge::judges::LearntFrom;
 use crate::math::random;
-use crate::math::vectors::argmax;
-use crate::measure::folds::stratified;
 use crate::run::folder::TWINS;
 use crate::run::summary::{Candidate, Choice, Method, Scaled};
-use crate::small::folds::{Folds, at, sides};
+use crate::small::folds::{at, sides};
 use crate::small::head::SmallHead;
-use crate::small::labels::probabilities;
-use crate::small::temperature::temperature;
 use crate::small::threshold::cross_fit;
 
 /// The models that may be delivered, the simplest first: of equals it is taken.
 const CANDIDATES: [Method; 3] = [Method::GoldOnly, Method::ReadGold, Method::S3Gold];
 
-impl Synthesis<'_, Labels> {
+impl<H: Labelled> Synthesis<'_, H> {
     /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from, as all are without folds.
     pub(super) fn folds(&self) -> Vec<Option<usize>> {
         let count = self.inputs.task.deliver.folds;
-        let (head, seed) = (&self.inputs.small.head, random::derive(self.inputs.seed, "folds of the gold rows", 0));
-        let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
+        let gold: Vec<GoldRow<H>> = self.inputs.split.gold().cloned().collect();
         if count == 0 {
             return vec![None; gold.len()];
         }
-        if head.pairs {
-            return head.held_out(&gold, count, seed);
-        }
-        // A label of two rows has them in two folds, so that there are as many folds however rare a label is.
-        let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
-        let alone = |label: usize| labels.iter().filter(|own| **own == label).count() < 2;
-        stratified(&labels, head.names.len(), count, seed)
-            .into_iter()
-            .zip(&labels)
-            .map(|(fold, &label)| (!alone(label)).then_some(fold))
-            .collect()
+        self.inputs.small.head.folds(&gold, count, random::derive(self.inputs.seed, "folds of the gold rows", 0))
     }
 
     /// The candidate with the least log loss on gold rows out of fold, with temperatures of other folds. Where the generator's judgement is
@@ -64,7 +48,7 @@ impl Synthesis<'_, Labels> {
         if held_out.len() < 2 {
             return Ok(None);
         }
-        let gold: Vec<GoldRow<Labels>> = self.inputs.split.gold().cloned().collect();
+        let gold: Vec<GoldRow<H>> = self.inputs.split.gold().cloned().collect();
         let (rows, of_rows) = (at(&gold, &held_out), at(&folds, &held_out));
         let mut candidates = Vec::new();
         let mut best: Option<(f64, Method, Scaled)> = None;
@@ -72,43 +56,37 @@ impl Synthesis<'_, Labels> {
         for method in CANDIDATES.into_iter().filter(compared) {
             let outputs = self.out_of_fold(method, &gold, &folds)?;
             let scaled = cooled(&rows, &outputs, &of_rows);
-            let found = Labels::evaluate(&rows, &scaled);
+            let found = H::evaluate(&rows, &scaled);
             candidates.push(Candidate { method, out_of_fold: found });
             if best.as_ref().is_none_or(|(least, ..)| found.log_loss < *least) {
-                let before = Labels::evaluate(&rows, &outputs).log_loss;
-                best = Some((found.log_loss, method, Scaled::new(temperature_of(&rows, &outputs), [before, found.log_loss])));
+                let before = H::evaluate(&rows, &outputs).log_loss;
+                best = Some((found.log_loss, method, Scaled::new(H::temperature(&rows, &outputs), [before, found.log_loss])));
                 of_best = scaled;
             }
         }
         self.list_doubtful(&rows, &held_out, &of_best)?;
-        Ok(best.map(|(_, method, scaled)| Choice { method, scaled, candidates }))
+        let thresholds = H::thresholds(&rows, &of_best);
+        Ok(best.map(|(_, method, scaled)| Choice { method, scaled, thresholds, candidates }))
     }
 
     /// Writes `doubtful.jsonl`: the gold rows of which the judge and the delivered model's twins, who have not learnt them, both say
     /// another label than theirs. The least probable come first. They may be mislabelled; nothing is changed.
-    fn list_doubtful(&self, rows: &[GoldRow<Labels>], places: &[usize], outputs: &[Vec<f32>]) -> Result<()> {
+    fn list_doubtful(&self, rows: &[GoldRow<H>], places: &[usize], outputs: &[H::Output]) -> Result<()> {
         let Some(judges) = &self.judges else { return Ok(()) };
         let head = &self.inputs.small.head;
         let mut doubtful: Vec<(f64, Value)> = Vec::new();
         for ((row, &place), output) in rows.iter().zip(places).zip(outputs) {
-            let (judged, predicted) = (probabilities(&judges.of_gold(place)), probabilities(output));
-            let own = row.gold.label;
-            if argmax(&judged) == own || argmax(&predicted) == own {
-                continue;
-            }
-            let mut line = with_label(head, row.input(), own);
+            let Some((probability, mut line)) = head.doubtful(row, &judges.of_gold(place), output) else { continue };
             line["line"] = json!(row.line);
-            line["judged"] = by_label(&head.names, &judged);
-            line["predicted"] = by_label(&head.names, &predicted);
-            doubtful.push((judged[own] * predicted[own], line));
+            doubtful.push((probability, line));
         }
         doubtful.sort_by(|a, b| a.0.total_cmp(&b.0));
         write_json_lines(&self.run.join("doubtful.jsonl"), doubtful.into_iter().map(|(_, line)| line))
     }
 
-    /// For each gold row that is held out, the logits of the twin that does not know it.
-    fn out_of_fold(&self, method: Method, gold: &[GoldRow<Labels>], folds: &[Option<usize>]) -> Result<Vec<Vec<f32>>> {
-        let mut outputs: Vec<Option<Vec<f32>>> = vec![None; gold.len()];
+    /// For each gold row that is held out, what the twin that does not know it says.
+    fn out_of_fold(&self, method: Method, gold: &[GoldRow<H>], folds: &[Option<usize>]) -> Result<Vec<H::Output>> {
+        let mut outputs: Vec<Option<H::Output>> = vec![None; gold.len()];
         for (fold, (learnt, own)) in sides(folds).iter().enumerate() {
             let twin = self.twin_of(method, fold, &at(gold, learnt), &at(gold, own))?;
             own.iter().zip(twin).for_each(|(&i, output)| outputs[i] = Some(output));
@@ -116,10 +94,10 @@ impl Synthesis<'_, Labels> {
         Ok(outputs.into_iter().flatten().collect())
     }
 
-    /// The logits about the rows of a fold of the twin that has learnt all others; it is trained once, and what it said is kept.
-    fn twin_of(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+    /// What the twin that has learnt all others says of the rows of a fold; it is trained once, and what it said is kept.
+    fn twin_of(&self, method: Method, fold: usize, learnt: &[GoldRow<H>], own: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
         let kept = self.run.join(TWINS).join(format!("{}-{fold}.json", method.name().replace(' ', "-")));
-        let said: Vec<Vec<f32>> = once(&kept, || self.twin(method, fold, learnt, own))?;
+        let said: Vec<H::Output> = once(&kept, || self.twin(method, fold, learnt, own))?;
         self.clear_checkpoints();
         if said.len() != own.len() {
             let (kept, found, rows) = (kept.display(), said.len(), own.len());
@@ -128,7 +106,7 @@ impl Synthesis<'_, Labels> {
         Ok(said)
     }
 
-    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<Labels>], own: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+    fn twin(&self, method: Method, fold: usize, learnt: &[GoldRow<H>], own: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
         let without: HashSet<usize> = own.iter().map(|row| row.line).collect();
         let select: Vec<usize> =
             (0..self.inputs.split.select.len()).filter(|&i| !without.contains(&self.inputs.split.select[i].line)).collect();
@@ -136,7 +114,7 @@ impl Synthesis<'_, Labels> {
         let chosen = Chosen { written, read: usize::MAX, learnt: LearntFrom::Without(fold), without };
         let name = format!("{} · twin {}", method.name(), fold + 1);
         let seed = random::derive(self.inputs.seed, "training of a twin", fold as u64);
-        let gold: Vec<&GoldRow<Labels>> = learnt.iter().collect();
+        let gold: Vec<&GoldRow<H>> = learnt.iter().collect();
         let twin = self.fit_with_gold(&name, (method != Method::GoldOnly).then_some(&chosen), &gold, seed)?;
         self.inputs.small.outputs(&twin.model, own)
     }
@@ -146,7 +124,7 @@ impl Synthesis<'_, Labels> {
         let rows = at(&self.inputs.split.select, chosen);
         let mut best = (0, f64::INFINITY);
         for round in 0..self.manifest.rounds.len() {
-            let loss = Labels::evaluate(&rows, &self.round_on(round, &rows)?).log_loss;
+            let loss = H::evaluate(&rows, &self.round_on(round, &rows)?).log_loss;
             if loss < best.1 {
                 best = (round, loss);
             }
@@ -155,10 +133,10 @@ impl Synthesis<'_, Labels> {
     }
 
     /// A round model's outputs on rows of *select*, with thresholds of the other folds of these rows.
-    fn round_on(&self, round: usize, rows: &[GoldRow<Labels>]) -> Result<Vec<Vec<f32>>> {
+    fn round_on(&self, round: usize, rows: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
         let mut model = self.load_round(round)?;
         let back: Vec<f64> = self.manifest.rounds[round].offsets.iter().map(|offset| -offset).collect();
-        Labels::add_offsets(&mut model, &back);
+        H::add_offsets(&mut model, &back);
         let mut outputs = self.inputs.small.outputs(&model, rows)?;
         if self.inputs.task.train.use_select {
             cross_fit(rows, &mut outputs);
@@ -167,17 +145,18 @@ impl Synthesis<'_, Labels> {
     }
 }
 
-/// The temperature that these rows ask for.
-fn temperature_of(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>]) -> f64 {
-    temperature(outputs, &rows.iter().map(|row| row.gold.label).collect::<Vec<_>>())
-}
-
-/// Each row's output, divided by the temperature of the rows of other folds.
-fn cooled(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>], folds: &[Option<usize>]) -> Vec<Vec<f32>> {
+/// Each row's output, divided by the temperature of the rows of other folds, and decided by their thresholds.
+fn cooled<H: SmallHead>(rows: &[GoldRow<H>], outputs: &[H::Output], folds: &[Option<usize>]) -> Vec<H::Output> {
     let mut cooled = outputs.to_vec();
     for (others, own) in sides(folds) {
-        let temperature = temperature_of(&at(rows, &others), &at(outputs, &others)) as f32;
-        own.iter().for_each(|&i| cooled[i].iter_mut().for_each(|logit| *logit /= temperature));
+        let (rows, mut outputs) = (at(rows, &others), at(outputs, &others));
+        let temperature = H::temperature(&rows, &outputs);
+        outputs.iter_mut().for_each(|output| H::cool(output, temperature));
+        let thresholds = H::thresholds(&rows, &outputs);
+        for i in own {
+            H::cool(&mut cooled[i], temperature);
+            H::decide_by(&mut cooled[i], &thresholds);
+        }
     }
     cooled
 }
@@ -185,7 +164,7 @@ fn cooled(rows: &[GoldRow<Labels>], outputs: &[Vec<f32>], folds: &[Option<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::labels::Label;
+    use crate::data::labels::{Label, Labels};
 
     #[test]
     fn a_row_is_cooled_by_the_rows_of_other_folds() {
@@ -194,7 +173,7 @@ mod tests {
         let folds: Vec<Option<usize>> = (0..80).map(|i| Some(i / 40)).collect();
         // The first half is always wrong and sure, the second right and sure.
         let outputs: Vec<Vec<f32>> = (0..80).map(|i| if (i % 2 == 0) == (i < 40) { vec![-4.0, 4.0] } else { vec![4.0, -4.0] }).collect();
-        let cooled = cooled(&rows, &outputs, &folds);
+        let cooled = cooled::<Labels>(&rows, &outputs, &folds);
         let sure = |i: usize| (cooled[i][0] - cooled[i][1]).abs();
         assert!(sure(0) > 4.0 && sure(79) < 1.0, "{} {}", sure(0), sure(79));
     }

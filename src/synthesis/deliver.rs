@@ -16,7 +16,7 @@ use crate::judge::judges::LearntFrom;
 use crate::math::random;
 use crate::run::cost::Work;
 use crate::run::stage::Stage;
-use crate::run::summary::{Delivery, Measured, Method, MethodResult, OfLabels, SUMMARY, Scaled};
+use crate::run::summary::{Delivery, Measured, Measures, Method, MethodResult, SUMMARY, Scaled};
 use crate::small::plan::FitPlan;
 use crate::small::row::TrainRow;
 
@@ -51,19 +51,23 @@ impl<H: Stages> Synthesis<'_, H> {
         self.ended(Work::Choice, begun)?;
         let delivered = choice.as_ref().map_or_else(|| self.delivered(), |choice| choice.method);
         let (mut results, mut scaled, mut as_delivered) = (Vec::new(), choice.as_ref().map(|choice| choice.scaled), None);
+        let thresholds = choice.as_ref().map(|choice| choice.thresholds.clone()).unwrap_or_default();
         for &method in self.inputs.methods {
             let begun = self.begins(Work::Model(method));
             let mut trained = self.model_of(method)?;
             self.ended(Work::Model(method), begun)?;
             let measured = self.measured(&trained)?;
             if method == delivered {
-                as_delivered = self.deliver_model(&mut trained, measured.as_ref(), scaled.as_mut())?;
+                as_delivered = self.deliver_model(&mut trained, measured.as_ref(), scaled.as_mut(), &thresholds)?;
             }
             results.extend(measured.map(|measured| MethodResult { method, measured }));
         }
         let rounds = self.manifest.rounds.iter().map(|record| record.accepted).collect();
         let candidates = choice.map(|choice| choice.candidates).unwrap_or_default();
-        let delivery = Delivery { best_round: best, dataset_rows, rounds, delivered, candidates, scaled, as_delivered, results };
+        let named = self.inputs.task.labels.iter().map(|label| label.name.clone());
+        let thresholds = named.zip(thresholds).collect();
+        let delivery =
+            Delivery { best_round: best, dataset_rows, rounds, delivered, candidates, scaled, thresholds, as_delivered, results };
         write_json(&self.run.join(SUMMARY), &delivery)?;
         self.manifest.best_round = Some(best);
         self.manifest.stage = Stage::Done;
@@ -72,24 +76,28 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(delivery)
     }
 
-    /// Scales the model's logits by its temperature, if it has one, and saves it. `before` is what it made of the test rows; returns what
-    /// it makes of them then.
+    /// Scales the model's logits by its temperature, if it has one, gives it its thresholds, and saves it. `before` is what it made of the
+    /// test rows; returns what it makes of them then.
     fn deliver_model(
         &self,
         trained: &mut Trained<H::Model>,
         before: Option<&Measured>,
         scaled: Option<&mut Scaled>,
-    ) -> Result<Option<OfLabels>> {
+        thresholds: &[f64],
+    ) -> Result<Option<Measures>> {
         let mut measured = before.cloned();
         if let Some(scaled) = scaled {
             H::cool_model(&mut trained.model, scaled.temperature);
+            if !thresholds.is_empty() {
+                H::set_thresholds(&mut trained.model, thresholds);
+            }
             let after = self.measured(trained)?;
-            let both = |of: fn(&OfLabels) -> f64| Some([of(before?.of_labels()?), of(after.as_ref()?.of_labels()?)]);
-            (scaled.calibration_error, scaled.brier) = (both(|of| of.calibration_error), both(|of| of.brier));
+            let both = |of: fn(&Measured) -> Option<f64>| Some([of(before?)?, of(after.as_ref()?)?]);
+            (scaled.calibration_error, scaled.brier) = (both(Measured::calibration_error), both(|of| Some(of.of_labels()?.brier)));
             measured = after;
         }
         replace_folder(&self.run.join("model"), |new| self.inputs.small.save(&trained.model, new))?;
-        Ok(measured.and_then(|measured| measured.of_labels().cloned()))
+        Ok(measured.map(|measured| measured.measures).filter(|measures| !matches!(measures, Measures::Answers { .. })))
     }
 
     /// The method whose model is delivered where there is no choice: S3 + gold, or S3 if that is not compared; the gold rows alone where

@@ -43,7 +43,9 @@ impl<H: Stages> Synthesis<'_, H> {
     fn parents(&self, round: usize) -> Result<Vec<Misclassified<H>>> {
         let errors = self.misclassified(round)?;
         if self.inputs.task.extrapolate.from == Parents::Errors {
-            return Ok(self.teachable(round + 1, errors));
+            let head = &self.inputs.small.head;
+            let mistakes = errors.into_iter().flat_map(|error| head.mistakes(error)).collect();
+            return Ok(self.teachable(round + 1, mistakes));
         }
         let predicted: HashMap<usize, H::Prediction> = errors.into_iter().map(|error| (error.line, error.predicted)).collect();
         let of = |row: &GoldRow<H>| {
@@ -56,7 +58,7 @@ impl<H: Stages> Synthesis<'_, H> {
     /// The errors that the judge does not share; all of them if it shares them all.
     fn teachable(&self, round: usize, errors: Vec<Misclassified<H>>) -> Vec<Misclassified<H>> {
         let place: HashMap<usize, usize> = self.inputs.split.mine.iter().enumerate().map(|(place, row)| (row.line, place)).collect();
-        let taught = |error: &Misclassified<H>| place.get(&error.line).is_none_or(|&place| H::can_be_taught(self, place));
+        let taught = |error: &Misclassified<H>| place.get(&error.line).is_none_or(|&place| H::can_be_taught(self, place, &error.goal));
         let (taught, shared): (Vec<_>, Vec<_>) = errors.into_iter().partition(taught);
         if taught.is_empty() || shared.is_empty() {
             return [taught, shared].concat();

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::rows::SyntheticRow;
 use crate::data::example::{Context, GoldRow};
 use crate::error::Result;
+use crate::run::misclassified::Misclassified;
 use crate::run::summary::{Measured, Measures};
 use crate::small::head::SmallHead;
 use crate::task::prompts::PromptHead;
@@ -14,15 +15,23 @@ pub type Turns<'c, H> = Box<dyn Fn(usize) -> (<H as crate::data::head::Head>::Go
 
 /// What the loop needs from a task's head.
 pub trait LoopHead: SmallHead + PromptHead {
-    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used, `shares` say how often
-    /// each stratum takes its turn.
+    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used, `gold` is what gold rows
+    /// have, `shares` say how often each stratum takes its turn.
     ///
     /// # Errors
     /// No goal is possible, such as no candidate answer in any context.
-    fn turns<'c>(&self, contexts: &[&'c Context], shares: &[f64], seed: u64) -> Result<Turns<'c, Self>>;
+    fn turns<'c>(&self, contexts: &[&'c Context], gold: &[&Self::Gold], shares: &[f64], seed: u64) -> Result<Turns<'c, Self>>;
 
     /// The accepted rationales that may be in a prompt for this goal.
     fn rationales_of<'r>(goal: &Self::Goal, rationales: &'r [Vec<String>]) -> &'r [String];
+
+    /// The mistakes in a row that was misclassified: one, unless it has several labels.
+    fn mistakes(&self, error: Misclassified<Self>) -> Vec<Misclassified<Self>> {
+        vec![error]
+    }
+
+    /// The wording of the one label of a goal, which a text must not say.
+    fn one_label<'s>(goal: &Self::Goal, says: &'s [String]) -> Option<&'s str>;
 
     /// The answer that a question must not give away.
     fn answer(goal: &Self::Goal) -> Option<&str>;

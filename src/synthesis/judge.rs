@@ -1,14 +1,14 @@
 //! The judging stages: the generator judges the gold rows for its calibration, and synthetic rows for their soft targets.
 
+use super::labelled::Labelled;
 use super::rows::SyntheticRow;
 use super::state::Synthesis;
 use crate::data::example::Input;
-use crate::data::labels::Labels;
 use crate::error::{Error, Result};
 use crate::generator::Generate;
-use crate::judge::judges::Judges;
 use crate::judge::kept::{keep, read};
 use crate::judge::knowledge::Knowledge;
+use crate::judge::panel::{Panel, knowledge};
 use crate::judge::posterior::mean_log_probs;
 use crate::judge::questions::{Judged, Questions};
 use crate::judge::reply::{Reply, layers};
@@ -16,61 +16,65 @@ use crate::run::cost::Work;
 use crate::run::folder::RunDir;
 use crate::run::progress::Progress;
 use crate::task::file::JudgeKind;
+use crate::task::prompts::PromptHead;
 use serde::{Deserialize, Serialize};
 
-impl Synthesis<'_, Labels> {
+impl<H: Labelled> Synthesis<'_, H> {
     /// Judges the gold rows, fits the judges and measures one, cross-fitted, on all of them. *Select* takes no part in the targets of
     /// rounds, so that it can choose among the models that learn from them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
         let split = self.inputs.split;
         let rows: Vec<_> = split.gold().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.line as u64, row.input())).collect();
-        let gold: Vec<usize> = rows.iter().map(|row| row.gold.label).collect();
+        let head = &self.inputs.small.head;
+        let answers: Vec<Vec<usize>> = rows.iter().map(|row| head.answers(&row.gold)).collect();
+        let questions = self.inputs.prompts.asked().len();
         let words = self.words_about(&texts)?;
         let states = self.states_of(&texts)?;
-        let inputs = texts.iter().map(|(_, input)| *input);
+        let inputs = texts.iter().flat_map(|(_, input)| std::iter::repeat_n(*input, questions));
         let replies = words.into_iter().zip(states).zip(inputs);
         let replies: Vec<Reply> =
             replies.map(|((log_probs, states), input)| Reply { log_probs, states, group: Reply::group_of(input) }).collect();
         let (mine, prompts, seed) = (split.mine.len(), self.inputs.task.prompts.judge.len(), self.inputs.seed);
         let fold = self.folds();
         let (judges, knowledge) = self.inputs.small.reader.pool.install(|| {
-            let judges = Judges::fit(&replies, &gold, mine, &fold, prompts, seed);
-            (judges, self.manifest.judge.clone().unwrap_or_else(|| Knowledge::of(&replies, &gold, seed)))
+            let judges = Panel::fit(&replies, &answers, mine, &fold, prompts, seed);
+            (judges, self.manifest.judge.clone().unwrap_or_else(|| knowledge(&replies, &answers, seed)))
         });
         if self.manifest.judge.as_ref() != Some(&knowledge) {
             self.inputs.progress.say(verdict(&knowledge));
         }
         // Rounds have learnt from the targets of the calibration that the manifest has: another version of the fit must not change it.
-        let kept = self.manifest.calibration.clone().filter(|_| !self.manifest.rounds.is_empty());
-        let judges = match kept {
-            Some(kept) => judges.with_calibration(kept),
-            None => judges,
-        };
-        self.manifest.calibration = Some(judges.calibration().clone());
+        let kept = self.manifest.calibrations.clone();
+        let keeps = !self.manifest.rounds.is_empty() && kept.len() == questions;
+        let judges = if keeps { judges.with_calibrations(kept) } else { judges };
+        self.manifest.calibrations = judges.calibrations();
         self.manifest.judge = Some(knowledge);
         self.judges = Some(judges);
         Ok(())
     }
 
-    /// ln p of the labels' words for each of these gold rows, (texts, labels); zeros where the judge goes by states alone.
+    /// ln p of the answers' words for each of these gold rows and each question, (texts × questions, answers); zeros where the judge goes
+    /// by states alone.
     fn words_about(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<f32>>> {
+        let (questions, answers) = (self.inputs.prompts.asked().len(), self.inputs.task.judges_answers().len());
         if self.inputs.task.judge_kind() == JudgeKind::States {
-            return Ok(vec![vec![0.0; self.strata()]; texts.len()]);
+            return Ok(vec![vec![0.0; answers]; texts.len() * questions]);
         }
         let posteriors = self.posteriors("judge-gold", "judging the gold rows", texts)?;
-        Ok(posteriors.iter().map(|of_text| mean_log_probs(of_text)).collect())
+        let prompts = self.inputs.task.prompts.judge.len();
+        Ok(posteriors.iter().flat_map(|of_text| of_text.chunks(prompts).map(mean_log_probs)).collect())
     }
 
-    /// The hidden states with which the generator reads these gold rows, (texts, layers, hidden), kept in the run's folder; no layers if
-    /// the task's judge does not learn from them, or the generator shows none.
+    /// The hidden states with which the generator reads these gold rows, (texts × questions, layers, hidden), kept in the run's folder;
+    /// no layers if the task's judge does not learn from them, or the generator shows none.
     ///
     /// # Errors
     /// A judge by states alone, of a generator that shows none.
     fn states_of(&mut self, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
-        let layers = self.layers()?;
+        let (layers, rows) = (self.layers()?, texts.len() * self.inputs.prompts.asked().len());
         if layers.is_empty() {
-            return Ok(vec![Vec::new(); texts.len()]);
+            return Ok(vec![Vec::new(); rows]);
         }
         let path = self.run.join("journal/states-gold.safetensors");
         let (mut journal, known) = self.run.journal::<Computed>("states-gold")?;
@@ -88,9 +92,9 @@ impl Synthesis<'_, Labels> {
             bar.finish("");
         }
         let kept = read(&path)?;
-        if kept.len() != texts.len() {
-            let (path, kept, rows) = (path.display(), kept.len(), texts.len());
-            return Err(Error::Run(format!("{path}: {kept} rows, and {rows} gold rows; remove the file, and it is made again")));
+        if kept.len() != rows {
+            let (path, kept) = (path.display(), kept.len());
+            return Err(Error::Run(format!("{path}: {kept} replies, and {rows} are needed; remove the file, and it is made again")));
         }
         Ok(kept.into_iter().map(|reply| reply.states).collect())
     }
@@ -103,7 +107,7 @@ impl Synthesis<'_, Labels> {
 
     /// Judges the rows of a round.
     pub(super) fn judge(&mut self, round: usize) -> Result<()> {
-        let rows: Vec<SyntheticRow<Labels>> = self.rows_of(round).cloned().collect();
+        let rows: Vec<SyntheticRow<H>> = self.rows_of(round).cloned().collect();
         let texts: Vec<(u64, Input)> = rows.iter().map(|row| (row.written.id, row.input())).collect();
         let (journal, title) = (format!("judge-{round}"), Work::Judged(round).in_words());
         let answers = self.judged(&journal, &title, &texts)?;
@@ -111,7 +115,7 @@ impl Synthesis<'_, Labels> {
         Ok(())
     }
 
-    /// What the judges go by of texts, (texts, prompts and probes, labels), kept in a journal.
+    /// What the judges go by of texts, see [`Questions::posteriors`], kept in a journal.
     pub(super) fn judged(&mut self, journal: &str, title: &str, texts: &[(u64, Input)]) -> Result<Vec<Vec<Vec<f32>>>> {
         let judges = self.judges.as_ref().expect("the gold rows are judged before any other text");
         let questions = Questions::of_judge(self.inputs.task, self.inputs.prompts)?;
@@ -146,8 +150,8 @@ struct Computed {
 ///
 /// # Errors
 /// As [`Questions::posteriors`]; a journal that cannot be read or written.
-pub fn ask(
-    questions: &Questions,
+pub fn ask<H: PromptHead>(
+    questions: &Questions<H>,
     generator: &mut dyn Generate,
     texts: &[(u64, Input)],
     (run, journal): (&RunDir, &str),

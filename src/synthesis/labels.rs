@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
+use super::labelled::{Labelled, entropy};
 use super::rows::{ReadRow, Reviewed, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
@@ -12,20 +13,23 @@ use crate::data::head::Head;
 use crate::data::labels::{Label, Labels};
 use crate::error::Result;
 use crate::judge::judges::LearntFrom;
+use crate::judge::panel::JudgedHead;
 use crate::math::vectors::argmax;
+use crate::measure::folds::stratified;
 use crate::run::summary::{Choice, Measures, OfLabels};
+use crate::small::folds::Folds;
 use crate::small::labels::probabilities;
 use crate::task::file::TargetKind;
 
 /// A judge that gives another label this probability is not asked to teach the row's own.
-const SURE: f64 = 0.7;
+pub(super) const SURE: f64 = 0.7;
 
 impl LoopHead for Labels {
     const CONTEXT_LINE: &'static str = "context";
 
     /// The labels take turns: the paper's uniform draw without its variance. A context is used for as many requests in succession as there
     /// are labels, so that it is not informative of the label, and the prompts share a prefix.
-    fn turns<'c>(&self, contexts: &[&'c Context], shares: &[f64], _: u64) -> Result<Turns<'c, Labels>> {
+    fn turns<'c>(&self, contexts: &[&'c Context], _: &[&Label], shares: &[f64], _: u64) -> Result<Turns<'c, Labels>> {
         let (contexts, labels, cycle) = (contexts.to_vec(), self.names.len(), cycle(shares));
         Ok(Box::new(move |id| {
             let context = (!contexts.is_empty()).then(|| contexts[id / labels % contexts.len()]);
@@ -35,6 +39,10 @@ impl LoopHead for Labels {
 
     fn rationales_of<'r>(goal: &Label, rationales: &'r [Vec<String>]) -> &'r [String] {
         rationales.get(goal.label).map_or(&[], Vec::as_slice)
+    }
+
+    fn one_label<'s>(goal: &Label, says: &'s [String]) -> Option<&'s str> {
+        says.get(goal.label).map(String::as_str)
     }
 
     fn answer(_: &Label) -> Option<&str> {
@@ -66,7 +74,7 @@ impl LoopHead for Labels {
 
 /// Turns of labels that repeat without end, each label as often as its share says, and as evenly as can be: at each turn it is the label
 /// that is furthest behind. Equal shares are one turn each.
-fn cycle(shares: &[f64]) -> Vec<usize> {
+pub(super) fn cycle(shares: &[f64]) -> Vec<usize> {
     const LONGEST: f64 = 1000.0;
     let (least, total) = (shares.iter().copied().filter(|share| *share > 0.0).fold(f64::INFINITY, f64::min), shares.iter().sum::<f64>());
     let length = (total / least).min(LONGEST).max(shares.len() as f64).round() as usize;
@@ -103,6 +111,43 @@ pub(super) fn by_label(names: &[String], values: &[impl Serialize]) -> Value {
     names.iter().zip(values).map(|(name, x)| (name.clone(), json!(x))).collect()
 }
 
+impl JudgedHead for Labels {
+    fn answers(&self, gold: &Label) -> Vec<usize> {
+        vec![gold.label]
+    }
+}
+
+impl Labelled for Labels {
+    fn folds(&self, gold: &[GoldRow<Labels>], count: usize, seed: u64) -> Vec<Option<usize>> {
+        if self.pairs {
+            return self.held_out(gold, count, seed);
+        }
+        // A label of two rows has them in two folds, so that there are as many folds however rare a label is.
+        let labels: Vec<usize> = gold.iter().map(|row| row.gold.label).collect();
+        let alone = |label: usize| labels.iter().filter(|own| **own == label).count() < 2;
+        stratified(&labels, self.names.len(), count, seed)
+            .into_iter()
+            .zip(&labels)
+            .map(|(fold, &label)| (!alone(label)).then_some(fold))
+            .collect()
+    }
+
+    fn doubt(logits: &Vec<f32>) -> f64 {
+        entropy(probabilities(logits))
+    }
+
+    fn doubtful(&self, row: &GoldRow<Labels>, judged: &[Vec<f64>], logits: &Vec<f32>) -> Option<(f64, Value)> {
+        let (judged, predicted, own) = (judged.first()?, probabilities(logits), row.gold.label);
+        if judged.is_empty() || argmax(judged) == own || argmax(&predicted) == own {
+            return None;
+        }
+        let mut line = with_label(self, row.input(), own);
+        line["judged"] = by_label(&self.names, judged);
+        line["predicted"] = by_label(&self.names, &predicted);
+        Some((judged[own] * predicted[own], line))
+    }
+}
+
 impl Stages for Labels {
     fn try_the_judge(run: &mut Synthesis<Labels>) -> Result<()> {
         run.try_the_judge()
@@ -132,25 +177,26 @@ impl Stages for Labels {
         run.choose_model()
     }
 
-    fn can_be_taught(run: &Synthesis<Labels>, place: usize) -> bool {
+    fn can_be_taught(run: &Synthesis<Labels>, place: usize, goal: &Label) -> bool {
         let soft = run.inputs.task.targets.kind == TargetKind::Soft;
-        let judged = run.judges.as_ref().filter(|_| soft).map_or_else(Vec::new, |judges| probabilities(&judges.of_gold(place)));
-        let own = run.inputs.split.gold().nth(place).map(|row| row.gold.label);
-        judged.iter().enumerate().all(|(label, p)| Some(label) == own || *p < SURE)
+        let judged = run.judges.as_ref().filter(|_| soft).map_or_else(Vec::new, |judges| judges.of_gold(place).concat());
+        judged.iter().enumerate().all(|(label, p)| label == goal.label || *p < SURE)
     }
 
     /// The label it was written for, or the judge's probabilities mixed with it.
     fn target(run: &Synthesis<Labels>, row: &SyntheticRow<Labels>, learnt: LearntFrom) -> Vec<f32> {
         let keys = &run.inputs.task.targets;
         match &run.judges {
-            Some(judges) if keys.kind == TargetKind::Soft => judges.target(&row.answers, learnt, row.written.goal.label, keys.intended),
+            Some(judges) if keys.kind == TargetKind::Soft => {
+                judges.of(0).target(&row.answers, learnt, row.written.goal.label, keys.intended)
+            }
             _ => row.target.clone(),
         }
     }
 
     /// The judge's probabilities.
     fn target_of_read(run: &Synthesis<Labels>, row: &ReadRow, learnt: LearntFrom) -> Vec<f32> {
-        run.judges.as_ref().expect("a text is read after the gold rows are judged").probabilities(&row.answers, learnt)
+        run.judges.as_ref().expect("a text is read after the gold rows are judged").of(0).probabilities(&row.answers, learnt)
     }
 
     fn read_row(run: &Synthesis<Labels>, row: &ReadRow) -> Value {

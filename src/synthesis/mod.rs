@@ -8,6 +8,8 @@ mod deliver;
 mod extrapolate;
 pub mod head;
 pub mod judge;
+mod label_sets;
+pub mod labelled;
 mod labels;
 pub mod likeness;
 mod list;

@@ -4,23 +4,21 @@ use std::collections::HashSet;
 
 use rand::seq::SliceRandom;
 
+use super::labelled::Labelled;
 use super::rows::{ReadRow, Reviewed};
 use super::state::Synthesis;
 use crate::data::example::Input;
-use crate::data::labels::Labels;
 use crate::data::unlabelled::Unlabelled;
 use crate::error::{Error, Result};
 use crate::files::whole::once;
 use crate::math::random;
 use crate::measure::spread::spread;
 use crate::run::cost::Work;
-use crate::small::head::SmallHead;
-use crate::small::labels::probabilities;
 
 /// Where more texts are left than a round reads, the small model looks at so many times as many to choose from.
 const LOOKED_AT: usize = 4;
 
-impl Synthesis<'_, Labels> {
+impl<H: Labelled> Synthesis<'_, H> {
     /// Judges the texts that a round reads, and keeps them.
     pub(super) fn read_texts(&mut self, round: usize) -> Result<()> {
         let chosen = self.texts_of(round)?;
@@ -72,20 +70,15 @@ impl Synthesis<'_, Labels> {
         Ok(small.reader.pool.install(|| spread(&features, count, rng)))
     }
 
-    /// The places of the texts of which a round's model is least sure, by the entropy of its probabilities.
+    /// The places of the texts of which a round's model is least sure.
     fn most_doubted(&self, round: usize, texts: &[Unlabelled], count: usize) -> Result<Vec<usize>> {
         let small = self.inputs.small;
         let inputs: Vec<Input> = texts.iter().map(Unlabelled::input).collect();
         let outputs = small.head.outputs(&small.reader, &self.load_round(round)?, &inputs)?;
-        let doubt: Vec<f64> = outputs.iter().map(|logits| entropy(&probabilities(logits))).collect();
+        let doubt: Vec<f64> = outputs.iter().map(H::doubt).collect();
         let mut places: Vec<usize> = (0..texts.len()).collect();
         places.sort_by(|&a, &b| doubt[b].total_cmp(&doubt[a]));
         places.truncate(count);
         Ok(places)
     }
-}
-
-/// In nats.
-fn entropy(probabilities: &[f64]) -> f64 {
-    probabilities.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::files::sha256::mark_of;
 use crate::files::whole::{remove_entries, replace_folder, write_json, write_json_lines};
 use crate::judge::judges::LearntFrom;
+use crate::judge::panel::Panel;
 use crate::math::random;
 use crate::run::folder::TWINS;
 use crate::run::live;
@@ -72,7 +73,7 @@ impl<H: Stages> Synthesis<'_, H> {
         });
         let read = self.read.iter().filter(|row| row.round <= round && row.reviewed != Reviewed::Rejected);
         let read = read.flat_map(|row| [&pair(row.text.input())[..], &[format!("{:?}{}", row.answers, said(&row.reviewed))]].concat());
-        let calibration = self.judges.as_ref().map(|judges| format!("{:?}", judges.calibration()));
+        let calibration = self.judges.iter().flat_map(Panel::calibrations).map(|calibration| format!("{calibration:?}"));
         let all: Vec<String> = written.chain(read).chain(calibration).collect();
         mark_of(all.iter().map(String::as_str))
     }
@@ -127,7 +128,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let split = self.inputs.split;
         let wrong = errors(&split.mine, &on_gold.mine);
         let before = round.checked_sub(1).map(|before| self.misclassified(before)).transpose()?;
-        let accepted_of = |stratum| self.rows_of(round).filter(|row| H::stratum(&row.written.goal) == stratum).count();
+        let accepted_of = |stratum| self.rows_of(round).filter(|row| H::strata_of(&row.written.goal).contains(&stratum)).count();
         Ok(RoundRecord {
             round,
             read: self.read.iter().filter(|row| row.round == round && row.is_real()).count(),

@@ -18,7 +18,8 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
         let contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
-        let turns = self.inputs.small.head.turns(&contexts, &self.shares(), root)?;
+        let gold: Vec<&H::Gold> = self.inputs.drawn.gold().map(|row| &row.gold).collect();
+        let turns = self.inputs.small.head.turns(&contexts, &gold, &self.shares(), root)?;
         let plan = |id: u64| {
             let (goal, context) = turns(id as usize);
             let of_goal = H::rationales_of(&goal, &rationales);
@@ -33,7 +34,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
 
     /// How often each stratum takes its turn.
     fn shares(&self) -> Vec<f64> {
-        let of_gold = |stratum| self.inputs.drawn.gold().filter(|row| row.stratum() == stratum).count() as f64;
+        let of_gold = |stratum| self.inputs.drawn.gold().filter(|row| H::strata_of(&row.goal()).contains(&stratum)).count() as f64;
         let share = |stratum| if self.inputs.task.seed.shares == Shares::Gold { of_gold(stratum) } else { 1.0 };
         (0..self.strata()).map(share).collect()
     }

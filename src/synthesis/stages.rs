@@ -53,9 +53,9 @@ pub trait Stages: LoopHead {
     /// A fit's errors.
     fn choose(run: &Synthesis<Self>) -> Result<Option<Choice>>;
 
-    /// Whether the judge could label texts like the gold row at this place, *mine* first: not where it is sure of another label itself,
-    /// having learnt from other rows alone. Where targets are hard, the judge labels nothing.
-    fn can_be_taught(run: &Synthesis<Self>, place: usize) -> bool;
+    /// Whether the judge could label texts like the gold row at this place, *mine* first, with the goal of its mistake: not where it is
+    /// sure of another label itself, having learnt from other rows alone. Where targets are hard, the judge labels nothing.
+    fn can_be_taught(run: &Synthesis<Self>, place: usize, goal: &Self::Goal) -> bool;
 
     /// The target of a written row, from the judge that has learnt from these gold rows.
     fn target(run: &Synthesis<Self>, row: &SyntheticRow<Self>, learnt: LearntFrom) -> Self::Target;

@@ -10,7 +10,7 @@ use crate::data::split::Split;
 use crate::data::unlabelled::Texts;
 use crate::error::Result;
 use crate::generator::Generate;
-use crate::judge::judges::Judges;
+use crate::judge::panel::Panel;
 use crate::run::cost::{Fits, Spent, Work};
 use crate::run::folder::{RunDir, TRAINING};
 use crate::run::live;
@@ -69,7 +69,7 @@ pub struct Synthesis<'a, H: LoopHead> {
     /// The counts of each round so far.
     pub(super) tallies: Vec<Tally>,
     /// The judges of soft targets, once the gold rows are judged.
-    pub(super) judges: Option<Judges>,
+    pub(super) judges: Option<Panel>,
     /// Fits that no part of the work has been charged with yet.
     pub(super) learnt: Cell<Fits>,
 }

@@ -111,7 +111,9 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
             if accepted >= wanted || (self.inputs.task.seed.budget.is_some() && *accepted > 0) {
                 continue;
             }
-            let name = self.inputs.task.labels.get(stratum).map_or(String::new(), |label| format!(" of label {:?}", label.name));
+            let of = self.inputs.task.labels.get(stratum).map(|label| format!(" of label {:?}", label.name));
+            let none = if stratum > 0 { " without a label" } else { "" };
+            let name = of.unwrap_or(none.to_string());
             let (why, examples) = outcome.tally.of_stratum(stratum);
             let message = format!(
                 "round {round}: {accepted} of {wanted} rows{name} accepted after {sent} texts ({why}); for example {examples}. Look at \
@@ -268,7 +270,7 @@ fn verify_row<H: LoopHead>(verifier: &mut Verifier, row: &Written<H>, known: &Kn
     let given = row.context.map(Given::Context).or(row.parent.map(Given::Parent));
     let given = given.and_then(|given| known.givens.get(&given).copied());
     let answer = H::answer(&row.goal);
-    let label = known.says.get(H::stratum(&row.goal)).map(String::as_str);
+    let label = H::one_label(&row.goal, known.says);
     verifier.accept(&text, row.finish, &Prompted { rationales: &rationales, context: given, answer, label })?;
     let (text, text_pair) = match given {
         Some(given) => (given.to_string(), Some(text)),

@@ -28,6 +28,12 @@ pub(super) fn of_kind(kind: TaskKind, has_stop: bool) -> PromptKeys {
             extrapolate: writing(TEXT_EXTRAPOLATE, "\""),
             judge: judge(TEXT_JUDGE, "It is"),
         },
+        TaskKind::MultiLabel => PromptKeys {
+            rationale: None,
+            seed: writing(SETS_SEED, "\""),
+            extrapolate: writing(SETS_EXTRAPOLATE, "\""),
+            judge: judge(SETS_JUDGE, "Answer:"),
+        },
         TaskKind::Pair => PromptKeys {
             rationale: None,
             seed: writing(PAIR_SEED, "\""),
@@ -59,6 +65,20 @@ const TEXT_JUDGE: &str = r#"This is {{ about }}:
 "{{ text }}"
 
 Is it {{ labels | join(" or ") }}?"#;
+
+const SETS_SEED: &str = r#"Write {{ about }}. Of the labels {{ labels | join(", ") }}, exactly these apply to it: {{ label }}."#;
+
+const SETS_EXTRAPOLATE: &str = r#"This is {{ about }}. Of the labels {{ labels | join(", ") }}, exactly these apply to it: {{ label }}.
+
+"{{ text }}"
+
+Write another one like it, in other words, to which the same labels apply."#;
+
+const SETS_JUDGE: &str = r#"This is {{ about }}:
+
+"{{ text }}"
+
+Does the label "{{ label }}" apply to it? Answer Yes or No."#;
 
 const PAIR_SEED: &str = r#"{{ about }}
 

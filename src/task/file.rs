@@ -11,6 +11,7 @@ use super::label_keys::{self, LabelKeys};
 use super::prompt_keys::PromptKeys;
 use super::words::forks;
 use crate::data::example::TaskKind;
+use crate::data::label_sets::LabelSets;
 use crate::data::labels::Labels;
 use crate::data::read::{OnFault, Rules};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::generator::repetition::Repetition;
 pub struct Task {
     /// The name of the task, and of its run's folder.
     pub name: String,
-    /// What a row is: a text, a pair of texts, or a question and its context.
+    /// What a row is: a text with one label, a text with any number of labels, a pair of texts, or a question and its context.
     pub kind: TaskKind,
     /// What a text is, as in `a sentence from a movie review`; a label's wording goes on from "It is". For pairs, a sentence or two that
     /// say what the two texts are and what is asked of them; the wordings are the answers. Prompts that the file does not have are made
@@ -525,7 +526,8 @@ impl Task {
         };
         let table = toml::de::DeTable::parse(text).ok().map(toml::Spanned::into_inner);
         task.complete(&|keys| table.as_ref().is_some_and(|table| has(table, keys)));
-        task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&task.labels));
+        let answers = task.judges_answers();
+        task.prompts.judge.iter_mut().for_each(|judge| judge.fill(&answers));
         task.train.min_steps.get_or_insert(MIN_STEPS.max(MIN_STEPS_EACH * task.labels.len()));
         let place = |keys: &[&str]| table.as_ref().and_then(|table| offset_of(table, keys)).map(line_at);
         wrong.extend(task.check().into_iter().map(|(keys, message)| at(place(&keys), format!("{}: {message}", keys.join(".")))));
@@ -579,6 +581,15 @@ impl Task {
         self.labels.iter().map(|label| label.name.clone()).collect()
     }
 
+    /// What the judge can answer, with its wordings: a label, or of each of several labels whether it applies.
+    pub fn judges_answers(&self) -> Vec<LabelKeys> {
+        let answer = |name: &str, say: &str| LabelKeys { name: name.to_string(), say: Some(say.to_string()) };
+        match self.kind {
+            TaskKind::MultiLabel => vec![answer("no", "No"), answer("yes", "Yes")],
+            _ => self.labels.clone(),
+        }
+    }
+
     /// The wording of each label in prompts.
     pub fn label_words(&self) -> Vec<String> {
         self.labels.iter().map(|label| label.say.clone().unwrap_or_else(|| label.name.clone())).collect()
@@ -587,6 +598,11 @@ impl Task {
     /// The head of a classification task.
     pub fn labels_head(&self) -> Labels {
         Labels { names: self.label_names(), pairs: self.kind == TaskKind::Pair }
+    }
+
+    /// The head of a task with several labels a text.
+    pub fn label_sets_head(&self) -> LabelSets {
+        LabelSets { names: self.label_names() }
     }
 
     /// Every invalid value: its key, and why it is invalid.
@@ -608,7 +624,9 @@ impl Task {
         if questions {
             self.check_questions(&mut require);
         } else {
-            require(self.labels.len() >= 2, &["labels"], "at least two labels are needed");
+            let enough = if self.kind == TaskKind::MultiLabel { 1 } else { 2 };
+            let message = if enough == 1 { "at least one label is needed" } else { "at least two labels are needed" };
+            require(self.labels.len() >= enough, &["labels"], message);
             require(self.data.answers.is_none(), &["data", "answers"], "only for questions (kind = \"extractive_qa\")");
         }
         for (i, label) in self.labels.iter().enumerate() {
@@ -632,7 +650,12 @@ impl Task {
             "a stop string is empty; it would end every text",
         );
         self.check_prompts(&mut require);
-        let given = self.kind != TaskKind::Text || self.data.contexts.is_none();
+        let single = matches!(self.kind, TaskKind::Text | TaskKind::MultiLabel);
+        let given = !single || self.data.contexts.is_none();
+        if self.kind == TaskKind::MultiLabel {
+            let without = self.seed.rationales == 0 && self.extrapolate.rationales_per_example == 0;
+            require(without, &["seed", "rationales"], "texts with several labels are written without rationales; leave it out");
+        }
         require(given, &["data", "contexts"], "only for pairs and questions");
         if let Some(list) = &self.list {
             require(
@@ -640,7 +663,7 @@ impl Task {
                 &["list", "title"],
                 "is empty; say what the texts are, as in \"Sentences from movie reviews:\"",
             );
-            require(self.kind == TaskKind::Text, &["list"], "only for single texts; leave it out");
+            require(self.kind == TaskKind::Text, &["list"], "only for single texts with one label; leave it out");
             require(!self.prompts.judge.is_empty(), &["list"], "what is written is labelled by the judge: write a [[prompts.judge]]");
             require(list.shown >= 2, &["list", "shown"], "must be at least 2");
             require(list.texts_each > 0, &["list", "texts_each"], "must be at least 1");
@@ -673,13 +696,18 @@ impl Task {
         let judged = self.targets.kind == TargetKind::Hard || !self.prompts.judge.is_empty() || questions;
         require(judged, &["prompts"], "soft targets need a [[prompts.judge]]; write one, or set targets.kind = \"hard\"");
         let distinct = self.labels.iter().all(|label| self.labels.iter().filter(|other| other.name == label.name).count() == 1);
+        let answers = self.judges_answers();
         for judge in self.prompts.judge.iter().filter(|_| distinct) {
-            let matches = judge.words.len() == self.labels.len() && self.labels.iter().all(|l| judge.words.contains_key(&l.name));
-            require(matches, &["prompts", "judge"], "words has a name that is no label's");
+            let matches = judge.words.len() == answers.len() && answers.iter().all(|l| judge.words.contains_key(&l.name));
+            let message = match self.kind {
+                TaskKind::MultiLabel => "words are those for yes and no, whether the label applies",
+                _ => "words has a name that is no label's",
+            };
+            require(matches, &["prompts", "judge"], message);
             if !matches {
                 continue;
             }
-            let words: Vec<&str> = self.labels.iter().map(|label| judge.words[&label.name].as_str()).collect();
+            let words: Vec<&str> = answers.iter().map(|label| judge.words[&label.name].as_str()).collect();
             forks(&words).map_or_else(|message| require(false, &["prompts", "judge"], &message), drop);
         }
         require(self.train.epochs > 0, &["train", "epochs"], "must be at least 1");
@@ -774,7 +802,7 @@ impl Task {
 
     /// Whether the seed's prompts depend on the gold rows.
     pub fn seed_sees_gold(&self) -> bool {
-        self.kind != TaskKind::Text && self.gold_contexts()
+        !matches!(self.kind, TaskKind::Text | TaskKind::MultiLabel) && self.gold_contexts()
     }
 
     /// The source of the answers for the seed's questions.

@@ -15,14 +15,16 @@ pub struct PromptKeys {
     /// Asks for a rationale. Variables: `label`, `labels`.
     pub rationale: Option<WritingPrompt>,
     /// Asks for an example. Variables: `label`, `labels`, `rationales` (may be empty), for pairs also `text`, the first text; for
-    /// questions `context` and `answer`.
+    /// questions `context` and `answer`. Of several labels a text, `label` has all of them: `joy and anger`, or `none`.
     #[serde(default)]
     pub seed: WritingPrompt,
     /// Asks for an example like a misclassified one. Variables: `label`, `labels`, `text`, `predicted`, `rationales`, for pairs also
     /// `text_pair`; for questions `context`, `answer`, `question` and `predicted`.
     #[serde(default)]
     pub extrapolate: WritingPrompt,
-    /// Ask which label a text has; several prompts are averaged. Variables: `text`, `labels`, for pairs also `text_pair`.
+    /// Ask which label a text has; several prompts are averaged. Variables: `text`, `labels`, for pairs also `text_pair`. Of several labels
+    /// a text, each is asked about in turn: it is `label`, and the answers are `yes` and `no`; a prompt that has it behind the text is read
+    /// once for all labels.
     #[serde(default)]
     pub judge: Vec<JudgePrompt>,
 }

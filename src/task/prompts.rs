@@ -9,6 +9,7 @@ use minijinja::{Environment, UndefinedBehavior, Value};
 use crate::data::answers::{AnswerGoal, Answers};
 use crate::data::example::{Answer, Input, TaskKind};
 use crate::data::head::Head;
+use crate::data::label_sets::{LabelSet, LabelSets};
 use crate::data::labels::{Label, Labels};
 use crate::error::Error;
 use crate::generator::{CompletionRequest, Prompt, Sampling};
@@ -29,8 +30,16 @@ pub trait PromptHead: Head {
     /// The variables of a goal besides the texts, by name; `says` is the wording of each label in prompts.
     fn goal_values(goal: &Self::Goal, input: Option<Input>, says: &[String]) -> Vec<(&'static str, String)>;
 
+    /// What a goal is, in a few words.
+    fn in_words(goal: &Self::Goal, says: &[String]) -> String;
+
     /// The wording of a prediction in prompts.
-    fn predicted<'p>(prediction: &'p Self::Prediction, says: &'p [String]) -> &'p str;
+    fn predicted(prediction: &Self::Prediction, says: &[String]) -> String;
+
+    /// The labels that a judge is asked about one by one; a single `None` where one question is about all of them.
+    fn asked(&self) -> Vec<Option<usize>> {
+        vec![None]
+    }
 
     /// The bytes of the first text that a prompt for the goal must have, however long the text is.
     fn needed(goal: &Self::Goal, text: &str) -> Option<Range<usize>>;
@@ -45,12 +54,52 @@ impl PromptHead for Labels {
         vec![("label", says[goal.label].clone())]
     }
 
-    fn predicted<'p>(prediction: &'p usize, says: &'p [String]) -> &'p str {
-        &says[*prediction]
+    fn in_words(goal: &Label, says: &[String]) -> String {
+        says[goal.label].clone()
+    }
+
+    fn predicted(prediction: &usize, says: &[String]) -> String {
+        says[*prediction].clone()
     }
 
     fn needed(_: &Label, _: &str) -> Option<Range<usize>> {
         None
+    }
+}
+
+impl PromptHead for LabelSets {
+    fn trial(&self) -> (Input<'static>, LabelSet, Vec<usize>) {
+        (Input::from("«a text»"), self.set([0]), vec![])
+    }
+
+    fn goal_values(goal: &LabelSet, _: Option<Input>, says: &[String]) -> Vec<(&'static str, String)> {
+        vec![("label", Self::in_words(goal, says))]
+    }
+
+    fn in_words(goal: &LabelSet, says: &[String]) -> String {
+        all_in_words(&goal.labels, says)
+    }
+
+    fn predicted(prediction: &Vec<usize>, says: &[String]) -> String {
+        all_in_words(prediction, says)
+    }
+
+    fn needed(_: &LabelSet, _: &str) -> Option<Range<usize>> {
+        None
+    }
+
+    fn asked(&self) -> Vec<Option<usize>> {
+        (0..self.names.len()).map(Some).collect()
+    }
+}
+
+/// `joy`, `joy and anger`, `joy, anger and fear`, or `none`.
+fn all_in_words(labels: &[usize], says: &[String]) -> String {
+    let named: Vec<&str> = labels.iter().map(|&label| says[label].as_str()).collect();
+    match &named[..] {
+        [] => "none".to_string(),
+        [one] => one.to_string(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
     }
 }
 
@@ -66,8 +115,12 @@ impl PromptHead for Answers {
         [Some(("answer", goal.answer.text.clone())), context, question].into_iter().flatten().collect()
     }
 
-    fn predicted<'p>(prediction: &'p String, _: &'p [String]) -> &'p str {
-        prediction
+    fn in_words(goal: &AnswerGoal, _: &[String]) -> String {
+        goal.answer.text.clone()
+    }
+
+    fn predicted(prediction: &String, _: &[String]) -> String {
+        prediction.clone()
     }
 
     fn needed(goal: &AnswerGoal, text: &str) -> Option<Range<usize>> {
@@ -79,6 +132,7 @@ impl PromptHead for Answers {
 pub fn check(task: &Task) -> Vec<String> {
     let tried = match task.kind {
         TaskKind::Text | TaskKind::Pair => Prompts::compile(task, &task.labels_head()).map(drop),
+        TaskKind::MultiLabel => Prompts::compile(task, &task.label_sets_head()).map(drop),
         TaskKind::ExtractiveQa => Prompts::compile(task, &Answers).map(drop),
     };
     tried.err().iter().flat_map(|wrong| wrong.lines()).map(str::to_string).collect()
@@ -140,7 +194,15 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
                 true => Ok(()),
                 false => Err(format!("the judge does not see what it judges: write {{{{ {name} }}}} into it")),
             };
-            note("judge", self.judge(judge, input).and_then(shows));
+            let label = self.head.asked()[0];
+            note("judge", self.judge(judge, input, label).and_then(shows));
+            if let Some(label) = label {
+                let shows = |prompt: Prompt| match prompt.user.contains(&self.says[label]) {
+                    true => Ok(()),
+                    false => Err("the judge does not see which label it is asked about: write {{ label }} into it".to_string()),
+                };
+                note("judge", self.judge(judge, input, Some(label)).and_then(shows));
+            }
         }
         wrong
     }
@@ -174,9 +236,21 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
         self.writing(&self.task.prompts.extrapolate, values)
     }
 
-    /// Asks which label `input` has.
-    pub fn judge(&self, template: &JudgePrompt, input: Input) -> Result<Prompt, String> {
-        self.prompt(&template.system, &template.user, &template.answer_start, self.values(None, Some(input)))
+    /// Asks which label `input` has, or whether it has the one that is asked about.
+    pub fn judge(&self, template: &JudgePrompt, input: Input, asked: Option<usize>) -> Result<Prompt, String> {
+        let mut values = self.values(None, Some(input));
+        values.extend(asked.map(|label| ("label", Value::from(self.says[label].clone()))));
+        self.prompt(&template.system, &template.user, &template.answer_start, values)
+    }
+
+    /// The labels that a judge is asked about one by one, see [`PromptHead::asked`].
+    pub fn asked(&self) -> Vec<Option<usize>> {
+        self.head.asked()
+    }
+
+    /// The wording of a label in prompts.
+    pub fn says(&self, label: usize) -> &str {
+        &self.says[label]
     }
 
     /// The variables of a template; using any other is an error.

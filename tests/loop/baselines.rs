@@ -243,7 +243,7 @@ fn gold_only_answers_questions_too() {
     let fit = gold_only(&small, &gold, &keys, 1, Progress::Silent).unwrap();
     let exact = |model| match Answers::evaluate(&gold, &small.outputs(model, &gold).unwrap()).right {
         Right::Answers { exact_match, .. } => exact_match,
-        Right::Labels { .. } => unreachable!(),
+        Right::Labels { .. } | Right::LabelSets { .. } => unreachable!(),
     };
     let (before, after) = (exact(&small.base), exact(&fit.model));
     assert!(fit.steps == 60 && after > 0.8 && before < 0.5, "{before} before, {after} after");

@@ -15,4 +15,5 @@ mod report;
 mod resume;
 mod review;
 mod scripted;
+mod sets;
 mod words;

@@ -1,0 +1,263 @@
+//! `lacuna init` of a table whose rows have several labels: a list of names, names in one cell, or a column of 0 and 1 for each label.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use crate::data::dealing::deal;
+use crate::data::roles::{labels, named, said};
+use crate::data::shares::Labelled;
+use crate::data::table::Row;
+
+/// Where the labels of rows stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In one column: lists, or names between commas, semicolons or bars.
+    Cell(String),
+    /// In a column of 0 and 1 each.
+    Columns(Vec<String>),
+}
+
+/// A row with its labels.
+pub(super) type WithLabels = (Labelled, Vec<String>);
+
+/// The rows of a table with several labels a row, divided.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    /// The most frequent first.
+    pub(super) labels: Vec<String>,
+    pub(super) gold: Vec<WithLabels>,
+    pub(super) test: Vec<WithLabels>,
+    pub(super) unlabelled: Vec<Labelled>,
+    pub(super) left_out: Vec<(Labelled, &'static str)>,
+}
+
+/// Where the labels stand, if rows have several: in a column of lists, or, where it is `wanted`, in the column that is `asked` for, in one
+/// called labels, or in those that hold 0 and 1 alone.
+///
+/// # Errors
+/// Several are wanted, and there is no such column.
+pub(super) fn source(rows: &[Row], asked: Option<&str>, wanted: bool) -> Result<Option<Source>, String> {
+    let mut names: Vec<&String> = Vec::new();
+    rows.iter().flat_map(Row::keys).for_each(|name| {
+        if !names.contains(&name) {
+            names.push(name)
+        }
+    });
+    let cells = |name: &str| rows.iter().filter_map(|row| row.get(name)).filter(|cell| !cell.is_null()).collect::<Vec<_>>();
+    let of_lists = |name: &&&String| {
+        let cells = cells(name);
+        !cells.is_empty() && cells.iter().all(|cell| cell.as_array().is_some_and(|list| list.iter().all(|item| said(item).is_some())))
+    };
+    let lists: Vec<&&String> = names.iter().filter(of_lists).collect();
+    let is_called = |name: &str| names.iter().find(|own| own.eq_ignore_ascii_case(name));
+    if let Some(asked) = asked {
+        let Some(name) = is_called(asked) else {
+            return if wanted { Err(format!("there is no column {asked:?}")) } else { Ok(None) };
+        };
+        return Ok((wanted || lists.contains(&name)).then(|| Source::Cell(name.to_string())));
+    }
+    let called = ["labels", "label"].iter().find_map(|name| is_called(name).filter(|name| wanted || lists.contains(name)));
+    if let Some(name) = called.or_else(|| lists.first().copied().filter(|_| lists.len() == 1)) {
+        return Ok(Some(Source::Cell(name.to_string())));
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    let of_two = |name: &&&String| {
+        let cells = cells(name);
+        !cells.is_empty() && cells.iter().all(|cell| has(cell).is_some())
+    };
+    let columns: Vec<String> = names.iter().filter(of_two).map(|name| name.to_string()).collect();
+    match columns.len() {
+        0 => Err("there is no column `labels`, and none that holds 0 and 1 alone: name the column of labels with --label".to_string()),
+        _ => Ok(Some(Source::Columns(columns))),
+    }
+}
+
+/// Whether a cell says that a label applies.
+fn has(cell: &Value) -> Option<bool> {
+    match said(cell)?.to_lowercase().as_str() {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+impl Source {
+    /// A column that it needs.
+    pub(super) fn column(&self) -> &str {
+        match self {
+            Source::Cell(name) => name,
+            Source::Columns(names) => &names[0],
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn in_words(&self) -> String {
+        match self {
+            Source::Cell(name) => format!("labels {name:?}"),
+            Source::Columns(names) => format!("a label in each of {} columns of 0 and 1, {:?} first", names.len(), names[0]),
+        }
+    }
+
+    /// The labels of a row; none for a row that nobody labelled. An empty cell is that, an empty list a row to which no label applies.
+    fn of(&self, row: &Row) -> Option<Vec<String>> {
+        let mut labels: Vec<String> = match self {
+            Source::Cell(name) => match row.get(name)? {
+                Value::Array(items) => items.iter().filter_map(said).collect(),
+                cell => of_cell(&said(cell)?),
+            },
+            Source::Columns(names) => {
+                let cells: Vec<(&String, bool)> = names.iter().filter_map(|name| Some((name, has(row.get(name)?)?))).collect();
+                if cells.is_empty() {
+                    return None;
+                }
+                cells.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.clone()).collect()
+            }
+        };
+        labels.sort();
+        labels.dedup();
+        Some(labels)
+    }
+}
+
+/// The names in a cell.
+fn of_cell(cell: &str) -> Vec<String> {
+    if let Some(Value::Array(items)) = Some(cell).filter(|cell| cell.starts_with('[')).and_then(|cell| serde_json::from_str(cell).ok()) {
+        return items.iter().filter_map(said).collect();
+    }
+    let separator = ['|', ';', ','].into_iter().find(|separator| cell.contains(*separator)).unwrap_or('|');
+    cell.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
+}
+
+/// Divides rows, each with its cells, so that gold and test rows have their share of each label.
+///
+/// # Errors
+/// No label at all, or labels of a single row.
+pub(super) fn divided(rows: Vec<(Labelled, &Row)>, source: &Source, test_share: f64, seed: u64) -> Result<Sets, String> {
+    let mut sets = Sets::default();
+    let mut first: HashMap<u64, Vec<String>> = HashMap::new();
+    let mut contradicting = HashSet::new();
+    let mut labelled = Vec::new();
+    for (row, cells) in rows {
+        let Some(labels) = source.of(cells) else {
+            sets.unlabelled.push(row);
+            continue;
+        };
+        let key = row.key();
+        match first.get(&key) {
+            None => {
+                first.insert(key, labels.clone());
+                labelled.push((row, labels));
+            }
+            Some(before) if *before == labels => sets.left_out.push((row, "its text was there before with the same labels")),
+            Some(_) => {
+                contradicting.insert(key);
+                sets.left_out.push((row, "its text has other labels elsewhere"));
+            }
+        }
+    }
+    let (bad, labelled): (Vec<WithLabels>, Vec<WithLabels>) = labelled.into_iter().partition(|(row, _)| contradicting.contains(&row.key()));
+    sets.left_out.extend(bad.into_iter().map(|(row, _)| (row, "its text has other labels elsewhere")));
+    let (known, unlabelled) = sets.unlabelled.into_iter().partition(|row| first.contains_key(&row.key()));
+    sets.unlabelled = unlabelled;
+    let known: Vec<Labelled> = known;
+    sets.left_out.extend(known.into_iter().map(|row| (row, "a labelled row has its text")));
+    let counts = labels(labelled.iter().flat_map(|(_, labels)| labels.clone()));
+    if counts.is_empty() {
+        return Err("no row has a label".to_string());
+    }
+    let rare: Vec<(String, usize)> = counts.iter().filter(|(_, rows)| *rows < 2).cloned().collect();
+    if !rare.is_empty() {
+        let message = "fewer than two different rows have the label";
+        return Err(format!("{message} {}: give each label two or more, or take it out of these rows", named(&rare)));
+    }
+    sets.labels = counts.into_iter().map(|(label, _)| label).collect();
+    let place: HashMap<&String, usize> = sets.labels.iter().zip(0..).collect();
+    let numbers: Vec<Vec<usize>> = labelled.iter().map(|(_, labels)| labels.iter().map(|label| place[label]).collect()).collect();
+    let part =
+        if test_share > 0.0 { deal(&numbers, sets.labels.len(), &[1.0 - test_share, test_share], seed) } else { vec![0; numbers.len()] };
+    for (row, part) in labelled.into_iter().zip(part) {
+        if part == 0 { &mut sets.gold } else { &mut sets.test }.push(row);
+    }
+    Ok(sets)
+}
+
+/// A row as it is written.
+pub(super) fn written((row, labels): &WithLabels) -> Value {
+    let mut written = json!({"text": row.text});
+    row.id.iter().for_each(|id| written["id"] = id.clone());
+    written["labels"] = json!(labels);
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[Value]) -> Vec<Row> {
+        rows.iter().map(|row| row.as_object().unwrap().clone()).collect()
+    }
+
+    #[test]
+    fn a_column_of_lists_is_found_and_others_where_they_are_wanted() {
+        let lists = rows(&[json!({"text": "a", "tags": ["x", "y"]}), json!({"text": "b", "tags": null}), json!({"text": "c", "tags": []})]);
+        assert_eq!(source(&lists, None, false), Ok(Some(Source::Cell("tags".into()))));
+        let cells = rows(&[json!({"text": "a", "Labels": "x, y", "n": 3}), json!({"text": "b", "Labels": "", "n": 1})]);
+        assert_eq!(source(&cells, None, false), Ok(None));
+        assert_eq!(source(&cells, None, true), Ok(Some(Source::Cell("Labels".into()))));
+        assert_eq!(source(&cells, Some("n"), true), Ok(Some(Source::Cell("n".into()))));
+        assert_eq!(source(&cells, Some("n"), false), Ok(None));
+        assert!(source(&cells, Some("m"), true).is_err());
+        let columns = rows(&[json!({"text": "a", "x": "1", "y": 0, "n": 2}), json!({"text": "b", "x": "0", "y": true, "n": 1})]);
+        assert_eq!(source(&columns, None, true), Ok(Some(Source::Columns(vec!["x".into(), "y".into()]))));
+        assert!(source(&rows(&[json!({"text": "a"})]), None, true).unwrap_err().contains("--label"));
+    }
+
+    #[test]
+    fn cells_are_read() {
+        let of = |source: &Source, row: Value| source.of(row.as_object().unwrap());
+        let cell = Source::Cell("labels".into());
+        for (value, expected) in [
+            (json!("y|x"), Some(vec!["x", "y"])),
+            (json!("x, x"), Some(vec!["x"])),
+            (json!("[\"a b\"]"), Some(vec!["a b"])),
+            (json!("[]"), Some(vec![])),
+            (json!([1, "x"]), Some(vec!["1", "x"])),
+            (json!(""), None),
+            (json!(null), None),
+        ] {
+            let expected = expected.map(|labels| labels.into_iter().map(String::from).collect::<Vec<_>>());
+            assert_eq!(of(&cell, json!({"labels": value})), expected, "{value}");
+        }
+        let columns = Source::Columns(vec!["x".into(), "y".into()]);
+        assert_eq!(of(&columns, json!({"x": 0, "y": "1"})), Some(vec!["y".to_string()]));
+        assert_eq!(of(&columns, json!({"x": null, "y": ""})), None);
+    }
+
+    #[test]
+    fn rows_are_divided_and_what_contradicts_is_left_out() {
+        let table: Vec<Row> = rows(
+            &(0..40)
+                .map(|i| json!({"text": format!("t{i}"), "labels": if i % 4 == 0 { vec!["x"] } else { vec!["x", "y"] }}))
+                .chain([json!({"text": "T0", "labels": ["y"]}), json!({"text": "t1", "labels": ["y", "x"]}), json!({"text": "new"})])
+                .collect::<Vec<_>>(),
+        );
+        let labelled = |(i, row): (usize, &Row)| Labelled {
+            line: i + 1,
+            id: None,
+            text: row["text"].as_str().unwrap().to_string(),
+            text_pair: None,
+            label: String::new(),
+        };
+        let given = table.iter().enumerate().map(|(i, row)| (labelled((i, row)), row)).collect();
+        let found = divided(given, &Source::Cell("labels".into()), 0.25, 1).unwrap();
+        assert_eq!(found.labels, ["x", "y"]);
+        assert_eq!(found.gold.len() + found.test.len(), 39);
+        assert!((9..=11).contains(&found.test.len()) && found.unlabelled.len() == 1);
+        let why: Vec<&str> = found.left_out.iter().map(|(_, why)| *why).collect();
+        assert_eq!(why.iter().filter(|why| why.contains("other labels")).count(), 2);
+        assert_eq!(why.iter().filter(|why| why.contains("before")).count(), 1);
+    }
+}
