@@ -1,61 +1,49 @@
-//! Reads and writes model.safetensors.
+//! Reads and writes safetensors files.
 
 use crate::ModelError;
 use crate::config::{Architecture, Config};
 use crate::infer::infer;
 use crate::layout::Tensor;
 use crate::roberta;
+use crate::weight_files::weight_files;
 use lacuna_kernels::half;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Where a model's weights may be in place of model.safetensors.
-const OTHER_WEIGHTS: [&str; 8] = [
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "tf_model.h5",
-    "flax_model.msgpack",
-    "adapter_model.safetensors",
-    "onnx/model.onnx",
-    "model.onnx",
-];
+/// The bytes of a model's weight files.
+pub struct Files(Vec<(PathBuf, Vec<u8>)>);
 
-/// The bytes of a weight file.
-pub struct File {
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-/// The tensors of a weight file by their names without prefix.
+/// The tensors of weight files by their names without prefix.
 pub struct Checkpoint<'a> {
+    /// The first file.
     path: &'a Path,
     tensors: HashMap<String, TensorView<'a>>,
     /// Whether their names begin as RoBERTa's do, whose shapes are BERT's.
     of_roberta: bool,
 }
 
-impl File {
-    /// Reads `folder`/model.safetensors.
+impl Files {
+    /// Reads the [`weight_files`] of a folder.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join("model.safetensors");
-        if let Some(other) = OTHER_WEIGHTS.iter().find(|other| !path.exists() && folder.join(other).exists()) {
-            let again = "load the model with transformers and save it again, with safe_serialization=True, max_shard_size=\"20GB\"";
-            return Err(ModelError::checkpoint(&path, format!("is missing, and {other} is not read: {again}")));
-        }
-        let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
-        Ok(File { path, bytes })
+        let read = |path: PathBuf| {
+            let bytes = std::fs::read(&path).map_err(ModelError::file(&path))?;
+            Ok((path, bytes))
+        };
+        weight_files(folder)?.into_iter().map(read).collect::<Result<_, _>>().map(Files)
     }
 
     /// Opens the tensors.
     pub fn open(&self) -> Result<Checkpoint<'_>, ModelError> {
-        let damaged = |e| ModelError::checkpoint(&self.path, format!("not a complete safetensors file: {e}; fetch it again"));
-        let file = SafeTensors::deserialize(&self.bytes).map_err(damaged)?;
-        let of_roberta = file.iter().any(|(name, _)| name.starts_with(roberta::NAMES.prefix));
-        let tensors = file.iter().map(|(name, view)| (plain_name(name), view)).collect();
-        Ok(Checkpoint { path: &self.path, tensors, of_roberta })
+        let (mut tensors, mut of_roberta) = (HashMap::new(), false);
+        for (path, bytes) in &self.0 {
+            let damaged = |e| ModelError::checkpoint(path, format!("not a complete safetensors file: {e}; fetch it again"));
+            let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+            of_roberta |= file.iter().any(|(name, _)| name.starts_with(roberta::NAMES.prefix));
+            tensors.extend(file.tensors().into_iter().map(|(name, view)| (plain_name(&name), view)));
+        }
+        Ok(Checkpoint { path: &self.0[0].0, tensors, of_roberta })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::config::{Architecture, Config};
 use crate::fields::Fields;
 use crate::problem::Problem;
 use crate::roberta;
+use crate::weight_files::weight_files;
 use serde_json::{Map, Value, json};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -56,18 +57,26 @@ pub fn saved_head(folder: &Path) -> Result<SavedHead, ModelError> {
     }
 }
 
-/// Number of rows of the last layer in `folder`/model.safetensors, from its header alone; `None` if there is no such layer or file.
+/// Number of rows of the last layer in a folder's weight files, from their headers alone; `None` if there is no such layer or file.
 fn rows_of_classifier(folder: &Path) -> Result<Option<usize>, ModelError> {
-    let path = folder.join("model.safetensors");
-    let file = match std::fs::File::open(&path) {
+    for path in weight_files(folder)? {
+        if let Some(rows) = rows_in(&path)? {
+            return Ok(Some(rows));
+        }
+    }
+    Ok(None)
+}
+
+fn rows_in(path: &Path) -> Result<Option<usize>, ModelError> {
+    let file = match std::fs::File::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(ModelError::file(&path))?,
+        opened => opened.map_err(ModelError::file(path))?,
     };
     let mut header = Vec::new();
     let mut length = [0; 8];
     let read = (&file).read_exact(&mut length).and_then(|()| (&file).take(u64::from_le_bytes(length)).read_to_end(&mut header));
-    read.map_err(ModelError::file(&path))?;
-    let header: Value = serde_json::from_slice(&header).map_err(|_| ModelError::config(&path, "not a whole safetensors file"))?;
+    read.map_err(ModelError::file(path))?;
+    let header: Value = serde_json::from_slice(&header).map_err(|_| ModelError::config(path, "not a whole safetensors file"))?;
     let rows = |name: &str| header[name]["shape"][0].as_u64().and_then(|rows| usize::try_from(rows).ok());
     Ok([bert::NAMES.classifier, roberta::NAMES.classifier].iter().find_map(|layer| rows(&format!("{layer}.weight"))))
 }

@@ -80,6 +80,7 @@ mod trainer;
 mod training_memory;
 mod try_out;
 mod vocab_txt;
+mod weight_files;
 
 pub use batch::PackedBatch;
 pub use caught::caught;
@@ -103,3 +104,4 @@ pub use train_config::TrainConfig;
 pub use trainer::{StepOutcome, Trainer};
 pub use training_memory::{activation_bytes, fits, training_bytes};
 pub use try_out::{detect, try_out};
+pub use weight_files::weight_files;

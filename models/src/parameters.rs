@@ -1,7 +1,7 @@
 //! The parameters of an encoder with a head in one flat buffer: their layout and loading.
 
 use crate::ModelError;
-use crate::checkpoint::{Checkpoint, File};
+use crate::checkpoint::{Checkpoint, Files};
 use crate::config::Config;
 use crate::config_file::ConfigFile;
 use crate::layout::{Head, Layout, Tensor};
@@ -35,8 +35,8 @@ impl Parameters {
     pub fn load(folder: &Path, head: Head, init_seed: u64) -> Result<Loaded, ModelError> {
         let config_file = ConfigFile::read(folder)?;
         let stated = config_file.as_ref().map_or(Ok(None), ConfigFile::config)?;
-        let file = File::read(folder)?;
-        let checkpoint = file.open()?;
+        let files = Files::read(folder)?;
+        let checkpoint = files.open()?;
         let config = stated.map_or_else(|| checkpoint.infer_config(), Ok)?;
         let layout = Layout::new(&config, head);
         let (encoder, head) = layout.parts();

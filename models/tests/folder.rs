@@ -314,6 +314,46 @@ fn missing_and_misshapen_tensors_are_reported() {
     assert!(error.contains("layer.0.output.dense.weight") && error.contains("[64, 32]"), "{error}");
 }
 
+/// Weights in several files: each tensor is found wherever it is, and what is wrong with the index or a file is said with its name.
+#[test]
+fn shards() {
+    let folder = copy("bert");
+    let (path, index) = (|name: &str| folder.path().join(name), folder.path().join("model.safetensors.index.json"));
+    let whole = load(folder.path());
+    let bytes = fs::read(path("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let names = file.names();
+    let mut map = serde_json::Map::new();
+    for (i, part) in names.chunks(names.len().div_ceil(3)).enumerate() {
+        let shard = format!("model-0000{}-of-00003.safetensors", i + 1);
+        let views = part.iter().map(|name| (name.to_string(), file.tensor(name).unwrap()));
+        fs::write(path(&shard), safetensors::serialize(views, None).unwrap()).unwrap();
+        part.iter().for_each(|name| _ = map.insert(name.to_string(), shard.clone().into()));
+    }
+    fs::remove_file(path("model.safetensors")).unwrap();
+    assert!(load_error(folder.path()).contains("model.safetensors"));
+    fs::write(&index, json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string()).unwrap();
+    assert_eq!(load(folder.path()).flat().unwrap(), whole.flat().unwrap());
+    assert_eq!(lacuna_models::weight_files(folder.path()).unwrap().len(), 3);
+    let head = lacuna_models::saved_head(folder.path()).unwrap();
+    assert_eq!(head, lacuna_models::saved_head(&golden("bert")).unwrap(), "whichever shard has the classifier");
+
+    fs::remove_file(path("model-00002-of-00003.safetensors")).unwrap();
+    assert!(load_error(folder.path()).contains("model-00002-of-00003.safetensors"));
+    for (content, words) in [
+        ("{", "not an index of weights"),
+        ("{}", "no `weight_map`"),
+        (r#"{"weight_map": {}}"#, "does not name files"),
+        (r#"{"weight_map": {"a": 3}}"#, "does not name files"),
+        (r#"{"weight_map": {"a": "../a.safetensors"}}"#, "\"../a.safetensors\", which is no file of its folder"),
+        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "which is no file of its folder"),
+    ] {
+        fs::write(&index, content).unwrap();
+        let error = load_error(folder.path());
+        assert!(error.contains("model.safetensors.index.json") && error.contains(words), "{error}");
+    }
+}
+
 #[test]
 fn missing_files_are_reported() {
     let folder = copy("bert");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lacuna_models::{Device, activation_bytes};
+use lacuna_models::{Device, activation_bytes, weight_files};
 use serde_json::{Value, json};
 
 use super::checks::Limit;
@@ -541,7 +541,9 @@ fn files_of(generator: Option<&LlamaConfig>, small: &Path) -> Vec<(String, PathB
     let parts = generator.map(|config| parts_of(&config.path)).unwrap_or_default();
     let named = |(i, path)| (if i == 0 { "generator".to_string() } else { format!("generator, part {}", i + 1) }, path);
     let mut files: Vec<(String, PathBuf)> = parts.into_iter().enumerate().map(named).collect();
-    files.push(("small model".to_string(), small.join("model.safetensors")));
+    let weights = weight_files(small).unwrap_or_default().into_iter().enumerate();
+    let shard = |(i, path)| (if i == 0 { "small model".to_string() } else { format!("small model, part {}", i + 1) }, path);
+    files.extend(weights.map(shard));
     let tokenizer = ["tokenizer.json", "vocab.txt"].map(|name| small.join(name)).into_iter().find(|path| path.exists());
     files.extend(tokenizer.map(|path| ("small model's tokenizer".to_string(), path)));
     files
@@ -612,8 +614,8 @@ fn find_small<H: Stages>(head: &H, task: &Task, task_path: &Path, options: &Opti
             "{path}: not a folder; the small model is one with config.json, model.safetensors and tokenizer.json"
         )));
     }
-    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
-        let file = path.join(name);
+    let weights = weight_files(&path).map_err(|e| Error::Model(e.to_string()))?;
+    for file in [path.join("config.json"), path.join("tokenizer.json")].into_iter().chain(weights) {
         stands_in(&file).map_or(Ok(()), |what| Err(Error::Model(format!("{}: {what}", file.display()))))?;
     }
     // The file, and the parameters that are made of it.
@@ -632,7 +634,8 @@ const BESIDE_PARAMETERS: u64 = 48 << 20;
 /// # Errors
 /// There is not; the system would end the process without a word.
 fn check_memory(folder: &Path, times: u64, activations: u64, doing: &str) -> Result<()> {
-    let parameters = std::fs::metadata(folder.join("model.safetensors")).map_or(0, |file| file.len());
+    let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+    let parameters: u64 = weight_files(folder).unwrap_or_default().into_iter().map(size).sum();
     let needed = times * parameters + activations + BESIDE_PARAMETERS;
     let smaller_batch = if activations > parameters { ", lower train.batch or train.max_tokens" } else { "" };
     match free_memory().filter(|free| *free < needed) {

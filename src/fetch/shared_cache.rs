@@ -44,7 +44,8 @@ pub fn find(named: &str, cache: &Path) -> Result<Option<PathBuf>, String> {
     if let Some(file) = file {
         return Ok(Some(snapshot.join(file)).filter(|path| path.exists()));
     }
-    if snapshot.join("config.json").exists() && snapshot.join("model.safetensors").exists() {
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    if snapshot.join("config.json").exists() && weights.iter().any(|name| snapshot.join(name).exists()) {
         return Ok(Some(snapshot));
     }
     match &gguf_files(&snapshot)[..] {

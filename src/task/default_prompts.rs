@@ -30,8 +30,8 @@ pub(super) fn of_kind(kind: TaskKind, has_stop: bool) -> PromptKeys {
         },
         TaskKind::MultiLabel => PromptKeys {
             rationale: None,
-            seed: writing(SETS_SEED, "\""),
-            extrapolate: writing(SETS_EXTRAPOLATE, "\""),
+            seed: writing(SETS_SEED, "Text: \""),
+            extrapolate: writing(SETS_EXTRAPOLATE, "Text: \""),
             judge: judge(SETS_JUDGE, "Answer:"),
         },
         TaskKind::Pair => PromptKeys {
@@ -66,13 +66,19 @@ const TEXT_JUDGE: &str = r#"This is {{ about }}:
 
 Is it {{ labels | join(" or ") }}?"#;
 
-const SETS_SEED: &str = r#"Write {{ about }}. Of the labels {{ labels | join(", ") }}, exactly these apply to it: {{ label }}."#;
+/// Asked for a text with some labels, a generator writes about the labels; an entry of a collection it completes.
+const SETS_SEED: &str = r#"Complete this entry of a collection. Each text is {{ about }}, and has all labels that apply to it, out of: {{ labels | join(", ") }}.
 
-const SETS_EXTRAPOLATE: &str = r#"This is {{ about }}. Of the labels {{ labels | join(", ") }}, exactly these apply to it: {{ label }}.
+Labels: {{ label }}"#;
 
-"{{ text }}"
+const SETS_EXTRAPOLATE: &str = r#"Complete the last entry of a collection. Each text is {{ about }}, and has all labels that apply to it, out of: {{ labels | join(", ") }}.
 
-Write another one like it, in other words, to which the same labels apply."#;
+Labels: {{ label }}
+Text: "{{ text }}"
+
+The next one is like it, in other words.
+
+Labels: {{ label }}"#;
 
 const SETS_JUDGE: &str = r#"This is {{ about }}:
 
