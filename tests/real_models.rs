@@ -147,3 +147,61 @@ fn predicts(model: &Path) {
         assert_eq!(row["logits"].as_array().unwrap().len(), 2);
     }
 }
+
+/// Remarks of one snippet or two, or about something else: several labels a text, or none.
+fn write_remarks(folder: &Path, gguf: &Path, encoder: &Path, gold: &Path) {
+    let rows = json_lines(&gold.join("gold.jsonl"));
+    let texts =
+        |label: &str| rows.iter().filter(|row| row["label"] == label).map(|row| row["text"].as_str().unwrap().to_string()).collect();
+    let (praise, criticism): (Vec<String>, Vec<String>) = (texts("positive"), texts("negative"));
+    let remark = |i: usize| {
+        let said = [(i % 4 < 2, &praise, "praise"), (i % 4 == 1 || i % 4 == 2, &criticism, "criticism")];
+        let said: Vec<_> = said.into_iter().filter(|(has, ..)| *has).collect();
+        let parts: Vec<&str> = said.iter().map(|(_, texts, _)| texts[i].as_str()).collect();
+        let labels: Vec<&str> = said.iter().map(|(.., label)| *label).collect();
+        let text = if parts.is_empty() { format!("The bus to stop {i} leaves at noon.") } else { parts.join(" ") };
+        serde_json::json!({"text": text, "labels": labels})
+    };
+    let lines = |rows: std::ops::Range<usize>| rows.map(|i| remark(i).to_string() + "\n").collect::<String>();
+    std::fs::write(folder.join("gold.jsonl"), lines(0..48)).unwrap();
+    std::fs::write(folder.join("test.jsonl"), lines(48..88)).unwrap();
+    let unlabelled = (88..100).map(|i| serde_json::json!({"text": remark(i)["text"]}).to_string() + "\n");
+    std::fs::write(folder.join("texts.jsonl"), unlabelled.collect::<String>()).unwrap();
+    let quoted = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
+    let task = format!(
+        "name = \"remarks\"\nkind = \"multi_label\"\nabout = \"a remark or two about films\"\n[labels]\npraise = \"praise\"\ncriticism = \
+         \"criticism\"\n[data]\ngold = \"gold.jsonl\"\ntest = \"test.jsonl\"\nunlabelled = \"texts.jsonl\"\n[models]\ngenerator = {}\nsmall = \
+         {}\n[sampling]\nmax_tokens = 32\n[seed]\nrows = 9\n[extrapolate]\nrows = 3\nmax_rounds = 1\n[deliver]\nfolds = 2\n[train]\nepochs = 1\nmin_steps = \
+         8\n",
+        quoted(gguf),
+        quoted(encoder)
+    );
+    std::fs::write(folder.join("task.toml"), task).unwrap();
+}
+
+#[test]
+fn several_labels_a_text() {
+    let Some((gguf, encoder, gold)) = fetched() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write_remarks(path, &gguf, &encoder, &gold);
+    let output = start(path).wait_with_output().unwrap();
+    assert!(output.status.success());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        table.contains("micro-F1") && table.contains("F1 of rows on 40 test rows") && table.contains("thresholds   by label"),
+        "{table}"
+    );
+    let read = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(path.join(name)).unwrap()).unwrap() };
+    // Of twice 48 answers more are right than by always giving the most frequent one.
+    let judge = &read("run/manifest.json")["judge"];
+    assert!(judge["accuracy"].as_f64() > judge["chance"].as_f64(), "{judge}");
+    let rows = json_lines(&path.join("run/dataset.jsonl"));
+    assert!(rows.iter().filter(|row| row["origin"] == "read").count() == 12 && rows.len() >= 21);
+    assert!(rows.iter().all(|row| row["labels"].is_array() && row["target"]["praise"].as_f64().is_some()));
+    let config = read("run/model/config.json");
+    assert_eq!(
+        (config["problem_type"].as_str(), config["thresholds"].as_array().map(Vec::len)),
+        (Some("multi_label_classification"), Some(2))
+    );
+}

@@ -80,12 +80,12 @@ impl Classifier {
         if self.thresholds.is_empty() { vec![0.5; self.labels.len()] } else { self.thresholds.clone() }
     }
 
-    /// Sets [`Classifier::thresholds`]; they are saved with the model.
+    /// Sets [`Classifier::thresholds`], none for 0.5; they are saved with the model.
     ///
     /// # Panics
     /// For another number of them than of labels.
     pub fn set_thresholds(&mut self, thresholds: &[f32]) {
-        assert_eq!(thresholds.len(), self.labels.len(), "one threshold a label");
+        assert!(thresholds.is_empty() || thresholds.len() == self.labels.len(), "one threshold a label");
         self.thresholds = thresholds.to_vec();
     }
 

@@ -81,7 +81,9 @@ fn describe<H: Stages + Divide + ReadGold>(setup: &Setup, loaded: &Loaded<H>, st
         let _ = writeln!(text, "generator    {}", model.display());
     }
     let mut notes = student::notes(&setup.task, &loaded.small, &split.gold().cloned().collect::<Vec<_>>())?;
-    notes.extend(look_at(&setup.task, strata, &|stratum| {
+    // That a text has no label is none.
+    let labels = if setup.task.kind == TaskKind::MultiLabel { &strata[..strata.len() - 1] } else { strata };
+    notes.extend(look_at(&setup.task, labels, &|stratum| {
         let of = |rows: &[GoldRow<H>]| number(rows, stratum);
         (of(&split.mine) + of(&split.select), test.map(of))
     }));

@@ -253,13 +253,13 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
         return questions(&table, rows, init);
     }
     let error = |message: String| Error::Data { path: path.to_path_buf(), line: None, message };
+    if let Some(sheet) = table.sheet().filter(|_| init.sheet.is_none()) {
+        progress.say(format!("{}: {sheet} (--sheet names another)", path.display()));
+    }
     if let Some(source) = source(&rows, init.label.as_deref(), init.multi_label).map_err(error)?.filter(|_| init.pair.is_none()) {
         return several(init, &table, &rows, &source, progress);
     }
     let asked = Roles { text: init.text.clone(), text_pair: init.pair.clone(), label: init.label.clone() };
-    if let Some(sheet) = table.sheet().filter(|_| init.sheet.is_none()) {
-        progress.say(format!("{}: {sheet} (--sheet names another)", path.display()));
-    }
     let roles = Roles::of(&rows, &asked).map_err(error)?;
     let column = |name: &Option<String>| name.as_ref().map_or("none".to_string(), |name| format!("{name:?}"));
     let pair = roles.text_pair.as_ref().map_or(String::new(), |_| format!(", second text {}", column(&roles.text_pair)));
@@ -284,14 +284,7 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
             "its first row looks like data, not like the names of the columns ({header}): write a row of names above it"
         )));
     }
-    for (name, _) in counts.iter().filter(|(name, _)| ["n/a", "#n/a", "nan", "null"].contains(&name.to_lowercase().as_str())) {
-        progress.say(format!("{}: {name:?} is taken for a label; if it means that there is none, empty these cells", path.display()));
-    }
-    let capitals =
-        |i: usize| counts[..i].iter().find(|(other, _)| other.to_lowercase() == counts[i].0.to_lowercase()).map(|(other, _)| (other, i));
-    if let Some((other, i)) = (1..counts.len()).find_map(capitals) {
-        progress.say(format!("{}: the labels {other:?} and {:?} differ only in capitals; write both alike", path.display(), counts[i].0));
-    }
+    tell_of_names(path, &counts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), progress);
     if counts.len() < 2 {
         let column = roles.label.as_ref().map_or("a column of labels (--label)".to_string(), |label| format!("column {label:?}"));
         let has = if counts.is_empty() { "no label" } else { "one label alone" };
@@ -327,6 +320,18 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
     })
 }
 
+/// Says which labels may be none, and which may be one.
+fn tell_of_names(path: &Path, names: &[&str], progress: Progress) {
+    let path = path.display();
+    for name in names.iter().filter(|name| ["n/a", "#n/a", "nan", "null"].contains(&name.to_lowercase().as_str())) {
+        progress.say(format!("{path}: {name:?} is taken for a label; if it means that there is none, empty these cells"));
+    }
+    let capitals = |i: usize| names[..i].iter().find(|other| other.to_lowercase() == names[i].to_lowercase()).map(|other| (other, i));
+    if let Some((other, i)) = (1..names.len()).find_map(capitals) {
+        progress.say(format!("{path}: the labels {other:?} and {:?} differ only in capitals; write both alike", names[i]));
+    }
+}
+
 /// Rows with several labels each.
 ///
 /// # Errors
@@ -348,6 +353,7 @@ fn several(init: &Init, table: &Table, rows: &[Row], source: &Source, progress: 
     }
     let Sets { labels, gold, test, unlabelled, left_out: others } =
         divided(with_text, source, init.test_share, init.seed).map_err(error)?;
+    tell_of_names(path, &labels.iter().map(String::as_str).collect::<Vec<_>>(), progress);
     left_out.extend(others.iter().map(|(row, why)| left_out_row(row, why)));
     left_out.sort_by_key(|row| row["line"].as_u64());
     tell_left_out(path, &left_out, progress);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use crate::data::dealing::deal;
+use crate::data::label_sets::names_in;
 use crate::data::roles::{labels, named, said};
 use crate::data::shares::Labelled;
 use crate::data::table::Row;
@@ -32,8 +33,8 @@ pub(super) struct Sets {
     pub(super) left_out: Vec<(Labelled, &'static str)>,
 }
 
-/// Where the labels stand, if rows have several: in a column of lists, or, where it is `wanted`, in the column that is `asked` for, in one
-/// called labels, or in those that hold 0 and 1 alone.
+/// Where the labels stand, if rows have several: in a column of lists that is called labels or `asked` for; or, where it is `wanted`, in
+/// one of anything that is, in the only column of lists, or in those that hold 0 and 1 alone.
 ///
 /// # Errors
 /// Several are wanted, and there is no such column.
@@ -58,7 +59,7 @@ pub(super) fn source(rows: &[Row], asked: Option<&str>, wanted: bool) -> Result<
         return Ok((wanted || lists.contains(&name)).then(|| Source::Cell(name.to_string())));
     }
     let called = ["labels", "label"].iter().find_map(|name| is_called(name).filter(|name| wanted || lists.contains(name)));
-    if let Some(name) = called.or_else(|| lists.first().copied().filter(|_| lists.len() == 1)) {
+    if let Some(name) = called.or_else(|| lists.first().copied().filter(|_| wanted && lists.len() == 1)) {
         return Ok(Some(Source::Cell(name.to_string())));
     }
     if !wanted {
@@ -106,7 +107,7 @@ impl Source {
         let mut labels: Vec<String> = match self {
             Source::Cell(name) => match row.get(name)? {
                 Value::Array(items) => items.iter().filter_map(said).collect(),
-                cell => of_cell(&said(cell)?),
+                cell => names_in(&said(cell)?),
             },
             Source::Columns(names) => {
                 let cells: Vec<(&String, bool)> = names.iter().filter_map(|name| Some((name, has(row.get(name)?)?))).collect();
@@ -120,15 +121,6 @@ impl Source {
         labels.dedup();
         Some(labels)
     }
-}
-
-/// The names in a cell.
-fn of_cell(cell: &str) -> Vec<String> {
-    if let Some(Value::Array(items)) = Some(cell).filter(|cell| cell.starts_with('[')).and_then(|cell| serde_json::from_str(cell).ok()) {
-        return items.iter().filter_map(said).collect();
-    }
-    let separator = ['|', ';', ','].into_iter().find(|separator| cell.contains(*separator)).unwrap_or('|');
-    cell.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
 /// Divides rows, each with its cells, so that gold and test rows have their share of each label.
@@ -181,6 +173,10 @@ pub(super) fn divided(rows: Vec<(Labelled, &Row)>, source: &Source, test_share: 
     for (row, part) in labelled.into_iter().zip(part) {
         if part == 0 { &mut sets.gold } else { &mut sets.test }.push(row);
     }
+    let has_none = |label: &&String| !sets.gold.iter().any(|(_, labels)| labels.contains(label));
+    if let Some(label) = sets.labels.iter().find(has_none) {
+        return Err(format!("no gold row would be left of label {label:?}: lower --test-share"));
+    }
     Ok(sets)
 }
 
@@ -203,7 +199,11 @@ mod tests {
     #[test]
     fn a_column_of_lists_is_found_and_others_where_they_are_wanted() {
         let lists = rows(&[json!({"text": "a", "tags": ["x", "y"]}), json!({"text": "b", "tags": null}), json!({"text": "c", "tags": []})]);
-        assert_eq!(source(&lists, None, false), Ok(Some(Source::Cell("tags".into()))));
+        assert_eq!(source(&lists, None, false), Ok(None), "tokens or annotators may be lists too");
+        let found = Ok(Some(Source::Cell("tags".into())));
+        assert_eq!((source(&lists, None, true), source(&lists, Some("Tags"), false)), (found.clone(), found));
+        let called = rows(&[json!({"text": "a", "Label": ["x"], "tokens": ["a"]})]);
+        assert_eq!(source(&called, None, false), Ok(Some(Source::Cell("Label".into()))));
         let cells = rows(&[json!({"text": "a", "Labels": "x, y", "n": 3}), json!({"text": "b", "Labels": "", "n": 1})]);
         assert_eq!(source(&cells, None, false), Ok(None));
         assert_eq!(source(&cells, None, true), Ok(Some(Source::Cell("Labels".into()))));

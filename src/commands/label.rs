@@ -28,8 +28,8 @@ use crate::judge::reply::{Reply, layers};
 use crate::judge::stack::Stack;
 use crate::math::vectors::{argmax, to_six_places};
 use crate::run::folder::RunDir;
+use crate::synthesis::head_with_labels::HeadWithLabels;
 use crate::synthesis::judge::verdict;
-use crate::synthesis::labelled::Labelled;
 
 /// What is labelled, and where the labels go.
 pub struct Labelling<'a> {
@@ -85,7 +85,7 @@ fn label_with<H: LabelHead>(
     let asked = Asked { setup, questions: Questions::of_judge(&setup.task, &prompts)?, folder, read };
     let replies = asked.replies(&gold.iter().collect::<Vec<_>>(), "asking about the gold rows", generator)?;
     let (stacks, knowledge) = loaded.small.reader.pool.install(|| learn(head, &replies, &gold, setup.seed));
-    setup.machine.progress().say(verdict(&knowledge));
+    setup.machine.progress().say(verdict(&knowledge, stacks.len()));
     let name = journal_name(labelling, &asked, head, &gold)?;
     let (mut journal, known) = asked.folder.journal::<Judged>(&name)?;
     if known.is_empty() && std::fs::read_dir(asked.folder.join("journal")).is_ok_and(|files| files.count() > 1) {
@@ -129,7 +129,7 @@ fn label_with<H: LabelHead>(
 }
 
 /// A head whose texts can be labelled.
-trait LabelHead: Labelled + Divide + ReadGold {
+trait LabelHead: HeadWithLabels + Divide + ReadGold {
     /// The fields of a line about a text: its labels, and the probability of each, from those of the judge's answers.
     fn said(&self, probabilities: &[Vec<f64>]) -> Value;
 }

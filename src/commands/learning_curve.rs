@@ -58,8 +58,8 @@ pub fn learning_curve(curve: &LearningCurve) -> Result<String> {
     if points.is_empty() {
         return Err(Error::Failed("--rows: none of these numbers of rows is there, or --draws is 0".into()));
     }
-    let correct = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.measured.correct.clone()).collect();
-    let kept = points.iter().map(|(rows, outcomes)| Point { rows: *rows, correct: correct(outcomes) }).collect();
+    let right = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.measured.right()).collect();
+    let kept = points.iter().map(|(rows, outcomes)| Point { rows: *rows, right: right(outcomes) }).collect();
     write_json(&curve.folder.join(CURVE), &Curve { student, points: kept })?;
     let lines: Vec<SweepLine> = points.iter().map(|(rows, outcomes)| line(*rows, outcomes)).collect();
     let task = Task::read(curve.task)?;

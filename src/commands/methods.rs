@@ -27,7 +27,7 @@ pub struct Writing {
 pub enum Writer {
     /// The bare label in the prompt, hard labels, no gold label read (arXiv 2202.07922).
     ZeroGen,
-    /// ZeroGen whose thresholds are moved by *select*.
+    /// ZeroGen whose labels' offsets are moved by *select*.
     ZeroGenSelect,
     /// ZeroGen with *select* and the targets of S3: all that S3 has but rationales and errors.
     ZeroGenTargets,
@@ -74,7 +74,7 @@ pub struct GoldUse {
     pub sets: bool,
     /// Labels, to calibrate the judge.
     pub judge: bool,
-    /// Labels of *select*, to move thresholds and choose the round.
+    /// Labels of *select*, to move the labels' offsets and choose the round.
     pub select: bool,
     /// Texts and labels of *mine*, to write others like them.
     pub prompts: bool,
@@ -212,7 +212,7 @@ impl Method {
         let variant = writer.task(task, &Extent { seed_rows: 1, budget: None, rounds: task.extrapolate.max_rounds, rows_of_round: 1 });
         let rounds = variant.extrapolate.max_rounds > 0;
         GoldUse {
-            contexts: task.seed_sees_gold(),
+            contexts: matches!(task.kind, TaskKind::Pair | TaskKind::ExtractiveQa) && task.gold_contexts(),
             sets: task.kind == TaskKind::MultiLabel,
             judge: variant.targets.kind == TargetKind::Soft || variant.reads() || variant.lists().is_some(),
             select: (variant.train.use_select && !gold) || rounds,
@@ -247,7 +247,7 @@ pub fn of_task(task: &Task) -> Vec<Method> {
         }
         variants.push(variant);
         methods.push(Method::Writing(Writing { writer, gold: false }));
-        // With the gold rows, ZeroGen with *select* is ZeroGen: the thresholds are those of the model without them.
+        // With the gold rows, ZeroGen with *select* is ZeroGen: the offsets are those of the model without them.
         methods.extend((writer != Writer::ZeroGenSelect).then_some(Method::Writing(Writing { writer, gold: true })));
     }
     methods

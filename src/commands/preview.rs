@@ -20,7 +20,7 @@ use crate::judge::reply::Reply;
 use crate::math::random;
 use crate::math::vectors::argmax;
 use crate::run::round::Rejection;
-use crate::synthesis::labelled::Labelled;
+use crate::synthesis::head_with_labels::HeadWithLabels;
 use crate::synthesis::stages::Stages;
 use crate::synthesis::verify::{Prompted, Verifier};
 use crate::synthesis::write::finished;
@@ -177,7 +177,7 @@ fn by_stratum(tried: &[Tried], says: &[String]) -> String {
 }
 
 /// A judge prompt, and how well its answers tell the labels of gold rows.
-fn judged<H: Labelled + Divide + ReadGold>(
+fn judged<H: HeadWithLabels + Divide + ReadGold>(
     setup: &Setup,
     loaded: &Loaded<H>,
     generator: &mut dyn Generate,

@@ -62,5 +62,5 @@ pub fn run_task(mut setup: Setup, task: &Path, folder: &Path, recipe: Recipe) ->
 fn worth(setup: &Setup, task: &Path, delivery: &Delivery) -> Option<String> {
     let curve = Curve::find(None, task).ok().flatten().filter(|curve| curve.check(&setup.student()).is_ok())?;
     let own = delivery.results.iter().find(|result| result.method == delivery.delivered)?;
-    Some(worth_of(&own.measured.correct, &curve))
+    Some(worth_of(&own.measured.right(), &curve))
 }

@@ -26,8 +26,25 @@ pub struct Curve {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     pub rows: usize,
-    /// Whether each test row is right, (draws, rows).
-    pub correct: Vec<Vec<bool>>,
+    /// How right each test row is, in [0, 1], (draws, rows): 0 or 1, of several labels its F1. Earlier versions wrote false and true.
+    #[serde(alias = "correct", deserialize_with = "numbers")]
+    pub right: Vec<Vec<f64>>,
+}
+
+/// Numbers, or false and true.
+fn numbers<'d, D: serde::Deserializer<'d>>(deserializer: D) -> std::result::Result<Vec<Vec<f64>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Right {
+        Number(f64),
+        Truth(bool),
+    }
+    let number = |right: Right| match right {
+        Right::Number(x) => x,
+        Right::Truth(right) => f64::from(u8::from(right)),
+    };
+    let draws = Vec::<Vec<Right>>::deserialize(deserializer)?;
+    Ok(draws.into_iter().map(|of_draw| of_draw.into_iter().map(number).collect()).collect())
 }
 
 pub const CURVE: &str = "curve.json";
@@ -72,22 +89,22 @@ const RESAMPLES: usize = 400;
 /// Says what each line's accuracy is worth: the estimate, and its 95 % interval over draws and test rows, of the curve and of the method.
 pub fn add_worth(lines: &mut [Line], curve: &Curve) {
     for line in lines {
-        let own: Vec<Vec<bool>> = line.results.iter().map(|outcome| outcome.measured.correct.clone()).collect();
+        let own: Vec<Vec<f64>> = line.results.iter().map(|outcome| outcome.measured.right()).collect();
         line.worth = Some(in_words(&own, curve));
     }
 }
 
 /// The number of human labels that a single model is worth, as the students of the curve learn them: `640 [420, 990]`.
-pub fn worth_of(correct: &[bool], curve: &Curve) -> String {
-    in_words(&[correct.to_vec()], curve)
+pub fn worth_of(right: &[f64], curve: &Curve) -> String {
+    in_words(&[right.to_vec()], curve)
 }
 
 /// `640 [420, 990]`; below the first point of the curve `< 50`, above its last `> 7000`.
-fn in_words(own: &[Vec<bool>], curve: &Curve) -> String {
+fn in_words(own: &[Vec<f64>], curve: &Curve) -> String {
     let rows = own.first().map_or(0, Vec::len);
     let all_once = vec![1.0; rows];
-    let estimate = |draw: &mut dyn FnMut(&[Vec<bool>]) -> f64| {
-        let points: Vec<(usize, f64)> = curve.points.iter().map(|point| (point.rows, draw(&point.correct))).collect();
+    let estimate = |draw: &mut dyn FnMut(&[Vec<f64>]) -> f64| {
+        let points: Vec<(usize, f64)> = curve.points.iter().map(|point| (point.rows, draw(&point.right))).collect();
         worth(&points, draw(own))
     };
     let found = estimate(&mut |correct| mean(&accuracies(correct, &all_once)));
@@ -111,9 +128,9 @@ fn in_words(own: &[Vec<bool>], curve: &Curve) -> String {
 }
 
 /// The accuracy of each draw, with each test row counted as often as its weight says.
-fn accuracies(correct: &[Vec<bool>], weights: &[f64]) -> Vec<f64> {
+fn accuracies(right: &[Vec<f64>], weights: &[f64]) -> Vec<f64> {
     let total: f64 = weights.iter().sum();
-    correct.iter().map(|of_draw| of_draw.iter().zip(weights).filter(|(right, _)| **right).map(|(_, w)| w).sum::<f64>() / total).collect()
+    right.iter().map(|of_draw| of_draw.iter().zip(weights).map(|(right, w)| right * w).sum::<f64>() / total).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -146,13 +163,20 @@ mod tests {
     use super::*;
 
     /// `right` of 1,000 test rows, other ones for each draw.
-    fn correct(right: usize, draw: usize) -> Vec<bool> {
-        (0..1000).map(|row| (row * 7 + draw * 13) % 1000 < right).collect()
+    fn correct(right: usize, draw: usize) -> Vec<f64> {
+        (0..1000).map(|row| f64::from(u8::from((row * 7 + draw * 13) % 1000 < right))).collect()
     }
 
     fn curve() -> Curve {
-        let point = |(rows, right): (usize, usize)| Point { rows, correct: (0..5).map(|draw| correct(right + draw, draw)).collect() };
+        let point = |(rows, right): (usize, usize)| Point { rows, right: (0..5).map(|draw| correct(right + draw, draw)).collect() };
         Curve { student: BTreeMap::new(), points: [(100, 700), (1000, 800), (10000, 850)].map(point).to_vec() }
+    }
+
+    #[test]
+    fn curves_of_earlier_versions_are_read() {
+        let point: Point = serde_json::from_str(r#"{"rows": 5, "correct": [[true, false]]}"#).unwrap();
+        assert_eq!(point.right, [[1.0, 0.0]]);
+        assert_eq!(serde_json::from_str::<Point>(&serde_json::to_string(&point).unwrap()).unwrap(), point);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The gold rows of a file. Each is read again when it is asked for: a pool may be larger than memory, and few of its rows are drawn.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +36,23 @@ struct Kept {
 struct Found {
     kept: Kept,
     shares_first_text: bool,
+    /// All strata that it counts in.
+    strata: Vec<usize>,
+}
+
+/// Lets each row of several strata count as one of that which has the fewest rows, so that a sample has some of each. `several` has such
+/// rows' places and strata.
+fn by_rarest(rows: &mut [Kept], several: Vec<(usize, Vec<usize>)>, strata: usize) {
+    if several.is_empty() {
+        return;
+    }
+    let mut counts = vec![0; strata];
+    let have_several: HashSet<usize> = several.iter().map(|(place, _)| *place).collect();
+    (0..rows.len()).filter(|place| !have_several.contains(place)).for_each(|place| counts[rows[place].stratum as usize] += 1);
+    several.iter().flat_map(|(_, own)| own).for_each(|&stratum| counts[stratum] += 1);
+    for (place, own) in several {
+        rows[place].stratum = own.into_iter().min_by_key(|&stratum| counts[stratum]).expect("there are several") as u32;
+    }
 }
 
 impl<H: ReadGold> GoldFile<H> {
@@ -52,16 +69,18 @@ impl<H: ReadGold> GoldFile<H> {
             say(format!("{}: it has a field text_pair, which is not read; for pairs of texts write kind = \"pair\"", path.display()));
         }
         let (mut faults, mut rows, mut unanswerable) = (Faults::default(), Vec::new(), Vec::new());
-        let (mut overlap, mut shared) = (tested.rows_in(&table), 0);
+        let (mut overlap, mut shared, mut several) = (tested.rows_in(&table), 0, Vec::new());
         let parse = |row: &_, line| Ok(head.parse(row, line)?.map(|row| Self::look_at(&row, tested)));
         scan(&table, parse, &mut faults, |row, found| match found {
             None => unanswerable.push(table.line(row)),
             Some(Found { kept, .. }) if overlap.add(kept.key, table.line(row)) => {}
-            Some(Found { kept, shares_first_text }) => {
+            Some(Found { kept, shares_first_text, strata }) => {
                 shared += usize::from(shares_first_text);
                 rows.push(Kept { row: row as u32, ..kept });
+                several.extend((strata.len() > 1).then_some((rows.len() - 1, strata)));
             }
         });
+        by_rarest(&mut rows, several, head.strata());
         let mut errors = faults.into_errors(&table);
         errors.extend(without_answer(&table, &unanswerable, rules.unanswerable, say));
         errors.extend(overlap.judge(rules.overlap, say));
@@ -81,7 +100,8 @@ impl<H: ReadGold> GoldFile<H> {
     fn look_at(row: &GoldRow<H>, tested: &Tested) -> Found {
         let input = row.input();
         let kept = Kept { key: input.key(), row: 0, stratum: row.stratum() as u32 };
-        Found { kept, shares_first_text: input.text_pair.is_some() && tested.has_first(input.text) }
+        let shares_first_text = input.text_pair.is_some() && tested.has_first(input.text);
+        Found { kept, shares_first_text, strata: H::strata_of(&row.goal()) }
     }
 
     /// Leaves each text once; says how many were dropped, and what contradicts.
@@ -141,7 +161,7 @@ impl<H: ReadGold> GoldFile<H> {
             return None;
         }
         if conflicts == OnFault::Drop {
-            say(format!("{}: {texts} texts with two labels or more left out ({rows} rows)", path.display()));
+            say(format!("{}: {texts} texts with different labels in their rows left out ({rows} rows)", path.display()));
             return None;
         }
         let places = |same: &[u32]| {
@@ -149,8 +169,10 @@ impl<H: ReadGold> GoldFile<H> {
         };
         let named: String = found.iter().take(NAMED).map(|(same, what)| format!("\n  {} ({what})", places(same))).collect();
         let more = if texts > NAMED { format!("\n  and {} more", texts - NAMED) } else { String::new() };
-        let what =
-            if texts == 1 { "one text has two labels or more".to_string() } else { format!("{texts} texts have two labels or more each") };
+        let what = match texts {
+            1 => "one text has different labels in its rows".to_string(),
+            _ => format!("{texts} texts have different labels in their rows"),
+        };
         let message =
             format!("{what} ({rows} rows):{named}{more}\nKeep one row of each, or set data.conflicts = \"drop\" to leave all of them out");
         Some(Error::Data { path: path.to_path_buf(), line: None, message })
@@ -257,6 +279,7 @@ mod tests {
     use super::*;
     use crate::data::answers::{Answers, GoldAnswers};
     use crate::data::example::{Answer, Input};
+    use crate::data::label_sets::LabelSets;
     use crate::data::labels::{Label, Labels};
     use proptest::prelude::*;
     use std::cell::RefCell;
@@ -274,6 +297,29 @@ mod tests {
         let path = folder.path().join("gold.jsonl");
         std::fs::write(&path, content).unwrap();
         (folder, path)
+    }
+
+    /// A label that always stands behind a commoner one is in every sample all the same, and samples keep their size.
+    #[test]
+    fn a_rare_label_among_several_is_in_every_sample() {
+        let head = LabelSets { names: ["toxic", "severe", "threat"].map(String::from).to_vec() };
+        let labels = |i: usize| match i {
+            _ if i.is_multiple_of(97) => "toxic|severe",
+            _ if i.is_multiple_of(61) => "toxic|threat",
+            _ if i.is_multiple_of(4) => "toxic",
+            _ => "[]",
+        };
+        let rows: String = (1..400).map(|i| format!("{}\n", serde_json::json!({"text": format!("t{i}"), "labels": labels(i)}))).collect();
+        let (_folder, path) = file(rows.as_bytes());
+        let gold =
+            GoldFile::open(&path, &head, Rules::default(), &Tested::of(Path::new("t"), "line", &[] as &[GoldRow<LabelSets>]), &|_| ())
+                .unwrap();
+        for seed in 0..40 {
+            let drawn = gold.sample(30, seed).unwrap();
+            assert_eq!(drawn.len(), 30);
+            assert!((0..3).all(|label| drawn.iter().any(|row| row.gold.has(label))), "{seed}");
+        }
+        assert!(gold.sample(3, 0).unwrap_err().to_string().contains("raise it to at least 4, because each label needs a row"));
     }
 
     /// All rows of a file of these bytes, and what is said of it.
@@ -409,13 +455,13 @@ mod tests {
         let contradicting = b"{\"text\":\"a b\",\"label\":\"positive\"}\n{\"text\":\"c\",\"label\":\"negative\"}\n\
             {\"text\":\"A  b\",\"label\":\"negative\"}\n{\"text\":\"C\",\"label\":\"positive\"}\n{\"text\":\"d\",\"label\":\"positive\"}";
         let error = read(contradicting).unwrap_err().to_string();
-        let expected = ": 2 texts have two labels or more each (4 rows):\n  lines 1, 3 (positive, negative)\n  lines 2, 4 (negative, positive)\n\
+        let expected = ": 2 texts have different labels in their rows (4 rows):\n  lines 1, 3 (positive, negative)\n  lines 2, 4 (negative, positive)\n\
             Keep one row of each, or set data.conflicts = \"drop\"";
         assert!(error.contains(expected), "{error}");
         let rules = Rules { conflicts: OnFault::Drop, ..Rules::default() };
         let (rows, said) = read_with(contradicting, &labels(false), rules, &[]).unwrap();
         assert_eq!(rows, [row(5, "d", 0)]);
-        assert!(said[0].ends_with("2 texts with two labels or more left out (4 rows)"), "{said:?}");
+        assert!(said[0].ends_with("2 texts with different labels in their rows left out (4 rows)"), "{said:?}");
     }
 
     #[test]
@@ -468,7 +514,7 @@ mod tests {
             ":3: field \"text\" is missing (and 1 more: line 5)\n",
             ":4: not JSON",
             "test.jsonl: 1 test row is also in ",
-            "one text has two labels or more (2 rows):\n    lines 1, 2 (positive, negative)",
+            "one text has different labels in its rows (2 rows):\n    lines 1, 2 (positive, negative)",
         ] {
             assert!(error.contains(expected), "{error}\nshould contain {expected:?}");
         }

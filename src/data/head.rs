@@ -31,6 +31,9 @@ pub trait Head: Clone + Debug + PartialEq + Eq + Send + Sync + 'static {
     /// stratum.
     fn strata(&self) -> usize;
 
+    /// Rows of each stratum that a sample has at least, where there are so many.
+    const LEAST: usize = 2;
+
     /// The stratum of a row with this goal, less than [`Head::strata`].
     fn stratum(goal: &Self::Goal) -> usize;
 

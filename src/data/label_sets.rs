@@ -10,6 +10,7 @@ use super::example::GoldRow;
 use super::fields::{kind_of, label_field, label_of, quoted, text_field};
 use super::head::Head;
 use super::read::ReadGold;
+use super::roles::said;
 use super::split::{Divide, Split};
 use super::table::{Row, Shape};
 
@@ -49,9 +50,9 @@ impl LabelSets {
         labels.iter().map(|&label| self.names[label].as_str()).collect()
     }
 
-    /// The set in a field `labels`: a list of names, or names in one string between commas, semicolons or bars; empty for none.
+    /// The set in a field `labels`: a list of names, or [`names_in`] one string.
     fn of_field(&self, value: &Value) -> Result<LabelSet, String> {
-        let one = |name: &str| label_of(name, &self.names);
+        let one = |name: &str| self.label(name);
         match value {
             Value::Array(items) => {
                 let item = |item: &Value| match item {
@@ -62,26 +63,25 @@ impl LabelSets {
                 };
                 Ok(self.set(items.iter().map(item).collect::<Result<Vec<_>, _>>()?))
             }
+            Value::String(text) if text.trim().is_empty() => {
+                Err("field \"labels\" is empty: the row was not labelled; write [] where no label applies".to_string())
+            }
             Value::String(text) => self.of_text(text),
             Value::Null => Err("field \"labels\" is null: the row was not labelled; write [] where no label applies".to_string()),
             other => Err(format!("field \"labels\" must be a list of names, not {}", kind_of(other))),
         }
     }
 
-    /// The set of names in one string: a single name, or several between bars, semicolons or commas.
+    /// The set of names in one string: a single name, or several.
     fn of_text(&self, text: &str) -> Result<LabelSet, String> {
-        let text = text.trim();
-        if text.starts_with('[')
-            && let Ok(list @ Value::Array(_)) = serde_json::from_str(text)
-        {
-            return self.of_field(&list);
-        }
-        if let Some(label) = self.names.iter().position(|name| name == text) {
+        if let Some(label) = self.names.iter().position(|name| name == text.trim()) {
             return Ok(self.set([label]));
         }
-        let separator = ['|', ';', ','].into_iter().find(|separator| text.contains(*separator)).unwrap_or('|');
-        let names = text.split(separator).map(str::trim).filter(|name| !name.is_empty());
-        Ok(self.set(names.map(|name| label_of(name, &self.names)).collect::<Result<Vec<_>, _>>()?))
+        Ok(self.set(names_in(text).iter().map(|name| self.label(name)).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    fn label(&self, name: &str) -> Result<usize, String> {
+        label_of(name, &self.names).map_err(|error| error.replacen("field \"label\"", "field \"labels\"", 1))
     }
 
     /// The set in a column of 0 and 1 for each label.
@@ -101,6 +101,18 @@ impl LabelSets {
         let has = self.names.iter().map(has).collect::<Result<Vec<bool>, String>>()?;
         Ok(self.set((0..has.len()).filter(|&label| has[label])))
     }
+}
+
+/// The names in a cell: a JSON list, or names between bars, semicolons or commas.
+pub fn names_in(cell: &str) -> Vec<String> {
+    let cell = cell.trim();
+    if cell.starts_with('[')
+        && let Ok(Value::Array(items)) = serde_json::from_str(cell)
+    {
+        return items.iter().filter_map(said).collect();
+    }
+    let separator = ['|', ';', ','].into_iter().find(|separator| cell.contains(*separator)).unwrap_or('|');
+    cell.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
 }
 
 impl Head for LabelSets {
@@ -125,6 +137,9 @@ impl Head for LabelSets {
     fn accepts(gold: &LabelSet, prediction: &Vec<usize>) -> bool {
         gold.labels == *prediction
     }
+
+    /// Whichever side of the split a single row is on.
+    const LEAST: usize = 1;
 
     /// One per label, and one for texts with none.
     fn strata(&self) -> usize {
@@ -164,15 +179,12 @@ impl ReadGold for LabelSets {
 }
 
 impl Divide for LabelSets {
-    /// Each label has its share on both sides, as nearly as can be; one with a single row is on one side alone.
+    /// Each label has its share on both sides, as nearly as can be; one with a single row is on one side alone, one without rows on none.
     fn divide(&self, gold: &[GoldRow<LabelSets>], select_share: f64, seed: u64) -> Result<Split<LabelSets>, String> {
         if gold.len() < 2 {
             return Err(format!("{} gold rows; at least 2 are needed, one for each split (mine, select)", gold.len()));
         }
         let sets: Vec<Vec<usize>> = gold.iter().map(|row| row.gold.labels.clone()).collect();
-        if let Some(label) = (0..self.names.len()).find(|label| !sets.iter().any(|set| set.contains(label))) {
-            return Err(format!("no gold row has label {:?}: nothing can be learnt of it; add rows, or leave it out", self.names[label]));
-        }
         let side = deal(&sets, self.names.len(), &[1.0 - select_share, select_share], seed);
         let of = |own: usize| gold.iter().zip(&side).filter(|(_, side)| **side == own).map(|(row, _)| row.clone()).collect::<Vec<_>>();
         let (mut mine, mut select) = (of(0), of(1));
@@ -211,7 +223,7 @@ mod tests {
             (json!("joy|big news"), vec![0, 2]),
             (json!("anger; joy; anger"), vec![0, 1]),
             (json!("[\"anger\"]"), vec![1]),
-            (json!(""), vec![]),
+            (json!("[]"), vec![]),
         ] {
             assert_eq!(parsed(json!({"text": "a", "labels": labels})), Ok(found), "{labels}");
         }
@@ -225,6 +237,7 @@ mod tests {
         for (row, words) in [
             (json!({"text": "a"}), "field \"labels\" is missing"),
             (json!({"text": "a", "labels": null}), "null"),
+            (json!({"text": "a", "labels": " "}), "field \"labels\" is empty: the row was not labelled"),
             (json!({"text": "a", "labels": 3}), "must be a list of names, not a number"),
             (json!({"text": "a", "labels": ["joy", null]}), "must be a list of names, not of null"),
             (json!({"text": "a", "labels": ["Joy"]}), "upper and lower case"),
@@ -249,9 +262,8 @@ mod tests {
     }
 
     #[test]
-    fn a_label_without_rows_is_refused_and_one_with_a_single_row_is_not() {
-        let error = head().divide(&rows(&[vec![0], vec![1], vec![0, 1]]), 0.5, 1).unwrap_err();
-        assert!(error.contains("no gold row has label \"big news\""), "{error}");
+    fn a_label_may_have_a_single_row_or_none() {
+        assert_eq!(head().divide(&rows(&[vec![0], vec![1], vec![0, 1]]), 0.5, 1).unwrap().gold().count(), 3);
         let split = head().divide(&rows(&[vec![0], vec![1], vec![0, 1], vec![2], vec![]]), 0.5, 1).unwrap();
         assert!((2..=3).contains(&split.mine.len()) && split.gold().count() == 5);
         assert!(head().divide(&rows(&[vec![0, 1, 2]]), 0.5, 1).is_err());

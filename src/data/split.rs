@@ -1,4 +1,5 @@
-//! Splits the gold rows into *mine*, whose errors are extrapolated, and *select*, held out to move thresholds and choose the round.
+//! Splits the gold rows into *mine*, whose errors are extrapolated, and *select*, held out to move the labels' offsets and choose the
+//! round.
 
 use rand::seq::SliceRandom;
 
@@ -36,8 +37,8 @@ pub trait Divide: Head {
     fn divide(&self, gold: &[GoldRow<Self>], select_share: f64, seed: u64) -> Result<Split<Self>, String>;
 }
 
-/// A stratified sample of `rows` gold rows, drawn with `seed`: each label keeps its share (largest remainders), but at least the two rows
-/// that it needs to be in both splits, where `gold` has them; the labels with the most rows make room.
+/// A stratified sample of `rows` gold rows, drawn with `seed`: each label keeps its share (largest remainders), but at least the rows that
+/// it needs ([`Head::LEAST`], two to be in both splits), where `gold` has them; the labels with the most rows make room.
 ///
 /// # Errors
 /// `gold` has fewer rows, or two rows of every label are more than `rows`; the message says how many.
@@ -57,12 +58,13 @@ pub fn places_of_sample<H: Head>(head: &H, strata: impl Iterator<Item = usize>, 
     if rows > all {
         return Err(format!("gold_rows is {rows}, but there are {all} gold rows"));
     }
-    let least = |size: &usize| if head.strata() > 1 { 2.min(*size) } else { 0 };
+    let least = |size: &usize| if head.strata() > 1 { H::LEAST.min(*size) } else { 0 };
     let least: Vec<usize> = sizes.iter().map(least).collect();
     let needed = least.iter().sum();
     if rows < needed {
         return Err(format!(
-            "gold_rows is {rows}; raise it to at least {needed}, because each label needs one row in mine and one in select"
+            "gold_rows is {rows}; raise it to at least {needed}, because each label needs {}",
+            if H::LEAST > 1 { "one row in mine and one in select" } else { "a row" }
         ));
     }
     let counts = raised(shares(&sizes, rows), &least);

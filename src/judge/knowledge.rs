@@ -32,25 +32,25 @@ const LEAST_GAIN: f64 = 2.0;
 impl Knowledge {
     /// Measures the judge on replies about gold rows and their labels, by fitting it anew without each of five folds.
     pub fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Knowledge {
-        Knowledge::from(&[Measured::of(replies, gold, seed)], gold.len())
+        Knowledge::from(&[Gains::of(replies, gold, seed)], gold.len())
     }
 
     /// The same of the judges of several questions about the same rows: shares are means over questions, gains sums over them.
     pub fn of_several(asked: &[(Vec<Reply>, Vec<usize>)], seed: &(dyn Fn(usize) -> u64 + Sync)) -> Knowledge {
-        let of = |(question, (replies, gold)): (usize, &(Vec<Reply>, Vec<usize>))| Measured::of(replies, gold, seed(question));
-        let measured: Vec<Measured> = asked.par_iter().enumerate().map(of).collect();
-        Knowledge::from(&measured, asked.first().map_or(0, |(_, gold)| gold.len()))
+        let of = |(question, (replies, gold)): (usize, &(Vec<Reply>, Vec<usize>))| Gains::of(replies, gold, seed(question));
+        let gains: Vec<Gains> = asked.par_iter().enumerate().map(of).collect();
+        Knowledge::from(&gains, asked.first().map_or(0, |(_, gold)| gold.len()))
     }
 
-    fn from(measured: &[Measured], rows: usize) -> Knowledge {
+    fn from(questions: &[Gains], rows: usize) -> Knowledge {
         let n = rows.max(1) as f64;
         // The answers about one row are no independent ones: a row's gain is that of all of them.
-        let gains: Vec<f64> = (0..rows).map(|row| measured.iter().map(|of| of.gains[row]).sum()).collect();
+        let gains: Vec<f64> = (0..rows).map(|row| questions.iter().map(|of| of.of_rows[row]).sum()).collect();
         let total: f64 = gains.iter().sum();
-        let without: f64 = measured.iter().map(|of| of.without).sum();
+        let without: f64 = questions.iter().map(|of| of.without).sum();
         let variance = gains.iter().map(|gain| (gain - total / n).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let mean =
-            |of: fn(&Measured) -> usize| measured.iter().map(|of_one| of(of_one) as f64 / n).sum::<f64>() / measured.len().max(1) as f64;
+            |of: fn(&Gains) -> usize| questions.iter().map(|of_one| of(of_one) as f64 / n).sum::<f64>() / questions.len().max(1) as f64;
         Knowledge {
             accuracy: mean(|of| of.right),
             chance: mean(|of| of.most),
@@ -65,10 +65,10 @@ impl Knowledge {
     }
 }
 
-/// What is measured of the judge of one question.
-struct Measured {
+/// What the judge of one question gains.
+struct Gains {
     /// For each row, how much less its loss is than by the labels' frequencies.
-    gains: Vec<f64>,
+    of_rows: Vec<f64>,
     /// The loss by the frequencies, of all rows.
     without: f64,
     /// Rows that are judged right, and those of the most frequent label.
@@ -76,8 +76,8 @@ struct Measured {
     most: usize,
 }
 
-impl Measured {
-    fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Measured {
+impl Gains {
+    fn of(replies: &[Reply], gold: &[usize], seed: u64) -> Gains {
         let labels = replies.first().map_or(0, |reply| reply.log_probs.len());
         let grouped = replies.iter().any(|reply| reply.group.is_some()).then(|| held_out(replies, gold, labels, FOLDS, seed));
         let dealt = || dealt(gold.len(), FOLDS, "folds of the gold rows").into_iter().map(Some).collect();
@@ -97,7 +97,7 @@ impl Measured {
             }
         }
         let most = (0..labels).map(|label| gold.iter().filter(|&&l| l == label).count()).max().unwrap_or(0);
-        Measured { gains, without, right, most }
+        Gains { of_rows: gains, without, right, most }
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn rounds(rounds: &[RoundFacts]) -> String {
     let right = || rounds.iter().enumerate().map(|(i, round)| (i as f64, round.record.select.share()));
     body += &area.polyline("line", right());
     body.extend(right().map(|(x, y)| dot("mark own", area.x(x), area.y(y), 4.5)));
-    let title = "By round: errors on the gold rows that are mined (bars, left), accuracy on the rows that choose the round (line, right)";
+    let title =
+        "By round: errors on the gold rows that are mined (bars, left), how good it is on the rows that choose the round (line, right)";
     svg(area.bottom + 30.0, title, &body)
 }
 

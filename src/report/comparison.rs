@@ -186,14 +186,14 @@ fn verdict(lines: &[Line]) -> String {
     let Some(best) = most(lines.iter()) else { return String::new() };
     let ties = lines.iter().filter(|line| line.accuracy.mean == best.accuracy.mean).count();
     let alone = if ties > 1 { format!(" (and {} others as often)", ties - 1) } else { String::new() };
-    let mut text = format!(
-        "With {} gold rows {}{alone} was right most often of {} methods, on {} of {} test rows.",
-        best.gold_rows,
-        best.method,
-        lines.len(),
-        share(best.accuracy),
-        thousands(best.test_rows() as u64)
-    );
+    let (rows, name, methods) = (best.gold_rows, &best.method, lines.len());
+    let (found, of) = (share(best.accuracy), thousands(best.test_rows() as u64));
+    let mut text = match best.has(|measured| measured.of_label_sets().is_some()) {
+        true => format!(
+            "With {rows} gold rows {name}{alone} was best of {methods} methods: a mean F1 of {found} over the labels of {of} test rows."
+        ),
+        false => format!("With {rows} gold rows {name}{alone} was right most often of {methods} methods, on {found} of {of} test rows."),
+    };
     if let (Some(less), Some(reference)) = (best.less, &best.reference) {
         text += &format!(" Against {reference} that is {}.", difference(less));
     } else if let Some(next) = most(lines.iter().filter(|line| line.less.is_some() && line.reference.as_ref() == Some(&best.method))) {

@@ -161,11 +161,17 @@ fn verdict(axis: &str, lines: &[SweepLine]) -> Option<String> {
     let own = || lines.iter().filter(|line| line.axis == axis && line.method == method);
     let (first, last) = (own().min_by_key(|line| line.value)?, own().max_by_key(|line| line.value)?);
     let axis = axis.replace('-', " ");
+    let sets = first.measure() == "F1 of rows";
     if first.value == last.value {
-        return Some(format!("With {} {axis}, {} is right on {} of the test rows.", first.value, method.name(), share(first.accuracy)));
+        let (value, name, found) = (first.value, method.name(), share(first.accuracy));
+        return Some(match sets {
+            true => format!("With {value} {axis}, {name} has a mean F1 of {found}."),
+            false => format!("With {value} {axis}, {name} is right on {found} of the test rows."),
+        });
     }
     let (from, to, name) = (first.value, last.value, method.name());
-    Some(format!("From {from} to {to} {axis}, {name} goes from {} to {} of the test rows.", share(first.accuracy), share(last.accuracy)))
+    let of = if sets { "of F1" } else { "of the test rows" };
+    Some(format!("From {from} to {to} {axis}, {name} goes from {} to {} {of}.", share(first.accuracy), share(last.accuracy)))
 }
 
 #[cfg(test)]

@@ -78,8 +78,9 @@ pub(super) struct MethodFacts {
 pub(super) struct RoundFacts {
     pub(super) record: RoundRecord,
     pub(super) best: bool,
-    /// On *select*: accuracy, for questions exact matches.
+    /// On *select*, and what it is called.
     share: f64,
+    measure: &'static str,
     fixed: usize,
     stayed: usize,
     appeared: usize,
@@ -254,6 +255,7 @@ impl RoundFacts {
         Ok(RoundFacts {
             best: manifest.best_round == Some(record.round),
             share: record.select.share(),
+            measure: record.select.measure(),
             fixed: sum(|changes| &changes.fixed),
             stayed: sum(|changes| &changes.stayed),
             appeared: sum(|changes| &changes.appeared),
@@ -273,10 +275,17 @@ fn verdict(delivery: &Delivery) -> String {
         return format!("There are no test rows: how good the delivered model ({}) is was not measured.", delivery.delivered.name());
     };
     let rows = own.measured.correct.len();
-    let (name, share, rows) = (own.method.name(), share(own.measured.accuracy()), thousands(rows as u64));
-    let mut text = match own.measured.of_label_sets() {
-        Some(_) => format!("The delivered model ({name}) has a mean F1 of {share} over the labels of {rows} test rows."),
-        None => format!("The delivered model ({name}) is right on {share} of {rows} test rows."),
+    let (name, found, rows) = (own.method.name(), share(own.measured.accuracy()), thousands(rows as u64));
+    let mut text = match (&own.measured.measures, &delivery.as_delivered) {
+        (Measures::LabelSets(_), Some(Measures::LabelSets(of))) => format!(
+            "The delivered model ({name}) has a mean F1 of {} over the labels of {rows} test rows; with a threshold of 0.5 for all labels, as \
+             models are compared below, it is {found}.",
+            share(interval::share(std::slice::from_ref(&of.f1)))
+        ),
+        (Measures::LabelSets(_), _) => {
+            format!("The delivered model ({name}) has a mean F1 of {found} over the labels of {rows} test rows.")
+        }
+        _ => format!("The delivered model ({name}) is right on {found} of {rows} test rows."),
     };
     let Some(gold) = delivery.results.iter().find(|result| result.method == Method::GoldOnly && own.method != Method::GoldOnly) else {
         if own.method == Method::GoldOnly {

@@ -32,8 +32,8 @@ impl<H: Head> Misclassified<H> {
     }
 }
 
-/// Changes in the misclassified *mine* rows since the previous round, counted per gold label in the task's order; one count for
-/// questions.
+/// Changes in the misclassified *mine* rows since the previous round, counted per gold label in the task's order, of several labels by the
+/// first; one count for questions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Wrong before, correct now.

@@ -101,8 +101,8 @@ pub struct RoundRecord {
     pub errors_after: usize,
     /// How the misclassified rows changed since the previous round; none for the seed.
     pub changes: Option<Changes>,
-    /// On *select*, with thresholds cross-fitted within it.
+    /// On *select*, with offsets cross-fitted within it.
     pub select: Evaluation,
-    /// Offsets added to the labels' logits, fitted on *select*; see [`crate::small::threshold`].
+    /// Offsets added to the labels' logits, fitted on *select*; see [`crate::small::offsets`].
     pub offsets: Vec<f64>,
 }

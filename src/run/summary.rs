@@ -325,7 +325,7 @@ impl Scaled {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub method: Method,
-    /// On gold rows that neither taught nor chose the models asked, with temperatures of other folds.
+    /// On gold rows that neither taught nor chose the models asked, with temperatures (and of several labels, thresholds) of other folds.
     pub out_of_fold: Evaluation,
 }
 

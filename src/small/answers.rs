@@ -159,7 +159,7 @@ impl SmallHead for Answers {
         Ok(0.0)
     }
 
-    /// Spans have no thresholds.
+    /// Spans have no offsets.
     fn offsets(_: &[&GoldRow<Answers>], _: &[&Self::Output]) -> Vec<f64> {
         Vec::new()
     }

@@ -40,12 +40,21 @@ impl Evaluation {
         self.log_loss < other.log_loss
     }
 
-    /// The share that is right: accuracy, for answers and several labels exact matches.
+    /// The share that is right: accuracy, for answers exact matches, for several labels micro-F1.
     pub fn share(&self) -> f64 {
         match self.right {
             Right::Labels { accuracy } => accuracy,
             Right::Answers { exact_match, .. } => exact_match,
-            Right::LabelSets { exact_match, .. } => exact_match,
+            Right::LabelSets { micro_f1, .. } => micro_f1,
+        }
+    }
+
+    /// What [`Evaluation::share`] is called.
+    pub fn measure(&self) -> &'static str {
+        match self.right {
+            Right::Labels { .. } => "accuracy",
+            Right::Answers { .. } => "exact match",
+            Right::LabelSets { .. } => "micro-F1",
         }
     }
 

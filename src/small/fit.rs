@@ -37,6 +37,8 @@ impl<H: SmallHead> SmallModel<H> {
         let steps = if lessons.count() == 0 { 0 } else { plan.keys.steps_for(lessons.count()) };
         let mut model = self.start().clone();
         model.set_precision(plan.keys.precision);
+        // Those of a model that was trained before are not this one's.
+        H::set_thresholds(&mut model, &[]);
         // Before a checkpoint takes its place too, so that the operations are counted alike.
         let mut flops = 0.0;
         if plan.keys.linear_start && steps > 0 {

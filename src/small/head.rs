@@ -76,7 +76,7 @@ pub trait SmallHead: Head {
     /// A text that cannot be encoded.
     fn start_linear(reader: &Reader, model: &mut Self::Model, rows: &[TrainRow<Self::Target>], seed: u64) -> Result<f64>;
 
-    /// The labels' thresholds for outputs on gold rows, as offsets of the logits; empty for a head without labels.
+    /// The [offsets](super::offsets) of the labels' logits for outputs on gold rows; empty for a head without labels.
     fn offsets(gold: &[&GoldRow<Self>], outputs: &[&Self::Output]) -> Vec<f64>;
 
     /// Adds the offsets to an output.
@@ -102,7 +102,7 @@ pub trait SmallHead: Head {
     /// Decides an output by such thresholds.
     fn decide_by(_: &mut Self::Output, _: &[f64]) {}
 
-    /// Lets the model decide by such thresholds.
+    /// Lets the model decide by such thresholds; by 0.5 for none.
     fn set_thresholds(_: &mut Self::Model, _: &[f64]) {}
 }
 

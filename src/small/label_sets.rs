@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::SmallHead;
 use super::labels::{logits_of, pooled_by, token_lessons};
+use super::offsets;
 use super::reader::Reader;
 use super::row::TrainRow;
 use super::start::start_linear_for_each;
@@ -130,7 +131,7 @@ impl SmallHead for LabelSets {
         let of = |label: usize| {
             let rows: Vec<(f64, bool)> =
                 gold.iter().zip(scores).map(|(row, scores)| (f64::from(scores.logits[label]), row.gold.has(label))).collect();
-            threshold::offset_of_one(&rows)
+            offsets::offset_of_one(&rows)
         };
         (0..labels).map(of).collect()
     }

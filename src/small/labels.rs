@@ -1,4 +1,4 @@
-//! The classification model: batches from a token cache, logits, thresholds.
+//! The classification model: batches from a token cache, logits, offsets.
 
 use lacuna_models::{Classifier, Forward, ModelError, PackedBatch, Reading, TextEncoder, Trainer};
 use rayon::prelude::*;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::evaluation::{Evaluation, Right, mean};
 use super::head::{Lessons, SmallHead};
+use super::offsets;
 use super::reader::Reader;
 use super::row::TrainRow;
 use super::start;
 use super::temperature::temperature;
-use super::threshold;
 use super::token_cache::{CacheRow, LabelledBatch, TokenCache};
 use crate::data::example::{GoldRow, Input, TaskKind};
 use crate::data::labels::{Label, Labels};
@@ -78,7 +78,7 @@ impl SmallHead for Labels {
     }
 
     fn offsets(gold: &[&GoldRow<Labels>], logits: &[&Vec<f32>]) -> Vec<f64> {
-        threshold::offsets(logits, &gold.iter().map(|row| row.gold.label).collect::<Vec<_>>())
+        offsets::offsets(logits, &gold.iter().map(|row| row.gold.label).collect::<Vec<_>>())
     }
 
     fn shift(logits: &mut Vec<f32>, offsets: &[f64]) {

@@ -1,4 +1,4 @@
-//! The small model: training, prediction, thresholds, devices. Knows no generator and no run.
+//! The small model: training, prediction, offsets and thresholds, devices. Knows no generator and no run.
 
 pub mod answers;
 pub mod card;
@@ -13,6 +13,7 @@ pub mod head;
 pub mod label_sets;
 pub mod labels;
 pub mod model;
+pub mod offsets;
 pub mod plan;
 pub mod reader;
 pub mod row;

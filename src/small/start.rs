@@ -57,8 +57,8 @@ pub(super) fn start_linear_for_each(reader: &Reader, model: &mut Classifier, row
     let of_label = |label: usize| {
         let gold: Vec<usize> = chosen.iter().map(|row| usize::from(row.target[label] > 0.5)).collect();
         let fitted = fit(&features, &gold, Shape { labels: 2, width }, random::derive(seed, "start of a label", label as u64));
-        let (weights, biases) = fitted.parameters(START / fitted.spread(&features).max(START));
-        // A sigmoid's logit is the difference of a softmax's two.
+        // A sigmoid's logit is the difference of a softmax's two, which is twice what each is apart from their mean.
+        let (weights, biases) = fitted.parameters(START / (2.0 * fitted.spread(&features)).max(START));
         let weights: Vec<f32> = weights[width..].iter().zip(&weights[..width]).map(|(has, not)| has - not).collect();
         (weights, biases[1] - biases[0])
     };

@@ -34,6 +34,10 @@ impl LoopHead for Answers {
         &[]
     }
 
+    fn one_or_several(_: &AnswerGoal) -> Option<Vec<usize>> {
+        None
+    }
+
     fn one_label<'s>(_: &AnswerGoal, _: &'s [String]) -> Option<&'s str> {
         None
     }

@@ -3,14 +3,14 @@
 //! Each candidate has a twin for each fold of the gold rows, which learns as the candidate does but without the fold: gold rows of other
 //! folds, texts with targets of a judge of other folds, no text that was written from a row of the fold, and rows of the round that
 //! *select* rows of other folds choose. So every gold row is predicted by a model that neither it nor what was made of it has taught.
-//! One trace is left: models of rounds, whose judge learnt all of *mine*, found the errors of other folds and the texts that later rounds
-//! read.
+//! Traces are left: models of rounds, whose judge learnt all of *mine*, found the errors of other folds and the texts that later rounds
+//! read; and where a text may have several labels, the seed is written for sets of labels that rows of *mine* have.
 
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::labelled::Labelled;
+use super::head_with_labels::HeadWithLabels;
 use super::state::Synthesis;
 use super::union::Chosen;
 use crate::data::example::GoldRow;
@@ -22,12 +22,12 @@ use crate::run::folder::TWINS;
 use crate::run::summary::{Candidate, Choice, Method, Scaled};
 use crate::small::folds::{at, sides};
 use crate::small::head::SmallHead;
-use crate::small::threshold::cross_fit;
+use crate::small::offsets::cross_fit;
 
 /// The models that may be delivered, the simplest first: of equals it is taken.
 const CANDIDATES: [Method; 3] = [Method::GoldOnly, Method::ReadGold, Method::S3Gold];
 
-impl<H: Labelled> Synthesis<'_, H> {
+impl<H: HeadWithLabels> Synthesis<'_, H> {
     /// The fold that each gold row is held out in, *mine* first; none for a row that is always learnt from, as all are without folds.
     pub(super) fn folds(&self) -> Vec<Option<usize>> {
         let count = self.inputs.task.deliver.folds;
@@ -132,7 +132,7 @@ impl<H: Labelled> Synthesis<'_, H> {
         Ok(best.0)
     }
 
-    /// A round model's outputs on rows of *select*, with thresholds of the other folds of these rows.
+    /// A round model's outputs on rows of *select*, with offsets of the other folds of these rows.
     fn round_on(&self, round: usize, rows: &[GoldRow<H>]) -> Result<Vec<H::Output>> {
         let mut model = self.load_round(round)?;
         let back: Vec<f64> = self.manifest.rounds[round].offsets.iter().map(|offset| -offset).collect();

@@ -88,9 +88,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let mut measured = before.cloned();
         if let Some(scaled) = scaled {
             H::cool_model(&mut trained.model, scaled.temperature);
-            if !thresholds.is_empty() {
-                H::set_thresholds(&mut trained.model, thresholds);
-            }
+            H::set_thresholds(&mut trained.model, thresholds);
             let after = self.measured(trained)?;
             let both = |of: fn(&Measured) -> Option<f64>| Some([of(before?)?, of(after.as_ref()?)?]);
             (scaled.calibration_error, scaled.brier) = (both(Measured::calibration_error), both(|of| Some(of.of_labels()?.brier)));

@@ -42,9 +42,9 @@ impl<H: Stages> Synthesis<'_, H> {
     /// The rows that the round after `round` extrapolates: the errors of `round`, or all *mine* rows.
     fn parents(&self, round: usize) -> Result<Vec<Misclassified<H>>> {
         let errors = self.misclassified(round)?;
-        if self.inputs.task.extrapolate.from == Parents::Errors {
-            let head = &self.inputs.small.head;
-            let mistakes = errors.into_iter().flat_map(|error| head.mistakes(error)).collect();
+        let (head, from) = (&self.inputs.small.head, self.inputs.task.extrapolate.from);
+        if from == Parents::Errors {
+            let mistakes = errors.into_iter().flat_map(|error| head.parents_of(error, from)).collect();
             return Ok(self.teachable(round + 1, mistakes));
         }
         let predicted: HashMap<usize, H::Prediction> = errors.into_iter().map(|error| (error.line, error.predicted)).collect();
@@ -52,7 +52,7 @@ impl<H: Stages> Synthesis<'_, H> {
             let predicted = predicted.get(&row.line).cloned();
             Misclassified::new(row, predicted.unwrap_or_else(|| H::right(&row.goal())))
         };
-        Ok(self.inputs.split.mine.iter().map(of).collect())
+        Ok(self.inputs.split.mine.iter().map(of).flat_map(|row| head.parents_of(row, from)).collect())
     }
 
     /// The errors that the judge does not share; all of them if it shares them all.
@@ -64,7 +64,8 @@ impl<H: Stages> Synthesis<'_, H> {
             return [taught, shared].concat();
         }
         let (left, of) = (shared.len(), shared.len() + taught.len());
-        self.inputs.progress.say(format!("round {round}: {left} of {of} errors are left out, since the judge makes them too"));
+        let what = if self.inputs.prompts.asked().len() > 1 { "mistaken labels" } else { "errors" };
+        self.inputs.progress.say(format!("round {round}: {left} of {of} {what} are left out, since the judge makes them too"));
         taught
     }
 

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::run::misclassified::Misclassified;
 use crate::run::summary::{Measured, Measures};
 use crate::small::head::SmallHead;
+use crate::task::file::Parents;
 use crate::task::prompts::PromptHead;
 
 /// Maps request number `id` of the seed to its goal, and to the context that it is written for.
@@ -15,8 +16,8 @@ pub type Turns<'c, H> = Box<dyn Fn(usize) -> (<H as crate::data::head::Head>::Go
 
 /// What the loop needs from a task's head.
 pub trait LoopHead: SmallHead + PromptHead {
-    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used, `gold` is what gold rows
-    /// have, `shares` say how often each stratum takes its turn.
+    /// The goals and contexts of the seed's requests, in turn; `contexts` are in the order in which they are used, `gold` is what the
+    /// rows of *mine* have, `shares` say how often each stratum takes its turn.
     ///
     /// # Errors
     /// No goal is possible, such as no candidate answer in any context.
@@ -25,10 +26,13 @@ pub trait LoopHead: SmallHead + PromptHead {
     /// The accepted rationales that may be in a prompt for this goal.
     fn rationales_of<'r>(goal: &Self::Goal, rationales: &'r [Vec<String>]) -> &'r [String];
 
-    /// The mistakes in a row that was misclassified: one, unless it has several labels.
-    fn mistakes(&self, error: Misclassified<Self>) -> Vec<Misclassified<Self>> {
-        vec![error]
+    /// What is written like a row: one goal, unless it has several labels.
+    fn parents_of(&self, row: Misclassified<Self>, _: Parents) -> Vec<Misclassified<Self>> {
+        vec![row]
     }
+
+    /// The labels of a goal; none for an answer.
+    fn one_or_several(goal: &Self::Goal) -> Option<Vec<usize>>;
 
     /// The wording of the one label of a goal, which a text must not say.
     fn one_label<'s>(goal: &Self::Goal, says: &'s [String]) -> Option<&'s str>;

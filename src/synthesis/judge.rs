@@ -1,6 +1,6 @@
 //! The judging stages: the generator judges the gold rows for its calibration, and synthetic rows for their soft targets.
 
-use super::labelled::Labelled;
+use super::head_with_labels::HeadWithLabels;
 use super::rows::SyntheticRow;
 use super::state::Synthesis;
 use crate::data::example::Input;
@@ -19,7 +19,7 @@ use crate::task::file::JudgeKind;
 use crate::task::prompts::PromptHead;
 use serde::{Deserialize, Serialize};
 
-impl<H: Labelled> Synthesis<'_, H> {
+impl<H: HeadWithLabels> Synthesis<'_, H> {
     /// Judges the gold rows, fits the judges and measures one, cross-fitted, on all of them. *Select* takes no part in the targets of
     /// rounds, so that it can choose among the models that learn from them.
     pub(super) fn calibrate(&mut self) -> Result<()> {
@@ -42,7 +42,7 @@ impl<H: Labelled> Synthesis<'_, H> {
             (judges, self.manifest.judge.clone().unwrap_or_else(|| knowledge(&replies, &answers, seed)))
         });
         if self.manifest.judge.as_ref() != Some(&knowledge) {
-            self.inputs.progress.say(verdict(&knowledge));
+            self.inputs.progress.say(verdict(&knowledge, questions));
         }
         // Rounds have learnt from the targets of the calibration that the manifest has: another version of the fit must not change it.
         let kept = self.manifest.calibrations.clone();
@@ -82,7 +82,7 @@ impl<H: Labelled> Synthesis<'_, H> {
         let mark = questions.mark_of_texts(texts);
         if !path.exists() || known.last().is_none_or(|known| known.mark != mark) {
             let inputs: Vec<Input> = texts.iter().map(|(_, input)| *input).collect();
-            let mut bar = self.inputs.progress.bar("reading the gold rows", "texts", inputs.len(), 0);
+            let mut bar = self.inputs.progress.bar("reading the gold rows", "questions", rows, 0);
             let before = self.generator.computed();
             let replies = questions.states(self.generator, &inputs, &layers, &mut || bar.step(1))?;
             // The cost first: after a crash between the two it is paid again, and both count.
@@ -168,14 +168,16 @@ pub fn ask<H: PromptHead>(
     Ok(posteriors)
 }
 
-/// How well the generator judges, and the consequences if it knows nothing about the task.
-pub fn verdict(judge: &Knowledge) -> String {
-    let right = format!("the calibrated judge is right on {:.1} % of the gold rows (out of fold)", judge.accuracy * 100.0);
+/// How well the generator judges, which was asked so many questions about each gold row, and the consequences if it knows nothing about the
+/// task.
+pub fn verdict(judge: &Knowledge, questions: usize) -> String {
+    let (of, most) = if questions > 1 { ("answers about the gold rows", "answer") } else { ("gold rows", "label") };
+    let right = format!("the calibrated judge is right on {:.1} % of the {of} (out of fold)", judge.accuracy * 100.0);
     if judge.better_than_chance() {
         return right;
     }
     format!(
-        "{right} (always the most frequent label: {:.1} %), McFadden's R² {:.3}, a gain of {:.1} standard errors: it is not told \
+        "{right} (always the most frequent {most}: {:.1} %), McFadden's R² {:.3}, a gain of {:.1} standard errors: it is not told \
          from chance. Its synthetic rows are unlikely to help, so where gold only is among the methods, model/ will be trained on the gold \
          rows alone. Try another generator, or other words in prompts.judge",
         judge.chance * 100.0,

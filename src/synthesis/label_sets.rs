@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::labelled::{Labelled, entropy};
+use super::head_with_labels::{HeadWithLabels, entropy};
 use super::labels::{SURE, by_label, cycle};
 use super::rows::{ReadRow, Reviewed, SyntheticRow};
 use super::stages::Stages;
@@ -20,7 +20,7 @@ use crate::run::misclassified::Misclassified;
 use crate::run::summary::{Choice, Measures, OfLabelSets};
 use crate::small::folds::Folds;
 use crate::small::label_sets::Scores;
-use crate::task::file::TargetKind;
+use crate::task::file::{Parents, TargetKind};
 
 impl LoopHead for LabelSets {
     const CONTEXT_LINE: &'static str = "context";
@@ -57,6 +57,10 @@ impl LoopHead for LabelSets {
         &[]
     }
 
+    fn one_or_several(goal: &LabelSet) -> Option<Vec<usize>> {
+        Some(goal.labels.clone())
+    }
+
     /// A text about something may well name it.
     fn one_label<'s>(_: &LabelSet, _: &'s [String]) -> Option<&'s str> {
         None
@@ -66,12 +70,14 @@ impl LoopHead for LabelSets {
         None
     }
 
-    /// One for each label that is mistaken; the row itself where none is.
-    fn mistakes(&self, error: Misclassified<LabelSets>) -> Vec<Misclassified<LabelSets>> {
-        let mistaken = |label: &usize| error.goal.has(*label) != error.predicted.contains(label);
-        let of = |lead: usize| Misclassified { goal: LabelSet { lead, ..error.goal.clone() }, ..error.clone() };
-        let all: Vec<_> = (0..self.names.len()).filter(mistaken).map(of).collect();
-        if all.is_empty() { vec![error] } else { all }
+    /// One for each label that is mistaken, or one for each that the row has.
+    fn parents_of(&self, row: Misclassified<LabelSets>, from: Parents) -> Vec<Misclassified<LabelSets>> {
+        let mistaken = |label: &usize| row.goal.has(*label) != row.predicted.contains(label);
+        let leads = match from {
+            Parents::Errors => (0..self.names.len()).filter(mistaken).collect(),
+            Parents::Mine => Self::strata_of(&row.goal),
+        };
+        leads.into_iter().map(|lead| Misclassified { goal: LabelSet { lead, ..row.goal.clone() }, ..row.clone() }).collect()
     }
 
     /// The text, its labels and its soft target.
@@ -106,7 +112,7 @@ impl JudgedHead for LabelSets {
     }
 }
 
-impl Labelled for LabelSets {
+impl HeadWithLabels for LabelSets {
     fn folds(&self, gold: &[GoldRow<LabelSets>], count: usize, seed: u64) -> Vec<Option<usize>> {
         self.held_out(gold, count, seed)
     }
@@ -117,11 +123,12 @@ impl Labelled for LabelSets {
 
     /// With the labels that both dispute.
     fn doubtful(&self, row: &GoldRow<LabelSets>, judged: &[Vec<f64>], scores: &Scores) -> Option<(f64, Value)> {
-        let (predicted, said) = (scores.labels(), scores.probabilities());
+        let said = scores.probabilities();
         let own = |p: f64, label: usize| if row.gold.has(label) { p } else { 1.0 - p };
+        // By what is more probable than not: thresholds for the best F1 say less of what a model believes.
         let disputes = |&label: &usize| {
             let judged = judged.get(label).and_then(|p| p.get(1)).is_some_and(|&p| own(p, label) < 0.5);
-            judged && predicted.contains(&label) != row.gold.has(label)
+            judged && own(said[label], label) < 0.5
         };
         let disputed: Vec<usize> = (0..self.names.len()).filter(disputes).collect();
         let probability = disputed.iter().map(|&label| own(judged[label][1], label) * own(said[label], label)).reduce(f64::min)?;
@@ -227,14 +234,14 @@ mod tests {
     fn each_label_that_is_mistaken_is_an_error() {
         let error =
             Misclassified::<LabelSets> { line: 1, text: "t".into(), text_pair: None, goal: head().set([0, 1]), predicted: vec![1, 2] };
-        let leads = |predicted: Vec<usize>| {
-            let mistakes = head().mistakes(Misclassified { predicted, ..error.clone() });
-            assert!(mistakes.iter().all(|mistake| mistake.goal.labels == [0, 1]));
-            mistakes.iter().map(|mistake| mistake.goal.lead).collect::<Vec<_>>()
+        let leads = |predicted: Vec<usize>, from: Parents| {
+            let parents = head().parents_of(Misclassified { predicted, ..error.clone() }, from);
+            assert!(parents.iter().all(|parent| parent.goal.labels == [0, 1]));
+            parents.iter().map(|parent| parent.goal.lead).collect::<Vec<_>>()
         };
-        assert_eq!(leads(vec![1, 2]), [0, 2]);
-        assert_eq!(leads(vec![]), [0, 1]);
-        assert_eq!(leads(vec![0, 1]), [0]);
+        assert_eq!(leads(vec![1, 2], Parents::Errors), [0, 2]);
+        assert_eq!(leads(vec![], Parents::Errors), [0, 1]);
+        assert_eq!(leads(vec![1, 2], Parents::Mine), [0, 1]);
     }
 
     #[test]

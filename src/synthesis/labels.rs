@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::head::{LoopHead, Turns};
-use super::labelled::{Labelled, entropy};
+use super::head_with_labels::{HeadWithLabels, entropy};
 use super::rows::{ReadRow, Reviewed, SyntheticRow};
 use super::stages::Stages;
 use super::state::Synthesis;
@@ -39,6 +39,10 @@ impl LoopHead for Labels {
 
     fn rationales_of<'r>(goal: &Label, rationales: &'r [Vec<String>]) -> &'r [String] {
         rationales.get(goal.label).map_or(&[], Vec::as_slice)
+    }
+
+    fn one_or_several(goal: &Label) -> Option<Vec<usize>> {
+        Some(vec![goal.label])
     }
 
     fn one_label<'s>(goal: &Label, says: &'s [String]) -> Option<&'s str> {
@@ -117,7 +121,7 @@ impl JudgedHead for Labels {
     }
 }
 
-impl Labelled for Labels {
+impl HeadWithLabels for Labels {
     fn folds(&self, gold: &[GoldRow<Labels>], count: usize, seed: u64) -> Vec<Option<usize>> {
         if self.pairs {
             return self.held_out(gold, count, seed);

@@ -42,8 +42,7 @@ impl<H: LoopHead> Synthesis<'_, H> {
 
     fn gold_place(&self, text: &str, goal: &H::Goal) -> Place {
         // An answer is no label.
-        let place = serde_json::to_value(goal).ok().and_then(|goal| goal["label"].as_u64());
-        let label = place.and_then(|place| self.inputs.task.labels.get(place as usize)).map(|label| label.name.clone());
+        let label = H::one_or_several(goal).map(|labels| in_one(labels.iter().map(|&label| self.inputs.task.labels[label].name.as_str())));
         Place { x: 0.0, y: 0.0, origin: "gold".to_string(), round: 0, label, text: text.to_string() }
     }
 }
@@ -57,6 +56,13 @@ fn kind(row: &Value) -> (&str, u64) {
 fn dataset_place(row: &Value) -> Place {
     let (origin, round) = kind(row);
     let text = ["question", "text_pair", "text"].iter().find_map(|field| row[field].as_str()).unwrap_or_default();
-    let label = row["label"].as_str().map(str::to_string);
+    let several = row["labels"].as_array().map(|labels| in_one(labels.iter().filter_map(Value::as_str)));
+    let label = row["label"].as_str().map(str::to_string).or(several);
     Place { x: 0.0, y: 0.0, origin: origin.to_string(), round: round as usize, label, text: text.to_string() }
+}
+
+/// Several labels as one.
+fn in_one<'l>(labels: impl Iterator<Item = &'l str>) -> String {
+    let labels: Vec<&str> = labels.collect();
+    if labels.is_empty() { "none".to_string() } else { labels.join(", ") }
 }

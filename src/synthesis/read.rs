@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rand::seq::SliceRandom;
 
-use super::labelled::Labelled;
+use super::head_with_labels::HeadWithLabels;
 use super::rows::{ReadRow, Reviewed};
 use super::state::Synthesis;
 use crate::data::example::Input;
@@ -18,7 +18,7 @@ use crate::run::cost::Work;
 /// Where more texts are left than a round reads, the small model looks at so many times as many to choose from.
 const LOOKED_AT: usize = 4;
 
-impl<H: Labelled> Synthesis<'_, H> {
+impl<H: HeadWithLabels> Synthesis<'_, H> {
     /// Judges the texts that a round reads, and keeps them.
     pub(super) fn read_texts(&mut self, round: usize) -> Result<()> {
         let chosen = self.texts_of(round)?;

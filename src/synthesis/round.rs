@@ -21,15 +21,15 @@ use crate::run::live;
 use crate::run::misclassified::{Changes, Misclassified};
 use crate::run::round::RoundRecord;
 use crate::small::fit::Fitted;
+use crate::small::offsets::cross_fit;
 use crate::small::plan::FitPlan;
-use crate::small::threshold::cross_fit;
 
 /// A round model's outputs on the gold rows.
 struct OnGold<H: LoopHead> {
     mine: Vec<H::Output>,
-    /// With thresholds of the other folds of *select*.
+    /// With offsets of the other folds of *select*.
     select: Vec<H::Output>,
-    /// The model's thresholds, from all of *select*.
+    /// The model's offsets, from all of *select*.
     offsets: Vec<f64>,
 }
 
@@ -48,7 +48,7 @@ impl<H: Stages> Synthesis<'_, H> {
         let seed = random::derive(self.inputs.seed, "training of a round", round as u64);
         let name = if round == 0 { "seed".to_string() } else { format!("round {round}") };
         let mut fitted = self.fit(&name, &FitPlan { rows: &union, keys, seed })?;
-        let on_gold = self.move_thresholds(&mut fitted.model)?;
+        let on_gold = self.move_offsets(&mut fitted.model)?;
         let record = self.record(round, (union.len(), made_from), &fitted, &on_gold)?;
         self.save_round(&record, &fitted, &on_gold)?;
         self.inputs.progress.say(line_of(&record));
@@ -104,8 +104,8 @@ impl<H: Stages> Synthesis<'_, H> {
         Ok(())
     }
 
-    /// Moves the labels' thresholds to what *select* says, unless the task does without; runs the model on the gold rows.
-    fn move_thresholds(&self, model: &mut H::Model) -> Result<OnGold<H>> {
+    /// Moves the labels' offsets to what *select* says, unless the task does without; runs the model on the gold rows.
+    fn move_offsets(&self, model: &mut H::Model) -> Result<OnGold<H>> {
         let (small, split) = (self.inputs.small, self.inputs.split);
         let mut select = small.outputs(model, &split.select)?;
         let mut offsets = Vec::new();

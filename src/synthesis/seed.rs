@@ -18,7 +18,7 @@ impl<'a, H: LoopHead> Synthesis<'a, H> {
         let (task, prompts, root) = (self.inputs.task, self.inputs.prompts, self.inputs.seed);
         let rationales = self.rationales.clone();
         let contexts: Vec<&Context> = self.inputs.contexts.iter().collect();
-        let gold: Vec<&H::Gold> = self.inputs.drawn.gold().map(|row| &row.gold).collect();
+        let gold: Vec<&H::Gold> = self.inputs.drawn.mine.iter().map(|row| &row.gold).collect();
         let turns = self.inputs.small.head.turns(&contexts, &gold, &self.shares(), root)?;
         let plan = |id: u64| {
             let (goal, context) = turns(id as usize);

@@ -86,7 +86,8 @@ pub struct DataKeys {
     /// pairs also `text_pair`, of CSV or of plain lines; or `rest` for the gold rows that `gold_rows` leaves out. Not for questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<String>,
-    /// What is done about gold rows with one text and two labels: `error` (the default) names them all, `drop` leaves all of them out.
+    /// What is done about gold rows with one text and different labels: `error` (the default) names them all, `drop` leaves all of them
+    /// out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub conflicts: OnFault,
     /// What is done about test rows that are also in another file: `error` (the default), or `drop`, which leaves them out of the other.
@@ -97,7 +98,7 @@ pub struct DataKeys {
     pub unanswerable: OnFault,
     /// Number of gold rows to use, a stratified sample; all if absent.
     pub gold_rows: Option<usize>,
-    /// The held-out share of the gold rows, in (0, 1), that moves the labels' thresholds and chooses the round.
+    /// The held-out share of the gold rows, in (0, 1), that moves the labels' offsets and chooses the round.
     #[serde(default = "half")]
     pub select_share: f64,
 }
@@ -311,7 +312,7 @@ pub struct ExtrapolateKeys {
     /// Whether the labels with errors take turns; if absent, they do where `rows` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub take_turns: Option<bool>,
-    /// Rows to write for each error; 1 in the paper.
+    /// Rows to write for each error, of several labels a text for each label that is mistaken; 1 in the paper.
     pub rows_per_error: usize,
     /// Which *mine* rows are extrapolated.
     pub from: Parents,
@@ -420,7 +421,7 @@ pub struct TrainKeys {
     pub max_tokens: usize,
     /// Overlap of two neighbouring windows of a context, in tokens.
     pub doc_stride: usize,
-    /// Whether *select* moves the labels' thresholds.
+    /// Whether *select* moves the labels' offsets, the borders between them.
     pub use_select: bool,
     /// How often each gold row is repeated in the training set of the delivered model.
     pub gold_repeat: usize,
@@ -800,9 +801,13 @@ impl Task {
         learns || self.seed_sees_gold() || self.lists().is_some()
     }
 
-    /// Whether the seed's prompts depend on the gold rows.
+    /// Whether the seed's prompts depend on the gold rows: on their first texts or contexts, or on which labels go together.
     pub fn seed_sees_gold(&self) -> bool {
-        !matches!(self.kind, TaskKind::Text | TaskKind::MultiLabel) && self.gold_contexts()
+        match self.kind {
+            TaskKind::Text => false,
+            TaskKind::MultiLabel => true,
+            TaskKind::Pair | TaskKind::ExtractiveQa => self.gold_contexts(),
+        }
     }
 
     /// The source of the answers for the seed's questions.

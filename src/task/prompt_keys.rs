@@ -70,8 +70,9 @@ pub struct JudgePrompt {
     /// Prefilled start of the answer, before the label's word.
     #[serde(default)]
     pub answer_start: String,
-    /// For each label's name, the word or words that continue the prompt, with the leading space; for a label that is not here, its wording
-    /// in prompts, after a space where `answer_start` needs one. Where several begin alike, a further question decides between them.
+    /// For each label's name (of several labels a text for `yes` and `no`), the word or words that continue the prompt, with the leading
+    /// space; for a label that is not here, its wording in prompts, after a space where `answer_start` needs one. Where several begin
+    /// alike, a further question decides between them.
     #[serde(default)]
     pub words: BTreeMap<String, String>,
 }

@@ -196,12 +196,15 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
             };
             let label = self.head.asked()[0];
             note("judge", self.judge(judge, input, label).and_then(shows));
-            if let Some(label) = label {
-                let shows = |prompt: Prompt| match prompt.user.contains(&self.says[label]) {
-                    true => Ok(()),
-                    false => Err("the judge does not see which label it is asked about: write {{ label }} into it".to_string()),
+            if label.is_some() {
+                let said = ["«one»", "«other»"].map(|label| self.judge_about(judge, input, Some(label)));
+                let told = |said: [Result<Prompt, String>; 2]| match said {
+                    [Ok(one), Ok(other)] if one == other => {
+                        Err("the judge does not see which label it is asked about: write {{ label }} into it".to_string())
+                    }
+                    _ => Ok(()),
                 };
-                note("judge", self.judge(judge, input, Some(label)).and_then(shows));
+                note("judge", told(said));
             }
         }
         wrong
@@ -238,8 +241,12 @@ impl<'t, H: PromptHead> Prompts<'t, H> {
 
     /// Asks which label `input` has, or whether it has the one that is asked about.
     pub fn judge(&self, template: &JudgePrompt, input: Input, asked: Option<usize>) -> Result<Prompt, String> {
+        self.judge_about(template, input, asked.map(|label| self.says(label)))
+    }
+
+    fn judge_about(&self, template: &JudgePrompt, input: Input, label: Option<&str>) -> Result<Prompt, String> {
         let mut values = self.values(None, Some(input));
-        values.extend(asked.map(|label| ("label", Value::from(self.says[label].clone()))));
+        values.extend(label.map(|label| ("label", Value::from(label))));
         self.prompt(&template.system, &template.user, &template.answer_start, values)
     }
 

@@ -90,7 +90,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "prompts.rationale.temperature: must be 0 or more",
         "prompts.rationale.stop: a stop string is empty",
         "gold.jsonl:41: field \"text\" is missing",
-        "one text has two labels or more (2 rows):\n    lines 2, 42 (",
+        "one text has different labels in its rows (2 rows):\n    lines 2, 42 (",
         "`no.gguf` is neither a file",
         "`nothing` is neither a file",
     ] {

@@ -1,7 +1,8 @@
 //! Texts with several labels or none, on a scripted generator.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::common::{Fixture, TASK};
@@ -131,7 +132,12 @@ fn texts_with_several_labels_are_written_read_judged_and_learnt() {
     assert!(!table.contains("rationales"), "{table}");
     let page = write_page(&run).unwrap();
     let page = std::fs::read_to_string(page).unwrap();
-    for words in ["over the labels of 30 test rows", "<th scope=\"col\">micro-F1</th>", "negative, positive"] {
+    for words in [
+        "over the labels of 30 test rows; with a threshold of 0.5",
+        "<th scope=\"col\">micro-F1</th><th scope=\"col\">log loss</th>",
+        "<th scope=\"col\">micro-F1</th>",
+        "negative, positive",
+    ] {
         assert!(page.contains(words), "{words}");
     }
 }
@@ -213,7 +219,7 @@ fn a_comparison_and_what_is_looked_at_before_a_run() {
     let comparison = Comparison {
         task: &task,
         options: &options(),
-        gold: &[20],
+        gold: &[20, 30],
         draws: 2,
         methods: &methods,
         budget: Budget::Rows,
@@ -223,6 +229,45 @@ fn a_comparison_and_what_is_looked_at_before_a_run() {
     let table = compare(&comparison, &mut boxed(of_words())).unwrap();
     for words in ["micro-F1", "F1 of rows", "sets of labels, judge"] {
         assert!(table.contains(words), "{words}: {table}");
+    }
+    // With other gold rows texts are for other sets of labels: no run begins with another's, for which it would pay.
+    let journals = seeds_below(&folder);
+    assert!(journals.len() >= 4, "{journals:?}");
+    for journal in journals {
+        let ids: Vec<u64> = json_lines(&journal).iter().map(|row| row["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{}", journal.display());
+    }
+}
+
+/// The journals of seeds in a folder and its folders.
+fn seeds_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => seeds_below(&path),
+        false => {
+            if path.ends_with("journal/round-0.jsonl") {
+                vec![path]
+            } else {
+                Vec::new()
+            }
+        }
+    };
+    entries.flat_map(of).collect()
+}
+
+/// A model that is trained again begins without the thresholds that it had.
+#[test]
+fn thresholds_are_not_handed_on() {
+    let fixture = fixture();
+    let run = fixture.path("run");
+    setup(&fixture).run(&run, &METHODS, &mut boxed(of_words())).unwrap();
+    assert!(json(&run.join("model/config.json"))["thresholds"].is_array());
+    let task = std::fs::read_to_string(fixture.path("task.toml")).unwrap();
+    let again = task.replace("small = \"small\"", "small = \"run/model\"").replace("[train]", "[deliver]\nfolds = 0\n\n[train]");
+    std::fs::write(fixture.path("task.toml"), again).unwrap();
+    setup(&fixture).run(&fixture.path("again"), &METHODS, &mut boxed(of_words())).unwrap();
+    for model in ["again/model", "again/rounds/0/model"] {
+        assert!(json(&fixture.path(model).join("config.json"))["thresholds"].is_null(), "{model}");
     }
 }
 
@@ -257,10 +302,10 @@ fn what_is_wrong_is_said() {
     };
     for (from, to, words) in [
         ("Has it {{ label }}?", "Well?", "which label it is asked about"),
+        ("Has it {{ label }}?", "Which of {{ labels }}?", "which label it is asked about"),
         ("answer_start = \"Answer:\"", "words = { positive = \" a\" }", "words are those for yes and no"),
         ("rows = 24", "rows = 24\nrationales = 2", "without rationales"),
         ("[models]", "[list]\ntitle = \"Texts:\"\n\n[models]", "only for single texts with one label"),
-        ("{ name = \"positive\" }]", "{ name = \"positive\" }, { name = \"odd\" }]", "no gold row has label \"odd\""),
     ] {
         let error = refused(from, to);
         assert!(error.contains(words), "{words}: {error}");

@@ -10,7 +10,7 @@ use crate::judge::panel::JudgedHead;
 use crate::small::head::SmallHead;
 
 /// A head with labels.
-pub trait Labelled: Stages + JudgedHead + SmallHead<Output: Serialize + DeserializeOwned> {
+pub trait HeadWithLabels: Stages + JudgedHead + SmallHead<Output: Serialize + DeserializeOwned> {
     /// The fold, below `count`, that each gold row is held out in; none for one that is always learnt from.
     fn folds(&self, gold: &[GoldRow<Self>], count: usize, seed: u64) -> Vec<Option<usize>>;
 
