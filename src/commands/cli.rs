@@ -212,9 +212,11 @@ enum Command {
     /// Predict texts from standard input with a trained model; writes a JSON line for each, as soon as it is there
     ///
     /// The model's folder says what it reads. A classifier reads a text a line, JSON lines with "text", or CSV or TSV with such a column,
-    /// for pairs also "text_pair", and writes {"label", "probability"}. A question answering model reads "context" and "question" and
-    /// writes {"answer", "start", "score"}: start is in characters of the context, score is the probability of the answer's first token
-    /// times that of its last. An "id" is written again. A bad line gets {"error", "line"} in place of an answer, and the exit code is 3.
+    /// for pairs also "text_pair", and writes {"label", "probability"}, or {"labels", "probabilities"} where a text may have several:
+    /// those whose probability is above the `thresholds` in config.json (0.5 without). A question answering model reads "context" and
+    /// "question" and writes {"answer", "start", "score"}: start is in characters of the context, score is the probability of the
+    /// answer's first token times that of its last. An "id" is written again. A bad line gets {"error", "line"} in place of an answer,
+    /// and the exit code is 3.
     Predict {
         /// Model folder of a run
         model: PathBuf,

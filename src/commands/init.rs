@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::init_sets::{Sets, Source, divided, source, written};
 use crate::data::example::{TaskKind, key_of};
+use crate::data::label_sets::names_in;
 use crate::data::roles::{Roles, labels, named, said};
 use crate::data::shares::{Fault, Labelled, divide};
 use crate::data::table::{Row, Shape, Table};
@@ -38,7 +39,7 @@ pub struct Init {
     /// Column of a pair's second text [default: guessed]
     #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     pair: Option<String>,
-    /// Column of the label [default: guessed]
+    /// Column of the label [default: guessed]; with --multi-label also the columns of 0 and 1, a label each: a,b,c
     #[arg(long, value_name = "COLUMN", conflicts_with = "labels")]
     label: Option<String>,
     /// Sheet of a workbook [default: the first with several columns]
@@ -50,7 +51,8 @@ pub struct Init {
     /// Labels of a task without a table, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "NAME", conflicts_with = "table")]
     labels: Vec<String>,
-    /// Rows have several labels: names in one cell, or a column of 0 and 1 for each; columns of lists are found without it
+    /// Rows have several labels: names in one cell ([] for none), or a column of 0 and 1 for each; a column of lists that is called labels
+    /// is found without it
     #[arg(long, conflicts_with = "labels")]
     multi_label: bool,
     /// Kind of a task without a table [default: text]
@@ -284,6 +286,13 @@ fn read(init: &Init, path: &Path, progress: Progress) -> Result<Rows> {
             "its first row looks like data, not like the names of the columns ({header}): write a row of names above it"
         )));
     }
+    let several = |(name, _): &(String, usize)| {
+        let parts = names_in(name);
+        parts.len() > 1 && parts.iter().all(|part| counts.iter().any(|(other, _)| other == part))
+    };
+    if let Some((name, _)) = counts.iter().find(|label| several(label)) {
+        progress.say(format!("{}: {name:?} looks like several labels: --multi-label takes it for that", path.display()));
+    }
     tell_of_names(path, &counts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), progress);
     if counts.len() < 2 {
         let column = roles.label.as_ref().map_or("a column of labels (--label)".to_string(), |label| format!("column {label:?}"));
@@ -353,6 +362,10 @@ fn several(init: &Init, table: &Table, rows: &[Row], source: &Source, progress: 
     }
     let Sets { labels, gold, test, unlabelled, left_out: others } =
         divided(with_text, source, init.test_share, init.seed).map_err(error)?;
+    if let (Source::Cell(_), false) = (source, unlabelled.is_empty()) {
+        let (path, count) = (path.display(), unlabelled.len());
+        progress.say(format!("{path}: {count} rows with an empty cell are unlabelled texts; write [] where no label applies"));
+    }
     tell_of_names(path, &labels.iter().map(String::as_str).collect::<Vec<_>>(), progress);
     left_out.extend(others.iter().map(|(row, why)| left_out_row(row, why)));
     left_out.sort_by_key(|row| row["line"].as_u64());

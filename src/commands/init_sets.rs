@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use crate::data::dealing::deal;
+use crate::data::fields::quoted;
 use crate::data::label_sets::names_in;
 use crate::data::roles::{labels, named, said};
 use crate::data::shares::Labelled;
@@ -45,13 +46,19 @@ pub(super) fn source(rows: &[Row], asked: Option<&str>, wanted: bool) -> Result<
             names.push(name)
         }
     });
-    let cells = |name: &str| rows.iter().filter_map(|row| row.get(name)).filter(|cell| !cell.is_null()).collect::<Vec<_>>();
+    let cells = |name: &str| rows.iter().filter_map(|row| row.get(name)).filter(|cell| !is_empty(cell)).collect::<Vec<_>>();
     let of_lists = |name: &&&String| {
         let cells = cells(name);
         !cells.is_empty() && cells.iter().all(|cell| cell.as_array().is_some_and(|list| list.iter().all(|item| said(item).is_some())))
     };
     let lists: Vec<&&String> = names.iter().filter(of_lists).collect();
     let is_called = |name: &str| names.iter().find(|own| own.eq_ignore_ascii_case(name));
+    if let Some(columns) = asked.filter(|asked| wanted && asked.contains(',')) {
+        let named = columns.split(',').map(str::trim);
+        let found: Result<Vec<String>, String> =
+            named.map(|name| is_called(name).map(|own| own.to_string()).ok_or_else(|| format!("there is no column {name:?}"))).collect();
+        return of_two(rows, found?).map(|columns| Some(Source::Columns(columns)));
+    }
     if let Some(asked) = asked {
         let Some(name) = is_called(asked) else {
             return if wanted { Err(format!("there is no column {asked:?}")) } else { Ok(None) };
@@ -65,15 +72,41 @@ pub(super) fn source(rows: &[Row], asked: Option<&str>, wanted: bool) -> Result<
     if !wanted {
         return Ok(None);
     }
-    let of_two = |name: &&&String| {
-        let cells = cells(name);
-        !cells.is_empty() && cells.iter().all(|cell| has(cell).is_some())
+    // One that says the same of all rows is no label, and a cell or two that are odd make a column no other.
+    let of_labels = |name: &&&String| {
+        let said: Vec<Option<bool>> = cells(name).into_iter().map(has).collect();
+        let known = said.iter().flatten().count();
+        !name.eq_ignore_ascii_case("id") && 10 * known >= 9 * said.len() && [true, false].iter().all(|x| said.contains(&Some(*x)))
     };
-    let columns: Vec<String> = names.iter().filter(of_two).map(|name| name.to_string()).collect();
-    match columns.len() {
-        0 => Err("there is no column `labels`, and none that holds 0 and 1 alone: name the column of labels with --label".to_string()),
-        _ => Ok(Some(Source::Columns(columns))),
+    let columns: Vec<String> = names.iter().filter(of_labels).map(|name| name.to_string()).collect();
+    if columns.is_empty() {
+        let what = "there is no column `labels`, and none of 0 and 1: name the column of labels, or all columns of 0 and 1, with --label";
+        return Err(what.to_string());
     }
+    of_two(rows, columns).map(|columns| Some(Source::Columns(columns)))
+}
+
+/// These columns, each of which holds 0 and 1 alone, or nothing.
+///
+/// # Errors
+/// The first cell that is neither.
+fn of_two(rows: &[Row], columns: Vec<String>) -> Result<Vec<String>, String> {
+    for name in &columns {
+        let odd = |(_, row): &(usize, &Row)| row.get(name).is_some_and(|cell| !is_empty(cell) && has(cell).is_none());
+        if let Some((i, row)) = rows.iter().enumerate().find(odd) {
+            return Err(format!(
+                "column {name:?} is one of 0 and 1, but for row {}, which has {}: write 0 or 1, or name the columns of labels with --label \
+                 a,b",
+                i + 1,
+                row[name]
+            ));
+        }
+    }
+    Ok(columns)
+}
+
+fn is_empty(cell: &Value) -> bool {
+    cell.is_null() || cell.as_str().is_some_and(|text| text.trim().is_empty())
 }
 
 /// Whether a cell says that a label applies.
@@ -98,7 +131,7 @@ impl Source {
     pub(super) fn in_words(&self) -> String {
         match self {
             Source::Cell(name) => format!("labels {name:?}"),
-            Source::Columns(names) => format!("a label in each of {} columns of 0 and 1, {:?} first", names.len(), names[0]),
+            Source::Columns(names) => format!("a label in each of the columns of 0 and 1 {} (others: --label a,b)", quoted(names)),
         }
     }
 
@@ -110,10 +143,8 @@ impl Source {
                 cell => names_in(&said(cell)?),
             },
             Source::Columns(names) => {
-                let cells: Vec<(&String, bool)> = names.iter().filter_map(|name| Some((name, has(row.get(name)?)?))).collect();
-                if cells.is_empty() {
-                    return None;
-                }
+                // A row with a gap was not labelled through.
+                let cells: Vec<(&String, bool)> = names.iter().map(|name| Some((name, has(row.get(name)?)?))).collect::<Option<_>>()?;
                 cells.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.clone()).collect()
             }
         };
@@ -210,8 +241,16 @@ mod tests {
         assert_eq!(source(&cells, Some("n"), true), Ok(Some(Source::Cell("n".into()))));
         assert_eq!(source(&cells, Some("n"), false), Ok(None));
         assert!(source(&cells, Some("m"), true).is_err());
-        let columns = rows(&[json!({"text": "a", "x": "1", "y": 0, "n": 2}), json!({"text": "b", "x": "0", "y": true, "n": 1})]);
-        assert_eq!(source(&columns, None, true), Ok(Some(Source::Columns(vec!["x".into(), "y".into()]))));
+        let one = |i: usize| json!({"id": i % 2, "text": i, "x": "1", "y": i % 2, "z": if i == 3 { "" } else { "1" }, "n": i});
+        let mut columns = rows(&(0..20).map(one).collect::<Vec<_>>());
+        columns[5]["x"] = json!("0");
+        columns[6]["z"] = json!(false);
+        let found = |names: &[&str]| Ok(Some(Source::Columns(names.iter().map(|name| name.to_string()).collect())));
+        assert_eq!(source(&columns, None, true), found(&["x", "y", "z"]), "neither the id nor other numbers");
+        assert_eq!(source(&columns, Some("y, Z"), true), found(&["y", "z"]));
+        columns[7]["x"] = json!("x");
+        let odd = source(&columns, None, true).unwrap_err();
+        assert!(odd.contains("column \"x\" is one of 0 and 1, but for row 8, which has \"x\""), "{odd}");
         assert!(source(&rows(&[json!({"text": "a"})]), None, true).unwrap_err().contains("--label"));
     }
 
@@ -234,6 +273,7 @@ mod tests {
         let columns = Source::Columns(vec!["x".into(), "y".into()]);
         assert_eq!(of(&columns, json!({"x": 0, "y": "1"})), Some(vec!["y".to_string()]));
         assert_eq!(of(&columns, json!({"x": null, "y": ""})), None);
+        assert_eq!(of(&columns, json!({"x": 1, "y": ""})), None);
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub fn status(folder: &Path) -> Result<String> {
     let mut text = format!("{name}: {state}\n");
     // Writing into a string cannot fail.
     if let Some(judge) = &manifest.judge {
-        let _ = writeln!(text, "judge        right on {:.1} % of the gold rows, out of fold", 100.0 * judge.accuracy);
+        let of = if manifest.calibrations.len() > 1 { "answers about the gold rows" } else { "gold rows" };
+        let _ = writeln!(text, "judge        right on {:.1} % of the {of}, out of fold", 100.0 * judge.accuracy);
     }
     if manifest.stage == Stage::Done && Decisions::wait(folder)? {
         let _ = writeln!(text, "decisions    some wait (lacuna review): its run command with --continue goes on with them");

@@ -93,7 +93,8 @@ impl LabelSets {
         if !missing.is_empty() {
             return Err(format!("there is no column for the labels {}", quoted(&missing)));
         }
-        let has = |name: &String| match label_field(row, name)?.trim() {
+        let of = |name: &String| label_field(row, name).map_err(|_| format!("field {name:?} is empty: write 0 or 1"));
+        let has = |name: &String| match of(name)?.trim() {
             "1" | "true" | "True" | "TRUE" => Ok(true),
             "0" | "false" | "False" | "FALSE" => Ok(false),
             other => Err(format!("field {name:?} is {other:?}; a label's column has 0 or 1")),
@@ -103,7 +104,12 @@ impl LabelSets {
     }
 }
 
-/// The names in a cell: a JSON list, or names between bars, semicolons or commas.
+/// The sets with one more label, that of having none, so that rows without labels are dealt evenly too.
+pub fn with_none(sets: Vec<Vec<usize>>, labels: usize) -> Vec<Vec<usize>> {
+    sets.into_iter().map(|set| if set.is_empty() { vec![labels] } else { set }).collect()
+}
+
+/// The names in a cell: a list of JSON or Python, or names between bars, semicolons or commas.
 pub fn names_in(cell: &str) -> Vec<String> {
     let cell = cell.trim();
     if cell.starts_with('[')
@@ -111,8 +117,16 @@ pub fn names_in(cell: &str) -> Vec<String> {
     {
         return items.iter().filter_map(said).collect();
     }
+    // As Python writes a list.
+    let python = cell.strip_prefix('[').and_then(|cell| cell.strip_suffix(']'));
+    let cell = python.unwrap_or(cell);
     let separator = ['|', ';', ','].into_iter().find(|separator| cell.contains(*separator)).unwrap_or('|');
-    cell.split(separator).map(str::trim).filter(|name| !name.is_empty()).map(str::to_string).collect()
+    let name = |name: &str| {
+        let name = name.trim();
+        let quoted = python.and_then(|_| name.strip_prefix(['\'', '"'])?.strip_suffix(['\'', '"']));
+        quoted.unwrap_or(name).to_string()
+    };
+    cell.split(separator).map(name).filter(|name| !name.is_empty()).collect()
 }
 
 impl Head for LabelSets {
@@ -185,7 +199,7 @@ impl Divide for LabelSets {
             return Err(format!("{} gold rows; at least 2 are needed, one for each split (mine, select)", gold.len()));
         }
         let sets: Vec<Vec<usize>> = gold.iter().map(|row| row.gold.labels.clone()).collect();
-        let side = deal(&sets, self.names.len(), &[1.0 - select_share, select_share], seed);
+        let side = deal(&with_none(sets, self.names.len()), self.names.len() + 1, &[1.0 - select_share, select_share], seed);
         let of = |own: usize| gold.iter().zip(&side).filter(|(_, side)| **side == own).map(|(row, _)| row.clone()).collect::<Vec<_>>();
         let (mut mine, mut select) = (of(0), of(1));
         if select.is_empty() {
@@ -223,6 +237,7 @@ mod tests {
             (json!("joy|big news"), vec![0, 2]),
             (json!("anger; joy; anger"), vec![0, 1]),
             (json!("[\"anger\"]"), vec![1]),
+            (json!("['anger', \"joy\"]"), vec![0, 1]),
             (json!("[]"), vec![]),
         ] {
             assert_eq!(parsed(json!({"text": "a", "labels": labels})), Ok(found), "{labels}");

@@ -9,7 +9,7 @@ use crate::data::answers::Answers;
 use crate::data::dealing::deal;
 use crate::data::example::GoldRow;
 use crate::data::head::Head;
-use crate::data::label_sets::LabelSets;
+use crate::data::label_sets::{LabelSets, with_none};
 use crate::data::labels::Labels;
 use crate::math::random;
 use crate::measure::folds;
@@ -34,7 +34,8 @@ impl Folds for LabelSets {
     /// Each label has its share in every fold, see [`deal`].
     fn held_out(&self, gold: &[GoldRow<LabelSets>], folds: usize, seed: u64) -> Vec<Option<usize>> {
         let sets: Vec<Vec<usize>> = gold.iter().map(|row| row.gold.labels.clone()).collect();
-        deal(&sets, self.names.len(), &vec![1.0; folds.min(gold.len()).max(1)], seed).into_iter().map(Some).collect()
+        let sets = with_none(sets, self.names.len());
+        deal(&sets, self.names.len() + 1, &vec![1.0; folds.min(gold.len()).max(1)], seed).into_iter().map(Some).collect()
     }
 }
 

@@ -174,7 +174,8 @@ pub fn verdict(judge: &Knowledge, questions: usize) -> String {
     let (of, most) = if questions > 1 { ("answers about the gold rows", "answer") } else { ("gold rows", "label") };
     let right = format!("the calibrated judge is right on {:.1} % of the {of} (out of fold)", judge.accuracy * 100.0);
     if judge.better_than_chance() {
-        return right;
+        let chance = format!("{right}; always the most frequent answer: {:.1} %", judge.chance * 100.0);
+        return if questions > 1 { chance } else { right };
     }
     format!(
         "{right} (always the most frequent {most}: {:.1} %), McFadden's R² {:.3}, a gain of {:.1} standard errors: it is not told \

@@ -675,7 +675,7 @@ impl Task {
         let depth = self.targets.depth > 0.0 && self.targets.depth <= 1.0;
         require(depth, &["targets", "depth"], "must be above 0 and at most 1");
         require(self.seed.rows >= self.labels.len().max(1), &["seed", "rows"], "must be at least one for each label");
-        if self.seed.rationales > 0 && !questions {
+        if self.seed.rationales > 0 && matches!(self.kind, TaskKind::Text | TaskKind::Pair) {
             let per_example = (1..=self.seed.rationales).contains(&self.seed.rationales_per_example);
             require(per_example, &["seed", "rationales_per_example"], "must be at least 1 and at most seed.rationales");
             let extrapolating = self.extrapolate.rationales_per_example <= self.seed.rationales;
